@@ -1,0 +1,1 @@
+"""What turns YAML into assets."""

@@ -1,0 +1,1 @@
+"""Starting workers and following them, on this machine or elsewhere."""

@@ -1,0 +1,1 @@
+"""Where instruction data comes from, and the columns it is brought to."""

@@ -1,0 +1,1 @@
+"""What is declared: datasets, and one folder per model family."""

@@ -1,0 +1,33 @@
+"""The errors a user or a caller can act on.
+
+Each message says what was found, where (file, line or key), what was expected and what to do. The command line
+prints it on one line and exits with code 2; Dagster shows it as the reason of a failed step.
+"""
+
+
+class DollyError(Exception):
+    """Something the user can put right. Subclasses name what."""
+
+
+class ConfigurationError(DollyError):
+    """A YAML file, an environment variable or an option is wrong."""
+
+
+class DatasetError(DollyError):
+    """A dataset's name, source or content is wrong."""
+
+
+class BaseModelError(DollyError):
+    """A base model cannot be found or is not a causal language model."""
+
+
+class ArtifactError(DollyError):
+    """An artifact is missing from the store, or differs from its manifest."""
+
+
+class TrainingError(DollyError):
+    """A training cannot start or continue as asked."""
+
+
+class WorkerError(DollyError):
+    """A worker process ended with an error."""

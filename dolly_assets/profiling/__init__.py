@@ -1,0 +1,1 @@
+"""What the devices did: samples, phases and the report over them."""

@@ -1,0 +1,1 @@
+"""What a prompt looks like, and how text becomes labelled token ids."""

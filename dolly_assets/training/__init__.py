@@ -1,0 +1,1 @@
+"""Fine-tuning: base models, recipes, and the worker that DeepSpeed runs."""
