@@ -1,0 +1,125 @@
+"""From an example to token ids: the one way that training and generation share.
+
+Only the markers of the prompt style become special tokens. A user's text that spells one ("### End") stays
+text, so it can neither end a label early nor forge a response. It knows nothing of splits, lengths or files.
+"""
+
+import copy
+import secrets
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from dolly_assets.errors import ConfigurationError
+from dolly_assets.tokenization.prompt_style import PromptStyle
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+
+class PromptEncoder:
+    """Encodes prompts and examples of one style with one tokenizer.
+
+    The text is laid out with stand-ins for the style's markers, random strings that no user text holds, and
+    encoded whole with all special tokens turned off; then their ids are replaced by the markers' ids. These
+    are exactly the ids of the whole text, whatever the tokenizer does at a text's beginning. A
+    beginning-of-sequence token is put in front if that is the tokenizer's own default; nothing else is added.
+
+    Attributes:
+        end_token_id: id of the style's end key.
+
+    Raises:
+        ConfigurationError: the tokenizer is not a fast one, or lacks one of the style's special tokens.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> None:
+        from tokenizers import AddedToken
+
+        marker_ids = _marker_ids(tokenizer, style)
+        self.end_token_id = marker_ids[0]
+        self._bos_ids = _bos_ids(tokenizer)
+
+        nonce = secrets.token_hex(16)
+        self._style = style.model_copy(
+            update={key: f"<{key} {nonce}>" for key in ("end_key", "instruction_key", "response_key")}
+        )
+        # A copy, so that the caller's tokenizer stays as it is.
+        self._backend: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)  # pyright: ignore[reportAttributeAccessIssue]
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = (
+            True  # "encode them as text"; tokens with special=False still match
+        )
+        self._backend.add_tokens(
+            [
+                AddedToken(
+                    stand_in, special=False, normalized=False, lstrip=marker.lstrip, rstrip=marker.rstrip
+                )
+                for stand_in, marker in zip(
+                    self._style.special_tokens,
+                    (tokenizer.added_tokens_decoder[marker_id] for marker_id in marker_ids),
+                    strict=True,
+                )
+            ]
+        )
+        stand_in_ids = [self._backend.token_to_id(stand_in) for stand_in in self._style.special_tokens]
+        self._marker_id_of_stand_in = dict(zip(stand_in_ids, marker_ids, strict=True))
+        self._response_stand_in_id = stand_in_ids[2]
+
+    def prompt(self, instruction: str, context: str = "") -> list[int]:
+        """Encode a prompt, up to and including the response marker."""
+        ids = self._backend.encode(self._style.prompt(instruction, context), add_special_tokens=False).ids
+        return self._bos_ids + [self._marker_id_of_stand_in.get(token_id, token_id) for token_id in ids]
+
+    def examples(
+        self, instructions: Sequence[str], contexts: Sequence[str], responses: Sequence[str]
+    ) -> tuple[pa.ListArray, pa.Int32Array]:
+        """Encode whole examples.
+
+        Returns:
+            input_ids: one list<int32> per example; it ends with the end key's id.
+            prompt_length: int32 per example, the tokens up to and including the response marker.
+        """
+        texts = [
+            self._style.prompt(instruction, context) + self._style.completion(response)
+            for instruction, context, response in zip(instructions, contexts, responses, strict=True)
+        ]
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        ids = [self._bos_ids + encoding.ids for encoding in encodings]
+        offsets = np.cumsum([0, *map(len, ids)], dtype=np.int32)
+        values = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(offsets[-1]))
+        # Every text holds the response stand-in exactly once.
+        prompt_length = np.flatnonzero(values == self._response_stand_in_id) + 1 - offsets[:-1]
+        for stand_in_id, marker_id in self._marker_id_of_stand_in.items():
+            values[values == stand_in_id] = marker_id
+        return pa.ListArray.from_arrays(offsets, values), pa.array(prompt_length, pa.int32())
+
+
+def _marker_ids(tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> list[int]:
+    """Ids of `style.special_tokens`, in that order."""
+    if not tokenizer.is_fast:
+        raise ConfigurationError(
+            f"{type(tokenizer).__name__} is a tokenizer in plain Python; expected a fast one. "
+            "Use a base model that has a tokenizer.json."
+        )
+    special = {
+        token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    missing = [marker for marker in style.special_tokens if marker not in special]
+    if missing:
+        raise ConfigurationError(
+            f"The tokenizer lacks the prompt style's special tokens {missing}; it has {sorted(special)}. "
+            "Publish the base model with this prompt style: that adds them and resizes the embeddings."
+        )
+    return [special[marker] for marker in style.special_tokens]
+
+
+def _bos_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """The beginning-of-sequence token, if this tokenizer puts one in front of a text when nothing is said."""
+    bos_token_id = tokenizer.bos_token_id
+    starts_with_bos = bos_token_id is not None and tokenizer("a").input_ids[0] == bos_token_id
+    return [bos_token_id] if starts_with_bos else []  # pyright: ignore[reportReturnType]

@@ -1,0 +1,37 @@
+"""Which examples are held out from training. It knows texts and numbers of rows, no tokens."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def held_out_mask(
+    instructions: Sequence[str], contexts: Sequence[str], *, held_out_examples: int, seed: int
+) -> np.ndarray:
+    """Choose the held-out rows by their prompts.
+
+    Rows with the same prompt go to the same side, so no held-out prompt occurs in training. Prompts are taken
+    in the order of SHA-256 over seed and prompt, until `held_out_examples` rows are reached: the place of a
+    prompt depends on nothing else, so added records hardly move the split.
+
+    Returns:
+        bool per row, true where held out. At least `held_out_examples` are true if there are that many rows.
+    """
+    rows_by_prompt: dict[tuple[str, str], list[int]] = {}
+    for row, prompt in enumerate(zip(instructions, contexts, strict=True)):
+        rows_by_prompt.setdefault(prompt, []).append(row)
+
+    held_out: list[int] = []
+    for prompt in sorted(rows_by_prompt, key=lambda prompt: _digest(seed, prompt)):
+        if len(held_out) >= held_out_examples:
+            break
+        held_out += rows_by_prompt[prompt]
+    mask = np.zeros(len(instructions), dtype=bool)
+    mask[held_out] = True
+    return mask
+
+
+def _digest(seed: int, prompt: tuple[str, str]) -> bytes:
+    return hashlib.sha256(json.dumps([seed, *prompt]).encode()).digest()

@@ -1,0 +1,64 @@
+"""What a tokenized dataset looks like in numbers, and as a small picture. It knows lengths, no texts."""
+
+import io
+from typing import Any
+
+import numpy as np
+
+HISTOGRAM_BINS = 20
+
+
+def describe(
+    *,
+    train_lengths: np.ndarray,
+    train_prompt_lengths: np.ndarray,
+    held_out_examples: int,
+    dropped_too_long: int,
+) -> dict[str, Any]:
+    """Count what is trained on. Lengths are in tokens, one per training example; JSON-ready.
+
+    `length_histogram` has `edges` (tokens, one more than there are bins) and `counts` (training examples per
+    bin, the lower edge included).
+    """
+    train_tokens = int(train_lengths.sum())
+    labelled_tokens = train_tokens - int(train_prompt_lengths.sum())
+    bin_width = -(-(int(train_lengths.max()) + 1) // HISTOGRAM_BINS)
+    edges = np.arange(HISTOGRAM_BINS + 1) * bin_width
+    counts, _ = np.histogram(train_lengths, bins=edges)
+    return {
+        "examples": len(train_lengths) + held_out_examples + dropped_too_long,
+        "train_examples": len(train_lengths),
+        "held_out_examples": held_out_examples,
+        "dropped_too_long": dropped_too_long,
+        "train_tokens": train_tokens,
+        "labelled_tokens": labelled_tokens,
+        "labelled_share": labelled_tokens / train_tokens,
+        "length_mean": float(train_lengths.mean()),
+        "length_p50": float(np.percentile(train_lengths, 50)),
+        "length_p95": float(np.percentile(train_lengths, 95)),
+        "length_max": int(train_lengths.max()),
+        "length_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def length_histogram_png(statistics: dict[str, Any]) -> bytes:
+    """Draw `length_histogram` of `describe` as a small PNG."""
+    import altair
+
+    edges, counts = statistics["length_histogram"]["edges"], statistics["length_histogram"]["counts"]
+    bars = [
+        {"from": lower, "to": upper, "examples": count}
+        for lower, upper, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+    chart = (
+        altair.Chart(altair.Data(values=bars), width=360, height=120)
+        .mark_bar()
+        .encode(
+            x=altair.X("from:Q", bin="binned", title="tokens per training example"),
+            x2="to:Q",
+            y=altair.Y("examples:Q", title="examples"),
+        )
+    )
+    png = io.BytesIO()
+    chart.save(png, format="png")
+    return png.getvalue()
