@@ -7,7 +7,8 @@ from dolly_assets.tokenization.prompt_style import PromptStyle
 def test_an_example_is_laid_out_as_dolly_published_it():
     style = PromptStyle()
     assert style.prompt("Add.", "1, 2") + style.completion("3") == (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        "Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request."
         "\n\n### Instruction:\nAdd.\n\nInput:\n1, 2\n\n### Response:\n3\n\n### End"
     )
 

@@ -1,5 +1,6 @@
 """Small tokenizers, trained in a moment on a few sentences."""
 
+import string
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -10,10 +11,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 CORPUS = [
-    PromptStyle().prompt("Name a colour of the sky.", "The sky is blue.")
-    + PromptStyle().completion("It is blue."),
-    "What is the opposite of hot? It is cold. Tell me a story about the random forest and the decision trees.",
-    "Input: one, two, three\n\nResponse: End the Instruction with ### or #### and \n\n\n new lines  and  spaces.",
+    PromptStyle().prompt("Name a colour of the sky.", "The sky is blue."),
+    PromptStyle().completion("It is blue."),
+    "What is the opposite of hot? It is cold. Tell me a story about the forest and the trees.",
+    "Input: one, two\n\nResponse: End the Instruction with ### or #### and \n\n\n lines  and  spaces.",
 ]
 
 
@@ -23,7 +24,7 @@ def byte_level_tokenizer(**special_tokens: str) -> "PreTrainedTokenizerFast":
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return _trained(backend, trainers.BpeTrainer, pre_tokenizers.ByteLevel.alphabet(), special_tokens)
+    return _trained(backend, pre_tokenizers.ByteLevel.alphabet(), special_tokens)
 
 
 def sentencepiece_tokenizer(prepend_scheme: str) -> "PreTrainedTokenizerFast":
@@ -31,20 +32,22 @@ def sentencepiece_tokenizer(prepend_scheme: str) -> "PreTrainedTokenizerFast":
     backend = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
-    tokenizer = _trained(backend, trainers.BpeTrainer, [], {"bos_token": "<s>", "unk_token": "<unk>"})
+    tokenizer = _trained(backend, list(string.printable), {"bos_token": "<s>", "unk_token": "<unk>"})
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.convert_tokens_to_ids("<s>"))]
     )
     return tokenizer
 
 
-def _trained(backend, trainer, alphabet, special_tokens) -> "PreTrainedTokenizerFast":
+def _trained(
+    backend: Tokenizer, alphabet: list[str], special_tokens: dict[str, str]
+) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     special_tokens = {"eos_token": "<|endoftext|>", **special_tokens}
     backend.train_from_iterator(
         CORPUS,
-        trainer(
+        trainers.BpeTrainer(
             vocab_size=400,
             special_tokens=list(special_tokens.values()),
             initial_alphabet=alphabet,
