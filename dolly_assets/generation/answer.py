@@ -1,0 +1,70 @@
+"""The one door to `generate`: from encoded prompts to answers.
+
+Whoever samples, scores or chats comes through here. It knows no text of prompts, only their ids.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.generation.streamers import BaseStreamer
+
+
+def answer(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_token_id: int,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    streamer: "BaseStreamer | None" = None,
+) -> list[str]:
+    """Answer a batch of encoded prompts.
+
+    Args:
+        model: a causal language model; it is left in the mode, training or evaluation, that it was in.
+        tokenizer: the model's own.
+        prompts: token ids, as `PromptEncoder.prompt` gives them; any lengths.
+        end_token_id: where an answer ends, besides at the tokenizer's own end of sequence.
+        max_new_tokens: longest answer, in tokens.
+        temperature: 0 is greedy; above, sampled from torch's global random numbers.
+        top_p: share of the probability that is sampled from (nucleus sampling).
+        streamer: sees the tokens as they come; with one prompt only.
+
+    Returns:
+        The answers without special tokens, stripped.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    width = max(map(len, prompts))
+    # The end token pads too: on the left it is masked, on the right decoding drops it.
+    padded = torch.tensor([[end_token_id] * (width - len(ids)) + list(ids) for ids in prompts])
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    stops = [end_token_id] if tokenizer.eos_token_id is None else [end_token_id, tokenizer.eos_token_id]
+    sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
+    config = GenerationConfig(
+        do_sample=bool(sampling),
+        max_new_tokens=max_new_tokens,
+        eos_token_id=stops,
+        pad_token_id=end_token_id,
+        **sampling,
+    )
+    was_training = model.training
+    model.eval()
+    try:
+        generated = model.generate(  # pyright: ignore[reportCallIssue]
+            padded.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            streamer=streamer,
+        )
+    finally:
+        model.train(was_training)
+    texts = tokenizer.batch_decode(
+        generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.strip() for text in texts]

@@ -1,0 +1,162 @@
+"""One table across epochs, as Markdown, as a picture and as a page that opens offline."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dolly_assets.generation.sample import Prompt
+from dolly_assets.markdown import markdown_quote, markdown_table
+
+HEADER = (
+    "epoch",
+    "training loss",
+    "held-out loss",
+    "perplexity",
+    "exact match",
+    "tokens/s",
+    "training seconds",
+)
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What is known of an epoch; None where it was not measured. Losses in nats per labelled token."""
+
+    epoch: int
+    training_loss: float | None
+    heldout_loss: float | None
+    perplexity: float | None
+    exact_match: float | None
+    tokens_per_second: float | None
+    training_seconds: float | None
+    responses: Mapping[Prompt, str]
+
+    @property
+    def name(self) -> str:
+        """How the epoch is called in tables."""
+        return "0 (base model)" if self.epoch == 0 else str(self.epoch)
+
+    def cells(self) -> list[str]:
+        """The row's cells, in the order of HEADER."""
+        values = [
+            (self.training_loss, ".4f"),
+            (self.heldout_loss, ".4f"),
+            (self.perplexity, ",.2f"),
+            (self.exact_match, ".3f"),
+            (self.tokens_per_second, ",.0f"),
+            (self.training_seconds, ",.1f"),
+        ]
+        return [self.name, *("–" if value is None else format(value, form) for value, form in values)]
+
+
+def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
+    """The epoch with the highest exact match, or where there is none with the lowest held-out loss."""
+    matched = [(-row.exact_match, row.epoch, row) for row in rows if row.exact_match is not None]
+    scored = [(row.heldout_loss, row.epoch, row) for row in rows if row.heldout_loss is not None]
+    return min(matched or scored, default=(0, 0, None), key=lambda item: item[:2])[2]
+
+
+def scores_markdown(rows: Sequence[EpochRow]) -> str:
+    """The table across epochs."""
+    return markdown_table(HEADER, [row.cells() for row in rows])
+
+
+def responses_markdown(rows: Sequence[EpochRow]) -> str:
+    """Every prompt with its answers, epoch by epoch."""
+    parts = []
+    for prompt in _prompts(rows):
+        parts.append(f"**{prompt.instruction}**" + (f"\n\n*{prompt.context}*" if prompt.context else ""))
+        parts += [
+            f"epoch {row.name}\n\n{markdown_quote(row.responses[prompt].strip() or '(no answer)')}"
+            for row in rows
+            if prompt in row.responses
+        ]
+    return "\n\n".join(parts)
+
+
+def picture(rows: Sequence[EpochRow]) -> bytes:
+    """Held-out loss and exact match over epochs, as PNG."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(_chart(rows).to_json(), scale=2)
+
+
+def page(title: str, rows: Sequence[EpochRow]) -> str:
+    """A self-contained HTML page: chart, table and sample responses."""
+    chart = _chart(rows).properties(background="white").to_html(inline=True, fullhtml=False, output_div="chart")
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.cells())}</tr>" for row in rows
+    )
+    return _PAGE.format(
+        title=html.escape(title), chart=chart, head=head, body=body, responses=_responses_html(rows)
+    )
+
+
+def _responses_html(rows: Sequence[EpochRow]) -> str:
+    parts = []
+    for prompt in _prompts(rows):
+        context = f"<p class=context>{html.escape(prompt.context)}</p>" if prompt.context else ""
+        answers = "".join(
+            f"<tr><th>{html.escape(row.name)}</th><td><pre>{html.escape(row.responses[prompt].strip())}</pre></td></tr>"
+            for row in rows
+            if prompt in row.responses
+        )
+        parts.append(f"<h3>{html.escape(prompt.instruction)}</h3>{context}<table class=answers>{answers}</table>")
+    return "".join(parts)
+
+
+def _prompts(rows: Sequence[EpochRow]) -> list[Prompt]:
+    return list(dict.fromkeys(prompt for row in rows for prompt in row.responses))
+
+
+def _chart(rows: Sequence[EpochRow]) -> Any:
+    import altair
+
+    points = [
+        {"epoch": row.epoch, "measure": measure, "value": value}
+        for row in rows
+        for measure, value in (("held-out loss", row.heldout_loss), ("exact match", row.exact_match))
+        if value is not None
+    ]
+    return (
+        altair.Chart(altair.Data(values=points))
+        .mark_line(point=True)
+        .encode(
+            x=altair.X("epoch:O", title="epoch", axis=altair.Axis(labelAngle=0)),
+            y=altair.Y("value:Q", title=None),
+            color=altair.Color("measure:N", legend=None),
+            tooltip=["epoch:O", "measure:N", altair.Tooltip("value:Q", format=".4f")],
+        )
+        .properties(width=260, height=160)
+        .facet(column=altair.Column("measure:N", title=None, sort=["held-out loss", "exact match"]))
+        .resolve_scale(y="independent")
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem; text-align: right; vertical-align: top; }}
+.answers td, .answers th {{ text-align: left; }}
+pre {{ margin: 0; white-space: pre-wrap; font: inherit; }}
+.context {{ opacity: .75; }}
+.chart {{ background: white; display: inline-block; padding: .5rem; border-radius: .4rem; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<div class="chart">{chart}</div>
+<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
+<h2>Sample responses</h2>
+{responses}
+</body>
+</html>
+"""

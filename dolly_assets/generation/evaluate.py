@@ -1,0 +1,193 @@
+"""How good a model is on held-out examples: loss, perplexity, exact match.
+
+The table is `TokenizedDataset.held_out`. It knows nothing of checkpoints and stores.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from dolly_assets.errors import DatasetError
+from dolly_assets.generation.answer import answer
+from dolly_assets.tokenization.encode import PromptEncoder
+from dolly_assets.tokenization.prompt_style import PromptStyle
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Right and wrong answers that are kept to look at, each.
+SAMPLES = 5
+UNCATEGORIZED = "uncategorized"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A held-out example and what the model made of it."""
+
+    instruction: str
+    context: str
+    category: str
+    expected: str
+    answer: str
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the answer is the expected one, apart from white space around it."""
+        return self.answer.strip() == self.expected.strip()
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """How many answers are right to the letter.
+
+    Attributes:
+        examples: answers that were compared.
+        score: share of right answers, 0 to 1.
+        score_by_category: the same within each category, by name.
+        right: the first few right answers.
+        wrong: the first few wrong answers.
+    """
+
+    examples: int
+    score: float
+    score_by_category: dict[str, float]
+    right: tuple[Answer, ...]
+    wrong: tuple[Answer, ...]
+
+
+def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int) -> float:
+    """Mean negative log-likelihood, in nats, over all labelled tokens of the table.
+
+    Summed over the whole table in float64 and divided once: it does not depend on the batches.
+
+    Raises:
+        DatasetError: the table has no example.
+    """
+    import torch
+
+    _check_not_empty(table)
+    total, labelled_tokens = 0.0, 0
+    input_ids, prompt_lengths = table["input_ids"].to_pylist(), table["prompt_length"].to_pylist()
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for rows in _batches_by_length([len(ids) for ids in input_ids], batch_size):
+                nll = _labelled_nll(
+                    model, [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows]
+                )
+                total += nll.cpu().double().sum().item()
+                labelled_tokens += nll.numel()
+    finally:
+        model.train(was_training)
+    return total / labelled_tokens
+
+
+def perplexity(loss: float) -> float:
+    """Perplexity of a mean negative log-likelihood in nats; infinite where it exceeds a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def exact_match(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    style: PromptStyle,
+    table: pa.Table,
+    *,
+    examples: int,
+    max_new_tokens: int,
+    batch_size: int,
+) -> ExactMatch:
+    """Answer the first `examples` rows greedily and count the answers that are right to the letter.
+
+    Raises:
+        DatasetError: the table has no example.
+    """
+    _check_not_empty(table)
+    records = table.slice(0, examples).to_pylist()
+    prompts = [record["input_ids"][: record["prompt_length"]] for record in records]
+    end_token_id = PromptEncoder(tokenizer, style).end_token_id
+    texts = [""] * len(records)
+    for rows in _batches_by_length([len(ids) for ids in prompts], batch_size):
+        answers = answer(
+            model,
+            tokenizer,
+            [prompts[row] for row in rows],
+            end_token_id=end_token_id,
+            max_new_tokens=max_new_tokens,
+        )
+        for row, text in zip(rows, answers, strict=True):
+            texts[row] = text
+    return _score(
+        [
+            Answer(
+                instruction=record["instruction"],
+                context=record["context"],
+                category=record["category"] or UNCATEGORIZED,
+                expected=record["response"],
+                answer=text,
+            )
+            for record, text in zip(records, texts, strict=True)
+        ]
+    )
+
+
+def _score(answers: Sequence[Answer]) -> ExactMatch:
+    rights_by_category: defaultdict[str, list[bool]] = defaultdict(list)
+    for each in answers:
+        rights_by_category[each.category].append(each.is_right)
+    return ExactMatch(
+        examples=len(answers),
+        score=sum(each.is_right for each in answers) / len(answers),
+        score_by_category={
+            category: sum(rights) / len(rights) for category, rights in sorted(rights_by_category.items())
+        },
+        right=tuple(islice((each for each in answers if each.is_right), SAMPLES)),
+        wrong=tuple(islice((each for each in answers if not each.is_right), SAMPLES)),
+    )
+
+
+def _labelled_nll(
+    model: "PreTrainedModel", input_ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
+) -> "torch.Tensor":
+    """Negative log-likelihood of every labelled token of a batch, in float32, one after the other."""
+    import torch
+
+    lengths = torch.tensor([len(ids) for ids in input_ids])
+    width = int(lengths.max())
+    padded = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in input_ids])
+    position_ids = torch.arange(width).expand_as(padded)
+    is_token = position_ids < lengths[:, None]
+    is_labelled = is_token & (position_ids >= torch.tensor(prompt_lengths)[:, None])
+    padded, position_ids, is_token, is_labelled = (
+        tensor.to(model.device) for tensor in (padded, position_ids, is_token, is_labelled)
+    )
+    logits = model(
+        input_ids=padded, attention_mask=is_token.long(), position_ids=position_ids, use_cache=False
+    ).logits
+    # Position t predicts the token at t + 1.
+    is_target = is_labelled[:, 1:]
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1][is_target].float(), padded[:, 1:][is_target], reduction="none"
+    )
+
+
+def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Row indices in batches of similar length, longest first: too little memory shows at once."""
+    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
+def _check_not_empty(table: pa.Table) -> None:
+    if not table.num_rows:
+        raise DatasetError("There is no held-out example to evaluate on. Set held_out_examples to 1 or more.")

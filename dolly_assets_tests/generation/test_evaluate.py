@@ -1,0 +1,109 @@
+import math
+
+import pytest
+
+from dolly_assets.errors import DatasetError
+from dolly_assets.generation.evaluate import exact_match, held_out_loss, perplexity
+from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets_tests.generation.conftest import PARROTED
+from dolly_assets_tests.generation.examples import held_out
+
+STYLE = PromptStyle()
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer):
+    """Very different lengths, of prompts and of responses, so that batches are full of padding."""
+    names = [f"name {'very ' * (7 * i % 11)}{i}" for i in range(20)]
+    return held_out(tokenizer, names, [f"yes {'no ' * (5 * i % 13)}" for i in range(20)])
+
+
+def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_size=8):
+    return exact_match(
+        model,
+        tokenizer,
+        STYLE,
+        table,
+        examples=examples,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+    )
+
+
+def test_the_loss_does_not_depend_on_the_batches(model, examples):
+    one_by_one = held_out_loss(model, examples, batch_size=1)
+    assert held_out_loss(model, examples, batch_size=16) == pytest.approx(one_by_one, rel=1e-6)
+    assert held_out_loss(model, examples, batch_size=7) == pytest.approx(one_by_one, rel=1e-6)
+
+
+def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples):
+    """Against the model's own loss, example by example, weighted by labelled tokens."""
+    import torch
+
+    total, count = 0.0, 0
+    for example in examples.to_pylist():
+        input_ids = torch.tensor([example["input_ids"]])
+        labels = input_ids.clone()
+        labels[:, : example["prompt_length"]] = -100
+        labelled = len(example["input_ids"]) - example["prompt_length"]
+        with torch.no_grad():
+            total += model(input_ids=input_ids, labels=labels).loss.item() * labelled
+        count += labelled
+    assert held_out_loss(model, examples, batch_size=4) == pytest.approx(total / count, rel=1e-6)
+
+
+def test_a_model_in_training_is_scored_without_dropout_and_goes_on_training(model, examples):
+    expected = held_out_loss(model, examples, batch_size=4)
+    model.train()
+    try:
+        assert held_out_loss(model, examples, batch_size=4) == expected
+        assert model.training
+    finally:
+        model.eval()
+
+
+def test_an_empty_split_is_an_error(model, tokenizer, examples):
+    for evaluate in (
+        lambda table: held_out_loss(model, table, batch_size=4),
+        lambda t: score(model, tokenizer, t),
+    ):
+        with pytest.raises(DatasetError, match="held_out_examples"):
+            evaluate(examples.slice(0, 0))
+
+
+def test_perplexity_is_the_exponential_of_the_loss():
+    assert perplexity(math.log(7)) == pytest.approx(7)
+    assert perplexity(1e6) == math.inf
+
+
+def test_exact_match_tells_right_from_wrong_over_all_and_by_category(parrot, tokenizer):
+    table = held_out(tokenizer, PARROTED, ["Anna", " Ben\n", "somebody else", "Jim"])
+    result = score(parrot, tokenizer, table)
+    assert result.examples == 4
+    assert result.score == 0.5
+    assert result.score_by_category == {"long": 0.0, "short": pytest.approx(2 / 3)}
+    assert [answer.answer for answer in result.right] == ["Anna", "Ben"]
+    assert [(answer.expected, answer.answer) for answer in result.wrong] == [
+        ("somebody else", "Clara the second"),
+        ("Jim", "Tom"),
+    ]
+
+
+def test_answers_do_not_depend_on_the_batches(model, tokenizer, examples):
+    one_by_one, batched = (
+        score(model, tokenizer, examples, examples=6, max_new_tokens=6, batch_size=size) for size in (1, 4)
+    )
+    assert one_by_one.wrong == batched.wrong
+    assert any(answer.answer for answer in batched.wrong)
+
+
+def test_only_the_first_examples_are_answered(parrot, tokenizer):
+    result = score(parrot, tokenizer, held_out(tokenizer, PARROTED), examples=2)
+    assert [answer.instruction for answer in result.right] == ["Say Anna.", "Say Ben."]
+    assert result.examples == 2
+
+
+def test_an_answer_is_bounded_by_max_new_tokens(parrot, tokenizer):
+    result = score(parrot, tokenizer, held_out(tokenizer, PARROTED[2:3]), max_new_tokens=3)
+    assert result.score == 0
+    assert "Clara the second".startswith(result.wrong[0].answer)

@@ -1,0 +1,70 @@
+import pytest
+from pydantic import ValidationError
+
+from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt, respond
+from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets_tests.generation.conftest import PARROTED
+
+PROMPTS = [Prompt(instruction="Tell me a story."), Prompt(instruction="And you?", context="I am cold.")]
+
+
+def sample(model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, max_new_tokens=12):
+    return respond(
+        model,
+        tokenizer,
+        PromptStyle(),
+        prompts,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+    )
+
+
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others(model, tokenizer):
+    assert sample(model, tokenizer, PROMPTS) == sample(model, tokenizer, PROMPTS)
+    assert sample(model, tokenizer, PROMPTS, seed=2) != sample(model, tokenizer, PROMPTS)
+
+
+def test_an_answer_does_not_depend_on_the_other_prompts(model, tokenizer):
+    first, second = sample(model, tokenizer, PROMPTS)
+    assert sample(model, tokenizer, PROMPTS[::-1]) == [second, first]
+    assert sample(model, tokenizer, PROMPTS[1:]) == [second]
+
+
+def test_sampling_leaves_the_random_state_as_it_was(model, tokenizer):
+    import torch
+
+    before = torch.random.get_rng_state()
+    sample(model, tokenizer, PROMPTS)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_context_reaches_the_model(model, tokenizer):
+    without_context = [Prompt(instruction=PROMPTS[1].instruction)]
+    assert sample(model, tokenizer, without_context, temperature=0) != sample(
+        model, tokenizer, PROMPTS[1:], temperature=0
+    )
+
+
+def test_at_temperature_zero_the_seed_does_not_matter(model, tokenizer):
+    greedy = [sample(model, tokenizer, PROMPTS, temperature=0, seed=seed) for seed in (1, 2)]
+    assert greedy[0] == greedy[1]
+
+
+def test_an_answer_ends_at_the_end_key_and_does_not_show_it(parrot, tokenizer):
+    prompts = [Prompt(instruction=f"Say {name}.") for name in PARROTED]
+    assert sample(parrot, tokenizer, prompts, temperature=0, max_new_tokens=100) == list(PARROTED)
+
+
+def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context():
+    assert DEFAULT_PROMPTS[0].instruction == (
+        "Write a story about a person who cannot see the random forest "
+        "because they are caught up in the decision trees."
+    )
+    assert any(prompt.context for prompt in DEFAULT_PROMPTS)
+
+
+def test_a_prompt_needs_an_instruction():
+    with pytest.raises(ValidationError, match="instruction"):
+        Prompt(instruction="")
