@@ -1,0 +1,228 @@
+"""Local files are real. S3 is moto's server, reached over HTTP. The Hub is an HTTP server with one dataset.
+
+A child process talks to the Hub, as its libraries take their endpoint from the environment when imported.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from dolly_assets.datasets.demo import generate
+from dolly_assets.datasets.sources import read_source
+from dolly_assets.errors import DatasetError
+
+CONTENT = b'{"instruction": "a", "input": "c", "output": "b", "text": "t"}\n'
+ROWS = [{"instruction": "a", "context": "c", "response": "b", "category": ""}]
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_the_demo_is_built_in():
+    source = read_source("builtin:demo")
+
+    assert source.format == "generated"
+    assert source.table.equals(generate())
+
+
+def test_an_unknown_built_in_dataset_is_refused():
+    with pytest.raises(DatasetError, match="the only one is builtin:demo"):
+        read_source("builtin:alpaca")
+
+
+@pytest.mark.parametrize(
+    "form", ["absolute", "./a.jsonl", "../here/a.jsonl", "~/a.jsonl", "a.jsonl", "sub/a.jsonl"]
+)
+def test_a_local_file_is_read_whichever_way_it_is_written(form, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    (here / "sub").mkdir(parents=True)
+    for path in (here / "a.jsonl", here / "sub" / "a.jsonl"):
+        path.write_bytes(CONTENT)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+
+    source = read_source(str(here / "a.jsonl") if form == "absolute" else form)
+
+    assert source.table.to_pylist() == ROWS
+    assert (source.format, source.dropped_columns) == ("jsonl", ("text",))
+    assert source.revision == f"sha256:{SHA256}"
+
+
+def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(DatasetError, match=f"{tmp_path}/no.jsonl: no such file"):
+        read_source("./no.jsonl")
+    with pytest.raises(DatasetError, match=rf"expected .*Hub id.* no file {tmp_path}/no\.jsonl"):
+        read_source("no.jsonl")
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=f"{tmp_path} is a folder"):
+        read_source(str(tmp_path))
+
+
+def test_an_error_in_a_file_names_its_absolute_path(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_bytes(CONTENT + b"{\n")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(DatasetError, match=f"{tmp_path}/a.jsonl: line 2, column 2"):
+        read_source("./a.jsonl")
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint():
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    bucket = boto3.resource("s3", region_name="us-east-1").Bucket("data")  # pyright: ignore[reportAttributeAccessIssue]
+    bucket.create()
+    yield bucket
+    bucket.objects.delete()
+    bucket.delete()
+
+
+def test_a_file_in_s3_is_read_with_its_etag(bucket):
+    bucket.put_object(Key="folder/a b.jsonl", Body=CONTENT)
+
+    source = read_source("s3://data/folder/a b.jsonl")
+
+    assert source.table.to_pylist() == ROWS
+    assert source.format == "jsonl"
+    assert source.revision == f"etag:{hashlib.md5(CONTENT).hexdigest()}"
+
+
+def test_a_missing_object_or_bucket_is_refused_with_its_url(bucket):
+    with pytest.raises(DatasetError, match=r"s3://data/no\.jsonl: no such object"):
+        read_source("s3://data/no.jsonl")
+    with pytest.raises(DatasetError, match=r"s3://nowhere/no\.jsonl"):
+        read_source("s3://nowhere/no.jsonl")
+
+
+def test_an_error_in_an_object_names_its_url(bucket):
+    bucket.put_object(Key="a.jsonl", Body=CONTENT + b"{\n")
+
+    with pytest.raises(DatasetError, match=r"s3://data/a\.jsonl: line 2, column 2"):
+        read_source("s3://data/a.jsonl")
+
+
+@pytest.mark.parametrize("source", ["s3://data", "s3://data/", "s3:///a.jsonl", "s3://data/folder/"])
+def test_an_s3_url_without_bucket_or_file_is_refused(source):
+    with pytest.raises(DatasetError, match="expected s3://bucket/key"):
+        read_source(source)
+
+
+def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example.invalid")
+
+    with pytest.raises(DatasetError, match=r"s3://data/a\.jsonl: cannot be read"):
+        read_source("s3://data/a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"]
+)
+def test_what_is_no_source_is_refused_with_the_forms_that_are(source):
+    with pytest.raises(DatasetError, match=r"is no dataset source; expected builtin:demo, s3://"):
+        read_source(source)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB_FILES = {"README.md": b"---\nlicense: mit\n---\nA dataset.\n", "train.jsonl": CONTENT}
+HUB_CARD = {"id": "owner/name", "sha": COMMIT, "cardData": {"license": "mit"}, "siblings": []}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Serves `owner/name` (revision `main` and its commit) and nothing else."""
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        name = path.rpartition("/")[2]
+        if path in (
+            "/api/datasets/owner/name",
+            *(f"/api/datasets/owner/name/revision/{r}" for r in ("main", COMMIT)),
+        ):
+            self.answer(200, json.dumps(HUB_CARD).encode())
+        elif path == f"/api/datasets/owner/name/tree/{COMMIT}":
+            tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in HUB_FILES.items()]
+            self.answer(200, json.dumps(tree).encode())
+        elif path.startswith(f"/datasets/owner/name/resolve/{COMMIT}/") and name in HUB_FILES:
+            self.answer(200, HUB_FILES[name], {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
+        else:
+            missing = "EntryNotFound" if COMMIT in path else "RepoNotFound"
+            self.answer(404, b"{}", {"X-Error-Code": missing})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def answer(self, status, body, headers=None):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format, *args):  # noqa: A002
+        pass
+
+
+READ_ALL = """
+import json, sys
+from dolly_assets.datasets.sources import read_source
+from dolly_assets.errors import DatasetError
+for name in sys.argv[1:]:
+    try:
+        s = read_source(name)
+        print(json.dumps([s.table.to_pylist(), s.format, s.dropped_columns, s.revision, s.license]))
+    except DatasetError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def read_in_child(sources, folder, **environment):
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    child = subprocess.run(
+        [sys.executable, "-c", READ_ALL, *sources],
+        env={**keep, "HF_HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in child.stdout.splitlines()]
+
+
+def test_the_train_split_of_a_hub_dataset_is_read_with_commit_and_license(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        names = ["owner/name", "owner/name@main", "owner/nothing", "owner/name@v9"]
+        latest, main, unknown, unknown_revision = read_in_child(names, tmp_path, HF_ENDPOINT=endpoint)
+        server.shutdown()
+
+    assert latest == main == [ROWS, "hub", ["text"], f"commit:{COMMIT}", "mit"]
+    assert unknown.startswith("owner/nothing: the Hub does not serve this dataset")
+    assert unknown_revision.startswith("owner/name@v9: the Hub does not serve this dataset")
+
+
+@pytest.mark.parametrize("environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
+def test_a_hub_dataset_offline_is_refused_with_what_to_do(environment, tmp_path):
+    (error,) = read_in_child(["owner/name"], tmp_path, **environment)
+
+    assert error.startswith("owner/name: the Hub cannot be reached")
+    assert "name a file instead" in error
