@@ -86,12 +86,8 @@ def page(title: str, rows: Sequence[EpochRow]) -> str:
     """A self-contained HTML page: chart, table and sample responses."""
     chart = _chart(rows).properties(background="white").to_html(inline=True, fullhtml=False, output_div="chart")
     head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.cells())}</tr>" for row in rows
-    )
-    return _PAGE.format(
-        title=html.escape(title), chart=chart, head=head, body=body, responses=_responses_html(rows)
-    )
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.cells())}</tr>" for row in rows)
+    return _PAGE.format(title=html.escape(title), chart=chart, head=head, body=body, responses=_responses_html(rows))
 
 
 def _responses_html(rows: Sequence[EpochRow]) -> str:

@@ -1,0 +1,25 @@
+"""base_model: what a family fine-tunes, as plain weights in the store, with the prompt style's special tokens."""
+
+import dagster as dg
+
+from dolly_assets.assets.events import result_of
+from dolly_assets.assets.resources import WorkerResource
+from dolly_assets.family import ModelFamily
+from dolly_assets.worker.spec import PrepareBaseModel
+
+
+def build_base_model(family: ModelFamily) -> dg.AssetsDefinition:
+    """The asset `FAMILY/base_model`."""
+
+    @dg.asset(
+        key=[family.name, "base_model"],
+        group_name=family.name,
+        kinds={"huggingface"},
+        description="The model that the family fine-tunes, as plain weights, with the prompt style's special tokens.",
+        code_version=family.settings_digest("base_model"),
+    )
+    def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> dg.MaterializeResult:
+        [artifact] = worker.run(context, family, PrepareBaseModel())
+        return result_of(artifact)
+
+    return base_model

@@ -1,0 +1,115 @@
+"""epoch_comparison: one table across the epochs of a training, the untrained base as epoch 0."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dolly_assets.assets.events import PICTURE, result_of
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import StoreResource, made_by
+from dolly_assets.errors import ArtifactError
+from dolly_assets.family import ModelFamily
+from dolly_assets.generation import comparison
+from dolly_assets.generation.comparison import EpochRow
+from dolly_assets.generation.sample import Prompt
+from dolly_assets.naming import epoch_key
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+
+
+def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
+    """The asset `FAMILY/epoch_comparison`, by dataset."""
+
+    @dg.asset(
+        key=[family.name, "epoch_comparison"],
+        deps=[[family.name, name] for name in ("model_checkpoint", "evaluation", "sample_responses")],
+        partitions_def=DATASETS,
+        group_name=family.name,
+        kinds={"altair"},
+        description="Scores and sample responses of all epochs, side by side.",
+        code_version=family.settings_digest("epoch_comparison"),
+    )
+    def epoch_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+        artifacts, dataset = store.open(), context.partition_key
+        epochs = newest_training(artifacts, family, dataset)
+        if not epochs:
+            raise ArtifactError(f"no epoch of {family.name} on {dataset} is in the store: train some first")
+        scores = {epoch: scores_of(artifacts, family, dataset, epoch, item) for epoch, item in epochs.items()}
+        rows = [_row(epoch, epochs[epoch], scores[epoch]) for epoch in sorted(epochs)]
+        best = comparison.best_epoch(rows)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder)
+            title = f"{family.name} on {dataset}"
+            (out / "comparison.html").write_text(comparison.page(title, rows), encoding="utf-8")
+            (out / PICTURE).write_bytes(comparison.picture(rows))
+            artifact = artifacts.publish(
+                artifact_name([family.name, "epoch_comparison"], dataset),
+                out,
+                kind="epoch_comparison",
+                inputs=comparison_inputs(epochs, scores),
+                attributes={
+                    "family": family.name,
+                    "dataset": dataset,
+                    "epochs": len(rows),
+                    "best_epoch": best.epoch if best else None,
+                    "scores_markdown": comparison.scores_markdown(rows),
+                    "responses_markdown": comparison.responses_markdown(rows),
+                },
+                made_by=made_by(context),
+            )
+        return result_of(artifact)
+
+    return epoch_comparison
+
+
+def newest_training(store: ArtifactStore, family: ModelFamily, dataset: str) -> dict[int, Artifact]:
+    """The checkpoints of the training that published last, by epoch; other trainings' epochs are left out."""
+    newest = {}
+    for epoch in range(family.recipe.epochs + 1):
+        artifact = store.latest(artifact_name([family.name, "model_checkpoint"], dataset, epoch_key(epoch)))
+        if artifact:
+            newest[epoch] = artifact
+    if not newest:
+        return {}
+    training = max(newest.values(), key=lambda item: item.manifest.created_at).manifest.attributes["training"]
+    return {epoch: item for epoch, item in newest.items() if item.manifest.attributes["training"] == training}
+
+
+def scores_of(
+    store: ArtifactStore, family: ModelFamily, dataset: str, epoch: int, checkpoint: Artifact
+) -> dict[str, Artifact]:
+    """The evaluation and sample responses of this very checkpoint, as far as they exist."""
+    found = {}
+    for asset in ("evaluation", "sample_responses"):
+        artifact = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
+        if artifact and artifact.manifest.inputs["model_checkpoint"] == checkpoint.digest:
+            found[asset] = artifact
+    return found
+
+
+def comparison_inputs(epochs: dict[int, Artifact], scores: dict[int, dict[str, Artifact]]) -> dict[str, str]:
+    """Everything that the table shows, by name -> digest."""
+    shown = [*epochs.values(), *(item for found in scores.values() for item in found.values())]
+    return {item.name: item.digest for item in shown}
+
+
+def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> EpochRow:
+    trained: dict[str, Any] = checkpoint.manifest.attributes
+    scored: dict[str, Any] = scores["evaluation"].manifest.attributes if "evaluation" in scores else {}
+    responses = (
+        json.loads(scores["sample_responses"].read_bytes("responses.json")) if "sample_responses" in scores else []
+    )
+    return EpochRow(
+        epoch=epoch,
+        training_loss=trained.get("loss"),
+        heldout_loss=scored.get("heldout_loss"),
+        perplexity=scored.get("perplexity"),
+        exact_match=scored.get("exact_match"),
+        tokens_per_second=trained.get("tokens_per_second"),
+        training_seconds=trained.get("training_seconds"),
+        responses={
+            Prompt(instruction=each["instruction"], context=each["context"]): each["response"] for each in responses
+        },
+    )

@@ -1,0 +1,89 @@
+"""model_checkpoint and gpu_profile: a fine-tune over a range of epochs, in one run.
+
+Each epoch becomes a materialization when its artifact is in the store, while the next epoch trains; so the assets are
+skippable and yield no output of their own.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dolly_assets.assets.events import materialization_of
+from dolly_assets.assets.inputs import required
+from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
+from dolly_assets.assets.resources import StoreResource, WorkerResource, ref
+from dolly_assets.assets.training_state import Training, plan_training
+from dolly_assets.family import ModelFamily
+from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.worker.spec import Train
+
+
+class FineTuneConfig(dg.Config):
+    """What a run can be told besides its epochs."""
+
+    retrain: bool = False  # train also epochs that the store has of this very training
+
+
+def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
+    """The assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
+    inputs = [[family.name, "base_model"], [family.name, "tokenized_dataset"]]
+
+    def spec(asset: str, kinds: set[str], description: str) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            [family.name, asset],
+            deps=inputs,
+            skippable=True,
+            group_name=family.name,
+            kinds=kinds,
+            description=description,
+            code_version=family.settings_digest(asset),
+        )
+
+    @dg.multi_asset(
+        name=f"{family.name}__fine_tune",
+        specs=[
+            spec(
+                "model_checkpoint",
+                {"deepspeed", "pytorch"},
+                "Weights and training state at the end of an epoch.",
+            ),
+            spec("gpu_profile", {"altair"}, "What the devices did during an epoch."),
+        ],
+        partitions_def=dataset_epochs(family),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def fine_tune(
+        context: dg.AssetExecutionContext,
+        config: FineTuneConfig,
+        store: StoreResource,
+        worker: WorkerResource,
+    ) -> Iterator[dg.Output]:
+        artifacts = store.open()
+        for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
+            training = _training(artifacts, family, dataset)
+            plan = plan_training(artifacts, training, epochs, retrain=config.retrain)
+            for artifact in plan.published:
+                context.log.info(f"{artifact.name} is in the store already: not trained again")
+                context.log_event(materialization_of(artifact))
+            if plan.epochs:
+                task = Train(
+                    dataset=dataset,
+                    epochs=plan.epochs,
+                    base_model=ref(training.base_model),
+                    tokenized_dataset=ref(training.tokenized_dataset),
+                    resume_from=ref(plan.resume_from) if plan.resume_from else None,
+                    training=training.digest,
+                )
+                worker.run(context, family, task, lambda item: context.log_event(materialization_of(item)))
+        yield from ()
+
+    return fine_tune
+
+
+def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:
+    return Training(
+        family,
+        dataset,
+        base_model=required(store, [family.name, "base_model"]),
+        tokenized_dataset=required(store, [family.name, "tokenized_dataset"], dataset),
+    )

@@ -1,0 +1,72 @@
+"""raw_dataset: a dataset as its source gives it, in the canonical columns, as Parquet."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dolly_assets.assets.events import result_of
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import StoreResource, made_by
+from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.schema import content_digest
+from dolly_assets.datasets.sources import read_source
+from dolly_assets.markdown import markdown_table
+from dolly_assets.storage.artifact import artifact_name
+
+SAMPLE_ROWS = 5
+
+
+def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
+    """The asset `raw_dataset`, by dataset; the declared datasets and those added to the catalogue can be read."""
+
+    @dg.asset(
+        partitions_def=DATASETS,
+        group_name="datasets",
+        kinds={"parquet"},
+        description="Instruction data as its source gives it, in the columns instruction, context, response, category.",
+    )
+    def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+        dataset = store.catalogue(declared).get(context.partition_key)
+        context.log.info(f"reading {dataset.source}")
+        source = read_source(dataset.source)
+        with tempfile.TemporaryDirectory() as folder:
+            pq.write_table(source.table, Path(folder) / "data.parquet", compression="zstd")
+            artifact = store.open().publish(
+                artifact_name(["raw_dataset"], dataset.name),
+                Path(folder),
+                kind="raw_dataset",
+                attributes={
+                    "dataset": dataset.name,
+                    "source": dataset.source,
+                    "revision": source.revision,
+                    "format": source.format,
+                    "license": dataset.license if dataset.license != "unknown" else source.license or "unknown",
+                    "answers": dataset.answers,
+                    "rows": source.table.num_rows,
+                    "content_digest": content_digest(source.table),
+                    "dropped_columns": list(source.dropped_columns) or None,
+                    "sample_markdown": _sample(source.table),
+                },
+                made_by=made_by(context),
+            )
+        result = result_of(artifact)
+        schema = dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in source.table.schema])
+        return dg.MaterializeResult(
+            metadata={
+                **(result.metadata or {}),
+                "dagster/row_count": source.table.num_rows,
+                "dagster/column_schema": schema,
+            },
+            data_version=result.data_version,
+        )
+
+    return raw_dataset
+
+
+def _sample(table: pa.Table) -> str:
+    rows = table.slice(0, SAMPLE_ROWS).to_pylist()
+    return markdown_table(table.column_names, [list(row.values()) for row in rows])

@@ -1,0 +1,85 @@
+"""The resources of assets: the store they read, and the launcher that runs their workers."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from dolly_assets import __version__
+from dolly_assets.compute.local import LocalLauncher
+from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
+from dolly_assets.family import ModelFamily
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.worker.report import Log, Message, Published
+from dolly_assets.worker.spec import ArtifactRef, Task, WorkerSpec
+
+
+class StoreResource(dg.ConfigurableResource):
+    """The object store that holds every artifact and the catalogue of datasets."""
+
+    url: str
+    cache_dir: str
+
+    def open(self) -> ArtifactStore:
+        """A handle on the store."""
+        return ArtifactStore(self.url, Path(self.cache_dir))
+
+    def catalogue(self, declared: Sequence[DatasetConfig]) -> Catalogue:
+        """The datasets known by name."""
+        return Catalogue(ObjectStore(self.url), declared)
+
+
+class WorkerResource(dg.ConfigurableResource):
+    """Runs tasks in workers, in the environment that was chosen."""
+
+    store: dg.ResourceDependency[StoreResource]
+    scratch_dir: str
+
+    def run(
+        self,
+        context: dg.AssetExecutionContext,
+        family: ModelFamily,
+        task: Task,
+        on_published: Callable[[Artifact], None] = lambda _: None,
+    ) -> list[Artifact]:
+        """Runs a task to its end and returns what it published; `on_published` hears of each artifact at once.
+
+        Raises:
+            DollyError: The worker ended with an error (see `dolly_assets.compute.launcher.Launcher`).
+        """
+        store = self.store.open()
+        published: list[Artifact] = []
+        scratch = Path(self.scratch_dir) / context.run_id / task.task
+
+        def on_message(message: Message) -> None:
+            if isinstance(message, Log):
+                context.log.info(message.text)
+            elif isinstance(message, Published):
+                artifact = store.get(message.name, message.digest)
+                published.append(artifact)
+                on_published(artifact)
+
+        shutil.rmtree(scratch, ignore_errors=True)
+        spec = WorkerSpec(
+            family=family,
+            task=task,
+            store_url=self.store.url,
+            cache_dir=Path(self.store.cache_dir),
+            scratch_dir=scratch,
+            made_by=made_by(context),
+        )
+        LocalLauncher().run(spec, on_message)
+        shutil.rmtree(scratch)
+        return published
+
+
+def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """Who makes an artifact, for its manifest."""
+    return {"run_id": context.run_id, "dolly_assets": __version__}
+
+
+def ref(artifact: Artifact) -> ArtifactRef:
+    """The artifact as a worker is told of it."""
+    return ArtifactRef(name=artifact.name, digest=artifact.digest)

@@ -1,0 +1,32 @@
+"""tokenized_dataset: a dataset in a family's prompt style, as labelled token ids, with a held-out split."""
+
+import dagster as dg
+
+from dolly_assets.assets.events import result_of
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import WorkerResource, ref
+from dolly_assets.family import ModelFamily
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.worker.spec import Tokenize
+
+
+def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
+    """The asset `FAMILY/tokenized_dataset`, by dataset."""
+
+    @dg.asset(
+        key=[family.name, "tokenized_dataset"],
+        ins={"raw_dataset": dg.AssetIn("raw_dataset"), "base_model": dg.AssetIn([family.name, "base_model"])},
+        partitions_def=DATASETS,
+        group_name=family.name,
+        kinds={"arrow"},
+        description="Token ids with labels on the response only, and a held-out split that training never sees.",
+        code_version=family.settings_digest("tokenized_dataset"),
+    )
+    def tokenized_dataset(
+        context: dg.AssetExecutionContext, worker: WorkerResource, raw_dataset: Artifact, base_model: Artifact
+    ) -> dg.MaterializeResult:
+        task = Tokenize(dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model))
+        [artifact] = worker.run(context, family, task)
+        return result_of(artifact)
+
+    return tokenized_dataset

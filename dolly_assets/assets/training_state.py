@@ -1,0 +1,93 @@
+"""What the store already has of a training, and so what is left to train.
+
+A training is named by the digest of what decides its weights: base model, tokenized dataset and recipe. Epochs are
+looked up by that digest, so a changed recipe never continues from another recipe's epoch.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dolly_assets.errors import TrainingError
+from dolly_assets.family import ModelFamily
+from dolly_assets.naming import epoch_key
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a family on a dataset."""
+
+    family: ModelFamily
+    dataset: str
+    base_model: Artifact
+    tokenized_dataset: Artifact
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the digests of base model, tokenized dataset and recipe."""
+        parts = [self.base_model.digest, self.tokenized_dataset.digest, self.family.recipe.digest]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def published(self, store: ArtifactStore, asset: str, epoch: int) -> Artifact | None:
+        """The newest artifact of an epoch of this very training."""
+        name = artifact_name([self.family.name, asset], self.dataset, epoch_key(epoch))
+        history = store.history(name)
+        return next((item for item in history if item.manifest.attributes.get("training") == self.digest), None)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Which of the epochs asked for are in the store, and which are left, and where to go on from."""
+
+    published: tuple[Artifact, ...]  # profile and checkpoint of each epoch that is there
+    epochs: tuple[int, ...]  # left to train, consecutive
+    resume_from: Artifact | None
+
+
+def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int], *, retrain: bool) -> TrainingPlan:
+    """Plans the epochs asked for; with `retrain` nothing that is there is used, but the epoch before the first.
+
+    Raises:
+        TrainingError: The epochs have a gap, or the epoch before the first one to train is not in the store.
+    """
+    if list(epochs) != list(range(epochs[0], epochs[-1] + 1)):
+        raise TrainingError(f"epochs {list(epochs)} have a gap: select a range without one")
+    published: list[Artifact] = []
+    left = list(epochs)
+    while left and not retrain:
+        found = [training.published(store, asset, left[0]) for asset in ("gpu_profile", "model_checkpoint")]
+        if None in found:
+            break
+        published += [artifact for artifact in found if artifact]
+        left.pop(0)
+    resume_from = _checkpoint_before(store, training, left[0]) if left and left[0] > 1 else None
+    return TrainingPlan(tuple(published), tuple(left), resume_from)
+
+
+def _checkpoint_before(store: ArtifactStore, training: Training, epoch: int) -> Artifact:
+    found = training.published(store, "model_checkpoint", epoch - 1)
+    if found:
+        return found
+    family, dataset = training.family.name, training.dataset
+    name = artifact_name([family, "model_checkpoint"], dataset, epoch_key(epoch - 1))
+    other = store.latest(name)
+    why = (
+        "is not in the store"
+        if other is None
+        else f"in the store is of another training ({_difference(training, other)})"
+    )
+    raise TrainingError(
+        f"epoch {epoch} of {family} on {dataset} continues from epoch {epoch - 1}, which {why}: "
+        f"select epochs 1-{epoch}, or run: dolly train --model {family} --dataset {dataset} --epochs 1-{epoch}"
+    )
+
+
+def _difference(training: Training, other: Artifact) -> str:
+    inputs = {
+        "base_model": training.base_model.digest,
+        "tokenized_dataset": training.tokenized_dataset.digest,
+    }
+    changed = [name for name, digest in inputs.items() if other.manifest.inputs.get(name) != digest]
+    return f"changed since: {', '.join(changed) or 'recipe'}"

@@ -1,0 +1,151 @@
+"""From a dataset's name to compared epochs: materializes what is missing or out of date, and nothing else.
+
+What is current is read off the store: an artifact whose settings are the family's and whose inputs are the newest ones.
+It must be known to the Dagster instance too, so that the UI shows it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import dagster as dg
+
+from dolly_assets.assets.epoch_comparison import comparison_inputs, newest_training, scores_of
+from dolly_assets.assets.inputs import required
+from dolly_assets.assets.partitions import partition_key
+from dolly_assets.assets.training_state import Training, plan_training
+from dolly_assets.family import ModelFamily
+from dolly_assets.naming import epoch_key
+from dolly_assets.platform import Platform
+from dolly_assets.storage.artifact import Artifact, artifact_name
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The assets of one family on one dataset."""
+
+    platform: Platform
+    family: ModelFamily
+    dataset: str
+
+    def run(self, epochs: Sequence[int], *, retrain: bool = False) -> int:
+        """Brings epochs, their scores and the comparison up to date; returns the number of runs that it took.
+
+        Raises:
+            DollyError: Something cannot be materialized; what was published before is kept.
+        """
+        self.platform.register_datasets([self.dataset])
+        runs = self._materialize(["raw_dataset"], self._raw_is_current())
+        runs += self._materialize([self.family.name, "base_model"], self._base_is_current(), of_dataset=False)
+        runs += self._materialize([self.family.name, "tokenized_dataset"], self._tokenized_is_current())
+        runs += self._train(epochs, retrain)
+        scored = sorted({0, *epochs})
+        runs += self._score("evaluation", scored) + self._score("sample_responses", scored)
+        runs += self._materialize([self.family.name, "epoch_comparison"], self._comparison_is_current())
+        return runs
+
+    def _materialize(self, key: list[str], is_current: bool, *, of_dataset: bool = True) -> int:
+        if not is_current:
+            self.platform.materialize([key], self.dataset if of_dataset else None)
+        return int(not is_current)
+
+    def _train(self, epochs: Sequence[int], retrain: bool) -> int:
+        training = Training(
+            self.family,
+            self.dataset,
+            self._require("base_model"),
+            self._require("tokenized_dataset", self.dataset),
+        )
+        wanted = sorted({0, *epochs}) if epochs[0] == 1 else list(epochs)
+        missing = [epoch for epoch in wanted if retrain or not self._epoch_is_current(training, epoch)]
+        if 0 not in wanted and not self._epoch_is_current(training, 0):
+            missing.insert(0, 0)
+        ranges = list(_ranges(missing))
+        for first, last in ranges:
+            plan_training(self.platform.store, training, range(first, last + 1), retrain=retrain)  # refuse before a run
+            config = {f"{self.family.name}__fine_tune": {"config": {"retrain": retrain}}}
+            keys = [[self.family.name, asset] for asset in ("model_checkpoint", "gpu_profile")]
+            self.platform.materialize(
+                keys, partition_key(self.dataset, first), partition_key(self.dataset, last), config
+            )
+        return len(ranges)
+
+    def _score(self, asset: str, epochs: Iterable[int]) -> int:
+        ranges = list(_ranges(epoch for epoch in epochs if not self._score_is_current(asset, epoch)))
+        for first, last in ranges:
+            key = [self.family.name, asset]
+            self.platform.materialize([key], partition_key(self.dataset, first), partition_key(self.dataset, last))
+        return len(ranges)
+
+    def _raw_is_current(self) -> bool:
+        dataset = self.platform.catalogue.get(self.dataset)
+        facts = {"source": dataset.source, "answers": dataset.answers}
+        return self._is_current(
+            ["raw_dataset"], self.dataset, lambda item: facts.items() <= item.manifest.attributes.items()
+        )
+
+    def _base_is_current(self) -> bool:
+        return self._is_current([self.family.name, "base_model"], None, self._has_settings("base_model"))
+
+    def _tokenized_is_current(self) -> bool:
+        inputs = {
+            "raw_dataset": required(self.platform.store, ["raw_dataset"], self.dataset).digest,
+            "base_model": self._require("base_model").digest,
+        }
+        has_settings = self._has_settings("tokenized_dataset")
+        return self._is_current(
+            [self.family.name, "tokenized_dataset"],
+            self.dataset,
+            lambda item: item.manifest.inputs == inputs and has_settings(item),
+        )
+
+    def _epoch_is_current(self, training: Training, epoch: int) -> bool:
+        found = [training.published(self.platform.store, asset, epoch) for asset in ("model_checkpoint", "gpu_profile")]
+        return all(item and self._is_known(item, partition_key(self.dataset, epoch)) for item in found)
+
+    def _score_is_current(self, asset: str, epoch: int) -> bool:
+        inputs = {"model_checkpoint": self._require("model_checkpoint", self.dataset, epoch_key(epoch)).digest}
+        if asset == "evaluation":
+            inputs["tokenized_dataset"] = self._require("tokenized_dataset", self.dataset).digest
+        has_settings = self._has_settings(asset)
+        return self._is_current(
+            [self.family.name, asset],
+            partition_key(self.dataset, epoch),
+            lambda item: item.manifest.inputs == inputs and has_settings(item),
+        )
+
+    def _comparison_is_current(self) -> bool:
+        store = self.platform.store
+        epochs = newest_training(store, self.family, self.dataset)
+        scores = {epoch: scores_of(store, self.family, self.dataset, epoch, item) for epoch, item in epochs.items()}
+        inputs = comparison_inputs(epochs, scores)
+        return self._is_current(
+            [self.family.name, "epoch_comparison"], self.dataset, lambda item: item.manifest.inputs == inputs
+        )
+
+    def _has_settings(self, asset: str) -> Callable[[Artifact], bool]:
+        digest = self.family.settings_digest(asset)
+        return lambda item: item.manifest.attributes.get("settings") == digest
+
+    def _is_current(self, key: list[str], partition: str | None, fits: Callable[[Artifact], bool]) -> bool:
+        artifact = self.platform.store.latest(artifact_name(key, *([partition] if partition else [])))
+        return artifact is not None and fits(artifact) and self._is_known(artifact, partition)
+
+    def _is_known(self, artifact: Artifact, partition: str | None) -> bool:
+        """Whether the newest materialization in the Dagster instance is this artifact."""
+        family_or_asset, *rest = artifact.name.split("/")
+        key = dg.AssetKey([family_or_asset] if family_or_asset == "raw_dataset" else [family_or_asset, rest[0]])
+        filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
+        records = self.platform.instance.fetch_materializations(filters, limit=1).records
+        event = records[0].asset_materialization if records else None
+        return bool(event and event.tags and event.tags.get("dagster/data_version") == artifact.digest)
+
+    def _require(self, asset: str, *partition: str) -> Artifact:
+        return required(self.platform.store, [self.family.name, asset], *partition)
+
+
+def _ranges(epochs: Iterable[int]) -> Iterable[tuple[int, int]]:
+    """Runs of consecutive epochs: 0 2 3 4 -> (0, 0), (2, 4)."""
+    for _, group in groupby(enumerate(epochs), lambda pair: pair[1] - pair[0]):
+        consecutive = [epoch for _, epoch in group]
+        yield consecutive[0], consecutive[-1]

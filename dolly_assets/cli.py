@@ -1,0 +1,171 @@
+"""`dolly`: the platform on the command line. Errors are one line on stderr and exit code 2."""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dolly_assets import __version__
+from dolly_assets.environment import PROJECT, Environment
+from dolly_assets.errors import ConfigurationError, DollyError
+
+
+class _Commands(click.Group):
+    """Turns our errors into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DollyError as error:
+            click.echo(f"dolly: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Commands)
+@click.version_option(__version__)
+def main() -> None:
+    """Fine-tuned language models as data assets."""
+
+
+@main.command()
+@click.option("--model", required=True, metavar="M", help="Model family, as in `dolly status`.")
+@click.option("--dataset", required=True, metavar="D", help="Dataset, as in `dolly datasets list`.")
+@click.option("--epochs", required=True, metavar="A-B", help="One epoch or a range, such as 1-3.")
+@click.option("--retrain", is_flag=True, help="Train also epochs that the store has of this very training.")
+def train(model: str, dataset: str, epochs: str, *, retrain: bool) -> None:
+    """Fine-tune a model on a dataset, and score and compare its epochs.
+
+    Whatever is missing on the way is materialized too; what is up to date is left alone.
+    """
+    from dolly_assets.chain import Chain
+    from dolly_assets.naming import parse_epochs
+
+    platform = _platform()
+    family = platform.family(model)
+    wanted = parse_epochs(epochs, family.recipe.epochs)
+    platform.catalogue.get(dataset)
+    runs = Chain(platform, family, dataset).run(list(wanted), retrain=retrain)
+    click.echo(f"done in {runs} runs" if runs else "nothing to do: everything is up to date")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, one for each family, dataset and epoch.")
+def status(*, as_json: bool) -> None:
+    """What there is: families × datasets × epochs."""
+    from dolly_assets.status import status_rows, status_table
+
+    rows = status_rows(_platform())
+    click.echo(json.dumps(rows, indent=1) if as_json else status_table(rows))
+
+
+@main.group()
+def datasets() -> None:
+    """The datasets that can be trained on."""
+
+
+@datasets.command("add")
+@click.argument("name")
+@click.argument("source")
+@click.option("--license", "license_id", default="unknown", show_default=True, help="SPDX id or the Hub's tag.")
+@click.option(
+    "--answers",
+    type=click.Choice(["open", "exact"]),
+    default="open",
+    show_default=True,
+    help="exact: each question has one right answer, so that exact match is scored.",
+)
+def datasets_add(name: str, source: str, license_id: str, answers: Any) -> None:
+    """Add dataset NAME from SOURCE: a file (JSON, JSONL, CSV, Parquet, also .gz), an s3:// URL or a Hub id.
+
+    The source is read and checked first.
+    """
+    from dolly_assets.datasets.catalogue import DatasetConfig
+    from dolly_assets.datasets.sources import read_source
+    from dolly_assets.naming import check_dataset_name
+
+    check_dataset_name(name)
+    if Path(source).expanduser().exists():
+        source = str(Path(source).expanduser().resolve())
+    platform = _platform()
+    rows = read_source(source).table.num_rows
+    platform.catalogue.add(DatasetConfig(name=name, source=source, license=license_id, answers=answers))
+    platform.register_datasets([name])
+    click.echo(f"added {name}: {rows:,} examples from {source}")
+
+
+@datasets.command("list")
+def datasets_list() -> None:
+    """List the datasets known by name."""
+    for dataset in _platform().catalogue.all():
+        click.echo(f"{dataset.name:<24} {dataset.license:<16} {dataset.source}")
+
+
+@main.command()
+@click.option("--model", required=True, metavar="M", help="Model family.")
+@click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
+@click.option("--epoch", required=True, type=int, metavar="N", help="Epoch; 0 is the untrained base.")
+@click.argument("message", required=False)
+def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
+    """Talk to a checkpoint; with MESSAGE, answer it and leave."""
+    from dolly_assets.assets.inputs import required_checkpoints
+    from dolly_assets.generation.playground import chat as talk
+
+    platform = _platform()
+    family = platform.family(model)
+    platform.catalogue.get(dataset)
+    checkpoint = required_checkpoints(platform.store, family, dataset, [epoch])[epoch]
+    talk(checkpoint.fetch("weights"), family.prompt_style, message=message)
+
+
+@main.command()
+def verify() -> None:
+    """Check every published file against its manifest's digests; exit code 1 if any is damaged."""
+    checked = damaged = 0
+    for finding in _platform().store.verify():
+        checked += 1
+        for damage in finding.damaged:
+            damaged += 1
+            click.echo(f"damaged: {finding.name} {damage.path}: {damage.reason}")
+        if sys.stderr.isatty():
+            click.echo(f"\r{checked} artifacts checked", nl=False, err=True)
+    click.echo(f"{checked} artifacts checked, {damaged} damaged files")
+    if damaged:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=3000, show_default=True, help="Port to listen on.")
+def ui(host: str, port: int) -> None:
+    """Open the Dagster UI and its daemon on this environment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port} ({error.strerror}): stop what runs there, or choose another --port"
+            ) from error
+    platform = _platform()
+    platform.register_datasets([dataset.name for dataset in platform.catalogue.all()])
+    workspace = PROJECT / "workspace.yaml"
+    target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "dolly_assets.definitions"]
+    click.echo(f"http://{host}:{port}")
+    command = [sys.executable, "-m", "dagster", "dev", *target, "--host", host, "--port", str(port)]
+    os.execv(sys.executable, command)  # noqa: S606 the UI takes this process's place
+
+
+def _platform() -> Any:
+    import warnings
+
+    import dagster
+
+    for category in (dagster.BetaWarning, dagster.PreviewWarning):
+        warnings.filterwarnings("ignore", category=category)
+    from dolly_assets.platform import Platform
+
+    return Platform(Environment.read())

@@ -1,0 +1,52 @@
+"""The component behind a model family's YAML: it turns the family into its assets."""
+
+from typing import Self
+
+import dagster as dg
+from pydantic import BaseModel
+
+from dolly_assets.assets.base_model import build_base_model
+from dolly_assets.assets.epoch_comparison import build_epoch_comparison
+from dolly_assets.assets.evaluation import build_evaluation
+from dolly_assets.assets.model_checkpoint import build_model_checkpoint
+from dolly_assets.assets.sample_responses import build_sample_responses
+from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
+from dolly_assets.family import FamilyAttributes, ModelFamily
+
+BUILDERS = (
+    build_base_model,
+    build_tokenized_dataset,
+    build_model_checkpoint,
+    build_sample_responses,
+    build_evaluation,
+    build_epoch_comparison,
+)
+
+
+class ModelFamilyComponent(dg.Component):
+    """A base model and the way it is fine-tuned. The folder's name is the family's name."""
+
+    def __init__(self, family: ModelFamily) -> None:
+        self.family = family
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """What the YAML's `attributes` are checked against."""
+        return FamilyAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Builds the component from checked attributes."""
+        assert isinstance(attributes, FamilyAttributes)
+        family = ModelFamily(
+            name=context.path.name,
+            **{
+                **dict(attributes),
+                "base_model": attributes.base_model.resolved(context.path),
+            },
+        )
+        return cls(family)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The family's assets."""
+        return dg.Definitions(assets=[build(self.family) for build in BUILDERS])

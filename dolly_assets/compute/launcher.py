@@ -1,0 +1,20 @@
+"""The protocol that every launcher follows: run a worker for a spec, hand on what it says, return when it has ended."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dolly_assets.worker.report import Message
+from dolly_assets.worker.spec import WorkerSpec
+
+
+class Launcher(Protocol):
+    """Starts workers and follows them."""
+
+    def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
+        """Runs a worker to its end. `on_message` is called in the caller's thread, in order, as messages arrive.
+
+        Raises:
+            DollyError: The worker ended with an error that the user can put right.
+            WorkerError: The worker ended with any other error; the text ends with the last lines it wrote.
+        """
+        ...

@@ -1,0 +1,72 @@
+"""The code location: everything declared under `defs/`, with the resources of the chosen environment."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import dagster as dg
+
+from dolly_assets import defs as bundled
+from dolly_assets.assets.resources import StoreResource, WorkerResource
+from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
+from dolly_assets.console import CONSOLE, console_logger
+from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.environment import PROJECT, Environment
+from dolly_assets.family import ModelFamily
+from dolly_assets.storage.io_manager import ArtifactIOManager
+
+
+def component_trees(environment: Environment) -> list[dg.ComponentTree]:
+    """The trees of declared components: the bundled one, and that of `DOLLY_DEFS`."""
+    modules = [bundled]
+    if environment.more_defs:
+        modules.append(_module_of(environment.more_defs))
+    return [dg.ComponentTree.from_module(module, PROJECT) for module in modules]
+
+
+def families(trees: list[dg.ComponentTree]) -> dict[str, ModelFamily]:
+    """The declared model families, by name."""
+    components = [item for tree in trees for item in tree.get_all_components(of_type=ModelFamilyComponent)]
+    return {component.family.name: component.family for component in components}
+
+
+def declared_datasets(trees: list[dg.ComponentTree]) -> list[DatasetConfig]:
+    """The declared datasets."""
+    components = [item for tree in trees for item in tree.get_all_components(of_type=DatasetsComponent)]
+    return [dataset for component in components for dataset in component.datasets]
+
+
+def resources(environment: Environment) -> dict[str, object]:
+    """What assets need from the environment."""
+    store = StoreResource(url=environment.store_url, cache_dir=str(environment.cache_dir))
+    return {
+        "store": store,
+        "worker": WorkerResource(store=store, scratch_dir=str(environment.scratch_dir)),
+        "io_manager": ArtifactIOManager(url=environment.store_url, cache_dir=str(environment.cache_dir)),
+    }
+
+
+def build(environment: Environment) -> dg.Definitions:
+    """All definitions for an environment."""
+    declared = [tree.build_defs() for tree in component_trees(environment)]
+    return dg.Definitions.merge(
+        *declared, dg.Definitions(resources=resources(environment), loggers={CONSOLE: console_logger})
+    )
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """What `dagster` and `dg` load."""
+    return build(Environment.read())
+
+
+def _module_of(folder: Path) -> ModuleType:
+    """A folder outside the package as a module, which is how Dagster wants its definitions."""
+    name = "dolly_more_defs"
+    spec = importlib.util.spec_from_loader(name, loader=None, is_package=True)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    module.__path__ = [str(folder)]
+    sys.modules[name] = module
+    return module

@@ -1,0 +1,61 @@
+"""Where things live and who runs workers: settings from environment variables, validated once.
+
+| variable     | meaning                                                    | default                      |
+| ------------ | ---------------------------------------------------------- | ---------------------------- |
+| `DOLLY_HOME` | everything this machine keeps: store, cache, Dagster       | `.dolly/` under the project  |
+| `DOLLY_STORE`| URL of the object store                                    | the folder `store` in it     |
+| `DOLLY_DEFS` | a folder with more model families, beside the bundled ones | none                         |
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.errors import ConfigurationError
+
+PROJECT = Path(__file__).parent.parent
+
+
+class Environment(Config):
+    """The settings of this process."""
+
+    home: Path = Field(description="Everything this machine keeps.")
+    store_url: str = Field(description="URL of the object store.")
+    more_defs: Path | None = Field(description="A folder with more model families.")
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
+        """Reads the variables in the table above.
+
+        Raises:
+            ConfigurationError: `DOLLY_DEFS` is not a folder.
+        """
+        home = Path(variables.get("DOLLY_HOME") or _default_home()).expanduser().resolve()
+        more_defs = Path(variables["DOLLY_DEFS"]).expanduser().resolve() if variables.get("DOLLY_DEFS") else None
+        if more_defs and not more_defs.is_dir():
+            raise ConfigurationError(f"DOLLY_DEFS={more_defs} is not a folder: expected one sub-folder per family")
+        return cls(home=home, store_url=variables.get("DOLLY_STORE") or str(home / "store"), more_defs=more_defs)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Verified copies of artifacts."""
+        return self.home / "cache"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Working folders of runs; each is removed when its worker ended well."""
+        return self.home / "scratch"
+
+    @property
+    def dagster_home(self) -> Path:
+        """The Dagster instance; an existing `DAGSTER_HOME` wins."""
+        return Path(os.environ.get("DAGSTER_HOME") or self.home / "dagster")
+
+
+def _default_home() -> Path:
+    in_project = (PROJECT / "pyproject.toml").is_file()
+    return (PROJECT if in_project else Path.cwd()) / ".dolly"

@@ -1,0 +1,76 @@
+"""A model family: a base model and the way it is fine-tuned, as one folder under `defs/` declares it.
+
+Orchestrator and worker share this description; the worker gets it as JSON in its spec.
+"""
+
+import hashlib
+import json
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
+from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.training.base_model import BaseModelConfig
+from dolly_assets.training.recipe import Recipe
+
+
+class Compute(Config):
+    """What the training of a family asks for."""
+
+    nodes: int = Field(default=1, ge=1, description="Machines that train together.")
+    gpus: int = Field(default=0, ge=0, description="GPUs per machine; 0 trains on CPU ranks.")
+    cpu_ranks: int = Field(default=1, ge=1, description="Processes per machine where there is no GPU.")
+    cpus: int = Field(default=2, ge=1, description="CPU cores per machine.")
+    memory_gib: float = Field(default=8, gt=0, description="Host memory per machine, in GiB.")
+
+
+class Evaluation(Config):
+    """How every epoch is scored and sampled."""
+
+    examples: int = Field(default=200, ge=1, description="Held-out examples that exact match is scored on, at most.")
+    max_new_tokens: int = Field(default=128, ge=1, description="Longest answer, in tokens.")
+    batch_size: int = Field(default=16, ge=1, description="Examples scored or answered at once.")
+    temperature: float = Field(default=0.7, ge=0, description="Temperature of the sample responses; 0 is greedy.")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="Nucleus of the sample responses.")
+    prompts: tuple[Prompt, ...] = Field(default=DEFAULT_PROMPTS, min_length=1, description="Answered by every epoch.")
+
+
+class FamilyAttributes(Config):
+    """What a family's YAML says under `attributes`."""
+
+    description: str = Field(default="", description="What the family is, for readers of the asset graph.")
+    dataset: str = Field(description="The dataset that the family was made for; any other can be trained on too.")
+    base_model: BaseModelConfig
+    prompt_style: PromptStyle = Field(default_factory=PromptStyle)
+    recipe: Recipe
+    compute: Compute = Field(default_factory=Compute)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+
+
+class ModelFamily(FamilyAttributes):
+    """A family with its name: the folder's, and the prefix of its assets' keys."""
+
+    name: str
+
+    def settings_digest(self, asset: str) -> str:
+        """SHA-256 over the settings that decide what an asset of this family holds: its code version in Dagster."""
+        recipe = self.recipe
+        settings = {
+            "base_model": [self.base_model.model_dump(mode="json"), self.prompt_style.special_tokens],
+            "tokenized_dataset": [
+                self.prompt_style.model_dump(mode="json"),
+                recipe.max_length,
+                recipe.held_out_examples,
+                recipe.seed,
+            ],
+            "model_checkpoint": [recipe.digest],
+            "gpu_profile": [],
+            "evaluation": [self.evaluation.examples, self.evaluation.max_new_tokens],
+            "sample_responses": [
+                self.prompt_style.model_dump(mode="json"),
+                self.evaluation.model_dump(mode="json"),
+            ],
+            "epoch_comparison": [],
+        }[asset]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

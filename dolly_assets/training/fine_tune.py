@@ -1,0 +1,248 @@
+"""The fine-tune itself: DeepSpeed under the Hugging Face Trainer, over a range of epochs.
+
+It knows folders and numbers, not artifacts: it starts from a weights folder (or goes on from a checkpoint folder), and
+hands every finished epoch to the caller as a checkpoint folder with its figures. The order of examples, the rate and
+dropout at step n do not depend on where a range begins, so epochs 1-3 in one go or one by one give the same weights.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+
+from dolly_assets.errors import TrainingError
+from dolly_assets.training.collator import ExampleDataset, PaddingCollator
+from dolly_assets.training.deepspeed_config import deepspeed_config
+from dolly_assets.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch.utils.data
+    from transformers import TrainerCallback, TrainingArguments
+
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step."""
+
+    step: int
+    loss: float  # nats per labelled token, mean over the global batch
+    learning_rate: float
+    grad_norm: float
+    ended_at: float  # seconds since the Unix epoch
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """A finished epoch: where its checkpoint lies and what it took."""
+
+    epoch: int
+    checkpoint: Path
+    started_at: float  # seconds since the Unix epoch
+    ended_at: float
+    steps: tuple[Step, ...]
+    real_tokens: int  # of the examples trained on, padding not counted
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the epoch's steps, in nats per labelled token."""
+        return math.fsum(step.loss for step in self.steps) / len(self.steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens per second, saving and evaluation not counted."""
+        return self.real_tokens / (self.ended_at - self.started_at)
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """What to train. All paths are folders of this machine."""
+
+    recipe: Recipe
+    weights: Path  # where the model starts from, with its tokenizer
+    train: pa.Table  # columns input_ids, prompt_length
+    first_epoch: int
+    last_epoch: int
+    scratch: Path
+    resume_from: Path | None = None  # a checkpoint folder of epoch first_epoch - 1
+
+
+def fine_tune(
+    job: FineTune,
+    *,
+    on_start: Callable[[], None],
+    on_epoch: Callable[[EpochResult], None],
+    log: Callable[[str], None],
+) -> None:
+    """Trains epochs first_epoch…last_epoch. Every rank calls it, and on every rank the callbacks are called.
+
+    `on_start` is called when the model is loaded and the first step is about to begin. The checkpoint folder handed to
+    `on_epoch` is the callee's to move or delete.
+
+    Raises:
+        TrainingError: The data cannot fill one global batch, or the ranks cannot share one.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
+    from transformers.trainer_callback import PrinterCallback
+
+    skip_shared_memory_op()
+    if job.train.num_rows < job.recipe.global_batch_size:
+        raise TrainingError(
+            f"{job.train.num_rows} training examples cannot fill one global batch of {job.recipe.global_batch_size}: "
+            "lower recipe.global_batch_size or add data"
+        )
+    arguments = training_arguments(job.recipe, job.scratch)  # before the model: ZeRO 3 shards it while it loads
+    tokenizer = AutoTokenizer.from_pretrained(job.weights, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(job.weights, local_files_only=True, dtype=_dtype(job.recipe))
+    model.config.use_cache = False
+    dataset = ExampleDataset(job.train)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=cast("torch.utils.data.Dataset", dataset),
+        data_collator=PaddingCollator(tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        callbacks=[_epochs_callback(job, dataset, on_start, on_epoch, log)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+
+
+def skip_shared_memory_op() -> None:
+    """Keeps DeepSpeed from compiling its shared-memory op when it starts on CPU ranks.
+
+    Only `inference_all_reduce` uses it, which training never calls; compiling takes a compiler and some 40 s.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def training_arguments(recipe: Recipe, scratch: Path) -> "TrainingArguments":
+    """The Trainer's arguments for a recipe on the ranks that are running now."""
+    import torch
+    from transformers import TrainingArguments
+
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    schedulers = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    return TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.micro_batch_size,
+        gradient_accumulation_steps=recipe.accumulation_steps(ranks),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=schedulers[recipe.scheduler],
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta1=recipe.adam_beta1,
+        adam_beta2=recipe.adam_beta2,
+        adam_epsilon=recipe.adam_epsilon,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        activation_checkpointing=recipe.gradient_checkpointing,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        # A short last batch would be filled up with examples of the next round: an example would count twice.
+        dataloader_drop_last=True,
+        deepspeed=deepspeed_config(recipe, ranks),
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        save_strategy="epoch",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+    )
+
+
+def _dtype(recipe: Recipe) -> Any:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
+
+
+def _epochs_callback(
+    job: FineTune,
+    dataset: ExampleDataset,
+    on_start: Callable[[], None],
+    on_epoch: Callable[[EpochResult], None],
+    log: Callable[[str], None],
+) -> "TrainerCallback":
+    """Follows the Trainer: collects steps, logs progress, hands over epochs, stops after the last one."""
+    from transformers import TrainerCallback
+
+    class Epochs(TrainerCallback):
+        def __init__(self) -> None:
+            self.epoch = job.first_epoch
+            self.steps: list[Step] = []
+            self.started_at = self.ended_at = self.logged_at = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_start()
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.steps = []
+            self.started_at = self.logged_at = time.time()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            if not logs or "loss" not in logs:
+                return
+            now = time.time()
+            self.steps.append(
+                Step(state.global_step, logs["loss"], logs["learning_rate"], float(logs.get("grad_norm", 0.0)), now)
+            )
+            if now - self.logged_at >= PROGRESS_SECONDS:
+                self.logged_at = now
+                log(self.progress(round(state.max_steps / job.recipe.epochs)))
+
+        def progress(self, steps_per_epoch: int) -> str:
+            done = len(self.steps)
+            elapsed = self.steps[-1].ended_at - self.started_at
+            rate = dataset.real_tokens * done / steps_per_epoch / elapsed
+            left = elapsed / done * (steps_per_epoch - done)
+            return (
+                f"epoch {self.epoch} of {job.first_epoch}-{job.last_epoch}: step {done}/{steps_per_epoch}, "
+                f"loss {self.steps[-1].loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left in this epoch"
+            )
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ended_at = time.time()
+            if self.epoch == job.last_epoch:
+                control.should_training_stop = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            wait_for_all_ranks()  # each rank writes its own part of the checkpoint
+            on_epoch(
+                EpochResult(
+                    epoch=self.epoch,
+                    checkpoint=Path(args.output_dir) / f"checkpoint-{state.global_step}",
+                    started_at=self.started_at,
+                    ended_at=self.ended_at,
+                    steps=tuple(self.steps),
+                    real_tokens=dataset.real_tokens,
+                )
+            )
+            self.epoch += 1
+
+    return Epochs()
+
+
+def wait_for_all_ranks() -> None:
+    """Returns when every rank has come here."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def step_records(steps: tuple[Step, ...]) -> pa.Table:
+    """The steps as a table: step, loss, learning_rate, grad_norm, ended_at."""
+    return pa.Table.from_pylist([asdict(step) for step in steps])

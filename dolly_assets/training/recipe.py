@@ -1,0 +1,72 @@
+"""The recipe of a fine-tune: every hyper-parameter that decides what comes out.
+
+It knows nothing of machines. How many devices share the work is the compute's business (`dolly_assets.compute`); the
+global batch, and so the result, is the same on any number of them.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from dolly_assets.config import Config
+from dolly_assets.errors import TrainingError
+
+
+class Recipe(Config):
+    """Hyper-parameters of a fine-tune. All epochs of one training share one recipe."""
+
+    epochs: int = Field(ge=1, le=99, description="Number of epochs that can be asked for; partition keys 01…epochs.")
+    max_length: int = Field(ge=8, description="Longest example in tokens; longer ones are dropped and counted.")
+    held_out_examples: int = Field(ge=1, description="Examples kept from training, to score every epoch with.")
+    global_batch_size: int = Field(ge=1, description="Examples per optimizer step, over all devices.")
+    micro_batch_size: int = Field(ge=1, description="Examples per forward pass of one device.")
+    learning_rate: float = Field(gt=0, description="Peak learning rate.")
+    scheduler: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="Shape of the rate after warm-up; linear and cosine end at the last epoch."
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Optimizer steps of linear warm-up from 0.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first-moment decay.")
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's second-moment decay.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's denominator term.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0 turns it off.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(default="bf16", description="Arithmetic of the training.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=3, description="What DeepSpeed's ZeRO shards over the devices.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass: less memory, about 30 % more time."
+    )
+    seed: int = Field(default=42, description="Seed of the split, the order of examples, dropout and new weights.")
+    deepspeed: dict[str, Any] = Field(
+        default_factory=dict, description="More DeepSpeed settings, laid over the ones that follow from this recipe."
+    )
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> "Recipe":
+        if self.global_batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} must be a multiple of "
+                f"micro_batch_size {self.micro_batch_size}"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what decides the weights; with a constant rate the number of epochs does not."""
+        exclude = {"epochs"} if self.scheduler == "constant" else set()
+        return hashlib.sha256(json.dumps(self.model_dump(exclude=exclude), sort_keys=True).encode()).hexdigest()
+
+    def accumulation_steps(self, ranks: int) -> int:
+        """Micro-batches per optimizer step and rank.
+
+        Raises:
+            TrainingError: The global batch cannot be shared equally by that many ranks.
+        """
+        per_pass = self.micro_batch_size * ranks
+        if self.global_batch_size % per_pass:
+            raise TrainingError(
+                f"global_batch_size {self.global_batch_size} cannot be shared by {ranks} ranks at micro_batch_size "
+                f"{self.micro_batch_size}: it must be a multiple of {per_pass}; change one of the three"
+            )
+        return self.global_batch_size // per_pass

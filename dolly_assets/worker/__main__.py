@@ -1,0 +1,77 @@
+"""`python -m dolly_assets.worker SPEC`: one rank of a worker. Exit code 2 for errors that the user can put right."""
+
+import errno
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_pipes
+
+from dolly_assets.errors import DollyError
+from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.worker.evaluate import evaluate
+from dolly_assets.worker.prepare_base_model import prepare_base_model
+from dolly_assets.worker.report import Report
+from dolly_assets.worker.respond import respond
+from dolly_assets.worker.spec import WorkerSpec
+from dolly_assets.worker.tokenize import tokenize
+from dolly_assets.worker.train import train
+
+TASKS: dict[str, Callable[[WorkerSpec, ArtifactStore, Report], None]] = {
+    "prepare_base_model": prepare_base_model,
+    "tokenize": tokenize,
+    "train": train,
+    "evaluate": evaluate,
+    "respond": respond,
+}
+
+
+def main() -> int:
+    """Runs the task of the spec named on the command line; returns the exit code."""
+    _quiet_libraries()
+    if os.environ.get("DOLLY_END_WITH_STDIN"):
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
+    with open_dagster_pipes(context_loader=PipesDefaultContextLoader()):
+        report = Report(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
+        try:
+            TASKS[spec.task.task](spec, ArtifactStore(spec.store_url, spec.cache_dir), report)
+        except DollyError as error:
+            report.failed(str(error), by_user=True)
+            return 2
+        except Exception as error:  # noqa: BLE001 every error is reported before the process ends
+            traceback.print_exc()
+            disk_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            report.failed(_disk_full(spec) if disk_full else f"{type(error).__name__}: {error}", by_user=disk_full)
+            return 2 if disk_full else 1
+    return 0
+
+
+def _quiet_libraries() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+
+
+def _end_with_stdin() -> None:
+    """Ends this process when the launcher is gone: stdin is a pipe that only the launcher holds open."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+def _disk_full(spec: WorkerSpec) -> str:
+    return (
+        f"no space left on the disk of {spec.scratch_dir} or {spec.cache_dir}: free some space and run again; "
+        "what was published before is safe"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

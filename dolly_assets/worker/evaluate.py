@@ -1,0 +1,84 @@
+"""The evaluation task: each checkpoint is scored on the held-out split and published with its scores."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from dolly_assets.generation.evaluate import Answer, ExactMatch, exact_match, held_out_loss, perplexity
+from dolly_assets.generation.model import load
+from dolly_assets.markdown import markdown_table
+from dolly_assets.naming import epoch_key
+from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.worker.report import Report
+from dolly_assets.worker.spec import Evaluate, WorkerSpec
+
+
+def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+    """Publishes evaluation.json for each checkpoint, as soon as it is scored."""
+    task, family = spec.task, spec.family
+    assert isinstance(task, Evaluate)
+    settings = family.evaluation
+    tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
+    held_out = tokenized.read_table("held_out.arrow")
+    checkable = tokenized.manifest.attributes["answers"] == "exact"
+    for epoch, reference in sorted(task.checkpoints.items()):
+        checkpoint = store.get(reference.name, reference.digest)
+        model, tokenizer = load(checkpoint.fetch("weights"))
+        loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
+        matches = None
+        if checkable:
+            matches = exact_match(
+                model,
+                tokenizer,
+                family.prompt_style,
+                held_out,
+                examples=settings.examples,
+                max_new_tokens=settings.max_new_tokens,
+                batch_size=settings.batch_size,
+            )
+        report.log(_line(epoch, loss, matches))
+        out = spec.scratch_dir / epoch_key(epoch)
+        out.mkdir(parents=True)
+        (out / "evaluation.json").write_text(json.dumps(_document(loss, matches), indent=1))
+        artifact = store.publish(
+            artifact_name([family.name, "evaluation"], task.dataset, epoch_key(epoch)),
+            out,
+            kind="evaluation",
+            inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
+            attributes={
+                "family": family.name,
+                "dataset": task.dataset,
+                "epoch": epoch,
+                "settings": family.settings_digest("evaluation"),
+                "heldout_loss": loss,
+                "perplexity": perplexity(loss),
+                "heldout_examples": held_out.num_rows,
+                "exact_match": matches.score if matches else None,
+                "exact_match_by_category": dict[str, Any](matches.score_by_category) if matches else None,
+                "answers_markdown": _answers_markdown(matches) if matches else None,
+            },
+            made_by=spec.made_by,
+        )
+        report.published(artifact)
+
+
+def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:
+    line = f"epoch {epoch}: held-out loss {loss:.4f}, perplexity {perplexity(loss):.2f}"
+    return f"{line}, exact match {matches.score:.3f}" if matches else line
+
+
+def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
+    return {
+        "heldout_loss": loss,
+        "perplexity": perplexity(loss),
+        "exact_match": asdict(matches) if matches else None,
+    }
+
+
+def _answers_markdown(matches: ExactMatch) -> str:
+    def table(title: str, answers: tuple[Answer, ...]) -> str:
+        rows = [(each.instruction, each.context, each.expected, each.answer) for each in answers]
+        header = ("instruction", "context", "expected", "answer")
+        return f"**{title}**\n\n{markdown_table(header, rows)}" if rows else f"**{title}**: none"
+
+    return "\n\n".join([table("Right", matches.right), table("Wrong", matches.wrong)])

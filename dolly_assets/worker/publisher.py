@@ -1,0 +1,190 @@
+"""Publishes the epochs of a training as they end, on a thread of its own, while the next one trains.
+
+For each epoch the profile goes first and the checkpoint last: an epoch that is in the store has its profile there too.
+"""
+
+import os
+import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow.parquet as pq
+
+from dolly_assets.naming import epoch_key
+from dolly_assets.profiling.phases import PhaseLog
+from dolly_assets.profiling.report import build_report
+from dolly_assets.profiling.sampler import Sampler
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.training import checkpoint
+from dolly_assets.training.fine_tune import EpochResult, step_records
+from dolly_assets.training.tensors import weights_sha256
+from dolly_assets.worker.report import Report
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+SAMPLE_SECONDS = 0.5
+
+
+class EpochPublisher:
+    """On rank 0 it samples the devices and publishes; on the other ranks it does nothing."""
+
+    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Report, base_model: Artifact) -> None:
+        assert isinstance(spec.task, Train)
+        self._spec, self._task = spec, spec.task
+        self._store, self._report, self._base_model = store, report, base_model
+        self._active = os.environ.get("RANK", "0") == "0"
+        self._ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        self._folder = spec.scratch_dir / "profile"
+        self._phases = PhaseLog(self._folder / "phases.jsonl")
+        self._sampler = Sampler(self._folder, interval_seconds=SAMPLE_SECONDS, watch_pid=_top_of_ranks())
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future[Artifact] | None = None
+        self._previous_digest = self._task.resume_from.digest if self._task.resume_from else None
+        self._window_start = time.time()
+
+    def __enter__(self) -> Self:
+        if self._active:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._sampler.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._wait()  # also after an error: an epoch that ended is worth publishing
+        finally:
+            self._thread.shutdown()
+            if self._active:
+                self._sampler.__exit__(kind, error, trace)
+
+    def on_start(self) -> None:
+        """The model is loaded; the first step is about to begin."""
+        if self._active:
+            self._phases.mark("load", self._window_start, time.time())
+            if self._task.epochs[0] == 0:
+                self.publish_base()
+
+    def publish_base(self) -> None:
+        """Publishes the base model as epoch 0. Its profile is that of the start-up."""
+        started_at, ended_at = self._next_window()
+        self._publish_profile(0, started_at, ended_at)
+        weights = [entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")]
+        artifact = self._store.commit(
+            self._name("model_checkpoint", 0),
+            weights,
+            kind="model_checkpoint",
+            inputs={"base_model": self._base_model.digest},
+            attributes={
+                **self._facts(0),
+                "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
+            },
+            made_by=self._spec.made_by,
+        )
+        self._report.published(artifact)
+
+    def on_epoch(self, result: EpochResult) -> None:
+        """An epoch has ended: its checkpoint is published while the next one trains."""
+        if not self._active:
+            return
+        self._phases.mark("train", result.started_at, result.ended_at, epoch=result.epoch)
+        self._phases.mark("save", result.ended_at, time.time(), epoch=result.epoch)
+        self._wait()
+        started_at, ended_at = self._next_window()
+        self._pending = self._thread.submit(self._publish, result, started_at, ended_at)
+
+    def _wait(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, None
+            self._previous_digest = pending.result().digest
+
+    def _publish(self, result: EpochResult, started_at: float, ended_at: float) -> Artifact:
+        begin = time.time()
+        self._publish_profile(result.epoch, started_at, ended_at)
+        pq.write_table(step_records(result.steps), result.checkpoint / "steps.parquet")
+        tree = dict(checkpoint.split(result.checkpoint))
+        tree["steps.parquet"] = tree.pop("weights/steps.parquet")
+        artifact = self._store.publish(
+            self._name("model_checkpoint", result.epoch),
+            tree,
+            kind="model_checkpoint",
+            inputs=self._inputs(),
+            attributes={
+                **self._facts(result.epoch),
+                **_figures(result),
+                "weights_sha256": _weights_digest(tree),
+            },
+            made_by=self._spec.made_by,
+        )
+        shutil.rmtree(result.checkpoint)
+        self._phases.mark("publish", begin, time.time(), epoch=result.epoch)
+        self._report.published(artifact)
+        return artifact
+
+    def _publish_profile(self, epoch: int, started_at: float, ended_at: float) -> None:
+        out = self._spec.scratch_dir / f"profile-{epoch_key(epoch)}"
+        summary = build_report(
+            self._folder,
+            title=f"{self._spec.family.name} on {self._task.dataset}, epoch {epoch}",
+            started_at=started_at,
+            ended_at=ended_at,
+            out=out,
+        )
+        artifact = self._store.publish(
+            self._name("gpu_profile", epoch),
+            out,
+            kind="gpu_profile",
+            inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
+            attributes={**self._facts(epoch), **summary.model_dump(exclude={"title", "series", "phases"})},
+            made_by=self._spec.made_by,
+        )
+        shutil.rmtree(out)
+        self._report.published(artifact)
+
+    def _next_window(self) -> tuple[float, float]:
+        """From where the last epoch's profile ended until now."""
+        window = (self._window_start, time.time())
+        self._window_start = window[1]
+        return window
+
+    def _name(self, asset: str, epoch: int) -> str:
+        return artifact_name([self._spec.family.name, asset], self._task.dataset, epoch_key(epoch))
+
+    def _inputs(self) -> dict[str, str]:
+        inputs = {
+            "base_model": self._base_model.digest,
+            "tokenized_dataset": self._task.tokenized_dataset.digest,
+        }
+        return {**inputs, "model_checkpoint": self._previous_digest} if self._previous_digest else inputs
+
+    def _facts(self, epoch: int) -> dict[str, Any]:
+        return {
+            "family": self._spec.family.name,
+            "dataset": self._task.dataset,
+            "epoch": epoch,
+            "training": self._task.training,
+            "ranks": self._ranks,
+        }
+
+
+def _figures(result: EpochResult) -> dict[str, Any]:
+    return {
+        "loss": result.loss,
+        "learning_rate": result.steps[-1].learning_rate,
+        "grad_norm": result.steps[-1].grad_norm,
+        "steps": len(result.steps),
+        "real_tokens": result.real_tokens,
+        "tokens_per_second": result.tokens_per_second,
+        "training_seconds": result.ended_at - result.started_at,
+    }
+
+
+def _weights_digest(tree: dict[str, Path]) -> str:
+    return weights_sha256(tree["weights/config.json"].parent)
+
+
+def _top_of_ranks() -> int:
+    """The process whose children are all the ranks of this machine."""
+    return os.getppid() if "LOCAL_RANK" in os.environ else os.getpid()

@@ -1,0 +1,64 @@
+"""What a worker says while it runs: log lines, artifacts published, the error it ends with.
+
+Messages travel as `dagster_pipes` custom messages, so that any pipes message reader can carry them.
+"""
+
+from typing import Annotated, Literal
+
+from dagster_pipes import PipesContext
+from pydantic import Field, TypeAdapter
+
+from dolly_assets.config import Config
+from dolly_assets.storage.artifact import Artifact
+
+
+class Log(Config):
+    """A line for the reader of the run."""
+
+    event: Literal["log"] = "log"
+    text: str
+
+
+class Published(Config):
+    """An artifact is whole in the store."""
+
+    event: Literal["published"] = "published"
+    name: str
+    digest: str
+
+
+class Failed(Config):
+    """The worker ends with an error."""
+
+    event: Literal["failed"] = "failed"
+    rank: int
+    error: str = Field(description="What went wrong, in one paragraph.")
+    by_user: bool = Field(description="True if the user can put it right, so that a traceback adds nothing.")
+
+
+Message = Log | Published | Failed
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
+
+
+class Report:
+    """Sends messages to whoever follows the worker. Ranks other than 0 speak only of their failure."""
+
+    def __init__(self, pipes: PipesContext, rank: int) -> None:
+        self._pipes = pipes
+        self._rank = rank
+
+    def log(self, text: str) -> None:
+        """A line for the reader of the run."""
+        if self._rank == 0:
+            self._send(Log(text=text))
+
+    def published(self, artifact: Artifact) -> None:
+        """Announces an artifact that is whole in the store."""
+        self._send(Published(name=artifact.name, digest=artifact.digest))
+
+    def failed(self, error: str, *, by_user: bool) -> None:
+        """Announces the error that this rank ends with."""
+        self._send(Failed(rank=self._rank, error=error, by_user=by_user))
+
+    def _send(self, message: Message) -> None:
+        self._pipes.report_custom_message(message.model_dump())

@@ -1,0 +1,74 @@
+"""What a worker is told: one JSON document. The contract between the orchestrator and the machines with devices."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.family import ModelFamily
+
+
+class ArtifactRef(Config):
+    """An artifact in the store, by name and content."""
+
+    name: str
+    digest: str
+
+
+class PrepareBaseModel(Config):
+    """Bring the family's base model into the store, with the prompt style's special tokens."""
+
+    task: Literal["prepare_base_model"] = "prepare_base_model"
+
+
+class Tokenize(Config):
+    """Turn raw examples into labelled token ids, with a held-out split."""
+
+    task: Literal["tokenize"] = "tokenize"
+    dataset: str
+    raw_dataset: ArtifactRef
+    base_model: ArtifactRef
+
+
+class Train(Config):
+    """Fine-tune over a range of epochs, publishing each as it ends."""
+
+    task: Literal["train"] = "train"
+    dataset: str
+    epochs: tuple[int, ...] = Field(min_length=1, description="Consecutive epochs, 0 being the base model.")
+    base_model: ArtifactRef
+    tokenized_dataset: ArtifactRef
+    resume_from: ArtifactRef | None = Field(default=None, description="The checkpoint of the epoch before the first.")
+    training: str = Field(description="Digest of what decides the weights; epochs of one training share it.")
+
+
+class Evaluate(Config):
+    """Score checkpoints on the held-out split."""
+
+    task: Literal["evaluate"] = "evaluate"
+    dataset: str
+    checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
+    tokenized_dataset: ArtifactRef
+
+
+class Respond(Config):
+    """Answer the family's sample prompts with checkpoints."""
+
+    task: Literal["respond"] = "respond"
+    dataset: str
+    checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
+
+
+Task = PrepareBaseModel | Tokenize | Train | Evaluate | Respond
+
+
+class WorkerSpec(Config):
+    """Everything that a worker knows."""
+
+    family: ModelFamily
+    task: Annotated[Task, Field(discriminator="task")]
+    store_url: str
+    cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
+    scratch_dir: Path = Field(description="A folder of this run's own, on a fast disk of this machine.")
+    made_by: dict[str, str] = Field(description="Who asked: run id and code version, for the artifacts' manifests.")
