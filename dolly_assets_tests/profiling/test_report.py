@@ -1,0 +1,163 @@
+"""The report over recorded samples, written here in the sampler's own format, and over none."""
+
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from dolly_assets.profiling.devices import Device, Hardware
+from dolly_assets.profiling.journal import Journal
+from dolly_assets.profiling.phases import PHASES_FILE, PhaseLog
+from dolly_assets.profiling.report import ReportSummary, build_report
+from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.profiling.samples import read_samples
+from dolly_assets.profiling.verdict import idle_share, verdict
+
+GIB = 2**30
+START = 1_800_000_000.0
+SECONDS = 600
+
+
+def _record(folder: Path, seconds: int, gpu_count: int) -> None:
+    """GPU 0 works all the time; the last one rests 1 second in 4. Every GPU draws 500 W."""
+    devices = [Device(index, "NVIDIA H100", f"GPU-{index}", 80 * GIB) for index in range(gpu_count)]
+    reason = "" if devices else "NVML Shared Library Not Found"
+    Hardware(tuple(devices), reason, "host", 8, 64 * GIB).write(folder / DEVICES_FILE)
+    journal = Journal(folder / SAMPLES_FILE)
+    for second in range(seconds):
+        resting = second % 4 == 0
+        gpus = {
+            str(index): {
+                "gpu_utilization_percent": 0 if resting and index == gpu_count - 1 else 96,
+                "memory_used_bytes": (70 + index + (second == 123)) * GIB,
+                "power_watts": 500,
+                "energy_joules": 1e6 + 500 * second,
+                "temperature_celsius": 60 + second % 3,
+            }
+            for index in range(gpu_count)
+        }
+        process = {"cpu_seconds": 4.0 * second, "memory_bytes": 2 * GIB, "process_count": 2}
+        host = {"cpu_percent": 97.0, "memory_used_bytes": 20 * GIB}
+        journal.append({"time_seconds": START + second, "host": host, "process": process, "gpu": gpus})
+    journal.close()
+
+
+class _Elements(HTMLParser):
+    """The elements of a page, each with every attribute's name or None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [(tag, name) for name, _ in attrs] or [(tag, None)]
+
+
+@pytest.fixture(scope="module")
+def gpu_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReportSummary]:
+    folder = tmp_path_factory.mktemp("gpus")
+    _record(folder, SECONDS, gpu_count=3)
+    phases = PhaseLog(folder / PHASES_FILE)
+    phases.mark("train", START, START + 500, epoch=2)
+    phases.mark("</script><b>odd & bold", START + 500, START + 2000)
+    out = folder / "out"
+    summary = build_report(folder, title="a <b> & c", started_at=START, ended_at=START + 599, out=out)
+    return out, summary
+
+
+def test_the_numbers_and_the_verdict_follow_from_the_samples(
+    gpu_report: tuple[Path, ReportSummary],
+) -> None:
+    out, summary = gpu_report
+    assert summary == ReportSummary.model_validate_json((out / "summary.json").read_text())
+    assert summary.device_kind == "gpu"
+    assert summary.samples_count == SECONDS
+    assert summary.mean_gpu_utilization_percent == pytest.approx(96 * (1 + 1 + 0.75) / 3)
+    assert summary.peak_gpu_memory_bytes == 73 * GIB
+    assert summary.energy_joules == pytest.approx(3 * 500 * 599)
+    assert summary.verdict == (
+        "3 GPUs busy 88 % of the time on average; GPU 2 idle 25 % of the time; "
+        "memory peaked at 73.0 GiB of 80.0 GiB on GPU 2; 249.6 Wh used."
+    )
+    cores = next(each for each in summary.series if (each.panel, each.label) == ("CPU", "process tree"))
+    assert cores.mean == pytest.approx(50)  # 4 of 8 cores
+
+
+def test_phases_are_cut_to_the_span_and_have_their_own_utilization(
+    gpu_report: tuple[Path, ReportSummary],
+) -> None:
+    train, odd = gpu_report[1].phases
+    assert (train.name, train.seconds, odd.seconds) == ("train", 500, 99)
+    assert train.mean_utilization_percent == pytest.approx(88, abs=0.5)
+
+
+def test_the_page_loads_nothing_and_quotes_what_it_was_given(
+    gpu_report: tuple[Path, ReportSummary],
+) -> None:
+    page = (gpu_report[0] / "report.html").read_text()
+    elements = _Elements()
+    elements.feed(page)
+    assert [tag for tag, _ in elements.found].count("script") == 2
+    loading = {"src", "href", "srcset", "data"}
+    assert not [(tag, attribute) for tag, attribute in elements.found if attribute in loading]
+    assert not {tag for tag, _ in elements.found} & {"link", "img", "iframe", "b"}
+    assert not re.search(r"@import|url\(", page[: page.index("</style>")])
+    assert "a &lt;b&gt; &amp; c" in page
+    for panel in ("GPU utilization", "GPU memory", "GPU power", "GPU temperature", "CPU", "Memory"):
+        assert f'"title":"{panel}, ' in page
+    assert '"phase":"train"' in page
+
+
+def test_the_picture_is_a_small_png_with_something_on_it(gpu_report: tuple[Path, ReportSummary]) -> None:
+    png = (gpu_report[0] / "picture.png").read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert 600 < width < 680
+    assert 200 < height < 300
+    pixels, place = b"", 8
+    while place < len(png):
+        length, kind = struct.unpack(">I4s", png[place : place + 8])
+        body = png[place + 8 : place + 8 + length]
+        assert zlib.crc32(kind + body) == struct.unpack(">I", png[place + 8 + length : place + 12 + length])[0]
+        pixels += body if kind == b"IDAT" else b""
+        place += 12 + length
+    assert len(set(zlib.decompress(pixels))) > 100
+
+
+def test_the_parquet_has_every_sample(gpu_report: tuple[Path, ReportSummary]) -> None:
+    table = pq.read_table(gpu_report[0] / "samples.parquet")
+    assert table.num_rows == SECONDS
+    assert table["gpu.2.memory_used_bytes"].to_pylist()[123] == 73 * GIB
+    assert table["time"].to_pylist()[0].timestamp() == START
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 2])
+def test_few_or_no_samples_make_a_report_that_says_so(tmp_path: Path, seconds: int) -> None:
+    if seconds:
+        _record(tmp_path, seconds, gpu_count=0)
+    summary = build_report(tmp_path, title="short", started_at=START, ended_at=START + 1.5, out=tmp_path / "out")
+    assert summary.samples_count == seconds
+    assert ("No samples" if seconds == 0 else f"Only {seconds} sample") in summary.verdict
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "No NVIDIA device (" in page
+    assert (tmp_path / "out" / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_gpu_the_verdict_is_about_the_cpus(tmp_path: Path) -> None:
+    _record(tmp_path, 60, gpu_count=0)
+    samples = read_samples(tmp_path / SAMPLES_FILE, START, START + 59)
+    hardware = Hardware.load(tmp_path / DEVICES_FILE)
+    assert verdict(samples, hardware, START, START + 59) == (
+        "CPUs busy 97 % of the time; the watched processes used 4.0 of 8 cores on average; "
+        "their memory peaked at 2.0 GiB of 64.0 GiB."
+    )
+    assert "50 % of the span is unseen" in verdict(samples, hardware, START, START + 118)
+
+
+def test_idle_is_under_five_percent() -> None:
+    assert idle_share(np.array([0.0, 4.9, 5.0, 100.0, np.nan])) == 0.5
