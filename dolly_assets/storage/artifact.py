@@ -1,0 +1,370 @@
+"""Artifacts: immutable file trees that are published whole or not at all, and verified when read.
+
+    blobs/sha256/<2>/<64>                    each distinct content once
+    manifests/<name>/<time>-<digest16>.json  one record per publication, written last, in one create-only put
+
+Nothing published is overwritten. A publication that dies leaves blobs that no record names; the next one
+reuses them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage.cache import Cache
+from dolly_assets.storage.manifest import (
+    DIGEST_IN_KEY,
+    FileEntry,
+    Manifest,
+    check_path,
+    is_record,
+    one_line,
+    record_time,
+    records_prefix,
+    sorted_entries,
+)
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.transfer import (
+    DamagedFileError,
+    Progress,
+    has_blob,
+    in_parallel,
+    read_verified,
+    send_files,
+    share_of_parts,
+    tree_files,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NO_ENTRIES: Mapping = {}
+
+
+def artifact_name(key_path: Sequence[str], *partition: str) -> str:
+    """The name of an asset's artifact: `["demo", "model_checkpoint"], "alpaca|01"` and `[…], "alpaca",
+    "01"` both give `demo/model_checkpoint/alpaca/01`.
+
+    Dagster writes a multi-partition key as the keys of its dimensions, sorted by the dimensions' names,
+    joined by "|": dataset comes before epoch.
+
+    Raises:
+        ArtifactError: a part is empty, `.` or `..`, or holds a slash.
+    """
+    parts = [*key_path, *(part for key in partition for part in key.split("|"))]
+    for part in parts:
+        if "/" in part:
+            raise ArtifactError(f"asset key or partition key {part!r} holds a '/', which separates an artifact's names")
+    return _checked_name("/".join(parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A published file tree. Holding it costs nothing: files come when they are asked for, verified.
+
+    Attributes:
+        manifest: what was published.
+    """
+
+    manifest: Manifest
+    _store: ObjectStore = field(repr=False)
+    _cache: Cache = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """For example `demo/model_checkpoint/demo/01`."""
+        return self.manifest.name
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file list, in hex: equal for equal content."""
+        return self.manifest.digest
+
+    @property
+    def uri(self) -> str:
+        """The URL of the manifest."""
+        return self._store.url_of(self.manifest.key)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files together."""
+        return self.manifest.size_bytes
+
+    def fetch(self, subtree: str = "") -> Path:
+        """A local folder with the tree, or with what is below `subtree`; every file is verified.
+
+        The files are read-only and stay while this process lives. Copy what is to be changed or kept.
+
+        Raises:
+            DamagedFileError: a file is damaged in the store.
+            ArtifactError: there is no such subtree; the store or the disk fails.
+        """
+        wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
+        if not wanted:
+            raise self._no_such_path(subtree)
+        return self._cache.tree(self.digest, wanted) / subtree
+
+    def local_file(self, path: str) -> Path:
+        """One file of the tree, verified, as `fetch` would place it."""
+        self._entry(path)
+        return self.fetch(path)
+
+    def read_bytes(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """A file's bytes, or those in a range, without filling the cache.
+
+        A whole file is verified. A range is when the file is in the cache, else it comes as the store has it.
+        """
+        entry = self._entry(path)
+        if start < 0 or (length is not None and length < 0):
+            raise ArtifactError(f"cannot read {path!r} from {start}, {length} bytes: both must be 0 or more")
+        end = entry.size_bytes if length is None else min(entry.size_bytes, start + length)
+        if local := self._cache.find(self.digest, entry):
+            with local.open("rb") as file:
+                file.seek(start)
+                return file.read(max(0, end - start))
+        if (start, end) == (0, entry.size_bytes):
+            return b"".join(read_verified(self._store, entry, share_of_parts([entry.size_bytes])))
+        return bytes(self._store.read(entry.blob_key, start, end - start)) if start < end else b""
+
+    def read_table(self, path: str) -> "pa.Table":
+        """A Parquet or Arrow IPC file as a table, memory-mapped from the cache.
+
+        Raises:
+            ArtifactError: the file is neither.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        local = self.local_file(path)
+        with local.open("rb") as file:
+            magic = file.read(6)
+        try:
+            if magic.startswith(b"PAR1"):
+                return pq.ParquetFile(local, memory_map=True).read()
+            source = pa.memory_map(str(local))
+            return (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(source).read_all()
+        except pa.ArrowInvalid as error:
+            raise ArtifactError(
+                f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: {str(error).splitlines()[0]}"
+            ) from error
+
+    def _entry(self, path: str) -> FileEntry:
+        for entry in self.manifest.files:
+            if entry.path == path:
+                return entry
+        raise self._no_such_path(path)
+
+    def _no_such_path(self, path: str) -> ArtifactError:
+        paths = [entry.path for entry in self.manifest.files]
+        return ArtifactError(f"artifact {self.name} has no {path!r}; it has {_some_of(paths)}")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is not as published: a file of an artifact, or a manifest (then the path is its key)."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What checking one publication found. A damaged manifest has no digest."""
+
+    name: str
+    digest: str | None
+    damaged: tuple[Damage, ...]
+
+
+class ArtifactStore:
+    """Publishes and finds artifacts in one object store.
+
+    Args:
+        url: a local path, `file:///…`, `memory:///`, `s3://bucket/prefix`, `gs://…` or `az://…`.
+        cache_dir: where this machine keeps verified copies.
+        cache_limit_bytes: when set, trees that no process uses are dropped, the longest unused first, to
+            stay below it.
+
+    Raises:
+        ConfigurationError: the URL is wrong, or the bucket does not exist.
+        ArtifactError: from all methods, when the store fails or something is missing or damaged.
+    """
+
+    def __init__(self, url: str, cache_dir: Path, *, cache_limit_bytes: int | None = None) -> None:
+        self._store = ObjectStore(url)
+        self._cache = Cache(cache_dir, self._store, cache_limit_bytes)
+        self.url = self._store.url
+
+    def publish(
+        self,
+        name: str,
+        tree: Path | Mapping[str, Path],
+        *,
+        kind: str,
+        inputs: Mapping[str, str] = NO_ENTRIES,
+        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
+        made_by: Mapping[str, str] = NO_ENTRIES,
+        on_progress: Progress | None = None,
+    ) -> Artifact:
+        """Uploads a folder, or files by their path in the artifact, and commits them under a name.
+
+        Args:
+            name: segments separated by "/".
+            tree: a folder, or path in the artifact -> local file.
+            kind: what sort of artifact, for example "model_checkpoint".
+            inputs: input name -> digest of the artifact it was made from.
+            attributes: metrics and facts, as JSON values.
+            made_by: run id, code version, host.
+            on_progress: called with (bytes done, bytes in total), by one thread at a time.
+        """
+        _checked_name(name)
+        files = self.upload(tree, on_progress=on_progress)
+        return self.commit(name, files, kind=kind, inputs=inputs, attributes=attributes, made_by=made_by)
+
+    def upload(self, tree: Path | Mapping[str, Path], *, on_progress: Progress | None = None) -> tuple[FileEntry, ...]:
+        """Step one of publishing, by any process with its own files: content is stored, not yet visible."""
+        return send_files(self._store, tree_files(tree), on_progress)
+
+    def commit(
+        self,
+        name: str,
+        files: Sequence[FileEntry],
+        *,
+        kind: str,
+        inputs: Mapping[str, str] = NO_ENTRIES,
+        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
+        made_by: Mapping[str, str] = NO_ENTRIES,
+    ) -> Artifact:
+        """Step two, for one process: the files that all have uploaded become an artifact, in one put.
+
+        Raises:
+            ArtifactError: a file's content is not in the store; a name, path or value is not allowed.
+        """
+        _checked_name(name)
+        present = in_parallel(lambda entry: has_blob(self._store, entry), files)
+        if absent := [entry.path for entry, there in zip(files, present, strict=True) if not there]:
+            raise ArtifactError(f"cannot commit {name}: not in {self.url}: {_some_of(absent)}; upload them first")
+        self._store.make_durable([entry.blob_key for entry in files])
+        created_at = datetime.now(UTC)
+        while True:
+            # Never before the newest record, so that a clock that is behind cannot hide what it publishes.
+            if records := self._records(name):
+                created_at = max(created_at, record_time(records[-1]) + timedelta(microseconds=1))
+            try:
+                manifest = Manifest(
+                    name=name,
+                    kind=kind,
+                    files=sorted_entries(files),
+                    inputs=dict(inputs),
+                    attributes=dict(attributes),
+                    made_by=dict(made_by),
+                    created_at=created_at,
+                )
+            except ValueError as error:
+                raise ArtifactError(f"cannot commit {name}: {one_line(error)}") from error
+            if self._write_record(manifest):
+                return self._artifact(manifest)
+
+    def _write_record(self, manifest: Manifest) -> bool:
+        """False when another process took the same key, in the same microsecond with the same content."""
+        record = manifest.to_json()
+        # A put whose answer was lost is sent again and then finds its own record.
+        written = self._store.create(manifest.key, record) or self._store.read_all(manifest.key) == record
+        self._store.make_durable([manifest.key])
+        return written
+
+    def latest(self, name: str) -> Artifact | None:
+        """The newest publication of a name, if there is one."""
+        records = self._records(_checked_name(name))
+        return self._load(records[-1]) if records else None
+
+    def history(self, name: str) -> list[Artifact]:
+        """All publications of a name, newest first."""
+        return in_parallel(self._load, reversed(self._records(_checked_name(name))))
+
+    def get(self, name: str, digest: str) -> Artifact:
+        """The newest publication of a name with a digest.
+
+        Raises:
+            ArtifactError: there is none; it says which there are.
+        """
+        records = self._records(_checked_name(name))
+        for key in reversed(records):
+            if _digest_in(key) == digest[:DIGEST_IN_KEY]:
+                artifact = self._load(key)
+                if artifact.digest == digest:
+                    return artifact
+        known = _some_of([f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}" for key in reversed(records)])
+        raise ArtifactError(f"{self.url} has no {name} with digest {digest}; it has {known}")
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The sorted names of all artifacts, or of those equal to or below a prefix of whole segments."""
+        return sorted({_name_in(key) for key in self._all_records(prefix)})
+
+    def verify(self, prefix: str = "") -> Iterator[Verification]:
+        """Reads every published file back and compares it with its manifest; each content once.
+
+        Yields:
+            One finding per publication, as soon as it is checked.
+        """
+        checked: dict[str, str | None] = {}  # sha256 -> what is wrong with it
+        for key in self._all_records(prefix):
+            try:
+                manifest = self._load(key).manifest
+            except ArtifactError as error:
+                yield Verification(_name_in(key), None, (Damage(key, str(error)),))
+                continue
+            unseen = list({file.sha256: file for file in manifest.files if file.sha256 not in checked}.values())
+            checked.update(zip((file.sha256 for file in unseen), in_parallel(self._damage_of, unseen), strict=True))
+            damaged = [Damage(file.path, reason) for file in manifest.files if (reason := checked[file.sha256])]
+            yield Verification(manifest.name, manifest.digest, tuple(damaged))
+
+    def _damage_of(self, entry: FileEntry) -> str | None:
+        try:
+            for _ in read_verified(self._store, entry):
+                pass
+        except DamagedFileError as error:
+            return str(error)
+        return None
+
+    def _records(self, name: str) -> list[str]:
+        return [key for key in self._store.keys(records_prefix(name), recursive=False) if is_record(key)]
+
+    def _all_records(self, prefix: str) -> list[str]:
+        folder = records_prefix(_checked_name(prefix)) if prefix else "manifests"
+        return [key for key in self._store.keys(folder) if is_record(key)]
+
+    def _load(self, key: str) -> Artifact:
+        return self._artifact(Manifest.from_json(self._store.read_all(key), key))
+
+    def _artifact(self, manifest: Manifest) -> Artifact:
+        return Artifact(manifest, self._store, self._cache)
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return check_path(name)
+    except ValueError as error:
+        raise ArtifactError(f"not an artifact's name: {error}") from error
+
+
+def _is_within(path: str, subtree: str) -> bool:
+    return not subtree or path == subtree or path.startswith(f"{subtree}/")
+
+
+def _name_in(key: str) -> str:
+    return key.removeprefix(f"{records_prefix('')}").rpartition("/")[0]
+
+
+def _digest_in(key: str) -> str:
+    return key.removesuffix(".json").rpartition("-")[2]
+
+
+def _some_of(items: list[str], limit: int = 5) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more if items else "none"

@@ -1,0 +1,203 @@
+"""Verified copies of published files on this machine. It knows files and hashes, not names and manifests.
+
+    <folder>/sha256/<2>/<64>      one read-only file per content, shared by all trees that hold it
+    <folder>/trees/<digest>/…     an artifact's tree, made of hard links to those files
+    <folder>/trees/<digest>.lock  locked by each process that uses the tree, until it ends
+
+Hard links rather than symbolic ones: a tree looks like plain files to every loader, stays whole when the
+shared file is dropped, and the link count says which shared files no tree needs. A link shares its bytes
+with the cache, so whoever writes into a fetched file (it is read-only, but root may) changes the cached
+content too. Therefore every process hashes a file before it first returns it, and again when its inode,
+size or modification time has changed. A copy that does not match is reported, dropped and fetched anew:
+only the store's copy counts.
+
+When the store is a folder on the same file system, a tree links to the store's own blob instead of a copy.
+Root is exempt from file permissions and could so write through a tree into the store; for root, files are
+copied.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage.manifest import FileEntry
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.transfer import in_parallel, is_file_intact, read_verified, share_of_parts
+
+logger = logging.getLogger(__name__)
+
+READ_ONLY = 0o444
+ABANDONED_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
+
+_locks_held: dict[Path, IO[str]] = {}  # until the process ends: a fetched path may be in use for as long
+_locks_guard = threading.Lock()
+
+
+class Cache:
+    """The trees of one store on this machine. Several processes may use the same folder at once."""
+
+    def __init__(self, folder: Path, store: ObjectStore, limit_bytes: int | None = None) -> None:
+        self._folder = folder.expanduser().absolute()
+        self._store = store
+        self._limit_bytes = limit_bytes
+        self._verified: set[tuple[str, int, int, int]] = set()
+
+    def tree(self, digest: str, entries: Sequence[FileEntry]) -> Path:
+        """The folder of an artifact's tree, which holds at least these files, each verified.
+
+        Raises:
+            DamagedFileError: a file is damaged in the store.
+            ArtifactError: the store or this machine's disk fails.
+        """
+        with self._explained():
+            self._hold(digest)
+            root = self._tree_folder(digest)
+            missing = [entry for entry in entries if not self._is_intact(root / entry.path, entry)]
+            parts_at_once = share_of_parts(entry.size_bytes for entry in missing)
+            in_parallel(
+                lambda entry: self._place(entry, root / entry.path, parts_at_once),
+                sorted(missing, key=lambda entry: -entry.size_bytes),
+            )
+            if missing and self._limit_bytes is not None:
+                self._evict(self._limit_bytes)
+            return root
+
+    def find(self, digest: str, entry: FileEntry) -> Path | None:
+        """The verified local copy of a file, if there is one."""
+        with self._explained():
+            candidates = (self._tree_folder(digest) / entry.path, self._shared(entry.sha256))
+            return next((path for path in candidates if self._is_intact(path, entry)), None)
+
+    def _tree_folder(self, digest: str) -> Path:
+        return self._folder / "trees" / digest
+
+    def _shared(self, sha256: str) -> Path:
+        return self._folder / "sha256" / sha256[:2] / sha256
+
+    def _is_intact(self, path: Path, entry: FileEntry) -> bool:
+        try:
+            status = path.stat()
+            seen = (entry.sha256, status.st_ino, status.st_size, status.st_mtime_ns)
+            if seen not in self._verified:
+                if not is_file_intact(path, entry):
+                    return False
+                self._verified.add(seen)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _place(self, entry: FileEntry, target: Path, parts_at_once: int) -> None:
+        """Puts a verified file at its place in a tree, in one step."""
+        shared = self._shared(entry.sha256)
+        for copy in (target, shared):
+            if copy.exists() and not self._is_intact(copy, entry):
+                logger.warning("%s was changed or damaged (expected sha256 %s); fetching it anew", copy, entry.sha256)
+                copy.unlink(missing_ok=True)
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._temporary() as temporary:
+            if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
+                self._download(entry, temporary, parts_at_once)
+                with suppress(FileExistsError):
+                    shared.hardlink_to(temporary)
+            temporary.replace(target)
+
+    def _link_shared(self, shared: Path, temporary: Path) -> bool:
+        try:
+            temporary.hardlink_to(shared)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _link_blob(self, entry: FileEntry, temporary: Path) -> bool:
+        """Links a local store's own blob. False when that cannot be, or the blob is damaged."""
+        blob = self._store.local_path(entry.blob_key)
+        if blob is None or os.geteuid() == 0:
+            return False
+        try:
+            blob.chmod(READ_ONLY)
+            temporary.hardlink_to(blob)
+        except OSError:  # another file system, another owner, or missing
+            return False
+        if self._is_intact(temporary, entry):
+            return True
+        temporary.unlink()
+        return False
+
+    def _download(self, entry: FileEntry, temporary: Path, parts_at_once: int) -> None:
+        with temporary.open("xb", buffering=0) as file:
+            for part in read_verified(self._store, entry, parts_at_once):
+                file.write(part)
+            os.fchmod(file.fileno(), READ_ONLY)
+            status = os.fstat(file.fileno())
+        self._verified.add((entry.sha256, status.st_ino, status.st_size, status.st_mtime_ns))
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        folder = self._folder / "temporary"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / uuid.uuid4().hex
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)  # also after a rename onto another link of the same file, which does nothing
+
+    def _hold(self, digest: str) -> None:
+        """Marks a tree as used now, and in use until this process ends."""
+        path = self._tree_folder(digest).with_suffix(".lock")
+        with _locks_guard:
+            if path not in _locks_held:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = path.open("a")
+                fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process removes the tree
+                _locks_held[path] = lock
+        os.utime(path)
+
+    def _evict(self, limit_bytes: int) -> None:
+        """Removes trees that no process uses, longest unused first, until the shared files fit the limit."""
+        self._remove_abandoned()
+        for path in sorted((self._folder / "trees").glob("*.lock"), key=lambda path: path.stat().st_mtime_ns):
+            if self._remove_unlinked() <= limit_bytes:
+                return
+            tree = path.with_suffix("")
+            with path.open("a") as lock, suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if tree.exists():
+                    shutil.rmtree(tree)
+        self._remove_unlinked()
+
+    def _remove_unlinked(self) -> int:
+        """Drops shared files that no tree links to; returns the bytes of the others."""
+        kept_bytes = 0
+        for path in (self._folder / "sha256").glob("*/*"):
+            status = path.stat()
+            if status.st_nlink == 1:
+                path.unlink(missing_ok=True)
+            else:
+                kept_bytes += status.st_size
+        return kept_bytes
+
+    def _remove_abandoned(self) -> None:
+        for path in (self._folder / "temporary").glob("*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArtifactError(
+                f"the artifact cache {self._folder} fails: {error.strerror}; free space, or name a folder "
+                "that can be written and has hard links"
+            ) from error

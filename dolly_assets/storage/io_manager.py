@@ -1,0 +1,130 @@
+"""What assets return becomes an artifact, what they take is a handle on one. Here storage meets Dagster."""
+
+import json
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, PrivateAttr
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.transfer import in_parallel
+
+TABLE_FILE = "data.parquet"
+VALUE_FILE = "value.json"
+
+
+def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
+    """What Dagster shows of an artifact: its attributes, and where it is and what it holds."""
+    return {
+        **artifact.manifest.attributes,
+        "dagster/uri": artifact.uri,
+        "digest": artifact.digest,
+        "files": len(artifact.manifest.files),
+        "size_bytes": artifact.size_bytes,
+    }
+
+
+class ArtifactIOManager(dg.ConfigurableIOManager):
+    """Publishes outputs under the name of their asset and partition, and loads inputs as lazy handles.
+
+    An output is a folder (`Path`), a `pyarrow.Table` or a JSON value; an `Artifact`, which a worker has
+    already published, is only described. The digest becomes the data version, unless the asset gives one
+    itself.
+
+    An input is an `Artifact`, or with several partitions a `dict` of them by partition key. An input
+    annotated `pa.Table` (or `dict[str, pa.Table]`) is the table that was returned upstream.
+    """
+
+    url: str = Field(description="Where artifacts are published: a local path, s3://bucket/prefix, gs:// or az://.")
+    cache_dir: str = Field(description="Folder on this machine for verified copies of what is read.")
+
+    _opened: ArtifactStore | None = PrivateAttr(default=None)
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The store, opened at first use."""
+        if self._opened is None:
+            self._opened = ArtifactStore(self.url, Path(self.cache_dir))
+        return self._opened
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Publishes an asset's value and describes the artifact in the materialization."""
+        if isinstance(obj, Artifact):
+            artifact, metadata = obj, artifact_metadata(obj)
+        else:
+            began_seconds = time.monotonic()
+            artifact = self._publish(context, obj)
+            seconds = time.monotonic() - began_seconds
+            metadata = artifact_metadata(artifact) | {
+                "seconds": seconds,
+                "megabytes_per_second": artifact.size_bytes / 1e6 / seconds,
+            }
+        context.add_output_metadata(metadata)
+        # Dagster takes it for the materialization when the asset's own result carries none.
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(artifact.digest))
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Finds the newest artifacts of the asset and partitions that the input stands for."""
+        wanted = context.dagster_type.typing_type
+        by_partition = _is_mapping(wanted)
+        if by_partition:
+            wanted = (get_args(wanted) or (str, Any))[1]
+        if not context.has_asset_partitions:
+            return self._load(context.asset_key, None, wanted)
+        keys = list(context.asset_partition_keys)
+        if len(keys) == 1 and not by_partition:
+            return self._load(context.asset_key, keys[0], wanted)
+        found = in_parallel(lambda key: self._load(context.asset_key, key, wanted), keys)
+        return dict(zip(map(str, keys), found, strict=True))
+
+    def _load(self, asset_key: dg.AssetKey, partition_key: str | None, wanted: Any) -> Any:
+        partition = () if partition_key is None else (partition_key,)
+        artifact = self.store.latest(artifact_name(asset_key.path, *partition))
+        if artifact is None:
+            of_partition = f", partition {partition_key}," if partition else ""
+            raise ArtifactError(
+                f"{self.store.url} has no artifact of asset {asset_key.to_user_string()}{of_partition} yet: "
+                "materialize it first"
+            )
+        return artifact.read_table(TABLE_FILE) if wanted is pa.Table else artifact
+
+    def _publish(self, context: dg.OutputContext, value: Any) -> Artifact:
+        partition = tuple(context.asset_partition_keys) if context.has_asset_partitions else ()
+        if len(partition) > 1:
+            raise ArtifactError(
+                f"asset {context.asset_key.to_user_string()} returned one value for {len(partition)} "
+                "partitions: run one partition at a time (BackfillPolicy.multi_run)"
+            )
+        name = artifact_name(context.asset_key.path, *partition)
+        made_by = {"run_id": context.run_id, "host": socket.gethostname()}
+        with tempfile.TemporaryDirectory() as folder:
+            tree = value if isinstance(value, Path) else _written(value, Path(folder), name)
+            return self.store.publish(name, tree, kind=context.asset_key.path[-1], made_by=made_by)
+
+
+def _written(value: Any, folder: Path, name: str) -> Path:
+    if isinstance(value, pa.Table):
+        pq.write_table(value, folder / TABLE_FILE, compression="zstd")
+        return folder
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{name}: cannot store a {type(value).__name__} ({error}): return a Path to a folder, "
+            "a pyarrow.Table, an Artifact or a JSON value"
+        ) from error
+    (folder / VALUE_FILE).write_text(text, encoding="utf-8")
+    return folder
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, Mapping)

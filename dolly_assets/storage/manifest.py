@@ -1,0 +1,160 @@
+"""What a publication records: files with sizes and hashes, origin, time. It does no input or output."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, ValidationError, model_validator
+
+from dolly_assets.config import Config
+from dolly_assets.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+DIGEST_IN_KEY = 16  # hex digits of the digest in a manifest's key
+TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # fixed width, so that keys sort by time
+RECORD = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-[0-9a-f]{{{DIGEST_IN_KEY}}}\.json")
+
+
+def check_path(path: str) -> str:
+    """Returns a name or file path as it is, or raises ValueError when it could climb out of its folder."""
+    if not path or any(segment in ("", ".", "..") for segment in path.split("/")):
+        raise ValueError(f"{path!r} is not a relative path: empty, '.' and '..' segments are not allowed")
+    if "\\" in path or any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise ValueError(f"{path!r} holds a backslash or a control character")
+    if not path.isascii() and path.encode(errors="replace").decode() != path:
+        raise ValueError(f"{path!r} is not valid Unicode; rename the file")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(check_path)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileEntry(Config):
+    """One file of an artifact."""
+
+    path: RelativePath  # relative to the artifact, segments separated by "/"
+    size_bytes: int = Field(ge=0)
+    sha256: Sha256
+
+    @property
+    def blob_key(self) -> str:
+        """Where the file's content lies in the store."""
+        return f"blobs/sha256/{self.sha256[:2]}/{self.sha256}"
+
+
+class Manifest(Config):
+    """The record of one publication. Equal files have an equal `digest`, whoever made them and when."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: RelativePath  # for example "demo/model_checkpoint/demo/01"
+    kind: str  # for example "model_checkpoint"
+    files: tuple[FileEntry, ...] = Field(min_length=1)  # sorted by path
+    inputs: dict[str, str] = Field(default={})  # input name -> digest of the artifact it was made from
+    attributes: dict[str, JsonValue] = Field(default={})  # metrics and facts
+    made_by: dict[str, str] = Field(default={})  # run id, code version, host
+    created_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        if paths != sorted(set(paths)):
+            raise ValueError("files are not sorted by path, or a path is listed twice")
+        known = set(paths)
+        for path in paths:
+            parents = ("/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1))
+            if clash := next((parent for parent in parents if parent in known), None):
+                raise ValueError(f"{clash!r} is both a file and the folder of {path!r}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of the file list, in hex."""
+        return _sha256_of_json([entry.model_dump() for entry in self.files])
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files together."""
+        return sum(entry.size_bytes for entry in self.files)
+
+    @property
+    def key(self) -> str:
+        """Where this record lies in the store."""
+        stamp = self.created_at.astimezone(UTC).strftime(TIME_FORMAT)
+        return f"{records_prefix(self.name)}/{stamp}-{self.digest[:DIGEST_IN_KEY]}.json"
+
+    def to_json(self) -> bytes:
+        """The record as stored: the fields, the digest, and a hash over both that a damaged record fails."""
+        record = self.model_dump(mode="json") | {"digest": self.digest}
+        try:
+            record["record_sha256"] = _sha256_of_json(record)
+        except ValueError as error:
+            raise ArtifactError(
+                f"artifact {self.name}: an attribute is not a JSON number (NaN or infinite): {error}"
+            ) from error
+        return json.dumps(record, indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, key: str) -> Self:
+        """Reads and checks a record.
+
+        Args:
+            data: what `to_json` wrote.
+            key: where it was found.
+
+        Raises:
+            ArtifactError: it is not a record, was changed since it was written, or belongs elsewhere.
+        """
+        try:
+            record = json.loads(data)
+            version = record.get("schema_version")
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
+            if record.pop("record_sha256", None) != _sha256_of_json(record):
+                raise ValueError("its content does not match its record_sha256")
+            digest = record.pop("digest", None)
+            manifest = cls.model_validate(record)
+            if (digest, key) != (manifest.digest, manifest.key):
+                raise ValueError(f"it describes {manifest.key} with digest {manifest.digest}")
+        except (ValueError, AttributeError) as error:
+            raise ArtifactError(f"manifest {key} is damaged: {one_line(error)}") from error
+        return manifest
+
+
+def records_prefix(name: str) -> str:
+    """The folder of a name's records."""
+    return f"manifests/{name}"
+
+
+def is_record(key: str) -> bool:
+    """Whether a key is that of a manifest; anything else below `manifests/` is not ours."""
+    return RECORD.fullmatch(key.rpartition("/")[2]) is not None
+
+
+def record_time(key: str) -> datetime:
+    """The time in a record's key."""
+    stamp = key.rpartition("/")[2].partition("-")[0]
+    return datetime.strptime(stamp, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def sorted_entries(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
+    """Entries in the order of a manifest."""
+    return tuple(sorted(entries, key=lambda entry: entry.path))
+
+
+def one_line(error: Exception) -> str:
+    """A validation error's first finding, on one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    finding = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in finding["loc"])
+    return f"{where}: {finding['msg']}" if where else finding["msg"]
+
+
+def _sha256_of_json(value: Any) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

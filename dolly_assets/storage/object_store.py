@@ -1,0 +1,261 @@
+"""The one door to object stores: keys and bytes in a local folder, in memory, on S3, Google Cloud or Azure.
+
+It knows URLs, credentials and how stores fail. It does not know what the bytes mean.
+"""
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import LocalStore, MemoryStore, from_url
+
+from dolly_assets.errors import ArtifactError, ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+    from obstore.store import ObjectStore as RawStore
+
+# 10 tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
+MAX_RETRIES = 10
+REQUEST_TIMEOUT = "120s"
+REMOTE_SCHEMES = ("s3", "gs", "az")
+EXPECTED_URL = (
+    "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+)
+S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+# How S3, Google Cloud and Azure say that the bucket itself is not there.
+MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
+
+_memory_store = functools.cache(lambda url: MemoryStore())  # one per URL, shared by the whole process
+
+
+class ObjectStore:
+    """Keys and bytes under one URL.
+
+    S3 reads its endpoint, region and credentials from the usual `AWS_*` variables, Google Cloud from
+    `GOOGLE_*`, Azure from `AZURE_*`. Requests that fail for a passing reason are sent again, with growing
+    waits.
+
+    Attributes:
+        url: the store's URL, without a trailing slash; a local folder's is absolute.
+
+    Raises:
+        ConfigurationError: the URL is not one of a store, or its endpoint is not usable.
+    """
+
+    def __init__(self, url: str, *, max_retries: int = MAX_RETRIES) -> None:
+        scheme = url.split(":", 1)[0] if re.match(r"\w+:", url) else ""
+        self._folder: Path | None = None
+        if scheme in ("", "file"):
+            self._folder = _local_folder(url)
+            self.url = self._folder.as_uri()
+            self._raw: RawStore = _open_folder(self._folder)
+        elif url.startswith("memory:///"):
+            self.url = url.rstrip("/") if url != "memory:///" else url
+            self._raw = _memory_store(self.url)
+        else:
+            self.url = url.rstrip("/")
+            self._raw = _open_remote(url, scheme, max_retries)
+
+    def url_of(self, key: str) -> str:
+        """The full URL of a key."""
+        return f"{self.url.rstrip('/')}/{key}"
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object lies on this machine, or None when the store is not a local folder."""
+        return self._folder / key if self._folder else None
+
+    def size_bytes(self, key: str) -> int | None:
+        """The object's size, or None when there is no such object."""
+        with self._explained(key):
+            try:
+                return obstore.head(self._raw, key)["size"]
+            except (FileNotFoundError, NotFoundError) as error:
+                if MISSING_BUCKET.search(str(error)):
+                    raise
+                return None
+
+    def read(self, key: str, start: int, length: int) -> memoryview:
+        """Up to `length` bytes of an object from `start`, fewer at its end. Past the end is an error."""
+        with self._explained(key):
+            return memoryview(obstore.get_range(self._raw, key, start=start, length=length))
+
+    def read_all(self, key: str) -> bytes:
+        """A whole (small) object."""
+        with self._explained(key):
+            return bytes(obstore.get(self._raw, key).bytes())
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes a new object in one put; False, and nothing written, when the key is taken."""
+        with self._explained(key):
+            try:
+                obstore.put(self._raw, key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def write(self, key: str, data: bytes) -> None:
+        """Writes a small object in one put. Readers see all of it or nothing."""
+        with self._explained(key):
+            obstore.put(self._raw, key, data, use_multipart=False)
+
+    def write_parts(self, key: str, parts: Iterator[bytes], part_bytes: int, parts_at_once: int) -> None:
+        """Writes a big object part by part. It appears when the last part has arrived.
+
+        An exception out of `parts` abandons the object. On S3 the parts of an abandoned upload stay hidden in
+        the bucket until its lifecycle rule (AbortIncompleteMultipartUpload) removes them.
+        """
+        with self._explained(key):
+            obstore.put(self._raw, key, parts, chunk_size=part_bytes, max_concurrency=parts_at_once)
+
+    def keys(self, prefix: str, *, recursive: bool = True) -> list[str]:
+        """The sorted keys below a prefix of whole segments, or only those directly in it."""
+        with self._explained(prefix):
+            if not recursive:
+                return sorted(found["path"] for found in obstore.list_with_delimiter(self._raw, prefix)["objects"])
+            return sorted(found["path"] for page in obstore.list(self._raw, prefix) for found in page)
+
+    def make_durable(self, keys: list[str]) -> None:
+        """Returns when the objects would survive a power cut. Remote stores promise that with each put."""
+        if self._folder is None:
+            return
+        paths = {self._folder / key for key in keys}
+        with self._explained(""), ThreadPoolExecutor(8) as pool:
+            # Files first: a folder's entry must not outlive the content it names.
+            list(pool.map(_sync_to_disk, paths))
+            list(pool.map(_sync_to_disk, {path.parent for path in paths}))
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """Turns a store's failure into one line that names the URL and says what to do."""
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            raise self._explanation(error, key) from error
+
+    def _explanation(self, error: Exception, key: str) -> ArtifactError | ConfigurationError:
+        text, where = str(error), self.url_of(key)
+        if MISSING_BUCKET.search(text):
+            return ConfigurationError(f"{self.url}: the bucket does not exist; create it or correct the URL")
+        if isinstance(error, FileNotFoundError | NotFoundError):
+            return ArtifactError(f"{where}: there is no such object; check the URL and the name")
+        if re.search(r"//169\.254\.169\.254|//metadata\.google", text):
+            return ConfigurationError(f"{self.url}: no credentials found; set {_credential_variables(self.url)}")
+        denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
+        if denied or re.search(r"Permission denied|403 Forbidden|AccessDenied", text):
+            return ArtifactError(
+                f"{where}: access denied; check the credentials and that they may list, read and write"
+            )
+        if "No space left" in text or "Disk quota" in text:
+            return ArtifactError(f"{where}: the disk is full; free some space and publish again")
+        if re.search(r"error sending request|tcp connect|dns error|timed? ?out", text, re.IGNORECASE):
+            return ArtifactError(f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url)}")
+        return ArtifactError(f"{where}: {_one_safe_line(text)}")
+
+
+def _local_folder(url: str) -> Path:
+    if not url.strip():
+        raise ConfigurationError(f"the store's URL is empty: expected {EXPECTED_URL}")
+    if not url.startswith("file:"):
+        return Path(url).expanduser().absolute()
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigurationError(f"{url}: a file URL has three slashes and an absolute path, file:///folder")
+    return Path(unquote(parts.path))
+
+
+def _open_folder(folder: Path) -> LocalStore:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{folder}: cannot be a store: {error.strerror}; name a folder that can be written"
+        ) from error
+    return LocalStore(folder)
+
+
+def _open_remote(url: str, scheme: str, max_retries: int) -> "RawStore":
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
+        raise ConfigurationError(
+            f"a {scheme} store's URL holds no credentials and no query: put them into environment variables"
+        )
+    if scheme not in REMOTE_SCHEMES or not parts.netloc:
+        raise ConfigurationError(f"{url!r} names no store: expected {EXPECTED_URL}")
+    client: ClientConfig = {"timeout": REQUEST_TIMEOUT}
+    if scheme == "s3" and _endpoint_is_plain_http():
+        client["allow_http"] = True
+    try:
+        return from_url(url, client_options=client, retry_config={"max_retries": max_retries})
+    except (BaseError, ValueError) as error:
+        raise ConfigurationError(f"{url}: {_one_safe_line(str(error))}; check the URL and the environment") from error
+
+
+def _s3_endpoint() -> str:
+    return next((os.environ[name] for name in S3_ENDPOINT_VARIABLES if os.environ.get(name)), "")
+
+
+def _endpoint_is_plain_http() -> bool:
+    """Whether the S3 endpoint is http: right on this machine only, or when `AWS_ALLOW_HTTP=true` says so."""
+    endpoint = urlsplit(_s3_endpoint())
+    if endpoint.scheme != "http":
+        return False
+    host = endpoint.hostname or ""
+    if not _is_loopback(host) and os.environ.get("AWS_ALLOW_HTTP", "").lower() not in ("true", "1"):
+        raise ConfigurationError(
+            f"the S3 endpoint http://{host} sends data unencrypted: use https, or set AWS_ALLOW_HTTP=true"
+        )
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _endpoint_hint(url: str) -> str:
+    if not url.startswith("s3:"):
+        return ""
+    endpoint = urlsplit(_s3_endpoint())
+    return (
+        f" and AWS_ENDPOINT_URL (now {endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]})"
+        if endpoint.netloc
+        else ""
+    )
+
+
+def _credential_variables(url: str) -> str:
+    if url.startswith("gs:"):
+        return "GOOGLE_SERVICE_ACCOUNT"
+    return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if url.startswith("s3:") else "AZURE_STORAGE_ACCOUNT_KEY"
+
+
+def _one_safe_line(text: str) -> str:
+    """The first line of a store's message, without URL queries and user names: they can hold secrets."""
+    line = text.strip().splitlines()[0] if text.strip() else "unknown error"
+    return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\?\S+", "", line))
+
+
+def _sync_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,244 @@
+"""Publishing, finding and reading artifacts, in every kind of store."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage import ArtifactStore, artifact_name
+from dolly_assets.storage.manifest import FileEntry
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets_tests.storage.conftest import blob_of, contents, flip_a_bit
+
+
+def test_what_is_published_is_what_is_fetched(any_store: ArtifactStore, tree: Path):
+    published = any_store.publish(
+        "demo/model_checkpoint/demo/01",
+        tree,
+        kind="model_checkpoint",
+        inputs={"training_plan": "ab" * 32},
+        attributes={"loss": 1.25, "steps": 40, "history": [3.0, 2.0]},
+        made_by={"run_id": "r1"},
+    )
+    found = any_store.latest("demo/model_checkpoint/demo/01")
+    assert found is not None
+    assert found.manifest == published.manifest
+    assert found.manifest.attributes == {"loss": 1.25, "steps": 40, "history": [3.0, 2.0]}
+    assert found.uri.startswith(any_store.url)
+    assert found.size_bytes == sum(len(data) for data in contents(tree).values())
+    assert contents(found.fetch()) == contents(tree)
+
+
+def test_a_mapping_publishes_the_same_artifact_as_its_folder(any_store: ArtifactStore, tree: Path):
+    of_folder = any_store.publish("a", tree, kind="k")
+    mapping = {path: tree / path for path in contents(tree)}
+    assert any_store.publish("b", mapping, kind="other").digest == of_folder.digest
+
+
+def test_ranks_upload_their_own_files_and_one_commits_them_all(any_store: ArtifactStore, tree: Path):
+    of_rank_1 = any_store.upload({"state/1": tree / "empty"})
+    of_rank_0 = any_store.upload({"weights": tree / "weights" / "model.safetensors"})
+    assert any_store.names() == []
+    artifact = any_store.commit("a", [*of_rank_1, *of_rank_0], kind="k")
+    assert [entry.path for entry in artifact.manifest.files] == ["state/1", "weights"]
+    assert (artifact.fetch() / "weights").stat().st_size == 256 * 21_000
+
+
+def test_commit_refuses_a_file_whose_content_is_not_there(any_store: ArtifactStore):
+    never_uploaded = FileEntry(path="weights/model", size_bytes=3, sha256="ab" * 32)
+    with pytest.raises(ArtifactError, match=r"not in .*weights/model; upload"):
+        any_store.commit("a", [never_uploaded], kind="k")
+    assert any_store.latest("a") is None
+
+
+def test_latest_is_the_newest_and_history_keeps_all(any_store: ArtifactStore, tmp_path: Path):
+    digests = []
+    for turn in (1, 2, 1):
+        (tmp_path / "file").write_text(str(turn))
+        digests.append(any_store.publish("a/b", {"file": tmp_path / "file"}, kind="k").digest)
+    newest = any_store.latest("a/b")
+    assert newest is not None
+    assert newest.digest == digests[2] == digests[0] != digests[1]
+    assert [found.digest for found in any_store.history("a/b")] == digests[::-1]
+    assert any_store.get("a/b", digests[0]).manifest == newest.manifest
+    assert any_store.get("a/b", digests[1]).read_bytes("file") == b"2"
+
+
+def test_a_clock_that_is_behind_cannot_hide_a_publication(store: ArtifactStore, tmp_path: Path):
+    """The newest record is moved a century ahead, as a machine with a wrong clock would have written it."""
+    (tmp_path / "file").write_text("first")
+    first = store.publish("a", {"file": tmp_path / "file"}, kind="k")
+    ahead = first.manifest.model_copy(update={"created_at": first.manifest.created_at.replace(year=2124)})
+    (tmp_path / "store" / ahead.key).write_bytes(ahead.to_json())
+    (tmp_path / "file").write_text("second")
+    second = store.publish("a", {"file": tmp_path / "file"}, kind="k")
+    newest = store.latest("a")
+    assert newest is not None
+    assert newest.digest == second.digest
+    assert newest.manifest.created_at > ahead.created_at
+
+
+def test_get_says_which_digests_exist(any_store: ArtifactStore, tree: Path):
+    known = any_store.publish("a", tree, kind="k")
+    with pytest.raises(ArtifactError, match=known.digest[:16]):
+        any_store.get("a", "0" * 64)
+    with pytest.raises(ArtifactError, match="it has none"):
+        any_store.get("b", "0" * 64)
+
+
+def test_names_are_listed_by_whole_segments(any_store: ArtifactStore, tree: Path):
+    for name in ("demo/raw", "demo/raw/alpaca", "demo2/raw"):
+        any_store.publish(name, {"file": tree / "empty"}, kind="k")
+    assert any_store.names() == ["demo/raw", "demo/raw/alpaca", "demo2/raw"]
+    assert any_store.names("demo") == ["demo/raw", "demo/raw/alpaca"]
+    assert any_store.names("demo/raw") == ["demo/raw", "demo/raw/alpaca"]
+    assert any_store.names("dem") == []
+    assert len(any_store.history("demo/raw")) == 1
+
+
+def test_a_subtree_is_fetched_alone(any_store: ArtifactStore, tree: Path):
+    artifact = any_store.publish("a", tree, kind="k")
+    folder = artifact.fetch("state")
+    assert contents(folder) == contents(tree / "state")
+    assert not (folder.parent / "weights").exists()
+    assert contents(artifact.fetch()) == contents(tree)
+    with pytest.raises(ArtifactError, match=r"has no 'stat'; it has empty, state/rng"):
+        artifact.fetch("stat")
+    with pytest.raises(ArtifactError, match=r"has no '\.\./x'"):
+        artifact.local_file("../x")
+
+
+def test_bytes_and_ranges_are_read_with_and_without_a_cached_copy(any_store: ArtifactStore, tree: Path):
+    artifact = any_store.publish("a", tree, kind="k")
+    path = "weights/model.safetensors"
+    data = (tree / path).read_bytes()
+    for fetched in (False, True):
+        if fetched:
+            artifact.local_file(path)
+        assert artifact.read_bytes(path) == data
+        assert artifact.read_bytes(path, 1000, 20) == data[1000:1020]
+        assert artifact.read_bytes(path, len(data) - 5, 20) == data[-5:]
+        assert artifact.read_bytes(path, len(data) + 5, 20) == b""
+        assert artifact.read_bytes("empty") == b""
+    with pytest.raises(ArtifactError, match="0 or more"):
+        artifact.read_bytes(path, -1)
+
+
+def test_tables_are_read_from_parquet_and_both_arrow_formats(any_store: ArtifactStore, tmp_path: Path):
+    table = pa.table({"tokens": [[1, 2], [3]]})
+    folder = tmp_path / "epoch=1"
+    folder.mkdir()
+    pq.write_table(table, folder / "t.parquet")
+    with pa.ipc.new_file(folder / "t.arrow", table.schema) as file:
+        file.write_table(table)
+    with pa.ipc.new_stream(folder / "t.stream", table.schema) as stream:
+        stream.write_table(table)
+    (folder / "t.txt").write_text("no table")
+    artifact = any_store.publish("a", {f"epoch=1/{p.name}": p for p in folder.iterdir()}, kind="k")
+    for name in ("t.parquet", "t.arrow", "t.stream"):
+        assert artifact.read_table(f"epoch=1/{name}").equals(table)
+    with pytest.raises(ArtifactError, match="neither Parquet nor Arrow"):
+        artifact.read_table("epoch=1/t.txt")
+
+
+def test_a_flipped_bit_in_the_store_is_reported_and_never_returned(store: ArtifactStore, tree: Path, tmp_path: Path):
+    artifact = store.publish("a", tree, kind="k")
+    damaged = next(entry for entry in artifact.manifest.files if entry.path == "weights/config.json")
+    flip_a_bit(blob_of(tmp_path / "store", damaged.sha256))
+    for read in (artifact.fetch, lambda: artifact.read_bytes(damaged.path)):
+        with pytest.raises(ArtifactError, match=rf"'weights/config.json'.*expected sha256 {damaged.sha256}"):
+            read()
+    assert not list((tmp_path / "cache").rglob("config.json"))
+    found = list(store.verify())
+    assert [(one.name, one.digest, [d.path for d in one.damaged]) for one in found] == [
+        ("a", artifact.digest, ["weights/config.json"])
+    ]
+
+
+@pytest.mark.parametrize("left_bytes", [0, 1, 5_300_000])
+def test_a_truncated_blob_is_reported_with_both_sizes(
+    any_store: ArtifactStore, any_url: str, tree: Path, left_bytes: int
+):
+    artifact = any_store.publish("a", tree, kind="k")
+    big = max(artifact.manifest.files, key=lambda entry: entry.size_bytes)
+    ObjectStore(any_url).write(big.blob_key, (tree / big.path).read_bytes()[:left_bytes])
+    with pytest.raises(ArtifactError, match=rf"{big.path}.*\({big.size_bytes} bytes\).*{left_bytes} bytes"):
+        artifact.fetch()
+    repaired = any_store.publish("a", tree, kind="k")
+    assert contents(repaired.fetch()) == contents(tree)
+
+
+def test_a_missing_blob_is_reported(store: ArtifactStore, tree: Path, tmp_path: Path):
+    artifact = store.publish("a", tree, kind="k")
+    blob_of(tmp_path / "store", artifact.manifest.files[-1].sha256).unlink()
+    with pytest.raises(ArtifactError, match=r"model.safetensors.*found nothing"):
+        artifact.fetch()
+
+
+def test_verify_reads_each_content_once_and_reports_damaged_manifests(store: ArtifactStore, tree: Path, tmp_path: Path):
+    first = store.publish("a", tree, kind="k")
+    store.publish("b/c", tree, kind="k")
+    changed = store.publish("b/d", tree, kind="k", attributes={"loss": 1.0})
+    record = tmp_path / "store" / changed.manifest.key
+    record.write_text(record.read_text().replace("1.0", "0.1"))
+    for path in (tmp_path / "store" / "blobs").rglob("*"):
+        if path.is_file() and path.name != first.manifest.files[0].sha256:
+            path.unlink()
+    verified = list(store.verify())
+    assert [(found.name, found.digest, len(found.damaged)) for found in verified] == [
+        ("a", first.digest, 3),
+        ("b/c", first.digest, 3),
+        ("b/d", None, 1),
+    ]
+    assert "record_sha256" in verified[2].damaged[0].reason
+    assert [found.name for found in store.verify("b")] == ["b/c", "b/d"]
+    with pytest.raises(ArtifactError, match="is damaged"):
+        store.latest("b/d")
+
+
+@pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "a/../b", ".", "a\\b", "a\nb", "a\x7f"])
+def test_names_that_could_climb_are_refused(store: ArtifactStore, tree: Path, tmp_path: Path, name: str):
+    with pytest.raises(ArtifactError, match="not an artifact's name"):
+        store.publish(name, tree, kind="k")
+    with pytest.raises(ArtifactError, match="cannot publish"):
+        store.publish("good", {name: tree / "empty"}, kind="k")
+    with pytest.raises(ArtifactError, match="not an artifact's name"):
+        store.latest(name)
+
+
+def test_only_plain_files_are_published(store: ArtifactStore, tree: Path, tmp_path: Path):
+    (tree / "link_to_file").symlink_to(tree / "weights" / "config.json")
+    artifact = store.publish("a", tree, kind="k")
+    assert artifact.read_bytes("link_to_file") == b'{"vocab_size": 3}'
+    (tree / "link_to_folder").symlink_to(tree / "weights")
+    with pytest.raises(ArtifactError, match="link_to_folder"):
+        store.publish("a", tree, kind="k")
+    with pytest.raises(ArtifactError, match="no such folder"):
+        store.publish("a", tmp_path / "nowhere", kind="k")
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(ArtifactError, match="holds no file"):
+        store.publish("a", tmp_path / "hollow", kind="k")
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(store: ArtifactStore, tree: Path):
+    with pytest.raises(ArtifactError, match="both a file and the folder"):
+        store.publish("a", {"x": tree / "empty", "x/y": tree / "empty"}, kind="k")
+
+
+def test_attributes_without_a_json_form_are_refused_with_a_reason(store: ArtifactStore, tree: Path):
+    with pytest.raises(ArtifactError, match="NaN"):
+        store.publish("a", tree, kind="k", attributes={"loss": float("nan")})
+    with pytest.raises(ArtifactError, match="attributes"):
+        store.publish("a", tree, kind="k", attributes={"path": tree})  # pyright: ignore[reportArgumentType]
+    assert store.latest("a") is None
+
+
+def test_artifact_names_come_from_asset_and_partition_keys():
+    assert artifact_name(["demo", "raw_dataset"]) == "demo/raw_dataset"
+    assert artifact_name(["demo", "model_checkpoint"], "demo|01") == "demo/model_checkpoint/demo/01"
+    assert artifact_name(["demo", "model_checkpoint"], "demo", "01") == "demo/model_checkpoint/demo/01"
+    for key in ("..", "", "a/b"):
+        with pytest.raises(ArtifactError):
+            artifact_name(["raw_dataset"], key)

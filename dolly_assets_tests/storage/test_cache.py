@@ -1,0 +1,161 @@
+"""The copies on this machine: verified, read-only, shared, and dropped only when no process uses them."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage import Artifact, ArtifactStore
+from dolly_assets_tests.storage.conftest import contents, flip_a_bit
+
+MIB = 2**20
+
+FETCH = """
+import sys
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+store = ArtifactStore(sys.argv[1], Path(sys.argv[2]))
+for name in sys.argv[3:]:
+    print(store.latest(name).fetch(), flush=True)
+sys.stdin.readline()
+"""
+
+PUBLISH_AND_FETCH_AS_USER = """
+import os, sys
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+if os.geteuid() == 0:
+    os.setuid(65534)
+folder = Path(sys.argv[1])
+store = ArtifactStore(str(folder / "store"), folder / "cache")
+print(store.publish("a", folder / "tree", kind="k").fetch())
+"""
+
+
+def _start_fetching(url: str, cache: Path, *names: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", FETCH, url, str(cache), *names]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _publish(store: ArtifactStore, folder: Path, name: str, content: bytes) -> Artifact:
+    (folder / "file").write_bytes(content)
+    return store.publish(name, {"file": folder / "file"}, kind="k")
+
+
+def _used_bytes(cache: Path) -> int:
+    return sum(path.stat().st_size for path in (cache / "sha256").rglob("*") if path.is_file())
+
+
+def test_fetched_files_are_read_only_and_shared(any_store: ArtifactStore, tree: Path, tmp_path: Path):
+    first = any_store.publish("a", tree, kind="k").fetch()
+    (tree / "empty").write_text("not any more")
+    second = any_store.publish("b", tree, kind="k").fetch()
+    assert first != second
+    for path in contents(first):
+        assert (first / path).stat().st_mode & 0o222 == 0
+    assert (first / "weights" / "config.json").samefile(second / "weights" / "config.json")
+
+
+def test_a_changed_copy_is_reported_and_replaced_by_the_published_content(
+    any_store: ArtifactStore, tree: Path, caplog: pytest.LogCaptureFixture
+):
+    """Whoever writes into a fetched file writes into the cache; neither a fetch nor a read returns it."""
+    artifact = any_store.publish("a", tree, kind="k")
+    path = "weights/model.safetensors"
+    local = artifact.local_file(path)
+    expected = (tree / path).read_bytes()
+    with caplog.at_level(logging.WARNING):
+        flip_a_bit(local)
+        assert artifact.read_bytes(path) == expected
+        flip_a_bit(artifact.local_file(path))
+        assert artifact.fetch("weights").joinpath("model.safetensors").read_bytes() == expected
+    assert "was changed or damaged" in caplog.text
+
+
+def test_another_process_notices_a_changed_copy_too(store: ArtifactStore, tree: Path, tmp_path: Path):
+    artifact = store.publish("a", tree, kind="k")
+    flip_a_bit(artifact.local_file("weights/config.json"))
+    process = _start_fetching(store.url, tmp_path / "cache", "a")
+    process.communicate("done\n")
+    assert contents(artifact.fetch()) == contents(tree)
+    assert process.returncode == 0
+
+
+def test_the_longest_unused_trees_are_dropped_first(s3: str, tmp_path: Path):
+    """Fetched by processes that have ended, so that nothing is in use."""
+    unlimited = ArtifactStore(s3, tmp_path / "cache")
+    for index, name in enumerate(("old", "older", "new")):
+        _publish(unlimited, tmp_path, name, bytes([index]) * MIB)
+    _start_fetching(s3, tmp_path / "cache", "old", "older", "old").communicate("done\n")
+    limited = ArtifactStore(s3, tmp_path / "cache", cache_limit_bytes=2 * MIB)
+    new = limited.latest("new")
+    assert new is not None
+    assert new.fetch().joinpath("file").read_bytes() == b"\x02" * MIB
+    assert _used_bytes(tmp_path / "cache") == 2 * MIB
+    assert len(list((tmp_path / "cache" / "trees").rglob("file"))) == 2
+    old, older = limited.latest("old"), limited.latest("older")
+    assert old is not None
+    assert older is not None
+    assert (tmp_path / "cache" / "trees" / old.digest / "file").exists()
+    assert not (tmp_path / "cache" / "trees" / older.digest).exists()
+    assert older.fetch().joinpath("file").read_bytes() == b"\x01" * MIB
+
+
+def test_a_tree_in_use_by_any_process_is_never_dropped(s3: str, tmp_path: Path):
+    limited = ArtifactStore(s3, tmp_path / "cache", cache_limit_bytes=0)
+    for index, name in enumerate(("theirs", "ours", "third")):
+        _publish(limited, tmp_path, name, bytes([index]) * 1000)
+    process = _start_fetching(s3, tmp_path / "cache", "theirs")
+    assert process.stdout is not None
+    theirs = Path(process.stdout.readline().strip())
+    ours, third = limited.latest("ours"), limited.latest("third")
+    assert ours is not None
+    assert third is not None
+    ours_folder = ours.fetch()
+    third_folder = third.fetch()
+    kept = [folder.joinpath("file").read_bytes()[0] for folder in (theirs, ours_folder, third_folder)]
+    assert kept == [0, 1, 2]
+    process.communicate("done\n")
+    _publish(limited, tmp_path, "fourth", b"4").fetch()
+    assert not theirs.exists()
+    assert ours_folder.exists()
+
+
+def test_processes_fill_one_cache_at_the_same_time(s3: str, tree: Path, tmp_path: Path):
+    ArtifactStore(s3, tmp_path / "other").publish("a", tree, kind="k")
+    processes = [_start_fetching(s3, tmp_path / "cache", "a") for _ in range(2)]
+    folders = {process.communicate("done\n")[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert contents(Path(folders.pop())) == contents(tree)
+    assert not folders
+    assert not list((tmp_path / "cache" / "temporary").iterdir())
+
+
+def test_a_local_store_is_linked_and_not_copied_for_ordinary_users(tree: Path):
+    """Run as root, the test becomes another user: for root, files are copied."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        shutil.copytree(tree, Path(folder, "tree"))
+        command = [sys.executable, "-c", PUBLISH_AND_FETCH_AS_USER, folder]
+        process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        fetched = Path(process.stdout.strip())
+        assert contents(fetched) == contents(tree)
+        blobs = [path.stat() for path in Path(folder, "store/blobs").rglob("*") if path.is_file()]
+        inodes = {path.stat().st_ino for path in fetched.rglob("*") if path.is_file()}
+        assert inodes == {blob.st_ino for blob in blobs}
+        assert all(blob.st_mode & 0o222 == 0 for blob in blobs)
+        assert _used_bytes(Path(folder, "cache")) == 0
+
+
+def test_a_cache_that_cannot_be_written_is_named(store: ArtifactStore, tree: Path, tmp_path: Path):
+    store.publish("a", tree, kind="k")
+    (tmp_path / "occupied").write_text("a file")
+    artifact = ArtifactStore(store.url, tmp_path / "occupied").latest("a")
+    assert artifact is not None
+    with pytest.raises(ArtifactError, match="occupied fails: Not a directory"):
+        artifact.fetch()

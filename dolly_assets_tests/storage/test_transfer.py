@@ -1,0 +1,143 @@
+"""Moving bytes: what is sent, what is not sent again, and who dies or interferes meanwhile."""
+
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage import ArtifactStore
+from dolly_assets_tests.storage.conftest import contents
+
+MIB = 2**20
+
+PUBLISH_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+url, cache, tree, limit = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+
+def die(done_bytes, total_bytes):
+    if done_bytes >= limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ArtifactStore(url, cache).publish("a", tree, kind="k", on_progress=die)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+PUBLISH_MANY = """
+import sys
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+url, folder, who = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+store = ArtifactStore(url, folder / "cache")
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(10):
+    store.publish("a", {"file": folder / "same"}, kind="k", made_by={"who": who, "turn": str(turn)})
+"""
+
+
+def test_a_second_publication_of_the_same_tree_sends_no_file(
+    s3: str, tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The server's own log tells which requests came."""
+    store = ArtifactStore(s3, tmp_path / "cache")
+
+    def blob_writes() -> int:
+        caplog.clear()
+        store.publish("a", tree, kind="k")
+        lines = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
+        assert any("PUT" in line and "manifests" in line for line in lines)
+        return sum(("PUT" in line or "POST" in line) and "blobs" in line for line in lines)
+
+    with caplog.at_level(logging.INFO, logger="werkzeug"):
+        assert blob_writes() >= 4
+        assert blob_writes() == 0
+
+
+def test_progress_counts_every_byte_once_and_ends_at_the_total(any_store: ArtifactStore, tree: Path):
+    total_bytes = sum(map(len, contents(tree).values()))
+    for _ in ("sent", "already there"):
+        calls: list[tuple[int, int]] = []
+        any_store.publish("a", tree, kind="k", on_progress=lambda *call, calls=calls: calls.append(call))
+        assert calls == sorted(calls)
+        assert {total for _, total in calls} == {total_bytes}
+        assert calls[-1][0] == total_bytes
+
+
+@pytest.mark.parametrize("sent", [0.001, 0.6, 1.0, 2.0])
+def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
+    shared_url: str, tree: Path, tmp_path: Path, sent: float
+):
+    """Killed after the first file, amid a file of several parts, before the manifest, and after it."""
+    limit_bytes = int(sent * sum(map(len, contents(tree).values())))
+    command = [sys.executable, "-c", PUBLISH_AND_DIE, shared_url, tmp_path / "c", tree, str(limit_bytes)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    store = ArtifactStore(shared_url, tmp_path / "cache")
+    found = store.latest("a")
+    assert (found is not None) == (sent > 1)
+    assert all(not one.damaged for one in store.verify())
+    assert contents(store.publish("a", tree, kind="k").fetch()) == contents(tree)
+
+
+def test_two_processes_that_publish_one_name_lose_nothing(shared_url: str, tmp_path: Path):
+    (tmp_path / "same").write_text("content")
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUBLISH_MANY, shared_url, tmp_path, who],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for who in ("one", "other")
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+    for worker in workers:
+        worker.communicate("go\n")
+    history = ArtifactStore(shared_url, tmp_path / "cache").history("a")
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert len({found.uri for found in history}) == 20
+    for who in ("one", "other"):
+        turns = [int(found.manifest.made_by["turn"]) for found in history if found.manifest.made_by["who"] == who]
+        assert turns == list(range(9, -1, -1))
+
+
+def test_a_file_that_changes_while_it_is_sent_is_refused(any_store: ArtifactStore, tmp_path: Path):
+    """It changes after it was hashed, when its first part has been sent."""
+    file = tmp_path / "growing"
+    file.write_bytes(bytes(20 * MIB))
+
+    def change(done_bytes: int, total_bytes: int) -> None:
+        with file.open("r+b") as opened:
+            opened.seek(19 * MIB)
+            opened.write(b"new")
+
+    with pytest.raises(ArtifactError, match="growing changed while it was published"):
+        any_store.publish("a", {"file": file}, kind="k", on_progress=change)
+    assert any_store.latest("a") is None
+    again = any_store.publish("a", {"file": file}, kind="k")
+    assert again.read_bytes("file", 19 * MIB, 3) == b"new"
+
+
+def test_memory_is_bounded_by_parts_and_not_by_files(tmp_path: Path):
+    """A file of 256 MiB goes to a store and back; the process may grow by far less."""
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(256 * MIB)
+    script = """
+import resource, sys
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before, folder = peak(), Path(sys.argv[1])
+ArtifactStore(str(folder / "store"), folder / "cache").publish("a", {"f": folder / "big"}, kind="k").fetch()
+print(peak() - before)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    grown_mib = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown_mib < 230
