@@ -33,7 +33,7 @@ def main(interval_seconds: float, out: Path, command: tuple[str, ...]) -> None:
     """Profiles COMMAND and writes a report of what it did to the devices and the host."""
     started_at = time.time()
     try:
-        exit_code = _run(command, out, interval_seconds)
+        exit_code, ended_at = _run(command, out, interval_seconds)
     except DollyError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
@@ -41,13 +41,13 @@ def main(interval_seconds: float, out: Path, command: tuple[str, ...]) -> None:
         click.echo(f"Error: cannot run {command[0]}: {error.strerror}", err=True)
         sys.exit(_NOT_FOUND)
     title = shlex.join(command)
-    summary = build_report(out, title=title, started_at=started_at, ended_at=time.time(), out=out)
+    summary = build_report(out, title=title, started_at=started_at, ended_at=ended_at, out=out)
     click.echo(f"{summary.verdict}\n{out / REPORT_FILE}", err=True)
     sys.exit(exit_code)
 
 
-def _run(command: tuple[str, ...], folder: Path, interval_seconds: float) -> int:
-    """Runs the command to its end and returns the exit code a shell would give."""
+def _run(command: tuple[str, ...], folder: Path, interval_seconds: float) -> tuple[int, float]:
+    """Runs the command; returns the exit code a shell would give, and when it ended (UTC epoch seconds)."""
     Sampler(folder, interval_seconds)  # a bad interval is said before the command starts
     with subprocess.Popen(command) as process, Sampler(folder, interval_seconds, process.pid):
         # Ctrl-C reaches the command through the terminal, SIGTERM only us. Either way the report is still
@@ -55,7 +55,8 @@ def _run(command: tuple[str, ...], folder: Path, interval_seconds: float) -> int
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
         code = process.wait()
-    return code if code >= 0 else 128 - code
+        ended_at = time.time()
+    return (code if code >= 0 else 128 - code), ended_at
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ PHASE_COLOURS = ("#5b8def", "#e8a33d", "#59b38a", "#b07cc6", "#d9756c", "#5fb0c9
 WIDTH_PIXELS = 880
 BUCKETS = 450  # one point per two pixels
 MOST_BANDS = 400  # more spans than this are a texture, not bands: the longest are drawn
-_PICTURE_WIDTH_PIXELS = 570  # of the plots: some 640 with the axis' labels
+_PICTURE_WIDTH_PIXELS = 555  # of the plots: some 640 with the axis' labels
 _PICTURE_GROUND = "#1f242d"  # opaque: vl-convert 1.9 turns translucent colours grey on a transparent PNG
 _PICTURE_INK = "#dfe3ea"
 
@@ -44,7 +44,7 @@ def page_charts(
     time = _time_axis(span, brush)
     datasets: dict[str, list[Row]] = {
         "phases": bands,
-        "overview": _envelope_rows(panels[0], time_seconds),
+        "overview": _digest_rows(panels[0], time_seconds),
     }
     rows: list[Any] = [_overview(panels[0], _time_axis(span), brush)]
     if bands:
@@ -89,10 +89,10 @@ def picture(
     datasets: dict[str, list[Row]] = {"phases": _band_rows(phases)}
     rows: list[Any] = []
     for number, (panel, height) in enumerate(zip(panels[:2], (84, 44), strict=False)):
-        datasets[f"panel_{number}"] = _envelope_rows(panel, time_seconds)
-        time = _time_axis(span, labels=number == len(panels[:2]) - 1)
-        layers = _envelope_layers(f"panel_{number}", panel, time, CURVE_COLOURS[number])
-        title = f"{panel.title}, {panel.unit}"
+        datasets[f"panel_{number}"] = _digest_rows(panel, time_seconds)
+        time = _time_axis(span, labels=number == len(panels[:2]) - 1, ticks=5)
+        layers = _digest_layers(f"panel_{number}", panel, time)
+        title = f"{panel.title}, {panel.unit}{_digest_key(panel)}"
         rows.append(
             alt.layer(_bands(time), *layers).properties(width=_PICTURE_WIDTH_PIXELS, height=height, title=title)
         )
@@ -116,7 +116,7 @@ def picture(
 
 
 def _overview(panel: Panel, time: alt.X, brush: alt.Parameter) -> Any:
-    shade, line = _envelope_layers("overview", panel, time, "#8a93a3", ticks=2)
+    shade, line = _digest_layers("overview", panel, time, ticks=2)
     title = f"{panel.title}: drag here to zoom every chart, double-click to see it all"
     layers = alt.layer(_bands(time), shade, line.add_params(brush))
     return layers.properties(width=WIDTH_PIXELS, height=44, title=title)
@@ -212,33 +212,44 @@ def _bands(time: alt.X) -> alt.Chart:
     return chart.encode(x=time, x2="end", color=alt.Color("colour:N", scale=None))
 
 
-def _envelope_layers(
-    dataset: str, panel: Panel, time: alt.X, colour: str, ticks: int = 3
-) -> tuple[alt.Chart, alt.Chart]:
+def _digest_layers(dataset: str, panel: Panel, time: alt.X, ticks: int = 3) -> tuple[alt.Chart, alt.Chart]:
+    colour = alt.Color("label:N", scale=alt.Scale(range=CURVE_COLOURS), sort=list(panel.curves), legend=None)
     # Two charts from scratch: copies of one share Altair's name for it, and a parameter lands on both.
-    shade = alt.Chart(alt.NamedData(dataset)).mark_area(color=colour, opacity=0.25, clip=True)
-    line = alt.Chart(alt.NamedData(dataset)).mark_line(color=colour, strokeWidth=1.5, clip=True)
+    shade = alt.Chart(alt.NamedData(dataset)).mark_area(opacity=0.25, clip=True)
+    line = alt.Chart(alt.NamedData(dataset)).mark_line(strokeWidth=1.5, clip=True)
     return (
-        shade.encode(x=time, y="low:Q", y2="high"),
-        line.encode(x=time, y=_value_axis(panel, "mean", ticks)),
+        shade.encode(x=time, y="low:Q", y2="high", color=colour),
+        line.encode(x=time, y=_value_axis(panel, "mean", ticks), color=colour),
     )
 
 
-def _time_axis(span: tuple[float, float], brush: alt.Parameter | None = None, labels: bool = True) -> alt.X:
+def _digest_key(panel: Panel) -> str:
+    """What the picture's curves are, in words: it has no room for a legend."""
+    if panel.alike:
+        return " (mean, lowest to highest GPU)" if len(panel.curves) > 1 else ""
+    named = [f"{label} {colour}" for label, colour in zip(panel.curves, ("blue", "orange"), strict=False)]
+    return f" ({', '.join(named)})"
+
+
+def _time_axis(
+    span: tuple[float, float], brush: alt.Parameter | None = None, labels: bool = True, ticks: int = 8
+) -> alt.X:
     start, end = span
     clock = "%H:%M:%S" if end - start < 86_400 else "%d %b %H:%M"
     axis = alt.Axis(
-        title=None, grid=False, labelOverlap=True, labelFlush=False, tickCount=8, format=clock, labels=labels
+        title=None, grid=False, labelOverlap=True, labelFlush=False, tickCount=ticks, format=clock, labels=labels
     )
     if brush is None:
-        scale = alt.Scale(type="utc", domainMin=_milliseconds(start), domainMax=_milliseconds(end))
+        scale = alt.Scale(type="utc", nice=False, domainMin=_milliseconds(start), domainMax=_milliseconds(end))
     else:
-        scale = alt.Scale(type="utc", domain=brush)
+        scale = alt.Scale(type="utc", nice=False, domain=brush)
     return alt.X("t:T", scale=scale, axis=axis)
 
 
 def _value_axis(panel: Panel, field: str, ticks: int = 5) -> alt.Y:
-    scale = alt.Scale(domain=[0, panel.top]) if panel.top else alt.Scale(zero=panel.from_zero)
+    nothing = all(np.nanmax(np.abs(values)) == 0 for values in panel.curves.values())
+    top = panel.top or (1 if nothing else None)
+    scale = alt.Scale(domain=[0, top]) if top else alt.Scale(zero=panel.from_zero)
     return alt.Y(f"{field}:Q", scale=scale, axis=alt.Axis(title=None, tickCount=ticks))
 
 
@@ -287,16 +298,18 @@ def _curve_rows(panel: Panel, time_seconds: Series) -> list[Row]:
     return rows
 
 
-def _envelope_rows(panel: Panel, time_seconds: Series) -> list[Row]:
-    """The mean of the panel's curves, between the lowest and the highest of them."""
+def _digest_rows(panel: Panel, time_seconds: Series) -> list[Row]:
+    """The panel in little: alike curves become their mean between the lowest and the highest of them."""
+    if not panel.alike:
+        return _curve_rows(panel, time_seconds)
     thinned = [thin(time_seconds, values, BUCKETS) for values in panel.curves.values()]
     low = np.fmin.reduce([each.low for each in thinned])
     high = np.fmax.reduce([each.high for each in thinned])
     means = np.array([each.mean for each in thinned])
-    present = ~np.isnan(means)
-    total = np.nansum(means, axis=0)
-    mean = np.divide(total, present.sum(axis=0), out=np.full(len(total), np.nan), where=present.any(axis=0))
-    return _thinned_rows(Thinned(thinned[0].time_seconds, low, mean, high))
+    present = (~np.isnan(means)).sum(axis=0)
+    mean = np.divide(np.nansum(means, axis=0), present, out=np.full(len(low), np.nan), where=present > 0)
+    rows = _thinned_rows(Thinned(thinned[0].time_seconds, low, mean, high))
+    return [{"label": "all", **row} for row in rows]
 
 
 def _thinned_rows(thinned: Thinned) -> list[Row]:

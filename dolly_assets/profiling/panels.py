@@ -23,6 +23,7 @@ class Panel:
         curves: Values by label, each of shape (samples,).
         top: The axis' end where there is a natural one (100 %, the memory's size).
         from_zero: Whether the axis has to show zero.
+        alike: Whether the curves are of one kind (the GPUs), so that their mean means something.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Panel:
     curves: dict[str, Series]
     top: float | None = None
     from_zero: bool = True
+    alike: bool = False
 
 
 def panels_of(samples: Samples, hardware: Hardware) -> list[Panel]:
@@ -49,12 +51,12 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
     sizes = [device.memory_total_bytes or 0 for device in hardware.devices]
     memory_top = max(sizes, default=0) / GIB or None
     return [
-        Panel("GPU utilization", "%", curves("gpu_utilization_percent"), top=100),
-        Panel("GPU memory", "GiB", curves("memory_used_bytes", GIB), top=memory_top),
-        Panel("GPU memory bus", "%", curves("memory_utilization_percent"), top=100),
-        Panel("GPU power", "W", curves("power_watts")),
-        Panel("GPU temperature", "°C", curves("temperature_celsius"), from_zero=False),
-        Panel("GPU clock (SM)", "MHz", curves("sm_clock_mhz")),
+        Panel("GPU utilization", "%", curves("gpu_utilization_percent"), top=100, alike=True),
+        Panel("GPU memory", "GiB", curves("memory_used_bytes", GIB), top=memory_top, alike=True),
+        Panel("GPU memory bus", "%", curves("memory_utilization_percent"), top=100, alike=True),
+        Panel("GPU power", "W", curves("power_watts"), alike=True),
+        Panel("GPU temperature", "°C", curves("temperature_celsius"), from_zero=False, alike=True),
+        Panel("GPU clock (SM)", "MHz", curves("sm_clock_mhz"), alike=True),
     ]
 
 

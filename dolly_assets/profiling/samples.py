@@ -6,6 +6,7 @@ of charts.
 """
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def read_samples(path: Path, started_at: float, ended_at: float) -> Samples:
     `process.cpu_percent` counts one busy core as 100.
     """
     times = array("d")
-    columns: dict[str, array[float]] = {}
+    columns: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
 
     def wanted(line: bytes) -> bool:
         try:
@@ -67,8 +68,9 @@ def read_samples(path: Path, started_at: float, ended_at: float) -> Samples:
     for row, record in enumerate(read_journal(path, wanted)):
         times.append(record.pop("time_seconds"))
         for name, value in _flat(record):
-            column = columns.setdefault(name, array("d"))
-            _pad(column, row)
+            column = columns[name]
+            if len(column) < row:
+                _pad(column, row)
             column.append(value)
     for column in columns.values():
         _pad(column, len(times))
@@ -92,8 +94,7 @@ def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
 
 
 def _pad(column: "array[float]", length: int) -> None:
-    if (short := length - len(column)) > 0:
-        column.extend([float("nan")] * short)
+    column.extend([float("nan")] * (length - len(column)))
 
 
 def _rate(time_seconds: Series, counter: Series) -> Series:
