@@ -112,13 +112,18 @@ def datasets_list() -> None:
 def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
     """Talk to a checkpoint; with MESSAGE, answer it and leave."""
     from dolly_assets.assets.inputs import required_checkpoints
-    from dolly_assets.generation.playground import chat as talk
+    from dolly_assets.generation import playground
+    from dolly_assets.generation.sample import Prompt
 
     platform = _platform()
     family = platform.family(model)
     platform.catalogue.get(dataset)
     checkpoint = required_checkpoints(platform.store, family, dataset, [epoch])[epoch]
-    talk(checkpoint.fetch("weights"), family.prompt_style, message=message)
+    weights = checkpoint.fetch("weights")
+    if message is None:
+        playground.chat(weights, family.prompt_style)
+    else:
+        click.echo(playground.ask(weights, family.prompt_style, Prompt(instruction=message)))
 
 
 @main.command()

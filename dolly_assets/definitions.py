@@ -49,10 +49,15 @@ def resources(environment: Environment) -> dict[str, object]:
 
 def build(environment: Environment) -> dg.Definitions:
     """All definitions for an environment."""
-    declared = [tree.build_defs() for tree in component_trees(environment)]
-    return dg.Definitions.merge(
-        *declared, dg.Definitions(resources=resources(environment), loggers={CONSOLE: console_logger})
-    )
+    bundled_tree, *more_trees = component_trees(environment)
+    # Dagster merges definitions of one tree only; those of the others come without theirs.
+    more = [
+        component.build_defs(tree.load_context)
+        for tree in more_trees
+        for component in tree.get_all_components(of_type=ModelFamilyComponent)
+    ]
+    rest = dg.Definitions(resources=resources(environment), loggers={CONSOLE: console_logger})
+    return dg.Definitions.merge(bundled_tree.build_defs(), *more, rest)
 
 
 @dg.definitions

@@ -86,7 +86,7 @@ def fine_tune(
     `on_epoch` is the callee's to move or delete.
 
     Raises:
-        TrainingError: The data cannot fill one global batch, or the ranks cannot share one.
+        TrainingError: The data cannot fill one global batch, the ranks cannot share one, or the loss is not finite.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
     from transformers.trainer_callback import PrinterCallback
@@ -154,6 +154,7 @@ def training_arguments(recipe: Recipe, scratch: Path) -> "TrainingArguments":
         deepspeed=deepspeed_config(recipe, ranks),
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_strategy="epoch",
         eval_strategy="no",
         report_to="none",
@@ -195,6 +196,11 @@ def _epochs_callback(
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
             if not logs or "loss" not in logs:
                 return
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"the loss of epoch {self.epoch} became {logs['loss']} at step {state.global_step}: lower "
+                    "recipe.learning_rate, add warmup_steps, or look at the examples; the epoch is not published"
+                )
             now = time.time()
             self.steps.append(
                 Step(state.global_step, logs["loss"], logs["learning_rate"], float(logs.get("grad_norm", 0.0)), now)

@@ -1,6 +1,7 @@
 """The evaluation task: each checkpoint is scored on the held-out split and published with its scores."""
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -51,7 +52,7 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
                 "epoch": epoch,
                 "settings": family.settings_digest("evaluation"),
                 "heldout_loss": loss,
-                "perplexity": perplexity(loss),
+                "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
                 "heldout_examples": held_out.num_rows,
                 "exact_match": matches.score if matches else None,
                 "exact_match_by_category": dict[str, Any](matches.score_by_category) if matches else None,

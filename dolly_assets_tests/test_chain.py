@@ -1,0 +1,173 @@
+"""The main job as a user runs it: raw data to compared epochs, interrupted, continued, repeated.
+
+Real are the command line, Dagster and its instance, DeepSpeed on two CPU ranks, and the store on disk.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets_tests.conftest import Home
+
+TRAIN = ["train", "--model", "tiny", "--dataset", "animals", "--epochs"]
+
+
+def test_every_epoch_is_published_scored_and_compared(trained: Home) -> None:
+    rows = trained.status()
+    assert [epoch for epoch, row in rows.items() if row["digest"]] == [0, 1, 2]
+    assert rows[2]["heldout_loss"] < rows[1]["heldout_loss"] < rows[0]["heldout_loss"]
+    assert all(0 <= rows[epoch]["exact_match"] <= 1 for epoch in (0, 1, 2))
+    assert len({rows[epoch]["weights_sha256"] for epoch in (0, 1, 2)}) == 3
+    store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
+    comparison = store.latest("tiny/epoch_comparison/animals")
+    assert comparison
+    page = comparison.read_bytes("comparison.html").decode()
+    assert "0 (base model)" in page
+    assert "Name an animal." in page
+
+
+def test_a_second_run_finds_nothing_to_do(trained: Home) -> None:
+    before = trained.status()
+    assert "nothing to do" in trained.dolly(*TRAIN, "1-2")
+    assert trained.status() == before
+
+
+def test_dagster_shows_every_epoch_with_what_the_store_holds(trained: Home) -> None:
+    """Each partition has one materialization, whose data version is the digest in the store."""
+    rows = trained.status()
+    with dg.DagsterInstance.from_config(str(trained.path / "dagster")) as instance:
+        for asset in ("model_checkpoint", "gpu_profile", "sample_responses", "evaluation"):
+            records = instance.fetch_materializations(dg.AssetKey(["tiny", asset]), limit=50).records
+            events = {record.partition_key: record.asset_materialization for record in records}
+            assert sorted(events) == ["animals|00", "animals|01", "animals|02"], asset
+            assert len(records) == 3
+            if asset == "model_checkpoint":
+                for epoch in (0, 1, 2):
+                    event = events[f"animals|{epoch:02d}"]
+                    assert event.tags["dagster/data_version"] == rows[epoch]["digest"]
+                assert {"loss", "learning_rate", "tokens_per_second"} <= set(events["animals|02"].metadata)
+
+
+def test_epochs_one_by_one_give_the_weights_of_one_go(trained: Home, new_home: Callable[[], Home]) -> None:
+    home = new_home()
+    home.dolly(*TRAIN, "1")
+    home.dolly(*TRAIN, "2")
+    assert home.status()[2]["weights_sha256"] == trained.status()[2]["weights_sha256"]
+
+
+def test_published_weights_are_those_of_the_last_step(trained: Home) -> None:
+    """The safetensors of an epoch equal the parameters that DeepSpeed saved in its state."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
+    checkpoint = store.latest("tiny/model_checkpoint/animals/02")
+    assert checkpoint
+    folder = checkpoint.fetch()
+    weights = AutoModelForCausalLM.from_pretrained(folder / "weights").state_dict()
+    [state_file] = folder.glob("state/global_step*/mp_rank_00_model_states.pt")
+    state = torch.load(state_file, weights_only=False)["module"]
+    assert state.keys() == weights.keys()
+    assert all(torch.equal(weights[name], state[name]) for name in weights)
+    trainer_state = json.loads((folder / "state" / "trainer_state.json").read_text())
+    assert trainer_state["global_step"] == 10  # 40 examples in batches of 8, twice
+
+
+def test_killed_in_epoch_2_it_goes_on_after_epoch_1_to_the_same_weights(
+    trained: Home, new_home: Callable[[], Home]
+) -> None:
+    """SIGKILL to the whole process tree once epoch 1 is published."""
+    home = new_home()
+    process = home.start(*TRAIN, "1-3")
+    _wait_for(home.path / "store/manifests/tiny/model_checkpoint/animals/01", process)
+    _kill_tree(process.pid)
+    process.communicate()
+    before = home.status()
+    assert before[1]["digest"]
+    assert before[3]["digest"] is None
+
+    home.dolly(*TRAIN, "1-3")
+    after = home.status()
+    assert after[1] | {"heldout_loss": None, "exact_match": None} == before[1]  # scored now, not trained again
+    assert after[2]["weights_sha256"] == trained.status()[2]["weights_sha256"]
+    trained_on = trained.dolly(*TRAIN, "3") and trained.status()[3]["weights_sha256"]
+    assert after[3]["weights_sha256"] == trained_on
+    with dg.DagsterInstance.from_config(str(home.path / "dagster")) as instance:
+        assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+
+
+def test_retrain_trains_again_and_comes_to_the_same_weights(new_home: Callable[[], Home]) -> None:
+    home = new_home()
+    home.dolly(*TRAIN, "1")
+    before = home.status()[1]
+    home.dolly(*TRAIN, "1", "--retrain")
+    after = home.status()[1]
+    assert after["published_at"] > before["published_at"]
+    assert after["weights_sha256"] == before["weights_sha256"]
+
+
+def test_an_epoch_whose_predecessor_is_missing_is_refused_before_anything_runs(new_home: Callable[[], Home]) -> None:
+    home = new_home()
+    home.dolly(*TRAIN, "1")
+    message = home.dolly(*TRAIN, "3", code=2)
+    assert "continues from epoch 2, which is not in the store" in message
+    assert "--epochs 1-3" in message
+
+
+def test_a_changed_recipe_does_not_continue_another_recipes_epochs(new_home: Callable[[], Home]) -> None:
+    home = new_home()
+    home.dolly(*TRAIN, "1")
+    yaml = home.path / "defs/tiny/defs.yaml"
+    yaml.write_text(yaml.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3"))
+    message = home.dolly(*TRAIN, "2", code=2)
+    assert "of another training (changed since: recipe)" in message
+
+
+def test_verify_names_the_file_with_a_flipped_bit(trained: Home, new_home: Callable[[], Home]) -> None:
+    assert "0 damaged files" in trained.dolly("verify")
+    home = new_home()
+    home.dolly(*TRAIN, "0")
+    store = ArtifactStore(str(home.path / "store"), home.path / "cache")
+    checkpoint = store.latest("tiny/model_checkpoint/animals/00")
+    assert checkpoint
+    [weights] = [entry for entry in checkpoint.manifest.files if entry.path.endswith("model.safetensors")]
+    blob = home.path / "store" / weights.blob_key
+    blob.chmod(0o644)
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    message = home.dolly("verify", code=1)
+    assert "tiny/model_checkpoint/animals/00 weights/model.safetensors" in message
+
+
+def test_chat_answers_from_a_checkpoint(trained: Home) -> None:
+    arguments = ["chat", "--model", "tiny", "--dataset", "animals", "--epoch", "2"]
+    answer = trained.dolly(*arguments, "How many legs has a cat?")
+    assert answer == trained.dolly(*arguments, "How many legs has a cat?")
+    assert trained.dolly(*arguments, stdin="Legs of a hen?\n/exit\n").startswith("> ")
+
+
+def _wait_for(folder: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 180
+    while not list(folder.glob("*.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _kill_tree(pid: int) -> None:
+    root = psutil.Process(pid)
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pytest.fail("a process of the training had ended by itself")
