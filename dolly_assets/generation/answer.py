@@ -64,7 +64,5 @@ def answer(
         )
     finally:
         model.train(was_training)
-    texts = tokenizer.batch_decode(
-        generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    texts = tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]

@@ -79,9 +79,7 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
     try:
         with torch.no_grad():
             for rows in _batches_by_length([len(ids) for ids in input_ids], batch_size):
-                nll = _labelled_nll(
-                    model, [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows]
-                )
+                nll = _labelled_nll(model, [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows])
                 total += nll.cpu().double().sum().item()
                 labelled_tokens += nll.numel()
     finally:
@@ -171,9 +169,7 @@ def _labelled_nll(
     padded, position_ids, is_token, is_labelled = (
         tensor.to(model.device) for tensor in (padded, position_ids, is_token, is_labelled)
     )
-    logits = model(
-        input_ids=padded, attention_mask=is_token.long(), position_ids=position_ids, use_cache=False
-    ).logits
+    logits = model(input_ids=padded, attention_mask=is_token.long(), position_ids=position_ids, use_cache=False).logits
     # Position t predicts the token at t + 1.
     is_target = is_labelled[:, 1:]
     return torch.nn.functional.cross_entropy(

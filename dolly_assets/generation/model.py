@@ -54,9 +54,7 @@ def load(
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise BaseModelError(
-            f"{folder} does not load as a causal language model with a tokenizer: {error}"
-        ) from error
+        raise BaseModelError(f"{folder} does not load as a causal language model with a tokenizer: {error}") from error
     if report["missing_keys"]:
         # Transformers would go on with random weights in their place.
         raise BaseModelError(

@@ -23,9 +23,7 @@ class Prompt(Config):
     """Something to ask a model."""
 
     instruction: str = Field(min_length=1, description="The task.")
-    context: str = Field(
-        default="", description="What the task is about, where it needs more than its instruction."
-    )
+    context: str = Field(default="", description="What the task is about, where it needs more than its instruction.")
 
 
 DEFAULT_PROMPTS = (

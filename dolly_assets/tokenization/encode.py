@@ -37,8 +37,6 @@ class PromptEncoder:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> None:
-        from tokenizers import AddedToken
-
         marker_ids = _marker_ids(tokenizer, style)
         self.end_token_id = marker_ids[0]
         self._bos_ids = _bos_ids(tokenizer)
@@ -47,25 +45,7 @@ class PromptEncoder:
         self._style = style.model_copy(
             update={key: f"<{key} {nonce}>" for key in ("end_key", "instruction_key", "response_key")}
         )
-        # A copy, so that the caller's tokenizer stays as it is.
-        self._backend: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)  # pyright: ignore[reportAttributeAccessIssue]
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = (
-            True  # "encode them as text"; tokens with special=False still match
-        )
-        self._backend.add_tokens(
-            [
-                AddedToken(
-                    stand_in, special=False, normalized=False, lstrip=marker.lstrip, rstrip=marker.rstrip
-                )
-                for stand_in, marker in zip(
-                    self._style.special_tokens,
-                    (tokenizer.added_tokens_decoder[marker_id] for marker_id in marker_ids),
-                    strict=True,
-                )
-            ]
-        )
+        self._backend = _backend_with_stand_ins(tokenizer, marker_ids, self._style.special_tokens)
         stand_in_ids = [self._backend.token_to_id(stand_in) for stand_in in self._style.special_tokens]
         self._marker_id_of_stand_in = dict(zip(stand_in_ids, marker_ids, strict=True))
         self._response_stand_in_id = stand_in_ids[2]
@@ -99,6 +79,25 @@ class PromptEncoder:
         return pa.ListArray.from_arrays(offsets, values), pa.array(prompt_length, pa.int32())
 
 
+def _backend_with_stand_ins(
+    tokenizer: "PreTrainedTokenizerBase", marker_ids: Sequence[int], stand_ins: Sequence[str]
+) -> "Tokenizer":
+    """A copy of the tokenizer's backend that takes special tokens for text, and splits at the stand-ins."""
+    from tokenizers import AddedToken
+
+    backend: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
+    backend.no_truncation()
+    backend.no_padding()
+    # "Encode special tokens as text". It spares tokens with special=False, so the stand-ins have that.
+    backend.encode_special_tokens = True
+    for marker_id, stand_in in zip(marker_ids, stand_ins, strict=True):
+        marker = tokenizer.added_tokens_decoder[marker_id]
+        backend.add_tokens(
+            [AddedToken(stand_in, special=False, normalized=False, lstrip=marker.lstrip, rstrip=marker.rstrip)]
+        )
+    return backend
+
+
 def _marker_ids(tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> list[int]:
     """Ids of `style.special_tokens`, in that order."""
     if not tokenizer.is_fast:
@@ -106,9 +105,7 @@ def _marker_ids(tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> lis
             f"{type(tokenizer).__name__} is a tokenizer in plain Python; expected a fast one. "
             "Use a base model that has a tokenizer.json."
         )
-    special = {
-        token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
-    }
+    special = {token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
     missing = [marker for marker in style.special_tokens if marker not in special]
     if missing:
         raise ConfigurationError(

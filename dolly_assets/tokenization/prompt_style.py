@@ -19,8 +19,7 @@ class PromptStyle(Config):
 
     intro: str = Field(
         default=(
-            "Below is an instruction that describes a task. "
-            "Write a response that appropriately completes the request."
+            "Below is an instruction that describes a task. Write a response that appropriately completes the request."
         ),
         description="Opens every prompt; may be empty.",
     )

@@ -105,8 +105,6 @@ def _encode(texts: pa.Table, encoder: PromptEncoder) -> pa.Table:
         instructions, contexts, responses, _ = (column.to_pylist() for column in batch.columns)
         input_ids, prompt_length = encoder.examples(instructions, contexts, responses)
         rows = pa.array(range(row, row + batch.num_rows), pa.int64())
-        batches.append(
-            pa.record_batch([rows, input_ids, prompt_length, *batch.columns], schema=HELD_OUT_SCHEMA)
-        )
+        batches.append(pa.record_batch([rows, input_ids, prompt_length, *batch.columns], schema=HELD_OUT_SCHEMA))
         row += batch.num_rows
     return pa.Table.from_batches(batches, schema=HELD_OUT_SCHEMA)

@@ -78,9 +78,7 @@ def test_more_tokens_than_embeddings_are_refused(folder, tokenizer):
     larger = AutoTokenizer.from_pretrained(folder)
     larger.add_tokens(["one more"])
     larger.save_pretrained(folder)
-    with pytest.raises(
-        BaseModelError, match=f"has {len(tokenizer) + 1} tokens, the model embeds {len(tokenizer)}"
-    ):
+    with pytest.raises(BaseModelError, match=f"has {len(tokenizer) + 1} tokens, the model embeds {len(tokenizer)}"):
         load(folder, device="cpu")
 
 

@@ -37,18 +37,28 @@ def test_the_end_of_the_input_leaves(monkeypatch, capsys, folder):
     assert "Tom" in talk(monkeypatch, capsys, folder, "\n  \nSay Tom.\n")
 
 
-def test_ctrl_c_while_answering_leaves(monkeypatch, capsys, folder):
-    """A real SIGINT, sent when the first word of the answer reaches the terminal."""
+def test_ctrl_c_while_answering_leaves(monkeypatch, folder):
+    """A real SIGINT, sent when the first piece of the answer reaches the terminal."""
 
     class Terminal(io.StringIO):
-        def write(self, text: str) -> int:
-            if "Clara" in text:
-                signal.raise_signal(signal.SIGINT)
-            return super().write(text)
+        interrupted = False
 
-    monkeypatch.setattr("sys.stdout", Terminal())
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            if not self.interrupted and text.strip() not in ("", ">"):
+                self.interrupted = True
+                signal.raise_signal(signal.SIGINT)
+            return written
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setattr("sys.stdin", io.StringIO("Say Clara the second.\nSay Anna.\n"))
     chat(folder, STYLE, temperature=0)
+    monkeypatch.undo()
+
+    assert terminal.interrupted
+    assert "second" not in terminal.getvalue()
+    assert "Anna" not in terminal.getvalue()
 
 
 def test_asking_returns_the_answer(folder):

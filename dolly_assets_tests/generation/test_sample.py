@@ -57,6 +57,19 @@ def test_an_answer_ends_at_the_end_key_and_does_not_show_it(parrot, tokenizer):
     assert sample(parrot, tokenizer, prompts, temperature=0, max_new_tokens=100) == list(PARROTED)
 
 
+def test_an_answer_ends_at_the_tokenizers_own_end_too_if_it_has_one(parrot, tokenizer):
+    """A base model knows no end key yet. Here a letter of the answer plays the tokenizer's end of sequence."""
+    import copy
+
+    prompts = [Prompt(instruction="Say Clara the second.")]
+    letter_ends, nothing_ends = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    letter_ends.eos_token_id = tokenizer.convert_tokens_to_ids("a")
+    nothing_ends.eos_token = None
+
+    assert sample(parrot, nothing_ends, prompts, temperature=0, max_new_tokens=100) == ["Clara the second"]
+    assert len(sample(parrot, letter_ends, prompts, temperature=0, max_new_tokens=100)[0]) < len("Clara the second")
+
+
 def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context():
     assert DEFAULT_PROMPTS[0].instruction == (
         "Write a story about a person who cannot see the random forest "

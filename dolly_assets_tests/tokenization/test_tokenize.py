@@ -29,9 +29,7 @@ def raw_dataset(count: int, prompts: int | None = None) -> pa.Table:
 
 
 def tokenized(table, tokenizer, *, max_length=512, held_out_examples=10, seed=7) -> TokenizedDataset:
-    return tokenize(
-        table, tokenizer, STYLE, max_length=max_length, held_out_examples=held_out_examples, seed=seed
-    )
+    return tokenize(table, tokenizer, STYLE, max_length=max_length, held_out_examples=held_out_examples, seed=seed)
 
 
 def test_every_example_is_on_one_side_in_raw_order_with_its_row(tokenizer):
@@ -104,18 +102,12 @@ def test_the_split_follows_from_seed_and_prompts_not_from_the_order_of_rows(toke
 
 
 def test_added_records_hardly_move_the_split(tokenizer):
-    before = set(
-        tokenized(raw_dataset(400), tokenizer, held_out_examples=100).held_out["instruction"].to_pylist()
-    )
-    after = set(
-        tokenized(raw_dataset(420), tokenizer, held_out_examples=100).held_out["instruction"].to_pylist()
-    )
+    before = set(tokenized(raw_dataset(400), tokenizer, held_out_examples=100).held_out["instruction"].to_pylist())
+    after = set(tokenized(raw_dataset(420), tokenizer, held_out_examples=100).held_out["instruction"].to_pylist())
     assert len(before & after) >= 90
 
 
-@pytest.mark.parametrize(
-    "limits", [{"held_out_examples": 20}, {"max_length": 5}], ids=["all held out", "all too long"]
-)
+@pytest.mark.parametrize("limits", [{"held_out_examples": 20}, {"max_length": 5}], ids=["all held out", "all too long"])
 def test_nothing_to_train_on_is_an_error_that_says_why(tokenizer, limits):
     with pytest.raises(ConfigurationError, match=r"No training example is left: of 20 examples"):
         tokenized(raw_dataset(20), tokenizer, **limits)

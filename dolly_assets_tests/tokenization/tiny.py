@@ -39,9 +39,7 @@ def sentencepiece_tokenizer(prepend_scheme: str) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
-def _trained(
-    backend: Tokenizer, alphabet: list[str], special_tokens: dict[str, str]
-) -> "PreTrainedTokenizerFast":
+def _trained(backend: Tokenizer, alphabet: list[str], special_tokens: dict[str, str]) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     special_tokens = {"eos_token": "<|endoftext|>", **special_tokens}
