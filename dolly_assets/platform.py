@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from dolly_assets import definitions as code_location
 from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import keep_logs_only
 from dolly_assets.console import CONSOLE
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.environment import Environment
@@ -76,7 +77,7 @@ class Platform:
         home = prepare_dagster_home(self.environment)
         os.environ["DAGSTER_HOME"] = str(home)
         instance = dg.DagsterInstance.get()
-        _fail_dead_runs(instance)
+        _fail_dead_runs(instance, self.environment.scratch_dir)
         return instance
 
     @cached_property
@@ -127,14 +128,16 @@ def _this_process() -> str:
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
-def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Runs in this process's way end with their process; one that was killed could not say so itself."""
+def _fail_dead_runs(instance: dg.DagsterInstance, scratch_dir: Path) -> None:
+    """Runs of this kind end with their process; one that was killed could not say so, nor clean up."""
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     for run in instance.get_runs(unfinished):
         host, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
         pid, _, created = process.partition(":")
         if host == socket.gethostname() and not _is_alive(int(pid), created):
             instance.report_run_failed(run, "the process of this run was killed; what it had published is kept")
+            for scratch in (scratch_dir / run.run_id).glob("*"):
+                keep_logs_only(scratch)
 
 
 def _is_alive(pid: int, created: str) -> bool:

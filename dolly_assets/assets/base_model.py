@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from dolly_assets.assets.events import result_of
 from dolly_assets.assets.resources import WorkerResource
 from dolly_assets.family import ModelFamily
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import PrepareBaseModel
 
 
@@ -18,8 +18,8 @@ def build_base_model(family: ModelFamily) -> dg.AssetsDefinition:
         description="The model that the family fine-tunes, as plain weights, with the prompt style's special tokens.",
         code_version=family.settings_digest("base_model"),
     )
-    def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> dg.MaterializeResult:
+    def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> Artifact:
         [artifact] = worker.run(context, family, PrepareBaseModel())
-        return result_of(artifact)
+        return artifact
 
     return base_model

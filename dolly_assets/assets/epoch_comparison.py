@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from dolly_assets.assets.events import PICTURE, result_of
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import StoreResource, made_by
 from dolly_assets.errors import ArtifactError
@@ -17,6 +16,7 @@ from dolly_assets.generation.comparison import EpochRow
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.io_manager import PICTURE_FILE
 
 
 def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
@@ -31,7 +31,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
         description="Scores and sample responses of all epochs, side by side.",
         code_version=family.settings_digest("epoch_comparison"),
     )
-    def epoch_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+    def epoch_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         epochs = newest_training(artifacts, family, dataset)
         if not epochs:
@@ -43,8 +43,8 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
             out = Path(folder)
             title = f"{family.name} on {dataset}"
             (out / "comparison.html").write_text(comparison.page(title, rows), encoding="utf-8")
-            (out / PICTURE).write_bytes(comparison.picture(rows))
-            artifact = artifacts.publish(
+            (out / PICTURE_FILE).write_bytes(comparison.picture(rows))
+            return artifacts.publish(
                 artifact_name([family.name, "epoch_comparison"], dataset),
                 out,
                 kind="epoch_comparison",
@@ -59,7 +59,6 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 },
                 made_by=made_by(context),
             )
-        return result_of(artifact)
 
     return epoch_comparison
 

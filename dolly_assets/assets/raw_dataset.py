@@ -8,14 +8,13 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dolly_assets.assets.events import result_of
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import StoreResource, made_by
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.schema import content_digest
 from dolly_assets.datasets.sources import read_source
 from dolly_assets.markdown import markdown_table
-from dolly_assets.storage.artifact import artifact_name
+from dolly_assets.storage.artifact import Artifact, artifact_name
 
 SAMPLE_ROWS = 5
 
@@ -29,7 +28,7 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         kinds={"parquet"},
         description="Instruction data as its source gives it, in the columns instruction, context, response, category.",
     )
-    def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+    def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset = store.catalogue(declared).get(context.partition_key)
         context.log.info(f"reading {dataset.source}")
         source = read_source(dataset.source)
@@ -53,16 +52,14 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
                 },
                 made_by=made_by(context),
             )
-        result = result_of(artifact)
-        schema = dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in source.table.schema])
-        return dg.MaterializeResult(
-            metadata={
-                **(result.metadata or {}),
+        columns = [dg.TableColumn(field.name, str(field.type)) for field in source.table.schema]
+        context.add_output_metadata(
+            {
                 "dagster/row_count": source.table.num_rows,
-                "dagster/column_schema": schema,
-            },
-            data_version=result.data_version,
+                "dagster/column_schema": dg.TableSchema(columns),
+            }
         )
+        return artifact
 
     return raw_dataset
 

@@ -70,9 +70,19 @@ class WorkerResource(dg.ConfigurableResource):
             scratch_dir=scratch,
             made_by=made_by(context),
         )
-        LocalLauncher().run(spec, on_message)
+        try:
+            LocalLauncher().run(spec, on_message)
+        except BaseException:
+            keep_logs_only(scratch)
+            raise
         shutil.rmtree(scratch)
         return published
+
+
+def keep_logs_only(scratch: Path) -> None:
+    """Frees the disk of what a worker that failed left behind, but for what tells why."""
+    for folder in (path for path in scratch.glob("*") if path.is_dir()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:

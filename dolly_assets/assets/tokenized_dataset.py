@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from dolly_assets.assets.events import result_of
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import WorkerResource, ref
 from dolly_assets.family import ModelFamily
@@ -24,9 +23,9 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
     )
     def tokenized_dataset(
         context: dg.AssetExecutionContext, worker: WorkerResource, raw_dataset: Artifact, base_model: Artifact
-    ) -> dg.MaterializeResult:
+    ) -> Artifact:
         task = Tokenize(dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model))
         [artifact] = worker.run(context, family, task)
-        return result_of(artifact)
+        return artifact
 
     return tokenized_dataset

@@ -15,6 +15,6 @@ class Launcher(Protocol):
 
         Raises:
             DollyError: The worker ended with an error that the user can put right.
-            WorkerError: The worker ended with any other error; the text ends with the last lines it wrote.
+            WorkerError: The worker ended with any other error; the text says where its log is.
         """
         ...

@@ -22,11 +22,10 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0
-TAIL_LINES = 20
 
 
 class LocalLauncher:
-    """Runs a worker on this machine. What it writes goes to this process's stderr and to `worker.log` in its scratch."""
+    """Runs a worker on this machine. What it writes goes to this process's stderr, and to its scratch's `worker.log`."""
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
         """Runs the worker of a spec to its end (see `dolly_assets.compute.launcher.Launcher`)."""
@@ -66,7 +65,7 @@ class LocalLauncher:
             _end(process)
             follow()
         if process.returncode:
-            raise _error(process.returncode, failures, output.last_lines)
+            raise _error(process.returncode, failures, output.path)
 
 
 def count_gpus() -> int:
@@ -77,7 +76,7 @@ def count_gpus() -> int:
 
 def _ranks(spec: WorkerSpec, gpus: int) -> int:
     """Processes to start; raises if the family asks for what one machine cannot give."""
-    if not isinstance(spec.task, Train):
+    if not isinstance(spec.task, Train) or spec.task.epochs == (0,):
         return 1
     if spec.family.compute.nodes > 1:
         raise ConfigurationError(
@@ -133,15 +132,15 @@ def _parse(line: str) -> Message | None:
     return MESSAGE.validate_python(message["params"]["payload"])
 
 
-def _error(code: int, failures: list[Failed], last_lines: list[str]) -> Exception:
-    tail = "\n".join(last_lines)
+def _error(code: int, failures: list[Failed], log: Path) -> Exception:
     if failures:
         first = failures[0]
         if first.by_user:
             return DollyError(first.error)
-        return WorkerError(f"rank {first.rank}: {first.error}\nThe worker's last lines:\n{tail}")
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return WorkerError(f"the worker {how}. Its last lines:\n{tail}")
+        return WorkerError(f"rank {first.rank}: {first.error}; the worker's log is {log}")
+    if code == -signal.SIGKILL:
+        return WorkerError(f"the worker was killed, as happens when memory runs out; its log is {log}")
+    return WorkerError(f"the worker ended with code {code} and no word; its log is {log}")
 
 
 class _Tail:
@@ -149,7 +148,6 @@ class _Tail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.last_lines: list[str] = []
         self._offset = 0
         path.unlink(missing_ok=True)
 
@@ -161,6 +159,4 @@ class _Tail:
             data = file.read()
         whole, newline, _ = data.rpartition(b"\n")
         self._offset += len(whole) + len(newline)
-        for line in whole.decode(errors="replace").splitlines() if newline else []:
-            self.last_lines = [*self.last_lines, line][-TAIL_LINES:]
-            yield line
+        yield from whole.decode(errors="replace").splitlines()

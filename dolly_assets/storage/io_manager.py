@@ -1,5 +1,6 @@
 """What assets return becomes an artifact, what they take is a handle on one. Here storage meets Dagster."""
 
+import base64
 import json
 import socket
 import tempfile
@@ -19,12 +20,24 @@ from dolly_assets.storage.transfer import in_parallel
 
 TABLE_FILE = "data.parquet"
 VALUE_FILE = "value.json"
+PICTURE_FILE = "picture.png"
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
-    """What Dagster shows of an artifact: its attributes, and where it is and what it holds."""
+    """What Dagster shows of an artifact: its attributes, its picture if it has one, where it is and what it holds.
+
+    An attribute whose name ends in `_markdown` is shown as such; one that is null is not shown.
+    """
+    attributes = {
+        name: dg.MetadataValue.md(str(value)) if name.endswith("_markdown") else value
+        for name, value in artifact.manifest.attributes.items()
+        if value is not None
+    }
+    if any(entry.path == PICTURE_FILE for entry in artifact.manifest.files):
+        png = base64.b64encode(artifact.read_bytes(PICTURE_FILE)).decode()
+        attributes["picture"] = dg.MetadataValue.md(f"![picture](data:image/png;base64,{png})")
     return {
-        **artifact.manifest.attributes,
+        **attributes,
         "dagster/uri": artifact.uri,
         "digest": artifact.digest,
         "files": len(artifact.manifest.files),

@@ -64,11 +64,13 @@ class EpochPublisher:
         """The model is loaded; the first step is about to begin."""
         if self._active:
             self._phases.mark("load", self._window_start, time.time())
-            if self._task.epochs[0] == 0:
-                self.publish_base()
+        if self._task.epochs[0] == 0:
+            self.publish_base()
 
     def publish_base(self) -> None:
         """Publishes the base model as epoch 0. Its profile is that of the start-up."""
+        if not self._active:
+            return
         started_at, ended_at = self._next_window()
         self._publish_profile(0, started_at, ended_at)
         weights = [entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")]
