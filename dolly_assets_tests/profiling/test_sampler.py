@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,24 @@ def _until(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def _samples(folder: Path) -> Samples:
     return read_samples(folder / SAMPLES_FILE, 0, 1e12)
 
 
 def test_a_busy_process_is_seen_busy(tmp_path: Path) -> None:
-    with subprocess.Popen(BUSY) as busy:
+    with _running(BUSY) as busy:
         with Sampler(tmp_path, 0.1, busy.pid) as sampler:
             _until(lambda: len(_samples(tmp_path)) >= 8)
             assert sampler.is_alive
-        busy.kill()
     assert not sampler.is_alive
     samples = _samples(tmp_path)
     assert np.nanmax(samples.series["process.cpu_percent"]) > 10
@@ -65,7 +74,7 @@ def test_killed_sampler_loses_no_line_and_its_torn_end_costs_no_later_one(tmp_pa
 
 
 def test_it_ends_when_the_watched_process_is_gone(tmp_path: Path) -> None:
-    with subprocess.Popen(ASLEEP) as asleep, Sampler(tmp_path, 0.1, asleep.pid) as sampler:
+    with _running(ASLEEP) as asleep, Sampler(tmp_path, 0.1, asleep.pid) as sampler:
         _until(lambda: len(_samples(tmp_path)) >= 1)
         asleep.kill()  # unreaped until the block ends: a zombie counts as gone
         _until(lambda: not sampler.is_alive)
@@ -74,7 +83,7 @@ def test_it_ends_when_the_watched_process_is_gone(tmp_path: Path) -> None:
 def test_sigterm_ends_it_cleanly_between_ticks_and_ctrl_c_does_not(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dolly_assets.profiling.sampler", "--folder", str(tmp_path)]
     command += ["--interval-seconds", "3600", "--watch-pid", str(os.getpid())]
-    with subprocess.Popen(command) as process:
+    with _running(command) as process:
         _until(lambda: (tmp_path / SAMPLES_FILE).exists())
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
