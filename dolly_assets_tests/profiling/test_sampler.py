@@ -44,10 +44,9 @@ def _samples(folder: Path) -> Samples:
 
 
 def test_a_busy_process_is_seen_busy(tmp_path: Path) -> None:
-    with _running(BUSY) as busy:
-        with Sampler(tmp_path, 0.1, busy.pid) as sampler:
-            _until(lambda: len(_samples(tmp_path)) >= 8)
-            assert sampler.is_alive
+    with _running(BUSY) as busy, Sampler(tmp_path, 0.1, busy.pid) as sampler:
+        _until(lambda: len(_samples(tmp_path)) >= 8)
+        assert sampler.is_alive
     assert not sampler.is_alive
     samples = _samples(tmp_path)
     assert np.nanmax(samples.series["process.cpu_percent"]) > 10
