@@ -34,9 +34,7 @@ def format_of(name: str) -> str:
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return suffix.split(".")[1]
-    raise DatasetError(
-        f"{name}: unknown file type; expected a name that ends in one of {', '.join(SUFFIXES)}"
-    )
+    raise DatasetError(f"{name}: unknown file type; expected a name that ends in one of {', '.join(SUFFIXES)}")
 
 
 def read_file(path: Path, *, source: str) -> CanonicalTable:
@@ -83,9 +81,7 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
         raise DatasetError(f"{source}: expected a JSON array of objects, found {_json_type(array)}")
     for number, record in enumerate(array, 1):
         if not isinstance(record, dict):
-            raise DatasetError(
-                f"{source}: record {number}: expected a JSON object, found {_json_type(record)}"
-            )
+            raise DatasetError(f"{source}: record {number}: expected a JSON object, found {_json_type(record)}")
     return canonical_from_records(map(Record, array), source=source)
 
 
@@ -139,9 +135,7 @@ def _csv_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
 def _checked_header(names: list[str], source: str) -> list[str]:
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise DatasetError(
-            f"{source}: line 1: the column name {repeated[0]!r} occurs twice; rename or remove one"
-        )
+        raise DatasetError(f"{source}: line 1: the column name {repeated[0]!r} occurs twice; rename or remove one")
     return names
 
 
@@ -150,9 +144,7 @@ def _read_parquet(path: Path, source: str) -> CanonicalTable:
         with pq.ParquetFile(path) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"{source}: not a readable Parquet file ({error}); write or copy it again"
-        ) from error
+        raise DatasetError(f"{source}: not a readable Parquet file ({error}); write or copy it again") from error
     return canonical_from_table(table, source=source)
 
 
@@ -163,9 +155,7 @@ def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(line) > MAX_LINE_BYTES:
-            raise DatasetError(
-                f"{source}: line {number} is longer than {MAX_LINE_BYTES} bytes; split or remove it"
-            )
+            raise DatasetError(f"{source}: line {number} is longer than {MAX_LINE_BYTES} bytes; split or remove it")
         bom = UTF8_BOM if number == 1 and line.startswith(UTF8_BOM) else b""
         yield _decode(line[len(bom) :], source, line=number, offset=offset + len(bom))
         offset += len(line)

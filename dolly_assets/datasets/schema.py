@@ -16,10 +16,7 @@ REQUIRED_COLUMNS = ("instruction", "response")
 OPTIONAL_COLUMNS = ("context", "category")
 
 SCHEMA = pa.schema(
-    [
-        pa.field(name, pa.string(), nullable=False)
-        for name in ("instruction", "context", "response", "category")
-    ]
+    [pa.field(name, pa.string(), nullable=False) for name in ("instruction", "context", "response", "category")]
 )
 """The canonical columns: all strings, never null; `context` and `category` may be empty."""
 

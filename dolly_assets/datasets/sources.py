@@ -143,9 +143,7 @@ def _read_hub(name: str, revision: str | None) -> Source:
         ValueError,
     ) as error:  # files that cannot be read, several configurations, no train split
         reason = _first_line(error.__cause__ or error)
-        raise DatasetError(
-            f"{source}: found on the Hub, but its train split cannot be loaded: {reason}"
-        ) from error
+        raise DatasetError(f"{source}: found on the Hub, but its train split cannot be loaded: {reason}") from error
     except (ConnectionFailure, OSError) as error:  # no connection, offline mode, a time-out
         raise DatasetError(
             f"{source}: the Hub cannot be reached ({_first_line(error)}); go online, or name a file instead"

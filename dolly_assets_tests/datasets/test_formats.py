@@ -214,6 +214,4 @@ def test_damaged_parquet_is_refused(read, tmp_path):
 
     assert_refused(read, "a.parquet", content[:-20], "not a readable Parquet file")
     assert_refused(read, "b.parquet", JSONL, "not a readable Parquet file")
-    assert_refused(
-        read, "c.parquet", content[:4] + b"\xff" * 150 + content[154:], "not a readable Parquet file"
-    )
+    assert_refused(read, "c.parquet", content[:4] + b"\xff" * 150 + content[154:], "not a readable Parquet file")

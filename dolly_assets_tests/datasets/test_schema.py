@@ -36,9 +36,7 @@ def test_dropped_columns_are_listed_even_if_only_a_later_record_has_them():
 
 
 def test_missing_or_null_context_and_category_become_empty():
-    table = canonical(
-        {"instruction": "a", "response": "b", "context": None}, {"instruction": "a", "response": "b"}
-    )
+    table = canonical({"instruction": "a", "response": "b", "context": None}, {"instruction": "a", "response": "b"})
 
     assert table.table.select(["context", "category"]).to_pylist() == [{"context": "", "category": ""}] * 2
 
@@ -73,9 +71,7 @@ def test_a_record_is_named_by_its_line_where_there_are_lines():
         canonical_from_records(records, source="s")
 
 
-@pytest.mark.parametrize(
-    ("value", "found"), [(3, "int"), (["3"], "list"), (True, "bool"), ({"a": 1}, "dict")]
-)
+@pytest.mark.parametrize(("value", "found"), [(3, "int"), (["3"], "list"), (True, "bool"), ({"a": 1}, "dict")])
 def test_a_value_that_is_no_string_is_refused_with_its_type(value, found):
     with pytest.raises(DatasetError, match=f"record 1: the response is a value of type {found}"):
         canonical({**DOLLY, "response": value})

@@ -36,9 +36,7 @@ def test_an_unknown_built_in_dataset_is_refused():
         read_source("builtin:alpaca")
 
 
-@pytest.mark.parametrize(
-    "form", ["absolute", "./a.jsonl", "../here/a.jsonl", "~/a.jsonl", "a.jsonl", "sub/a.jsonl"]
-)
+@pytest.mark.parametrize("form", ["absolute", "./a.jsonl", "../here/a.jsonl", "~/a.jsonl", "a.jsonl", "sub/a.jsonl"])
 def test_a_local_file_is_read_whichever_way_it_is_written(form, tmp_path, monkeypatch):
     here = tmp_path / "here"
     (here / "sub").mkdir(parents=True)
@@ -135,9 +133,7 @@ def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, mo
         read_source("s3://data/a.jsonl")
 
 
-@pytest.mark.parametrize(
-    "source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"]
-)
+@pytest.mark.parametrize("source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"])
 def test_what_is_no_source_is_refused_with_the_forms_that_are(source):
     with pytest.raises(DatasetError, match=r"is no dataset source; expected builtin:demo, s3://"):
         read_source(source)
