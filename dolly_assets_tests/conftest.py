@@ -1,4 +1,4 @@
-"""A family that trains in seconds, in a home of its own. Everything below the tests is real: DeepSpeed ranks, store, Dagster."""
+"""A family that trains in seconds, in a home of its own. DeepSpeed's ranks, the store and Dagster are real."""
 
 import json
 import os
@@ -57,11 +57,9 @@ class Home:
         return subprocess.Popen(
             [sys.executable, "-c", "from dolly_assets.cli import main; main()", *arguments],
             env={**os.environ, **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
     def dolly(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
@@ -81,28 +79,20 @@ class Home:
 def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A JSONL file of 48 examples with one right answer each."""
     path = tmp_path_factory.mktemp("data") / "animals.jsonl"
-    legs = {
-        "cat": "four",
-        "hen": "two",
-        "ant": "six",
-        "cod": "none",
-        "dog": "four",
-        "owl": "two",
-        "fly": "six",
-        "eel": "none",
-    }
-    questions = [
+    legs = {"four": ("cat", "dog"), "two": ("hen", "owl"), "six": ("ant", "fly"), "none": ("cod", "eel")}
+    questions = (
         "How many legs has a {}?",
         "Legs of a {}?",
         "Count the legs of a {}.",
         "A {} has how many legs?",
         "Say the legs of a {}.",
         "{}: legs?",
-    ]
+    )
     rows = [
         {"instruction": question.format(animal), "response": count}
         for question in questions
-        for animal, count in legs.items()
+        for count, animals in legs.items()
+        for animal in animals
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

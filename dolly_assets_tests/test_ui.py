@@ -1,0 +1,107 @@
+"""The Dagster UI's way: a backfill over epochs, launched over GraphQL and carried out by the real daemon."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+
+from dolly_assets_tests.conftest import Home
+
+LAUNCH = """
+mutation Launch($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+BACKFILL = (
+    "query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
+)
+MATERIALIZED = """
+query Materialized($key: AssetKeyInput!) {
+  assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition runId timestamp } } }
+}
+"""
+
+
+@contextmanager
+def ui(home: Home) -> Iterator[Callable[..., Any]]:
+    """`dolly ui` on a free port; gives a function that asks its GraphQL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (home.path / "ui.log").open("w")
+    process = home.start("ui", "--port", str(port), stdout=log, stderr=log)
+
+    def ask(query: str, **variables: Any) -> Any:
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/graphql", json={"query": query, "variables": variables}, timeout=60
+        )
+        answer.raise_for_status()
+        assert "errors" not in answer.json(), answer.json()
+        return answer.json()["data"]
+
+    try:
+        _until(lambda: _answers(ask), 120)
+        yield ask
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        log.close()
+
+
+@pytest.fixture
+def backfilled(new_home: Callable[[], Home]) -> Iterator[Callable[..., Any]]:
+    """A home whose epochs 00-02 were trained and scored by one backfill."""
+    home = new_home()
+    home.dolly("train", "--model", "tiny", "--dataset", "animals", "--epochs", "0")
+    with ui(home) as ask:
+        assets = [["tiny", name] for name in ("model_checkpoint", "gpu_profile", "evaluation", "sample_responses")]
+        params = {
+            "assetSelection": [{"path": path} for path in assets],
+            "partitionNames": ["animals|01", "animals|02"],
+        }
+        launched = ask(LAUNCH, params=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        done = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "COMPLETED", "CANCELED"}
+
+        def status() -> str:
+            return ask(BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]["status"]
+
+        _until(lambda: status() in done, 300)
+        assert status() == "COMPLETED_SUCCESS"
+        yield ask
+
+
+def test_a_backfill_trains_in_one_run_and_scores_each_epoch(backfilled: Callable[..., Any]) -> None:
+    runs = {}
+    for asset in ("model_checkpoint", "gpu_profile", "evaluation", "sample_responses"):
+        events = backfilled(MATERIALIZED, key={"path": ["tiny", asset]})["assetOrError"]["assetMaterializations"]
+        runs[asset] = {event["partition"]: event["runId"] for event in events}
+        assert set(runs[asset]) == {"animals|00", "animals|01", "animals|02"}
+    trained_in = {runs["model_checkpoint"][f"animals|0{epoch}"] for epoch in (1, 2)}
+    assert len(trained_in) == 1
+    assert trained_in == {runs["gpu_profile"][f"animals|0{epoch}"] for epoch in (1, 2)}
+    assert not trained_in & set(runs["evaluation"].values())
+
+
+def _answers(ask: Callable[..., Any]) -> bool:
+    try:
+        return bool(
+            ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")["repositoriesOrError"]
+        )
+    except requests.ConnectionError:
+        return False
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.5)
