@@ -4,23 +4,21 @@ It knows where examples come from. How a file is read is `formats`' business, wh
 """
 
 import hashlib
-import os
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
-from obstore.exceptions import BaseError as ObjectStoreError
-from obstore.store import S3Store
 
 from dolly_assets.datasets import demo
 from dolly_assets.datasets.formats import format_of, read_file
 from dolly_assets.datasets.schema import canonical_from_table
-from dolly_assets.errors import DatasetError
+from dolly_assets.errors import ArtifactError, ConfigurationError, DatasetError
+from dolly_assets.storage.object_store import ObjectStore
 
 DEMO = "builtin:demo"
+DOWNLOAD_BYTES = 16 * 2**20
 HUB_ID = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 
 
@@ -32,8 +30,8 @@ class Source:
         table: The examples in canonical columns.
         format: `json`, `jsonl`, `csv` or `parquet`; `hub`; or `generated`.
         dropped_columns: The columns of the source that no example has.
-        revision: What was read, exactly: `commit:…` on the Hub, `etag:…` in S3, `sha256:…` of a local file's
-            bytes. None for a generated dataset, whose code is its revision.
+        revision: What was read, exactly: `commit:…` on the Hub, `sha256:…` of a file's bytes. None for a generated
+            dataset, whose code is its revision.
         license: The licence that the Hub states, if it does.
     """
 
@@ -83,42 +81,39 @@ def _read_local(source: str) -> Source:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; check the path of the dataset's source")
     try:
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        table, dropped_columns = read_file(path, source=str(path))
+        return _source_of_file(path, str(path))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return Source(table, format_of(path.name), dropped_columns, f"sha256:{sha256}")
 
 
 def _read_s3(source: str) -> Source:
-    bucket, key = urlsplit(source).netloc, source.removeprefix("s3://").partition("/")[2]
+    bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket or not key or key.endswith("/"):
         raise DatasetError(f"{source}: expected s3://bucket/key, the key being that of one file")
-    file_format = format_of(key)
+    format_of(key)  # nothing is downloaded that cannot be read
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
         path = Path(folder) / Path(key).name
         try:
-            response = _s3_store(bucket).get(key)
-            with path.open("wb") as file:
-                for chunk in response:
-                    file.write(chunk)
-        except FileNotFoundError as error:
-            raise DatasetError(f"{source}: no such object; check bucket and key") from error
-        except ObjectStoreError as error:
-            raise DatasetError(
-                f"{source}: cannot be read ({_first_line(error)}); check the AWS_* variables and your access"
-            ) from error
-        table, dropped_columns = read_file(path, source=source)
-    etag = (response.meta.get("e_tag") or "").strip('"')
-    return Source(table, file_format, dropped_columns, f"etag:{etag}" if etag else None)
+            _download(ObjectStore(f"s3://{bucket}", max_retries=3), key, path)
+        except (ArtifactError, ConfigurationError) as error:
+            raise DatasetError(str(error)) from error
+        return _source_of_file(path, source)
 
 
-def _s3_store(bucket: str) -> S3Store:
-    """The bucket, configured from the environment. Plain HTTP is for an endpoint on this machine only."""
-    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
-    on_this_machine = endpoint.hostname in ("localhost", "127.0.0.1", "::1")
-    return S3Store(bucket, client_options={"allow_http": on_this_machine}, retry_config={"max_retries": 3})
+def _download(store: ObjectStore, key: str, path: Path) -> None:
+    size_bytes = store.size_bytes(key)
+    if size_bytes is None:
+        raise DatasetError(f"{store.url_of(key)}: no such object; check bucket and key")
+    with path.open("wb") as file:
+        while file.tell() < size_bytes:
+            file.write(store.read(key, file.tell(), min(DOWNLOAD_BYTES, size_bytes - file.tell())))
+
+
+def _source_of_file(path: Path, source: str) -> Source:
+    table, dropped_columns = read_file(path, source=source)
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Source(table, format_of(path.name), dropped_columns, f"sha256:{sha256}")
 
 
 def _read_hub(name: str, revision: str | None) -> Source:
