@@ -23,9 +23,7 @@ def status_rows(platform: Platform) -> list[dict[str, Any]]:
 
 def status_table(rows: list[dict[str, Any]]) -> str:
     """The published epochs as text, and for the rest how much is missing."""
-    lines = [
-        f"{'family':<16} {'dataset':<24} {'epoch':>5} {'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}  digest"
-    ]
+    lines = [f"{'family':<16} {'dataset':<24} epoch {'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}  digest"]
     for row in rows:
         if row["digest"]:
             numbers = [

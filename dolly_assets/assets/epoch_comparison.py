@@ -50,12 +50,10 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 kind="epoch_comparison",
                 inputs=comparison_inputs(epochs, scores),
                 attributes={
-                    "family": family.name,
-                    "dataset": dataset,
-                    "epochs": len(rows),
-                    "best_epoch": best.epoch if best else None,
                     "scores_markdown": comparison.scores_markdown(rows),
                     "responses_markdown": comparison.responses_markdown(rows),
+                    "epochs": len(rows),
+                    "best_epoch": best.epoch if best else None,
                 },
                 made_by=made_by(context),
             )

@@ -39,7 +39,6 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
                 Path(folder),
                 kind="raw_dataset",
                 attributes={
-                    "dataset": dataset.name,
                     "source": dataset.source,
                     "revision": source.revision,
                     "format": source.format,

@@ -24,20 +24,21 @@ PICTURE_FILE = "picture.png"
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
-    """What Dagster shows of an artifact: its attributes, its picture if it has one, where it is and what it holds.
+    """What Dagster shows of an artifact: its picture if it has one, its attributes, where it is and what it holds.
 
-    An attribute whose name ends in `_markdown` is shown as such; one that is null is not shown.
+    An attribute whose name ends in `_markdown` is shown as such; one that is null or empty is not shown.
     """
-    attributes = {
-        name: dg.MetadataValue.md(str(value)) if name.endswith("_markdown") else value
-        for name, value in artifact.manifest.attributes.items()
-        if value is not None
-    }
+    shown: dict[str, Any] = {}
     if any(entry.path == PICTURE_FILE for entry in artifact.manifest.files):
         png = base64.b64encode(artifact.read_bytes(PICTURE_FILE)).decode()
-        attributes["picture"] = dg.MetadataValue.md(f"![picture](data:image/png;base64,{png})")
+        shown["picture"] = dg.MetadataValue.md(f"![picture](data:image/png;base64,{png})")
+    for name, value in artifact.manifest.attributes.items():
+        if name.endswith("_markdown") and value:
+            shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(str(value))
+        elif value not in (None, "", []):
+            shown[name] = value
     return {
-        **attributes,
+        **shown,
         "dagster/uri": artifact.uri,
         "digest": artifact.digest,
         "files": len(artifact.manifest.files),

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,23 +19,13 @@ from dolly_assets.errors import TrainingError
 from dolly_assets.training.collator import ExampleDataset, PaddingCollator
 from dolly_assets.training.deepspeed_config import deepspeed_config
 from dolly_assets.training.recipe import Recipe
+from dolly_assets.training.steps import Step
 
 if TYPE_CHECKING:
     import torch.utils.data
     from transformers import TrainerCallback, TrainingArguments
 
 PROGRESS_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step."""
-
-    step: int
-    loss: float  # nats per labelled token, mean over the global batch
-    learning_rate: float
-    grad_norm: float
-    ended_at: float  # seconds since the Unix epoch
 
 
 @dataclass(frozen=True)
@@ -247,8 +237,3 @@ def wait_for_all_ranks() -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def step_records(steps: tuple[Step, ...]) -> pa.Table:
-    """The steps as a table: step, loss, learning_rate, grad_norm, ended_at."""
-    return pa.Table.from_pylist([asdict(step) for step in steps])

@@ -47,8 +47,6 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             kind="evaluation",
             inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
             attributes={
-                "family": family.name,
-                "dataset": task.dataset,
                 "epoch": epoch,
                 "settings": family.settings_digest("evaluation"),
                 "heldout_loss": loss,

@@ -23,7 +23,7 @@ def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, report: Report) -
             artifact_name([family.name, "base_model"]),
             out,
             kind="base_model",
-            attributes={"family": family.name, "settings": family.settings_digest("base_model"), **facts},
+            attributes={"settings": family.settings_digest("base_model"), **facts},
             made_by=spec.made_by,
         )
     )

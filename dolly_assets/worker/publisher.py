@@ -19,12 +19,14 @@ from dolly_assets.profiling.report import build_report
 from dolly_assets.profiling.sampler import Sampler
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.training import checkpoint
-from dolly_assets.training.fine_tune import EpochResult, step_records
+from dolly_assets.training.fine_tune import EpochResult
+from dolly_assets.training.steps import loss_curve_png, step_records
 from dolly_assets.training.tensors import weights_sha256
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 SAMPLE_SECONDS = 0.5
+NOT_SHOWN = {"title", "started_at", "ended_at", "series", "phases"}  # of a profile's summary; they are in the artifact
 
 
 class EpochPublisher:
@@ -105,17 +107,15 @@ class EpochPublisher:
     def _publish(self, result: EpochResult, started_at: float, ended_at: float) -> Artifact:
         begin = time.time()
         self._publish_profile(result.epoch, started_at, ended_at)
-        pq.write_table(step_records(result.steps), result.checkpoint / "steps.parquet")
-        tree = dict(checkpoint.split(result.checkpoint))
-        tree["steps.parquet"] = tree.pop("weights/steps.parquet")
+        tree = {**checkpoint.split(result.checkpoint), **self._step_files(result)}
         artifact = self._store.publish(
             self._name("model_checkpoint", result.epoch),
             tree,
             kind="model_checkpoint",
             inputs=self._inputs(),
             attributes={
-                **self._facts(result.epoch),
                 **_figures(result),
+                **self._facts(result.epoch),
                 "weights_sha256": _weights_digest(tree),
             },
             made_by=self._spec.made_by,
@@ -124,6 +124,15 @@ class EpochPublisher:
         self._phases.mark("publish", begin, time.time(), epoch=result.epoch)
         self._report.published(artifact)
         return artifact
+
+    def _step_files(self, result: EpochResult) -> dict[str, Path]:
+        """The epoch's steps as a table and as a picture: path in the artifact -> file."""
+        folder = self._spec.scratch_dir / f"steps-{epoch_key(result.epoch)}"
+        folder.mkdir()
+        steps = step_records(result.steps)
+        pq.write_table(steps, folder / "steps.parquet")
+        (folder / "picture.png").write_bytes(loss_curve_png(steps))
+        return {file.name: file for file in folder.iterdir()}
 
     def _publish_profile(self, epoch: int, started_at: float, ended_at: float) -> None:
         out = self._spec.scratch_dir / f"profile-{epoch_key(epoch)}"
@@ -139,7 +148,7 @@ class EpochPublisher:
             out,
             kind="gpu_profile",
             inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
-            attributes={**self._facts(epoch), **summary.model_dump(exclude={"title", "series", "phases"})},
+            attributes={**summary.model_dump(exclude=NOT_SHOWN), **self._facts(epoch)},
             made_by=self._spec.made_by,
         )
         shutil.rmtree(out)
@@ -163,8 +172,6 @@ class EpochPublisher:
 
     def _facts(self, epoch: int) -> dict[str, Any]:
         return {
-            "family": self._spec.family.name,
-            "dataset": self._task.dataset,
             "epoch": epoch,
             "training": self._task.training,
             "ranks": self._ranks,

@@ -42,8 +42,6 @@ def respond(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             kind="sample_responses",
             inputs={"model_checkpoint": checkpoint.digest},
             attributes={
-                "family": family.name,
-                "dataset": task.dataset,
                 "epoch": epoch,
                 "settings": family.settings_digest("sample_responses"),
                 "responses_markdown": _markdown(pairs),

@@ -37,8 +37,6 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             kind="tokenized_dataset",
             inputs={"raw_dataset": raw.digest, "base_model": base_model.digest},
             attributes={
-                "family": family.name,
-                "dataset": task.dataset,
                 "settings": family.settings_digest("tokenized_dataset"),
                 "answers": raw.manifest.attributes["answers"],
                 **tokenized.statistics,
