@@ -61,8 +61,9 @@ class Chain:
         if 0 not in wanted and not self._epoch_is_current(training, 0):
             missing.insert(0, 0)
         ranges = list(_ranges(missing))
+        for first, last in ranges:  # refused before anything runs
+            plan_training(self.platform.store, training, range(first, last + 1), retrain=retrain)
         for first, last in ranges:
-            plan_training(self.platform.store, training, range(first, last + 1), retrain=retrain)  # refuse before a run
             config = {f"{self.family.name}__fine_tune": {"config": {"retrain": retrain}}}
             keys = [[self.family.name, asset] for asset in ("model_checkpoint", "gpu_profile")]
             self.platform.materialize(

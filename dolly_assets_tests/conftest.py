@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,11 @@ class Home:
     """A DOLLY_HOME with the family `tiny`, and `dolly` run in it as a user would."""
 
     path: Path
-    variables: Mapping[str, str]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What `dolly` is told by its environment."""
+        return {"DOLLY_HOME": str(self.path), "DOLLY_DEFS": str(self.path / "defs"), "DAGSTER_HOME": ""}
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Starts `dolly` in a session of its own."""
@@ -106,7 +111,7 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, animals: Path) -> Callabl
         path = tmp_path_factory.mktemp("home")
         (path / "defs" / "tiny").mkdir(parents=True)
         (path / "defs" / "tiny" / "defs.yaml").write_text(TINY_FAMILY)
-        home = Home(path, {"DOLLY_HOME": str(path), "DOLLY_DEFS": str(path / "defs"), "DAGSTER_HOME": ""})
+        home = Home(path)
         home.dolly("datasets", "add", "animals", str(animals), "--answers", "exact")
         return home
 
@@ -119,3 +124,9 @@ def trained(new_home: Callable[[], Home]) -> Home:
     home = new_home()
     home.dolly("train", "--model", "tiny", "--dataset", "animals", "--epochs", "1-2")
     return home
+
+
+@pytest.fixture
+def trained_copy(trained: Home, tmp_path: Path) -> Home:
+    """A copy of `trained` that a test may change."""
+    return Home(Path(shutil.copytree(trained.path, tmp_path / "home")))

@@ -84,7 +84,7 @@ def test_published_weights_are_those_of_the_last_step(trained: Home) -> None:
 
 
 def test_killed_in_epoch_2_it_goes_on_after_epoch_1_to_the_same_weights(
-    trained: Home, new_home: Callable[[], Home]
+    trained_copy: Home, new_home: Callable[[], Home]
 ) -> None:
     """SIGKILL to the whole process tree once epoch 1 is published."""
     home = new_home()
@@ -99,55 +99,53 @@ def test_killed_in_epoch_2_it_goes_on_after_epoch_1_to_the_same_weights(
     home.dolly(*TRAIN, "1-3")
     after = home.status()
     assert after[1] | {"heldout_loss": None, "exact_match": None} == before[1]  # scored now, not trained again
-    assert after[2]["weights_sha256"] == trained.status()[2]["weights_sha256"]
-    trained_on = trained.dolly(*TRAIN, "3") and trained.status()[3]["weights_sha256"]
-    assert after[3]["weights_sha256"] == trained_on
+    assert after[2]["weights_sha256"] == trained_copy.status()[2]["weights_sha256"]
+    trained_copy.dolly(*TRAIN, "3")
+    assert after[3]["weights_sha256"] == trained_copy.status()[3]["weights_sha256"]
     with dg.DagsterInstance.from_config(str(home.path / "dagster")) as instance:
         assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
 
 
-def test_retrain_trains_again_and_comes_to_the_same_weights(new_home: Callable[[], Home]) -> None:
-    home = new_home()
-    home.dolly(*TRAIN, "1")
-    before = home.status()[1]
-    home.dolly(*TRAIN, "1", "--retrain")
-    after = home.status()[1]
+def test_retrain_trains_again_and_comes_to_the_same_weights(trained_copy: Home) -> None:
+    before = trained_copy.status()[1]
+    trained_copy.dolly(*TRAIN, "1", "--retrain")
+    after = trained_copy.status()[1]
     assert after["published_at"] > before["published_at"]
     assert after["weights_sha256"] == before["weights_sha256"]
 
 
-def test_an_epoch_whose_predecessor_is_missing_is_refused_before_anything_runs(new_home: Callable[[], Home]) -> None:
-    home = new_home()
-    home.dolly(*TRAIN, "1")
-    message = home.dolly(*TRAIN, "3", code=2)
-    assert "continues from epoch 2, which is not in the store" in message
-    assert "--epochs 1-3" in message
+def test_an_epoch_whose_predecessor_is_missing_is_refused_before_anything_runs(trained_copy: Home) -> None:
+    message = trained_copy.dolly(*TRAIN, "4", code=2)
+    assert "continues from epoch 3, which is not in the store" in message
+    assert "--epochs 1-4" in message
 
 
-def test_a_changed_recipe_does_not_continue_another_recipes_epochs(new_home: Callable[[], Home]) -> None:
-    home = new_home()
-    home.dolly(*TRAIN, "1")
-    yaml = home.path / "defs/tiny/defs.yaml"
-    yaml.write_text(yaml.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3"))
-    message = home.dolly(*TRAIN, "2", code=2)
-    assert "of another training (changed since: recipe)" in message
+def test_a_changed_recipe_starts_a_training_of_its_own(trained_copy: Home) -> None:
+    """It never continues the other recipe's epochs, and going back finds those again."""
+    first = trained_copy.status()[1]
+    yaml = trained_copy.path / "defs/tiny/defs.yaml"
+    recipe = yaml.read_text()
+    yaml.write_text(recipe.replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3"))
+    assert "of another training (changed since: recipe)" in trained_copy.dolly(*TRAIN, "2", code=2)
+    trained_copy.dolly(*TRAIN, "1")
+    assert trained_copy.status()[1]["weights_sha256"] != first["weights_sha256"]
+    yaml.write_text(recipe)
+    assert "not trained again" in trained_copy.dolly(*TRAIN, "1")
+    assert trained_copy.status()[1] | {"published_at": None} == first | {"published_at": None}
 
 
-def test_verify_names_the_file_with_a_flipped_bit(trained: Home, new_home: Callable[[], Home]) -> None:
-    assert "0 damaged files" in trained.dolly("verify")
-    home = new_home()
-    home.dolly(*TRAIN, "0")
-    store = ArtifactStore(str(home.path / "store"), home.path / "cache")
-    checkpoint = store.latest("tiny/model_checkpoint/animals/00")
+def test_verify_names_the_file_with_a_flipped_bit(trained_copy: Home) -> None:
+    assert "0 damaged files" in trained_copy.dolly("verify")
+    store = ArtifactStore(str(trained_copy.path / "store"), trained_copy.path / "cache")
+    checkpoint = store.latest("tiny/model_checkpoint/animals/02")
     assert checkpoint
     [weights] = [entry for entry in checkpoint.manifest.files if entry.path.endswith("model.safetensors")]
-    blob = home.path / "store" / weights.blob_key
+    blob = trained_copy.path / "store" / weights.blob_key
     blob.chmod(0o644)
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
     blob.write_bytes(content)
-    message = home.dolly("verify", code=1)
-    assert "tiny/model_checkpoint/animals/00 weights/model.safetensors" in message
+    assert "tiny/model_checkpoint/animals/02 weights/model.safetensors" in trained_copy.dolly("verify", code=1)
 
 
 def test_chat_answers_from_a_checkpoint(trained: Home) -> None:

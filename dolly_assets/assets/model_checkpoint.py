@@ -12,7 +12,7 @@ from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
 from dolly_assets.assets.resources import StoreResource, WorkerResource, ref
-from dolly_assets.assets.training_state import Training, plan_training
+from dolly_assets.assets.training_state import Training, made_newest, plan_training
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.spec import Train
@@ -64,7 +64,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
             plan = plan_training(artifacts, training, epochs, retrain=config.retrain)
             for artifact in plan.published:
                 context.log.info(f"{artifact.name} is in the store already: not trained again")
-                context.log_event(materialization_of(artifact))
+                context.log_event(materialization_of(made_newest(artifacts, artifact)))
             if plan.epochs:
                 task = Train(
                     dataset=dataset,
