@@ -150,6 +150,7 @@ def training_arguments(recipe: Recipe, scratch: Path) -> "TrainingArguments":
         report_to="none",
         disable_tqdm=True,
         log_level="error",
+        log_level_replica="error",
         remove_unused_columns=False,
     )
 
