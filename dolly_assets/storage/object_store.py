@@ -6,12 +6,14 @@ It knows URLs, credentials and how stores fail. It does not know what the bytes 
 import functools
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 # 10 tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
 MAX_RETRIES = 10
 REQUEST_TIMEOUT = "120s"
+KEYS_PER_DELETE = 1000  # the most that S3's DeleteObjects takes
 REMOTE_SCHEMES = ("s3", "gs", "az")
 EXPECTED_URL = (
     "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
@@ -42,6 +45,14 @@ S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOIN
 MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
 
 _memory_store = functools.cache(lambda url: MemoryStore())  # one per URL, shared by the whole process
+
+
+class Found(NamedTuple):
+    """An object in a listing."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime  # by the store's clock
 
 
 class ObjectStore:
@@ -114,21 +125,39 @@ class ObjectStore:
         with self._explained(key):
             obstore.put(self._raw, key, data, use_multipart=False)
 
-    def write_parts(self, key: str, parts: Iterator[bytes], part_bytes: int, parts_at_once: int) -> None:
-        """Writes a big object part by part. It appears when the last part has arrived.
-
-        An exception out of `parts` abandons the object. On S3 the parts of an abandoned upload stay hidden in
-        the bucket until its lifecycle rule (AbortIncompleteMultipartUpload) removes them.
-        """
-        with self._explained(key):
-            obstore.put(self._raw, key, parts, chunk_size=part_bytes, max_concurrency=parts_at_once)
-
     def keys(self, prefix: str, *, recursive: bool = True) -> list[str]:
         """The sorted keys below a prefix of whole segments, or only those directly in it."""
+        return [found.key for found in self.objects(prefix, recursive=recursive)]
+
+    def objects(self, prefix: str, *, recursive: bool = True) -> list[Found]:
+        """The objects below a prefix of whole segments, or only those directly in it, sorted by key."""
         with self._explained(prefix):
-            if not recursive:
-                return sorted(found["path"] for found in obstore.list_with_delimiter(self._raw, prefix)["objects"])
-            return sorted(found["path"] for page in obstore.list(self._raw, prefix) for found in page)
+            if recursive:
+                listed = [found for page in obstore.list(self._raw, prefix) for found in page]
+            else:
+                listed = list(obstore.list_with_delimiter(self._raw, prefix)["objects"])
+        return sorted(Found(found["path"], found["size"], found["last_modified"]) for found in listed)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Removes objects; one that is not there is no error."""
+        with self._explained(""):
+            if self._folder:
+                for key in keys:
+                    (self._folder / key).unlink(missing_ok=True)
+                return
+            for start in range(0, len(keys), KEYS_PER_DELETE):
+                with suppress(NotFoundError):
+                    obstore.delete(self._raw, keys[start : start + KEYS_PER_DELETE])
+
+    def remove_leftovers(self, prefix: str, older_than: timedelta) -> None:
+        """Removes what writers that were killed have left in a local folder. Remote stores keep nothing unfinished."""
+        if self._folder is None:
+            return
+        with self._explained(prefix):
+            for path in (self._folder / prefix).rglob("*#*"):  # as obstore names what it has not finished
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > older_than.total_seconds():
+                        path.unlink()
 
     def make_durable(self, keys: list[str]) -> None:
         """Returns when the objects would survive a power cut. Remote stores promise that with each put."""
