@@ -9,6 +9,7 @@ Nothing published is overwritten. A publication that dies leaves blobs that no r
 reuses them.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from dolly_assets.storage.transfer import (
     MissingBlobError,
     Progress,
     Sender,
+    fetch_files,
     has_blob,
     in_parallel,
     read_blob,
@@ -126,6 +128,31 @@ class Artifact:
             raise self._no_such_path(subtree)
         with self._dropped_explained(wanted):
             return self._cache.tree(self.digest, wanted) / subtree
+
+    def copy_to(self, folder: Path, subtree: str = "", *, on_progress: Progress | None = None) -> None:
+        """Writes the tree, or what is below `subtree`, into a new or empty folder, verified, past the cache.
+
+        Raises:
+            DamagedFileError: a file is damaged in the store; the folder is then as it was.
+            ArtifactError: there is no such subtree; the folder is not empty; the store or the disk fails.
+        """
+        wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
+        if not wanted:
+            raise self._no_such_path(subtree)
+        # A single file keeps its name, a folder's files their paths in it.
+        base = subtree if subtree != wanted[0].path else subtree.rpartition("/")[0]
+        try:
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise ArtifactError(f"{folder} is there already: name a new or empty folder")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
+                place = Path(unfinished, "tree")
+                files = {place / entry.path.removeprefix(f"{base}/" if base else ""): entry for entry in wanted}
+                with self._dropped_explained(wanted):
+                    fetch_files(self._store, files, on_progress)
+                place.replace(folder)
+        except OSError as error:
+            raise ArtifactError(f"cannot write to {folder}: {error.strerror}") from error
 
     def is_complete(self, subtree: str = "") -> bool:
         """Whether the store has all content of the tree, or of what is below `subtree`; it is not read.

@@ -270,7 +270,25 @@ def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
     )
 
 
-def fetch_file(store: ObjectStore, entry: FileEntry, target: Path, flow: Flow) -> None:
+def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None) -> None:
+    """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
+    flow = Flow()
+    advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
+
+    def fetch(target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fetch_file(store, files[target], target, flow, advance)
+
+    for_each_file(fetch, files, lambda target: files[target].size_bytes, flow)
+
+
+def fetch_file(
+    store: ObjectStore,
+    entry: FileEntry,
+    target: Path,
+    flow: Flow,
+    advance: Callable[[int], None] = lambda size_bytes: None,
+) -> None:
     """Writes a new file from its verified pieces, which come side by side."""
     with target.open("xb", buffering=0) as file:
 
@@ -278,6 +296,7 @@ def fetch_file(store: ObjectStore, entry: FileEntry, target: Path, flow: Flow) -
             with flow.room(blob.size_bytes):
                 data = read_blob(store, entry.path, blob)
                 _write_at(file.fileno(), data, blob.start)
+            advance(blob.size_bytes)
 
         in_parallel(place, entry.blobs, CHUNKS_AT_ONCE, flow)
 
