@@ -106,10 +106,11 @@ class Garbage:
 def read_dropped(store: ObjectStore, record_key: str) -> Dropped | None:
     """The note beside a record, if there is one."""
     key = _note_key(record_key)
-    if store.size_bytes(key) is None:
+    note = store.find(key)
+    if note is None:
         return None
     try:
-        return Dropped.model_validate(unseal(store.read_all(key)))
+        return Dropped.model_validate(unseal(note))
     except ValueError as error:
         raise ArtifactError(f"{store.url_of(key)} is damaged: {one_line(error)}") from error
 

@@ -86,7 +86,7 @@ def mark_sweep(store: ObjectStore) -> None:
 
 def last_sweep(store: ObjectStore) -> bytes | None:
     """What tells one sweep from another; None before the first."""
-    return store.read_all(LAST_SWEEP) if store.size_bytes(LAST_SWEEP) is not None else None
+    return store.find(LAST_SWEEP)
 
 
 @contextmanager
