@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dolly_assets import __version__
+from dolly_assets.cli_artifacts import artifacts, gc
 from dolly_assets.environment import PROJECT, Environment
 from dolly_assets.errors import ConfigurationError, DollyError
 
@@ -29,6 +30,10 @@ class _Commands(click.Group):
 @click.version_option(__version__)
 def main() -> None:
     """Fine-tuned language models as data assets."""
+
+
+main.add_command(artifacts)
+main.add_command(gc)
 
 
 @main.command()

@@ -11,7 +11,8 @@ content too. Therefore every process hashes a file before it first returns it, a
 size or modification time has changed. A copy that does not match is reported, dropped and fetched anew:
 only the store's copy counts.
 
-When the store is a folder on the same file system, a tree links to the store's own blob instead of a copy.
+When the store is a folder on the same file system, a tree links to the store's own blob instead of a copy, if
+the file is a single blob.
 Root is exempt from file permissions and could so write through a tree into the store; for root, files are
 copied.
 """
@@ -31,7 +32,7 @@ from typing import IO
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import in_parallel, is_file_intact, read_verified, share_of_parts
+from dolly_assets.storage.transfer import Flow, fetch_file, for_each_file, is_file_intact
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,12 @@ class Cache:
             self._hold(digest)
             root = self._tree_folder(digest)
             missing = [entry for entry in entries if not self._is_intact(root / entry.path, entry)]
-            parts_at_once = share_of_parts(entry.size_bytes for entry in missing)
-            in_parallel(
-                lambda entry: self._place(entry, root / entry.path, parts_at_once),
-                sorted(missing, key=lambda entry: -entry.size_bytes),
+            flow = Flow()
+            for_each_file(
+                lambda entry: self._place(entry, root / entry.path, flow),
+                missing,
+                lambda entry: entry.size_bytes,
+                flow,
             )
             if missing and self._limit_bytes is not None:
                 self._evict(self._limit_bytes)
@@ -95,7 +98,7 @@ class Cache:
             return False
         return True
 
-    def _place(self, entry: FileEntry, target: Path, parts_at_once: int) -> None:
+    def _place(self, entry: FileEntry, target: Path, flow: Flow) -> None:
         """Puts a verified file at its place in a tree, in one step."""
         shared = self._shared(entry.sha256)
         for copy in (target, shared):
@@ -106,7 +109,7 @@ class Cache:
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._temporary() as temporary:
             if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
-                self._download(entry, temporary, parts_at_once)
+                self._download(entry, temporary, flow)
                 with suppress(FileExistsError):
                     shared.hardlink_to(temporary)
             temporary.replace(target)
@@ -119,9 +122,9 @@ class Cache:
         return True
 
     def _link_blob(self, entry: FileEntry, temporary: Path) -> bool:
-        """Links a local store's own blob. False when that cannot be, or the blob is damaged."""
+        """Links a local store's own blob. False when that cannot be, or the file is in several blobs, or damaged."""
         blob = self._store.local_path(entry.blob_key)
-        if blob is None or os.geteuid() == 0:
+        if blob is None or entry.chunks or os.geteuid() == 0:
             return False
         try:
             blob.chmod(READ_ONLY)
@@ -133,12 +136,10 @@ class Cache:
         temporary.unlink()
         return False
 
-    def _download(self, entry: FileEntry, temporary: Path, parts_at_once: int) -> None:
-        with temporary.open("xb", buffering=0) as file:
-            for part in read_verified(self._store, entry, parts_at_once):
-                file.write(part)
-            os.fchmod(file.fileno(), READ_ONLY)
-            status = os.fstat(file.fileno())
+    def _download(self, entry: FileEntry, temporary: Path, flow: Flow) -> None:
+        fetch_file(self._store, entry, temporary, flow)
+        temporary.chmod(READ_ONLY)
+        status = temporary.stat()
         self._verified.add((entry.sha256, status.st_ino, status.st_size, status.st_mtime_ns))
 
     @contextmanager

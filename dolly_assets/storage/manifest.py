@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, ValidationError, model_validator
 
@@ -13,6 +14,8 @@ from dolly_assets.config import Config
 from dolly_assets.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+BLOBS = "blobs/sha256"
+RECORDS = "manifests"
 DIGEST_IN_KEY = 16  # hex digits of the digest in a manifest's key
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # fixed width, so that keys sort by time
 RECORD = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-[0-9a-f]{{{DIGEST_IN_KEY}}}\.json")
@@ -33,17 +36,48 @@ RelativePath = Annotated[str, AfterValidator(check_path)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Blob(NamedTuple):
+    """A piece of content as the store holds it, named by its hash."""
+
+    sha256: str
+    start: int  # where it lies in its file, in bytes
+    size_bytes: int
+
+    @property
+    def key(self) -> str:
+        """Where it lies in the store."""
+        return f"{BLOBS}/{self.sha256[:2]}/{self.sha256}"
+
+
 class FileEntry(Config):
-    """One file of an artifact."""
+    """One file of an artifact. A big one is stored in chunks of equal size, the last one apart."""
 
     path: RelativePath  # relative to the artifact, segments separated by "/"
     size_bytes: int = Field(ge=0)
-    sha256: Sha256
+    sha256: Sha256  # of the whole file
+    chunk_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
+    chunks: tuple[Sha256, ...] = Field(default=(), exclude_if=lambda value: not value)  # none: one blob is the file
+
+    @model_validator(mode="after")
+    def _check_chunks(self) -> Self:
+        expected = math.ceil(self.size_bytes / self.chunk_bytes) if self.chunk_bytes else 0
+        if len(self.chunks) != expected:
+            raise ValueError(f"{self.path!r} has {len(self.chunks)} chunks instead of {expected}")
+        return self
+
+    @property
+    def blobs(self) -> list[Blob]:
+        """The pieces that the file is stored in, in order; at least one."""
+        if not self.chunks:
+            return [Blob(self.sha256, 0, self.size_bytes)]
+        starts = range(0, self.size_bytes, self.chunk_bytes)
+        sizes = (min(self.chunk_bytes, self.size_bytes - start) for start in starts)
+        return [Blob(*blob) for blob in zip(self.chunks, starts, sizes, strict=True)]
 
     @property
     def blob_key(self) -> str:
-        """Where the file's content lies in the store."""
-        return f"blobs/sha256/{self.sha256[:2]}/{self.sha256}"
+        """Where the file's content, or the first piece of it, lies in the store."""
+        return self.blobs[0].key
 
 
 class Manifest(Config):
@@ -72,8 +106,8 @@ class Manifest(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of the file list, in hex."""
-        return _sha256_of_json([entry.model_dump() for entry in self.files])
+        """SHA-256 over the canonical JSON of the file list, in hex. How files are cut into chunks does not matter."""
+        return _sha256_of_json([entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files])
 
     @property
     def size_bytes(self) -> int:
@@ -88,14 +122,12 @@ class Manifest(Config):
 
     def to_json(self) -> bytes:
         """The record as stored: the fields, the digest, and a hash over both that a damaged record fails."""
-        record = self.model_dump(mode="json") | {"digest": self.digest}
         try:
-            record["record_sha256"] = _sha256_of_json(record)
+            return seal(self.model_dump(mode="json") | {"digest": self.digest})
         except ValueError as error:
             raise ArtifactError(
                 f"artifact {self.name}: an attribute is not a JSON number (NaN or infinite): {error}"
             ) from error
-        return json.dumps(record, indent=1, ensure_ascii=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes, key: str) -> Self:
@@ -109,29 +141,47 @@ class Manifest(Config):
             ArtifactError: it is not a record, was changed since it was written, or belongs elsewhere.
         """
         try:
-            record = json.loads(data)
-            version = record.get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
-            if record.pop("record_sha256", None) != _sha256_of_json(record):
-                raise ValueError("its content does not match its record_sha256")
+            record = unseal(data)
             digest = record.pop("digest", None)
             manifest = cls.model_validate(record)
             if (digest, key) != (manifest.digest, manifest.key):
                 raise ValueError(f"it describes {manifest.key} with digest {manifest.digest}")
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise ArtifactError(f"manifest {key} is damaged: {one_line(error)}") from error
         return manifest
 
 
+def seal(record: dict[str, Any]) -> bytes:
+    """JSON with a hash over itself, by which `unseal` knows whether it was changed."""
+    sealed = record | {"record_sha256": _sha256_of_json(record)}
+    return json.dumps(sealed, indent=1, ensure_ascii=False).encode()
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Reads what `seal` wrote; raises ValueError when it is something else."""
+    record = json.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    if (version := record.get("schema_version")) != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
+    if record.pop("record_sha256", None) != _sha256_of_json(record):
+        raise ValueError("its content does not match its record_sha256")
+    return record
+
+
 def records_prefix(name: str) -> str:
     """The folder of a name's records."""
-    return f"manifests/{name}"
+    return f"{RECORDS}/{name}"
 
 
 def is_record(key: str) -> bool:
     """Whether a key is that of a manifest; anything else below `manifests/` is not ours."""
     return RECORD.fullmatch(key.rpartition("/")[2]) is not None
+
+
+def name_in(key: str) -> str:
+    """The artifact's name in a record's key."""
+    return key.removeprefix(records_prefix("")).rpartition("/")[0]
 
 
 def record_time(key: str) -> datetime:

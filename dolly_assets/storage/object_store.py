@@ -6,18 +6,21 @@ It knows URLs, credentials and how stores fail. It does not know what the bytes 
 import functools
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    GenericError,
     NotFoundError,
     PermissionDeniedError,
     UnauthenticatedError,
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 # 10 tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
 MAX_RETRIES = 10
 REQUEST_TIMEOUT = "120s"
+WAITS_SECONDS = (0.1, 0.4, 1.6, 5.0)
+BROKEN_ON_THE_WAY = re.compile(r"error sending request|body error|decoding response")
+ALREADY_RETRIED = re.compile(r"after [1-9]\d* retries")
+KEYS_PER_DELETE = 1000  # the most that S3's DeleteObjects takes
 REMOTE_SCHEMES = ("s3", "gs", "az")
 EXPECTED_URL = (
     "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
@@ -41,7 +48,17 @@ S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOIN
 # How S3, Google Cloud and Azure say that the bucket itself is not there.
 MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
 
+Result = TypeVar("Result")
+
 _memory_store = functools.cache(lambda url: MemoryStore())  # one per URL, shared by the whole process
+
+
+class Found(NamedTuple):
+    """An object in a listing."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime  # by the store's clock
 
 
 class ObjectStore:
@@ -100,11 +117,24 @@ class ObjectStore:
         with self._explained(key):
             return bytes(obstore.get(self._raw, key).bytes())
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Writes a new object in one put; False, and nothing written, when the key is taken."""
+    def find(self, key: str) -> bytes | None:
+        """A whole (small) object, or None when there is no such object."""
         with self._explained(key):
             try:
-                obstore.put(self._raw, key, data, mode="create")
+                return bytes(obstore.get(self._raw, key).bytes())
+            except (FileNotFoundError, NotFoundError) as error:
+                if MISSING_BUCKET.search(str(error)):
+                    raise
+                return None
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes a new object in one put; False, and nothing written, when the key is taken.
+
+        It may be taken by this very call, when the answer to a first request was lost.
+        """
+        with self._explained(key):
+            try:
+                _again(lambda: obstore.put(self._raw, key, data, mode="create"))
             except AlreadyExistsError:
                 return False
             return True
@@ -114,21 +144,39 @@ class ObjectStore:
         with self._explained(key):
             obstore.put(self._raw, key, data, use_multipart=False)
 
-    def write_parts(self, key: str, parts: Iterator[bytes], part_bytes: int, parts_at_once: int) -> None:
-        """Writes a big object part by part. It appears when the last part has arrived.
-
-        An exception out of `parts` abandons the object. On S3 the parts of an abandoned upload stay hidden in
-        the bucket until its lifecycle rule (AbortIncompleteMultipartUpload) removes them.
-        """
-        with self._explained(key):
-            obstore.put(self._raw, key, parts, chunk_size=part_bytes, max_concurrency=parts_at_once)
-
     def keys(self, prefix: str, *, recursive: bool = True) -> list[str]:
         """The sorted keys below a prefix of whole segments, or only those directly in it."""
+        return [found.key for found in self.objects(prefix, recursive=recursive)]
+
+    def objects(self, prefix: str, *, recursive: bool = True) -> list[Found]:
+        """The objects below a prefix of whole segments, or only those directly in it, sorted by key."""
         with self._explained(prefix):
-            if not recursive:
-                return sorted(found["path"] for found in obstore.list_with_delimiter(self._raw, prefix)["objects"])
-            return sorted(found["path"] for page in obstore.list(self._raw, prefix) for found in page)
+            if recursive:
+                listed = _again(lambda: [found for page in obstore.list(self._raw, prefix) for found in page])
+            else:
+                listed = _again(lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"]))
+        return sorted(Found(found["path"], found["size"], found["last_modified"]) for found in listed)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Removes objects; one that is not there is no error."""
+        with self._explained(""):
+            if self._folder:
+                for key in keys:
+                    (self._folder / key).unlink(missing_ok=True)
+                return
+            for start in range(0, len(keys), KEYS_PER_DELETE):
+                with suppress(NotFoundError):
+                    _again(lambda some=keys[start : start + KEYS_PER_DELETE]: obstore.delete(self._raw, some))
+
+    def remove_leftovers(self, prefix: str, older_than: timedelta) -> None:
+        """Removes what writers that were killed have left in a local folder. Remote stores keep nothing unfinished."""
+        if self._folder is None:
+            return
+        with self._explained(prefix):
+            for path in (self._folder / prefix).rglob("*#*"):  # as obstore names what it has not finished
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > older_than.total_seconds():
+                        path.unlink()
 
     def make_durable(self, keys: list[str]) -> None:
         """Returns when the objects would survive a power cut. Remote stores promise that with each put."""
@@ -156,6 +204,8 @@ class ObjectStore:
             return ArtifactError(f"{where}: there is no such object; check the URL and the name")
         if re.search(r"//169\.254\.169\.254|//metadata\.google", text):
             return ConfigurationError(f"{self.url}: no credentials found; set {_credential_variables(self.url)}")
+        if "RequestTimeTooSkewed" in text:
+            return ArtifactError(f"{where}: refused, as the clocks differ: set this machine's clock")
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
         if denied or re.search(r"Permission denied|403 Forbidden|AccessDenied", text):
             return ArtifactError(
@@ -166,6 +216,18 @@ class ObjectStore:
         if re.search(r"error sending request|tcp connect|dns error|timed? ?out", text, re.IGNORECASE):
             return ArtifactError(f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url)}")
         return ArtifactError(f"{where}: {_one_safe_line(text)}")
+
+
+def _again(request: Callable[[], Result]) -> Result:
+    """Repeats what obstore does not by itself: a list, create or delete request that broke on its way."""
+    for wait_seconds in WAITS_SECONDS:
+        try:
+            return request()
+        except GenericError as error:
+            if not BROKEN_ON_THE_WAY.search(str(error)) or ALREADY_RETRIED.search(str(error)):
+                raise
+            time.sleep(wait_seconds)
+    return request()
 
 
 def _local_folder(url: str) -> Path:

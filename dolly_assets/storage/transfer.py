@@ -1,32 +1,37 @@
-"""Moves files between this machine and an object store: in parallel, in parts, verified. It knows no names.
+"""Moves files between this machine and an object store: in parallel, in chunks, verified. It knows no names.
 
-A blob is named by its content's hash, so a file is hashed first, sent only if the store lacks it, and read
-a second time (from the page cache, as a rule) while it is sent. It is hashed again on the way: a file that
-changes in between is refused instead of filling a blob with other content than its name says. Files of one
-part are read only once.
+A file above CHUNK_BYTES is cut into chunks, each a blob of its own that is named by its hash. So every put is small
+and whole, and what is sent once is never sent again: an interrupted upload goes on within a file, and files that
+share chunks share blobs. The disk is read once; each chunk is hashed by name and, in order, into the file's hash.
+
+Reading fetches chunks side by side and compares each with its hash before anybody sees it.
 """
 
 import hashlib
 import logging
-import math
+import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from dolly_assets.errors import ArtifactError
-from dolly_assets.storage.manifest import FileEntry, check_path, sorted_entries
+from dolly_assets.storage.locks import last_sweep
+from dolly_assets.storage.manifest import Blob, FileEntry, check_path, sorted_entries
 from dolly_assets.storage.object_store import ObjectStore
 
 logger = logging.getLogger(__name__)
 
-PART_BYTES = 5 * 2**20  # the least S3 allows
-# Of one S3 multipart upload, https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-MAX_PARTS = 10_000
-FILES_AT_ONCE = 8
-PARTS_AT_ONCE = 16  # over all files on their way: what bounds memory, to about PARTS_AT_ONCE * PART_BYTES
+CHUNK_BYTES = 8 * 2**20
+CHUNKS_AT_ONCE = 12
+IN_FLIGHT_BYTES = CHUNKS_AT_ONCE * CHUNK_BYTES  # what bounds memory
+REQUESTS_AT_ONCE = 96  # small objects wait for the store and not for the network, so many are on their way at once
+BIG_FILES_AT_ONCE = 4  # each is read and hashed by one thread
+SMALL_BYTES = 2**20  # a blob up to here costs about as much to send as to ask for
+ABSENT_IN_A_ROW = 8  # then the next small ones are sent without asking
+READS = 3  # of a blob whose content is wrong, before it counts as damaged: the fault may lie on the way
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in total)
 Item = TypeVar("Item")
@@ -35,6 +40,90 @@ Result = TypeVar("Result")
 
 class DamagedFileError(ArtifactError):
     """A file's bytes in the store are not those its artifact was published with."""
+
+
+class MissingBlobError(DamagedFileError):
+    """Some of a file's bytes are not in the store at all."""
+
+
+class Flow:
+    """Bounds the bytes that all threads of a transfer hold, and stops them together."""
+
+    def __init__(self) -> None:
+        self._free_bytes = IN_FLIGHT_BYTES
+        self._changed = threading.Condition()
+        self._reason: BaseException | None = None
+
+    def take(self, size_bytes: int) -> int:
+        """Waits until there is room; returns what to give back. Raises when the transfer was stopped."""
+        cost = max(size_bytes, IN_FLIGHT_BYTES // REQUESTS_AT_ONCE)
+        with self._changed:
+            self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
+            if self._reason:
+                raise self._reason
+            self._free_bytes -= cost
+        return cost
+
+    def give_back(self, cost: int) -> None:
+        """Makes room again."""
+        with self._changed:
+            self._free_bytes += cost
+            self._changed.notify()
+
+    @contextmanager
+    def room(self, size_bytes: int) -> Iterator[None]:
+        """Room for so many bytes while the block runs."""
+        cost = self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give_back(cost)
+
+    def stop(self, reason: BaseException) -> None:
+        """Lets every thread that asks for room fail with this reason."""
+        with self._changed:
+            self._reason = self._reason or reason
+            self._changed.notify_all()
+
+
+class Sender:
+    """Puts contents into one store, each once, and remembers what it has sent itself."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._sent: dict[str, bytes | None] = {}  # sha256 -> the last sweep before it was sent
+        self._absent_in_a_row = 0
+        self._sweep: bytes | None = None
+
+    def begin(self) -> None:
+        """Before the first `send` of an upload."""
+        self._sweep = last_sweep(self._store)
+
+    def send(self, data: bytes, start: int = 0) -> Blob:
+        """Returns when the store has this content, which is sent only if it lacks it."""
+        blob = Blob(hashlib.sha256(data).hexdigest(), start, len(data))
+        if blob.size_bytes <= SMALL_BYTES and self._absent_in_a_row >= ABSENT_IN_A_ROW:
+            if self._store.create(blob.key, data):
+                self._sent[blob.sha256] = self._sweep
+                return blob
+            self._absent_in_a_row = 0
+        if has_blob(self._store, blob):
+            self._absent_in_a_row = 0
+        else:
+            self._store.write(blob.key, data)
+            self._sent[blob.sha256] = self._sweep
+            self._absent_in_a_row += 1
+        return blob
+
+    def lacking(self, blobs: Iterable[Blob]) -> set[str]:
+        """SHA-256 of the contents that the store does not have.
+
+        It is asked for all but those that this sender has put there since the last sweep.
+        """
+        sweep = last_sweep(self._store)
+        unsure = [blob for blob in blobs if self._sent.get(blob.sha256, b"") != sweep]
+        there = in_parallel(lambda blob: has_blob(self._store, blob), unsure, REQUESTS_AT_ONCE)
+        return {blob.sha256 for blob, present in zip(unsure, there, strict=True) if not present}
 
 
 def tree_files(tree: Path | Mapping[str, Path]) -> dict[str, Path]:
@@ -65,9 +154,7 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in found}
 
 
-def send_files(
-    store: ObjectStore, files: Mapping[str, Path], on_progress: Progress | None = None
-) -> tuple[FileEntry, ...]:
+def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress | None = None) -> tuple[FileEntry, ...]:
     """Puts every file's content into the store, unless it is there.
 
     Returns:
@@ -79,125 +166,176 @@ def send_files(
     try:
         sizes = {path: source.stat().st_size for path, source in files.items()}
         advance = _counter(sum(sizes.values()), on_progress)
-        parts_at_once = share_of_parts(sizes.values())
+        flow = Flow()
+        sender.begin()
+        with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
 
-        def send(path: str) -> FileEntry:
-            if sizes[path] <= PART_BYTES:
-                return _send_small(store, path, files[path], advance)
-            return _send_big(store, path, files[path], parts_at_once, advance)
+            def send(path: str) -> FileEntry:
+                if sizes[path] <= CHUNK_BYTES:
+                    return _send_small(sender, path, files[path], flow, advance)
+                return _send_big(sender, path, files[path], pool, flow, advance)
 
-        return sorted_entries(in_parallel(send, sorted(files, key=lambda path: -sizes[path])))
+            return sorted_entries(for_each_file(send, files, sizes.__getitem__, flow))
     except OSError as error:
         raise ArtifactError(f"cannot publish {error.filename}: {error.strerror}") from error
 
 
-def _send_small(store: ObjectStore, path: str, source: Path, advance: Callable[[int], None]) -> FileEntry:
-    data = source.read_bytes()
-    entry = FileEntry(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    if not has_blob(store, entry):
-        store.write(entry.blob_key, data)
-    advance(len(data))
-    return entry
+def _send_small(sender: Sender, path: str, source: Path, flow: Flow, advance: Callable[[int], None]) -> FileEntry:
+    with flow.room(source.stat().st_size):
+        blob = sender.send(source.read_bytes())
+    advance(blob.size_bytes)
+    return FileEntry(path=path, size_bytes=blob.size_bytes, sha256=blob.sha256)
 
 
 def _send_big(
-    store: ObjectStore, path: str, source: Path, parts_at_once: int, advance: Callable[[int], None]
+    sender: Sender,
+    path: str,
+    source: Path,
+    pool: ThreadPoolExecutor,
+    flow: Flow,
+    advance: Callable[[int], None],
 ) -> FileEntry:
+    whole = hashlib.sha256()
+    coming: list[Future[Blob]] = []
+
+    def send(chunk: bytes, cost: int) -> Blob:
+        try:
+            blob = sender.send(chunk)
+            advance(len(chunk))
+            return blob
+        except BaseException as error:
+            flow.stop(error)
+            raise
+        finally:
+            flow.give_back(cost)
+
     with source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        entry = FileEntry(path=path, size_bytes=file.tell(), sha256=sha256)
-    if has_blob(store, entry):
-        advance(entry.size_bytes)
-        return entry
-    part_bytes = max(PART_BYTES, math.ceil(entry.size_bytes / MAX_PARTS))
-    parts = _file_parts(source, entry, part_bytes, advance)
-    store.write_parts(entry.blob_key, parts, part_bytes, parts_at_once)
-    return entry
-
-
-def has_blob(store: ObjectStore, entry: FileEntry) -> bool:
-    """Whether the store holds the entry's blob in full. One of another size is damaged and gets a warning."""
-    found_bytes = store.size_bytes(entry.blob_key)
-    if found_bytes not in (None, entry.size_bytes):
-        logger.warning("%s has %d bytes instead of %d", store.url_of(entry.blob_key), found_bytes, entry.size_bytes)
-    return found_bytes == entry.size_bytes
-
-
-def _file_parts(source: Path, entry: FileEntry, part_bytes: int, advance: Callable[[int], None]) -> Iterator[bytes]:
-    content = hashlib.sha256()
-    with source.open("rb", buffering=0) as file:
-        while part := file.read(part_bytes):
-            content.update(part)
-            yield part
-            advance(len(part))
-    # Raised before the store has put the parts together, so that nothing appears under the wrong name.
-    if content.hexdigest() != entry.sha256:
+        before = os.fstat(file.fileno())
+        while True:
+            cost = flow.take(CHUNK_BYTES)
+            if not (chunk := file.read(CHUNK_BYTES)):
+                flow.give_back(cost)
+                break
+            coming.append(pool.submit(send, chunk, cost))
+            whole.update(chunk)
+        chunks = tuple(blob.result().sha256 for blob in coming)
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ArtifactError(f"{source} changed while it was published; publish it when it is complete")
-
-
-def read_verified(store: ObjectStore, entry: FileEntry, parts_at_once: int = 2) -> Iterator[memoryview]:
-    """A file's parts in order. Only when the last one has come are they known to be what was published.
-
-    Raises:
-        DamagedFileError: the blob is missing, or its size or hash is another.
-        ArtifactError: the store fails.
-    """
-    content = hashlib.sha256()
-    found_bytes = 0
-    try:
-        for part in _read_parts(store, entry, parts_at_once):
-            content.update(part)
-            found_bytes += len(part)
-            yield part
-    except ArtifactError:
-        # A truncated blob makes a store refuse the range; only the size tells that from a store that fails.
-        stored_bytes = store.size_bytes(entry.blob_key)
-        if stored_bytes != entry.size_bytes:
-            raise _damage(store, entry, "nothing" if stored_bytes is None else f"{stored_bytes} bytes") from None
-        raise
-    if content.hexdigest() != entry.sha256:
-        raise _damage(store, entry, f"{content.hexdigest()} ({found_bytes} bytes)")
-
-
-def _read_parts(store: ObjectStore, entry: FileEntry, parts_at_once: int) -> Iterator[memoryview]:
-    starts = range(0, entry.size_bytes, PART_BYTES)
-    lengths = [min(PART_BYTES, entry.size_bytes - start) for start in starts]
-    if len(starts) <= 1:
-        yield from (store.read(entry.blob_key, *part) for part in zip(starts, lengths, strict=True))
-        return
-    coming: deque = deque()
-    with ThreadPoolExecutor(parts_at_once) as pool:
-        for start, length in zip(starts, lengths, strict=True):
-            if len(coming) == parts_at_once:
-                yield coming.popleft().result()
-            coming.append(pool.submit(store.read, entry.blob_key, start, length))
-        while coming:
-            yield coming.popleft().result()
-
-
-def _damage(store: ObjectStore, entry: FileEntry, found: str) -> DamagedFileError:
-    return DamagedFileError(
-        f"file {entry.path!r} is damaged in the store: expected sha256 {entry.sha256} "
-        f"({entry.size_bytes} bytes), found {found}; remove {store.url_of(entry.blob_key)} and publish "
-        "the same content again"
+    return FileEntry(
+        path=path, size_bytes=after.st_size, sha256=whole.hexdigest(), chunk_bytes=CHUNK_BYTES, chunks=chunks
     )
 
 
-def share_of_parts(sizes_bytes: Iterable[int]) -> int:
-    """How many parts each big file may have on its way, so that all together stay within PARTS_AT_ONCE."""
-    big_files = sum(size > PART_BYTES for size in sizes_bytes)
-    return PARTS_AT_ONCE // max(1, min(FILES_AT_ONCE, big_files))
+def has_blob(store: ObjectStore, blob: Blob) -> bool:
+    """Whether the store holds a blob in full. One of another size is damaged and gets a warning."""
+    found_bytes = store.size_bytes(blob.key)
+    if found_bytes not in (None, blob.size_bytes):
+        logger.warning("%s has %d bytes instead of %d", store.url_of(blob.key), found_bytes, blob.size_bytes)
+    return found_bytes == blob.size_bytes
 
 
-def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The function's results in the items' order. The first error cancels what has not begun."""
-    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
+    """A piece of the file of this path, verified.
+
+    Raises:
+        DamagedFileError: the store has other bytes, or none (MissingBlobError).
+        ArtifactError: the store fails.
+    """
+    if not blob.size_bytes:
+        return memoryview(b"")
+    data, found = memoryview(b""), ""
+    for _ in range(READS):
+        try:
+            data = store.read(blob.key, 0, blob.size_bytes)
+        except ArtifactError:
+            # A truncated blob makes a store refuse the range; only the size tells that from a store that fails.
+            stored_bytes = store.size_bytes(blob.key)
+            if stored_bytes is None:
+                raise MissingBlobError(_damage(store, path, blob, "nothing")) from None
+            if stored_bytes == blob.size_bytes:
+                raise
+            raise DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes")) from None
+        found = hashlib.sha256(data).hexdigest()
+        if found == blob.sha256:
+            return data
+        logger.warning("%s came with other content (sha256 %s, %d bytes)", store.url_of(blob.key), found, len(data))
+    raise DamagedFileError(_damage(store, path, blob, f"{found} ({len(data)} bytes)"))
+
+
+def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
+    return (
+        f"file {path!r} is damaged in the store from byte {blob.start}: expected sha256 {blob.sha256} "
+        f"({blob.size_bytes} bytes), found {found}; remove {store.url_of(blob.key)} and publish the same content again"
+    )
+
+
+def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None) -> None:
+    """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
+    flow = Flow()
+    advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
+
+    def fetch(target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fetch_file(store, files[target], target, flow, advance)
+
+    for_each_file(fetch, files, lambda target: files[target].size_bytes, flow)
+
+
+def fetch_file(
+    store: ObjectStore,
+    entry: FileEntry,
+    target: Path,
+    flow: Flow,
+    advance: Callable[[int], None] = lambda size_bytes: None,
+) -> None:
+    """Writes a new file from its verified pieces, which come side by side."""
+    with target.open("xb", buffering=0) as file:
+
+        def place(blob: Blob) -> None:
+            with flow.room(blob.size_bytes):
+                data = read_blob(store, entry.path, blob)
+                _write_at(file.fileno(), data, blob.start)
+            advance(blob.size_bytes)
+
+        in_parallel(place, entry.blobs, CHUNKS_AT_ONCE, flow)
+
+
+def _write_at(descriptor: int, data: memoryview, start: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, start)
+        data, start = data[written:], start + written
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Iterable[Item], at_once: int = 8, flow: Flow | None = None
+) -> list[Result]:
+    """The function's results in the items' order. The first error stops the flow and cancels what has not begun."""
+    items = list(items)
+    if len(items) <= 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(function, item) for item in items]
         try:
             return [future.result() for future in futures]
-        except BaseException:
+        except BaseException as error:
+            if flow:
+                flow.stop(error)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def for_each_file(
+    function: Callable[[Item], Result], files: Iterable[Item], size_bytes: Callable[[Item], int], flow: Flow
+) -> list[Result]:
+    """The function's results: first for the big files, a few at once, then for the small ones, many at once."""
+    by_size = sorted(files, key=size_bytes, reverse=True)
+    big = [file for file in by_size if size_bytes(file) > CHUNK_BYTES]
+    small = by_size[len(big) :]
+    return [
+        *in_parallel(function, big, BIG_FILES_AT_ONCE, flow),
+        *in_parallel(function, small, REQUESTS_AT_ONCE, flow),
+    ]
 
 
 def is_file_intact(path: Path, entry: FileEntry) -> bool:

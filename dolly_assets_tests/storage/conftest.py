@@ -11,6 +11,7 @@ from moto.server import ThreadedMotoServer
 from dolly_assets.storage import ArtifactStore
 
 BUCKET = "artifacts"
+MODEL = bytes(range(256)) * 36_000 + b"the last chunk differs"
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +64,10 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A small tree with a file of several parts, an empty file, and an awkward name."""
+    """A small tree with a file of several chunks, an empty file, and an awkward name."""
     folder = tmp_path / "tree"
     (folder / "weights").mkdir(parents=True)
-    (folder / "weights" / "model.safetensors").write_bytes(bytes(range(256)) * 21_000)
+    (folder / "weights" / "model.safetensors").write_bytes(MODEL)
     (folder / "weights" / "config.json").write_text('{"vocab_size": 3}')
     (folder / "state").mkdir()
     (folder / "state" / "rng é #1 %41.bin").write_bytes(b"random")

@@ -1,0 +1,262 @@
+"""Garbage collection: what a retention policy lets go of, and content that no record names.
+
+A record never lies, so it is never rewritten. It is removed whole, by `publications`; or it stays and a note beside
+it says which of its folders were let go, by `folders`: the artifact keeps its digest, and what was made from it or
+points at it stays true.
+
+Content is removed blob by blob under the sweep lock (locks.py), a slice of the store at a time, so that a commit
+waits a moment at most. Each slice is listed, and new records are read, after the lock is held: what somebody
+committed meanwhile is kept. A publication that relied on content which was then removed notices at its commit,
+and sends it again. The grace period spares running uploads that trouble; safety does not rest on it.
+"""
+
+import fnmatch
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from dolly_assets.config import Config
+from dolly_assets.errors import ArtifactError, ConfigurationError
+from dolly_assets.storage import ranks
+from dolly_assets.storage.locks import mark_sweep, sweeping
+from dolly_assets.storage.manifest import (
+    BLOBS,
+    RECORDS,
+    SCHEMA_VERSION,
+    FileEntry,
+    Manifest,
+    RelativePath,
+    is_record,
+    one_line,
+    seal,
+    unseal,
+)
+from dolly_assets.storage.object_store import Found, ObjectStore
+from dolly_assets.storage.transfer import REQUESTS_AT_ONCE, in_parallel
+
+
+class Rule(Config):
+    """What is kept of the artifacts whose name matches."""
+
+    artifacts: str = Field(description="Pattern of names, such as */model_checkpoint/*; an * also matches slashes.")
+    publications: PositiveInt | None = Field(default=None, description="Of each name the newest so many; else all.")
+    folders: dict[RelativePath, NonNegativeInt] = Field(
+        default={},
+        description="Folder in the artifact -> of how many publications it is kept, the last among the artifacts "
+        "that share all but the last part of their name, such as the epochs of one training.",
+    )
+
+
+class RetentionPolicy(Config):
+    """What garbage collection keeps. Of the rules, the first that matches a name decides; no rule keeps all."""
+
+    grace_hours: float = Field(default=24, ge=0, description="Younger content stays: somebody may be uploading it.")
+    rules: tuple[Rule, ...] = Field(default=())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A policy from a YAML file.
+
+        Raises:
+            ConfigurationError: it cannot be read, or a key or value is wrong; the text names file and key.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}") from error
+        except ValidationError as error:
+            raise ConfigurationError(f"{path}: {one_line(error)}") from error
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigurationError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+    def rule_for(self, name: str) -> Rule | None:
+        """The first rule that matches a name."""
+        return next((rule for rule in self.rules if fnmatch.fnmatchcase(name, rule.artifacts)), None)
+
+
+class Dropped(Config):
+    """The note beside a record: folders whose content was let go."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    folders: tuple[RelativePath, ...]
+    dropped_at: AwareDatetime
+
+    def folder_of(self, files: Sequence[FileEntry]) -> str | None:
+        """The dropped folder that one of the files is in, if any."""
+        return next((folder for folder in self.folders for file in files if _is_in(file, folder)), None)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What was found, or removed."""
+
+    records: list[str]  # keys of whole publications
+    folders: list[tuple[str, str]]  # key of a record that stays, folder
+    blobs: int
+    blob_bytes: int
+    removed: bool
+
+
+def read_dropped(store: ObjectStore, record_key: str) -> Dropped | None:
+    """The note beside a record, if there is one."""
+    key = _note_key(record_key)
+    note = store.find(key)
+    if note is None:
+        return None
+    try:
+        return Dropped.model_validate(unseal(note))
+    except ValueError as error:
+        raise ArtifactError(f"{store.url_of(key)} is damaged: {one_line(error)}") from error
+
+
+def collect_garbage(store: ObjectStore, policy: RetentionPolicy, *, protected: Set[str], delete: bool) -> Garbage:
+    """Finds, and with `delete` removes, what the policy does not keep.
+
+    Raises:
+        ArtifactError: a record is damaged, so that nobody knows what it names; the store is in use or fails.
+    """
+    listed = store.keys(RECORDS)
+    manifests = _load(store, listed)
+    noted = _noted(store, manifests, listed)
+    kept = _kept(manifests, policy, protected)
+    kept_keys = {manifest.key for manifest in kept}
+    expired = [manifest.key for manifest in manifests if manifest.key not in kept_keys]
+    dropping = _dropping(kept, policy, noted)
+    if delete and (expired or dropping):
+        with sweeping(store):
+            for key, folders in dropping.items():
+                _write_note(store, key, (*noted[key], *folders))
+            # The record goes before its note: without the note, it would promise what it has not.
+            store.delete([*expired, *map(_note_key, expired)])
+    live = _pending(store)
+    for manifest in kept:
+        gone = (*noted[manifest.key], *dropping.get(manifest.key, ()))
+        live |= _contents(file for file in manifest.files if not any(_is_in(file, folder) for folder in gone))
+    sweep = _Sweep(store, live, set(listed), timedelta(hours=policy.grace_hours))
+    removed = sweep.remove() if delete else sweep.doomed(store.objects(BLOBS), datetime.now(UTC))
+    return Garbage(
+        records=expired,
+        folders=[(key, folder) for key, folders in dropping.items() for folder in folders],
+        blobs=len(removed),
+        blob_bytes=sum(found.size_bytes for found in removed),
+        removed=delete,
+    )
+
+
+@dataclass
+class _Sweep:
+    store: ObjectStore
+    live: set[str]  # SHA-256 of what must stay
+    known: set[str]  # keys of the records whose content `live` accounts for
+    grace: timedelta
+
+    def doomed(self, blobs: Iterable[Found], now: datetime) -> list[Found]:
+        """Those that no record names and that are old enough."""
+        return [
+            found for found in blobs if _sha256_in(found.key) not in self.live and now - found.modified_at >= self.grace
+        ]
+
+    def remove(self) -> list[Found]:
+        """Removes them, slice by slice."""
+        removed: list[Found] = []
+        slices = {found.key.rpartition("/")[0] for found in self.doomed(self.store.objects(BLOBS), datetime.now(UTC))}
+        for folder in sorted(slices):
+            with sweeping(self.store) as lease:
+                self._learn_of_commits()
+                doomed = self.doomed(self.store.objects(folder), lease.now)
+                lease.check()
+                mark_sweep(self.store)
+                self.store.delete([found.key for found in doomed])
+                mark_sweep(self.store)  # also for those who have sent something in between
+            removed += doomed
+        self.store.remove_leftovers(BLOBS, self.grace)
+        self._forget_attempts()
+        return removed
+
+    def _learn_of_commits(self) -> None:
+        new = [key for key in self.store.keys(RECORDS) if key not in self.known]
+        for manifest in _load(self.store, new):
+            self.live |= _contents(manifest.files)
+        self.known.update(new)
+
+    def _forget_attempts(self) -> None:
+        """What ranks announced long ago was never committed, or only not cleared away."""
+        old = max(self.grace, timedelta(days=1))
+        pending = self.store.objects(ranks.FOLDER)
+        self.store.delete([found.key for found in pending if datetime.now(UTC) - found.modified_at > old])
+
+
+def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
+    """The manifests among the keys, in their order: by name, the oldest first."""
+    records = [key for key in keys if is_record(key)]
+    return in_parallel(lambda key: Manifest.from_json(store.read_all(key), key), records, REQUESTS_AT_ONCE)
+
+
+def _noted(store: ObjectStore, manifests: list[Manifest], listed: list[str]) -> dict[str, tuple[str, ...]]:
+    """Record key -> folders that were dropped before."""
+    notes = set(listed)
+    found = {m.key: read_dropped(store, m.key) if _note_key(m.key) in notes else None for m in manifests}
+    return {key: note.folders if note else () for key, note in found.items()}
+
+
+def _kept(manifests: list[Manifest], policy: RetentionPolicy, protected: Set[str]) -> list[Manifest]:
+    by_name: dict[str, list[Manifest]] = defaultdict(list)
+    for manifest in manifests:
+        by_name[manifest.name].append(manifest)
+    kept: list[Manifest] = []
+    for name, published in by_name.items():
+        rule = policy.rule_for(name)
+        newest = published[-rule.publications :] if rule and rule.publications else published
+        kept += [manifest for manifest in published if manifest in newest or manifest.digest in protected]
+    return kept
+
+
+def _dropping(
+    kept: list[Manifest], policy: RetentionPolicy, noted: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Record key -> folders to let go of now."""
+    dropping: dict[str, list[str]] = defaultdict(list)
+    held: dict[tuple[str, str], int] = defaultdict(int)  # (parent of the name, folder) -> publications that hold it
+    for manifest in sorted(kept, key=lambda manifest: manifest.created_at, reverse=True):
+        rule = policy.rule_for(manifest.name)
+        for folder, limit in rule.folders.items() if rule else ():
+            if folder in noted[manifest.key] or not any(_is_in(file, folder) for file in manifest.files):
+                continue
+            group = (manifest.name.rpartition("/")[0], folder)
+            held[group] += 1
+            if held[group] > limit:
+                dropping[manifest.key].append(folder)
+    return dropping
+
+
+def _pending(store: ObjectStore) -> set[str]:
+    """What ranks have announced and nobody has committed yet."""
+    announced = in_parallel(lambda key: ranks.read(store, key), store.keys(ranks.FOLDER))
+    return {sha256 for rank in announced for sha256 in _contents(rank.files)}
+
+
+def _contents(files: Iterable[FileEntry]) -> set[str]:
+    return {blob.sha256 for file in files for blob in file.blobs}
+
+
+def _write_note(store: ObjectStore, record_key: str, folders: Sequence[str]) -> None:
+    note = Dropped(folders=tuple(folders), dropped_at=datetime.now(UTC))
+    store.write(_note_key(record_key), seal(note.model_dump(mode="json")))
+
+
+def _note_key(record_key: str) -> str:
+    return record_key.removesuffix(".json") + ".dropped"
+
+
+def _sha256_in(blob_key: str) -> str:
+    return blob_key.rpartition("/")[2]
+
+
+def _is_in(file: FileEntry, folder: str) -> bool:
+    return file.path.startswith(f"{folder}/")

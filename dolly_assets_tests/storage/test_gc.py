@@ -1,0 +1,199 @@
+"""Garbage collection: what it lets go of, what it never touches, and processes that publish meanwhile."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dolly_assets.errors import ArtifactError, ConfigurationError
+from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, Rule
+from dolly_assets.storage.locks import Lease, committing, sweeping
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets_tests.storage.conftest import contents, flip_a_bit
+
+AT_ONCE = RetentionPolicy(grace_hours=0)
+OF_EPOCHS = RetentionPolicy(
+    grace_hours=0, rules=(Rule(artifacts="*/model_checkpoint/*", publications=2, folders={"state": 2}),)
+)
+
+PUBLISH_AT_RANDOM = """
+import random
+import sys
+import time
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+url, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+store = ArtifactStore(url, folder / "cache")
+print("ready", flush=True)
+end = time.monotonic() + seconds
+chance = random.Random(1)
+while time.monotonic() < end:
+    (folder / "own").write_text(str(chance.randrange(100)))
+    store.publish("a", {"own": folder / "own", "same": folder / "same"}, kind="k")
+"""
+
+HOLD = """
+import sys
+from dolly_assets.storage.locks import committing
+from dolly_assets.storage.object_store import ObjectStore
+with committing(ObjectStore(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def _checkpoint(store: ArtifactStore, folder: Path, epoch: int, text: str = "") -> Artifact:
+    weights, state = folder / f"w{epoch}{text}", folder / f"s{epoch}{text}"
+    weights.write_text(f"weights {epoch} {text}")
+    state.write_text(f"state {epoch} {text}")
+    tree = {"weights/model": weights, "state/optimizer": state}
+    return store.publish(f"demo/model_checkpoint/alpaca/{epoch:02}", tree, kind="model_checkpoint")
+
+
+def test_only_what_no_record_names_is_removed(any_store: ArtifactStore, tree: Path, tmp_path: Path):
+    kept = any_store.publish("a", tree, kind="k")
+    (tmp_path / "lost").write_text("uploaded and never committed")
+    lost = any_store.upload({"lost": tmp_path / "lost"})
+    found = any_store.collect_garbage(AT_ONCE, protected=set())
+    assert (found.blobs, found.blob_bytes, found.removed) == (1, lost[0].size_bytes, False)
+    assert any_store.collect_garbage(AT_ONCE, protected=set(), delete=True).blobs == 1
+    assert any_store.collect_garbage(AT_ONCE, protected=set(), delete=True).blobs == 0
+    assert contents(kept.fetch()) == contents(tree)
+    with pytest.raises(ArtifactError, match="upload them first"):
+        any_store.commit("b", lost, kind="k")
+
+
+def test_the_newest_publications_of_a_name_and_the_protected_ones_stay(any_store: ArtifactStore, tmp_path: Path):
+    published = [_checkpoint(any_store, tmp_path, 1, text) for text in "abcde"]
+    found = any_store.collect_garbage(OF_EPOCHS, protected={published[1].digest}, delete=True)
+    assert len(found.records) == 2
+    left = any_store.history("demo/model_checkpoint/alpaca/01")
+    assert [one.digest for one in left] == [published[index].digest for index in (4, 3, 1)]
+    assert all(one.read_bytes("weights/model") for one in left)
+    assert [finding.damaged for finding in any_store.verify()] == [()] * 3
+
+
+def test_training_state_of_the_last_epochs_stays_and_weights_of_all(any_store: ArtifactStore, tmp_path: Path):
+    epochs = [_checkpoint(any_store, tmp_path, epoch) for epoch in (1, 2, 3, 4)]
+    current = {epoch.digest for epoch in epochs}
+    found = any_store.collect_garbage(OF_EPOCHS, protected=current)
+    assert [(key.split("/")[4], folder) for key, folder in found.folders] == [("02", "state"), ("01", "state")]
+    assert all(epoch.is_complete() for epoch in epochs)
+    any_store.collect_garbage(OF_EPOCHS, protected=current, delete=True)
+    assert [epoch.is_complete("state") for epoch in epochs] == [False, False, True, True]
+    assert all(epoch.is_complete("weights") for epoch in epochs)
+    assert epochs[3].read_bytes("state/optimizer") == b"state 4 "
+    assert any_store.get(epochs[0].name, epochs[0].digest).fetch("weights").joinpath("model").read_text()
+    for read in (epochs[0].fetch, lambda: epochs[0].read_bytes("state/optimizer")):
+        with pytest.raises(ArtifactError, match=r"01: its state/ was dropped by garbage collection on 20.*fetched"):
+            read()
+    assert [finding.damaged for finding in any_store.verify()] == [()] * 4
+    assert any_store.collect_garbage(OF_EPOCHS, protected=current, delete=True).folders == []
+
+
+def test_a_dropped_state_is_whole_again_when_it_is_published_anew(any_store: ArtifactStore, tmp_path: Path):
+    for epoch in (1, 2, 3):
+        _checkpoint(any_store, tmp_path, epoch)
+    any_store.collect_garbage(OF_EPOCHS, protected=set(), delete=True)
+    assert not any_store.history("demo/model_checkpoint/alpaca/01")[0].is_complete()
+    assert _checkpoint(any_store, tmp_path, 1).is_complete()
+    any_store.collect_garbage(OF_EPOCHS, protected=set(), delete=True)
+    held = [any_store.history(f"demo/model_checkpoint/alpaca/0{epoch}")[0].is_complete() for epoch in (1, 2, 3)]
+    assert held == [True, False, True]
+
+
+def test_young_content_stays(store: ArtifactStore, tree: Path, tmp_path: Path):
+    store.upload(tree)
+    assert store.collect_garbage(RetentionPolicy(), protected=set(), delete=True).blobs == 0
+    a_day_ago = time.time() - timedelta(hours=25).total_seconds()
+    for path in (tmp_path / "store" / "blobs").rglob("*"):
+        os.utime(path, (a_day_ago, a_day_ago))
+    assert store.collect_garbage(RetentionPolicy(), protected=set(), delete=True).blobs == 5
+
+
+def test_nothing_is_removed_while_a_record_cannot_be_read(store: ArtifactStore, tree: Path, tmp_path: Path):
+    record = tmp_path / "store" / store.publish("a", tree, kind="k").manifest.key
+    intact = record.read_bytes()
+    flip_a_bit(record)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        store.collect_garbage(AT_ONCE, protected=set(), delete=True)
+    record.write_bytes(intact)
+    assert [finding.damaged for finding in store.verify()] == [()]
+
+
+def test_a_publication_beside_removal_after_removal_is_always_whole(shared_url: str, tmp_path: Path):
+    """Another process publishes one of 100 trees again and again; only the newest record stays, so that what it
+    publishes once more may be about to be removed, or was."""
+    (tmp_path / "same").write_text("in all of them")
+    command = [sys.executable, "-c", PUBLISH_AT_RANDOM, shared_url, str(tmp_path), "4"]
+    policy = RetentionPolicy(grace_hours=1 / 3600, rules=(Rule(artifacts="*", publications=1),))
+    store = ArtifactStore(shared_url, tmp_path / "other_cache")
+    removed = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while process.poll() is None:
+            removed += store.collect_garbage(policy, protected=set(), delete=True).blobs
+            newest = store.latest("a")
+            assert newest is None or newest.is_complete() or store.latest("a") != newest
+    assert process.returncode == 0
+    assert removed > 0
+    assert [finding.damaged for finding in store.verify()] == [()] * len(store.history("a"))
+
+
+def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url: str):
+    raw = ObjectStore(shared_url)
+    with sweeping(raw):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, shared_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        while not [key for key in raw.keys("locks") if "commit-" in key]:
+            assert process.poll() is None
+        assert process.poll() is None
+    assert process.stdout.readline() == "held\n"
+    lease = Lease(raw, "sweep")
+    assert [key.partition("-")[0] for key in lease.others("commit", "sweep")] == ["locks/commit"]
+    lease.release()
+    process.communicate("go on\n")
+    with sweeping(raw) as lease:
+        assert lease.others("commit") == []
+
+
+def test_a_lock_of_a_process_that_died_runs_out(tmp_path: Path):
+    raw = ObjectStore(str(tmp_path / "store"))
+    process = subprocess.Popen([sys.executable, "-c", HOLD, raw.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.kill()
+    process.communicate()
+    [left] = (tmp_path / "store" / "locks").iterdir()
+    own = Lease(raw, "sweep")
+    assert own.others("commit") == [f"locks/{left.name}"]
+    os.utime(left, (time.time() - 1801, time.time() - 1801))
+    assert own.others("commit") == []
+    own.release()
+    with committing(raw):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rules:\n- artifacts: '*'\n  publication: 2", "rules.0.publication: Extra inputs"),
+        ("rules:\n- artifacts: '*'\n  publications: 0", "rules.0.publications: .*greater than 0"),
+        ("rules:\n- artifacts: '*'\n  folders: {../x: 1}", "not a relative path"),
+        ("rules: [", "not YAML"),
+        ("grace_hours: -1", "grace_hours"),
+    ],
+)
+def test_a_wrong_policy_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str):
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=rf"policy.yaml: .*{message}"):
+        RetentionPolicy.read(tmp_path / "policy.yaml")
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        RetentionPolicy.read(tmp_path / "nowhere")

@@ -1,0 +1,95 @@
+"""Several processes publish one artifact; whoever of them is killed, it is whole or not there."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage import ArtifactStore
+
+RANKS = 3
+UPLOAD = """
+import sys
+from pathlib import Path
+from dolly_assets.storage import ArtifactStore
+url, folder, attempt, rank = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+tree = {f"state/{rank}": folder / str(rank), f"weights/{rank}": folder / f"w{rank}"}
+store = ArtifactStore(url, folder / "cache")
+print("ready", flush=True)
+store.upload_rank(tree, attempt=attempt, rank=rank)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for rank in range(RANKS):
+        (tmp_path / str(rank)).write_bytes(bytes([rank]) * 9_000_000)
+        (tmp_path / f"w{rank}").write_text(f"weights of rank {rank}")
+    return tmp_path
+
+
+def _start(url: str, folder: Path, attempt: str) -> list[subprocess.Popen[bytes]]:
+    return [
+        subprocess.Popen([sys.executable, "-c", UPLOAD, url, str(folder), attempt, str(rank)], stdout=subprocess.PIPE)
+        for rank in range(RANKS)
+    ]
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+    for process in processes:
+        process.communicate()
+    return [process.returncode for process in processes]
+
+
+def test_ranks_in_processes_of_their_own_publish_one_artifact(shared_url: str, folder: Path):
+    store = ArtifactStore(shared_url, folder / "cache")
+    processes = _start(shared_url, folder, "run7-epoch1-try1")
+    artifact = store.commit_ranks("a", attempt="run7-epoch1-try1", ranks=RANKS, timeout_seconds=60, kind="k")
+    assert _end(processes) == [0] * RANKS
+    assert sorted(entry.path for entry in artifact.manifest.files) == [
+        f"{kind}/{rank}" for kind in ("state", "weights") for rank in range(RANKS)
+    ]
+    assert artifact.read_bytes("state/2", 8_999_990) == b"\x02" * 10
+    with pytest.raises(ArtifactError, match="rank 0, 1, 2 of 3"):
+        store.commit_ranks("a", attempt="run7-epoch1-try1", ranks=RANKS, timeout_seconds=0, kind="k")
+
+
+def test_a_killed_rank_leaves_nothing_published_and_the_next_attempt_succeeds(shared_url: str, folder: Path):
+    store = ArtifactStore(shared_url, folder / "cache")
+    chance = random.Random(7)
+    for rank in range(RANKS):
+        processes = _start(shared_url, folder, f"try{rank}")
+        stdout = processes[rank].stdout
+        assert stdout is not None
+        stdout.readline()
+        time.sleep(chance.uniform(0, 0.02))  # somewhere in its upload
+        processes[rank].send_signal(signal.SIGKILL)
+        ended = _end(processes)
+        assert ended.count(0) == RANKS - 1
+        with pytest.raises(ArtifactError, match=rf"rank {rank} of 3 has not uploaded .* nothing is published"):
+            store.commit_ranks("a", attempt=f"try{rank}", ranks=RANKS, timeout_seconds=0, kind="k")
+        assert store.names() == []
+    assert _end(_start(shared_url, folder, "last")) == [0] * RANKS
+    store.commit_ranks("a", attempt="last", ranks=RANKS, timeout_seconds=0, kind="k")
+    assert [finding.damaged for finding in store.verify()] == [()]
+
+
+def test_a_rank_cannot_announce_twice_different_files(any_store: ArtifactStore, folder: Path):
+    any_store.upload_rank({"a": folder / "w0"}, attempt="x", rank=0)
+    any_store.upload_rank({"a": folder / "w0"}, attempt="x", rank=0)
+    with pytest.raises(ArtifactError, match="rank 0 has announced other files in attempt 'x'"):
+        any_store.upload_rank({"a": folder / "w1"}, attempt="x", rank=0)
+    any_store.upload_rank({"a": folder / "w1"}, attempt="x", rank=1)
+    with pytest.raises(ArtifactError, match="listed twice"):
+        any_store.commit_ranks("a", attempt="x", ranks=2, timeout_seconds=0, kind="k")
+
+
+@pytest.mark.parametrize("attempt", ["", "..", "a/b", "a b"])
+def test_an_attempt_id_that_could_climb_is_refused(any_store: ArtifactStore, folder: Path, attempt: str):
+    with pytest.raises(ArtifactError, match="attempt id"):
+        any_store.upload_rank({"a": folder / "w0"}, attempt=attempt, rank=0)
