@@ -23,9 +23,8 @@ def status_rows(platform: Platform) -> list[dict[str, Any]]:
 
 def status_table(rows: list[dict[str, Any]]) -> str:
     """The published epochs as text, and for the rest how much is missing."""
-    lines = [
-        f"{'family':<16} {'dataset':<24} {'epoch':>5} {'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}  digest"
-    ]
+    numbers = f"{'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}"
+    lines = [f"{'family':<16} {'dataset':<24} {'epoch':>5} {numbers}  digest"]
     for row in rows:
         if row["digest"]:
             numbers = [

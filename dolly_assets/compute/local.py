@@ -25,7 +25,7 @@ GRACE_SECONDS = 15.0
 
 
 class LocalLauncher:
-    """Runs a worker on this machine. What it writes goes to this process's stderr, and to its scratch's `worker.log`."""
+    """Runs a worker on this machine. What it writes goes to our stderr and to its scratch's `worker.log`."""
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
         """Runs the worker of a spec to its end (see `dolly_assets.compute.launcher.Launcher`)."""
