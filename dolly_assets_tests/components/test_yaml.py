@@ -69,7 +69,7 @@ def test_a_base_model_that_is_neither_path_nor_hub_id_is_named_with_its_key(tmp_
         (b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff in position 0"),
         (COMPONENT.encode(), "attributes are missing: say at least dataset, base_model and recipe"),
         (COMPONENT.replace("Family", "Famly").encode(), "has no attribute `ModelFamlyComponent`"),
-        (COMPONENT.encode() + b"attributes: [\ndataset: x\n", "line 3, column "),
+        (COMPONENT.encode() + b"attributes: [\nx: y\n", "expected ',"),
         (COMPONENT.encode() + b"attributes:\n\tdataset: x\n", "line 3, column "),
         (b"- a list\n", "Input should be an object"),
         (b"attributes: {}\n", "type: Field required"),
