@@ -149,7 +149,7 @@ def verify() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=3000, show_default=True, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port to listen on.")
 def ui(host: str, port: int) -> None:
     """Open the Dagster UI and its daemon on this environment."""
     with socket.socket() as probe:

@@ -8,11 +8,13 @@ from types import ModuleType
 import dagster as dg
 
 from dolly_assets import defs as bundled
+from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.assets.resources import StoreResource, WorkerResource
 from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
 from dolly_assets.console import CONSOLE, console_logger
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.environment import PROJECT, Environment
+from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.io_manager import ArtifactIOManager
 
@@ -26,15 +28,31 @@ def component_trees(environment: Environment) -> list[dg.ComponentTree]:
 
 
 def families(trees: list[dg.ComponentTree]) -> dict[str, ModelFamily]:
-    """The declared model families, by name."""
-    components = [item for tree in trees for item in tree.get_all_components(of_type=ModelFamilyComponent)]
-    return {component.family.name: component.family for component in components}
+    """The declared model families, by name; raises ConfigurationError if two have the same."""
+    found: dict[str, ModelFamily] = {}
+    for component in (item for tree in trees for item in tree.get_all_components(of_type=ModelFamilyComponent)):
+        name = component.family.name
+        if name in found:
+            raise ConfigurationError(f"two model families are called {name!r}: rename the folder in DOLLY_DEFS")
+        found[name] = component.family
+    return found
 
 
 def declared_datasets(trees: list[dg.ComponentTree]) -> list[DatasetConfig]:
     """The declared datasets."""
     components = [item for tree in trees for item in tree.get_all_components(of_type=DatasetsComponent)]
     return [dataset for component in components for dataset in component.datasets]
+
+
+def first_broken_file(environment: Environment) -> Path | None:
+    """The YAML file that does not load even by itself, for errors that name none."""
+    folders = [Path(bundled.__path__[0]), *([environment.more_defs] if environment.more_defs else [])]
+    for file in (file for folder in folders for file in sorted(folder.rglob("defs.yaml"))):
+        try:
+            dg.ComponentTree.from_module(_module_of(file.parent), PROJECT).get_all_components(of_type=dg.Component)
+        except Exception:  # noqa: BLE001 whatever it is, it was reported already
+            return file
+    return None
 
 
 def resources(environment: Environment) -> dict[str, object]:
@@ -49,14 +67,19 @@ def resources(environment: Environment) -> dict[str, object]:
 
 def build(environment: Environment) -> dg.Definitions:
     """All definitions for an environment."""
-    bundled_tree, *more_trees = component_trees(environment)
+    trees = component_trees(environment)
+    bundled_tree, *more_trees = trees
     # Dagster merges definitions of one tree only; those of the others come without theirs.
     more = [
         component.build_defs(tree.load_context)
         for tree in more_trees
         for component in tree.get_all_components(of_type=ModelFamilyComponent)
     ]
-    rest = dg.Definitions(resources=resources(environment), loggers={CONSOLE: console_logger})
+    rest = dg.Definitions(
+        assets=[build_raw_dataset(declared_datasets(trees))],
+        resources=resources(environment),
+        loggers={CONSOLE: console_logger},
+    )
     return dg.Definitions.merge(bundled_tree.build_defs(), *more, rest)
 
 

@@ -5,6 +5,7 @@ import re
 from dolly_assets.errors import ConfigurationError, DatasetError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
 _EPOCHS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?")
 
 
@@ -14,6 +15,16 @@ def check_dataset_name(name: str) -> str:
         raise DatasetError(
             f"dataset name {name!r} is not allowed: use 1 to 63 of a-z, 0-9, '_', '-', '.', "
             "beginning with a letter or digit and without '..'"
+        )
+    return name
+
+
+def check_family_name(name: str) -> str:
+    """Returns the name if it can begin an asset's key and name an op of Dagster's, else raises ConfigurationError."""
+    if not _FAMILY_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"the folder's name {name!r} cannot name a model family: use 1 to 63 of a-z, 0-9 and '_', "
+            "beginning with a letter or digit"
         )
     return name
 

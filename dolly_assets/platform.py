@@ -4,8 +4,10 @@ The command line works through it. The Dagster UI needs none of it: it loads `de
 """
 
 import os
+import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +23,16 @@ from dolly_assets.assets.resources import keep_logs_only
 from dolly_assets.console import CONSOLE
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.environment import Environment
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.errors import ConfigurationError, DollyError
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PROCESS_TAG = "dolly/process"
+# How Dagster says where in a YAML file a key is, and pydantic what it found there.
+_KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
+_FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")
 DAGSTER_YAML = "telemetry:\n  enabled: false\n"
 
 
@@ -49,10 +54,8 @@ class Platform:
         Raises:
             ConfigurationError: A YAML file is wrong; the text names file, line and key.
         """
-        try:
+        with self._yaml_problems_explained():
             return code_location.families(self.trees)
-        except Exception as error:
-            raise ConfigurationError(_yaml_problem(error)) from error
 
     def family(self, name: str) -> ModelFamily:
         """The family of that name; raises ConfigurationError with the known ones."""
@@ -67,8 +70,13 @@ class Platform:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The datasets known by name."""
-        declared = code_location.declared_datasets(self.trees)
+        """The datasets known by name.
+
+        Raises:
+            ConfigurationError: A YAML file is wrong; the text names file, line and key.
+        """
+        with self._yaml_problems_explained():
+            declared = code_location.declared_datasets(self.trees)
         return Catalogue(ObjectStore(self.environment.store_url), declared)
 
     @cached_property
@@ -109,6 +117,15 @@ class Platform:
             tags={**partition, PROCESS_TAG: _this_process()},
             run_config={"loggers": {CONSOLE: {"config": {}}}, "ops": config or {}},
         )
+
+    @contextmanager
+    def _yaml_problems_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            text = _yaml_problem(error)
+            file = None if ".yaml" in text else code_location.first_broken_file(self.environment)
+            raise ConfigurationError(f"{file}: {text}" if file else text) from error
 
 
 def prepare_dagster_home(environment: Environment) -> Path:
@@ -153,13 +170,27 @@ def _yaml_problem(error: BaseException) -> str:
     while cause:
         if isinstance(cause, ValidationError):
             return "; ".join(_one_line(problem) for problem in _problems(str(cause)))
+        if isinstance(cause, DollyError):
+            return _one_line(str(cause))
         cause = cause.__cause__
     return _one_line(str(error))
 
 
 def _problems(text: str) -> list[str]:
     lines = [line for line in text.splitlines()[1:] if "errors.pydantic.dev" not in line]
-    return [f"{where.strip('`')}: {what.strip()}" for where, what in zip(lines[::2], lines[1::2], strict=False)]
+    return [
+        f"{_KEY_IN_FILE.sub(_file_first, where)}: {_FOUND.sub(_found, what.strip()).removeprefix('Value error, ')}"
+        for where, what in zip(lines[::2], lines[1::2], strict=False)
+    ]
+
+
+def _file_first(where: re.Match[str]) -> str:
+    return f"{where['file_and_line']}: {where['key']}".rstrip(": ")
+
+
+def _found(what: re.Match[str]) -> str:
+    is_told = what["type"] == "value_error" or what["of"] in ("dict", "list")
+    return "" if is_told else f", found {what['value']}"
 
 
 def _one_line(text: str) -> str:

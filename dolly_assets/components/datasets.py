@@ -1,13 +1,13 @@
-"""The component behind the list of declared datasets: it makes the raw_dataset asset."""
+"""The component behind a list of declared datasets. The raw_dataset asset reads them all, so `definitions` makes it."""
 
 from typing import Self
 
 import dagster as dg
 from pydantic import BaseModel, Field
 
-from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.config import Config
 from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.errors import ConfigurationError
 
 
 class DatasetsAttributes(Config):
@@ -30,9 +30,10 @@ class DatasetsComponent(dg.Component):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Builds the component from checked attributes."""
-        assert isinstance(attributes, DatasetsAttributes)
+        if not isinstance(attributes, DatasetsAttributes):
+            raise ConfigurationError("attributes are missing: say datasets, each with name and source")
         return cls(attributes.datasets)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The raw_dataset asset."""
-        return dg.Definitions(assets=[build_raw_dataset(self.datasets)])
+        """Nothing by itself."""
+        return dg.Definitions()

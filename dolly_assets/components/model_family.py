@@ -11,7 +11,9 @@ from dolly_assets.assets.evaluation import build_evaluation
 from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
+from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import FamilyAttributes, ModelFamily
+from dolly_assets.naming import check_family_name
 
 BUILDERS = (
     build_base_model,
@@ -37,9 +39,10 @@ class ModelFamilyComponent(dg.Component):
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Builds the component from checked attributes."""
-        assert isinstance(attributes, FamilyAttributes)
+        if not isinstance(attributes, FamilyAttributes):
+            raise ConfigurationError("attributes are missing: say at least dataset, base_model and recipe")
         family = ModelFamily(
-            name=context.path.name,
+            name=check_family_name(context.path.name),
             **{
                 **dict(attributes),
                 "base_model": attributes.base_model.resolved(context.path),

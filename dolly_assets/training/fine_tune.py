@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments
 
 PROGRESS_SECONDS = 5.0
+# What torchrun tells a rank (https://docs.pytorch.org/docs/stable/elastic/run.html), for the only one. Port 0 is any.
+ONLY_RANK = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ def fine_tune(
     from transformers.trainer_callback import PrinterCallback
 
     skip_shared_memory_op()
+    be_the_only_rank_unless_launched()
     if job.train.num_rows < job.recipe.global_batch_size:
         raise TrainingError(
             f"{job.train.num_rows} training examples cannot fill one global batch of {job.recipe.global_batch_size}: "
@@ -112,6 +122,12 @@ def skip_shared_memory_op() -> None:
     import deepspeed.ops
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def be_the_only_rank_unless_launched() -> None:
+    """Lets one process train without torchrun: DeepSpeed would else look for MPI."""
+    if "RANK" not in os.environ:
+        os.environ.update(ONLY_RANK)
 
 
 def training_arguments(recipe: Recipe, scratch: Path) -> "TrainingArguments":

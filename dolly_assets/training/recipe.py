@@ -22,12 +22,12 @@ class Recipe(Config):
     held_out_examples: int = Field(ge=1, description="Examples kept from training, to score every epoch with.")
     global_batch_size: int = Field(ge=1, description="Examples per optimizer step, over all devices.")
     micro_batch_size: int = Field(ge=1, description="Examples per forward pass of one device.")
-    learning_rate: float = Field(gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(gt=0, allow_inf_nan=False, description="Peak learning rate.")
     scheduler: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="Shape of the rate after warm-up; linear and cosine end at the last epoch."
     )
     warmup_steps: int = Field(default=0, ge=0, description="Optimizer steps of linear warm-up from 0.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW.")
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first-moment decay.")
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's second-moment decay.")
     adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's denominator term.")
@@ -37,7 +37,9 @@ class Recipe(Config):
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: less memory, about 30 % more time."
     )
-    seed: int = Field(default=42, description="Seed of the split, the order of examples, dropout and new weights.")
+    seed: int = Field(
+        default=42, ge=0, lt=2**32, description="Seed of the split, the order of examples, dropout and new weights."
+    )
     deepspeed: dict[str, Any] = Field(
         default_factory=dict, description="More DeepSpeed settings, laid over the ones that follow from this recipe."
     )

@@ -1,0 +1,34 @@
+"""`dolly` in this process: what a subprocess would print and return, without the seconds that starting one takes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from dolly_assets.cli import main
+from dolly_assets_tests.conftest import TINY_FAMILY
+
+
+def new_variables(home: Path, family: str = TINY_FAMILY, name: str = "tiny") -> dict[str, str]:
+    """The environment of a new home with one family more than the bundled ones."""
+    folder = home / "defs" / name
+    folder.mkdir(parents=True)
+    (folder / "defs.yaml").write_text(family)
+    return {"DOLLY_HOME": str(home), "DOLLY_DEFS": str(home / "defs"), "DOLLY_STORE": "", "DAGSTER_HOME": ""}
+
+
+def dolly(variables: Mapping[str, str], *arguments: str) -> Result:
+    """Runs a command to its end."""
+    return CliRunner().invoke(main, arguments, env=variables)
+
+
+def refusal(variables: Mapping[str, str], *arguments: str) -> str:
+    """The one line on stderr with which a command is refused: exit code 2, nothing on stdout, no other exception."""
+    result = dolly(variables, *arguments)
+    assert isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("dolly: ")
+    assert result.stderr.endswith("\n")
+    assert result.stderr.count("\n") == 1
+    return result.stderr

@@ -1,0 +1,177 @@
+"""The fine-tune against DeepSpeed and the Trainer as they are, on a GPT-NeoX of some thousand parameters."""
+
+import math
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dolly_assets.errors import TrainingError
+from dolly_assets.training import checkpoint
+from dolly_assets.training.base_model import BaseModelConfig, prepare
+from dolly_assets.training.fine_tune import FineTune
+from dolly_assets.training.recipe import Recipe
+from dolly_assets_tests.training.runs import Runs, jobs_of
+
+GLOBAL_BATCH = 8
+RECIPE = Recipe(
+    epochs=3,
+    max_length=64,
+    held_out_examples=1,
+    global_batch_size=GLOBAL_BATCH,
+    micro_batch_size=8,
+    learning_rate=1e-2,
+    precision="fp32",
+    zero_stage=1,
+    seed=3,
+)
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    runs = Runs()
+    yield runs
+    runs.close()
+
+
+def prepared(folder: Path, dropout: float) -> Path:
+    config = {
+        "model_type": "gpt_neox",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+        "hidden_dropout": dropout,
+        "attention_dropout": dropout,
+    }
+    base = BaseModelConfig.model_validate(
+        {"untrained": {"config": config, "vocabulary_size": 320, "seed": 1}, "license": "apache-2.0"}
+    )
+    prepare(base, special_tokens=["### End"], texts=lambda: ["a few words"], out=folder, log=lambda _: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("weights") / "plain", dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def weights_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("weights") / "dropout", dropout=0.2)
+
+
+def examples(count: int) -> pa.Table:
+    """Random tokens; lengths and labelled parts differ much, so that a mean of means would show."""
+    generator = random.Random(5)
+    lengths = [generator.randint(4, 40) for _ in range(count)]
+    return pa.table(
+        {
+            "input_ids": pa.array(
+                [[generator.randrange(256) for _ in range(length)] for length in lengths], pa.list_(pa.int32())
+            ),
+            "prompt_length": pa.array([generator.randint(1, length - 1) for length in lengths], pa.int32()),
+        }
+    )
+
+
+def job(weights: Path, scratch: Path, **changes: Any) -> FineTune:
+    whole = FineTune(
+        recipe=RECIPE, weights=weights, train=examples(24), first_epoch=1, last_epoch=1, scratch=scratch / "trainer"
+    )
+    return replace(whole, **changes)
+
+
+def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    """The whole data is one global batch, so the first step's loss can be computed beside it, example by example."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    train = examples(GLOBAL_BATCH)
+    [small] = jobs_of(job(weights, tmp_path, train=train), tmp_path, [(2, GLOBAL_BATCH)])
+    first = runs.run(small).steps[0]
+
+    model = AutoModelForCausalLM.from_pretrained(weights).eval()
+    total = tokens = 0.0
+    for example in train.to_pylist():
+        ids = torch.tensor([example["input_ids"]])
+        with torch.no_grad():
+            log_probabilities = model(ids).logits[0, :-1].log_softmax(-1)
+        labelled = slice(max(1, example["prompt_length"]), None)
+        picked = log_probabilities.gather(1, ids[0, 1:, None])[labelled.start - 1 :, 0]
+        total -= float(picked.sum())
+        tokens += len(picked)
+    assert first.loss == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    """Later losses depend on earlier gradients, so those are the same too; equal but for the order of sums."""
+    whole, *parts = jobs_of(job(weights, tmp_path, last_epoch=2), tmp_path, [(8, 8), (4, 8), (2, 8)])
+    expected = runs.run(whole)
+    assert len(expected.losses) == 6
+    assert len({round(loss, 3) for loss in expected.losses}) > 3
+    for part in parts:
+        assert runs.run(part).losses == pytest.approx(expected.losses, rel=1e-4)
+    two_ranks = replace(parts[1], scratch=tmp_path / "ranks")
+    assert runs.run(two_ranks, ranks=2).losses == pytest.approx(expected.losses, rel=1e-4)
+
+
+def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
+    runs: Runs, weights_with_dropout: Path, tmp_path: Path
+) -> None:
+    """Through the published layout and back, with dropout and a rate that falls to the last epoch."""
+    recipe = RECIPE.model_copy(update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 4})
+    in_one_go = job(weights_with_dropout, tmp_path / "whole", recipe=recipe, last_epoch=3)
+    expected = runs.run(in_one_go)
+    assert expected.epochs == (1, 2, 3)
+
+    published = tmp_path / "published"
+    for path, file in checkpoint.split(in_one_go.scratch / "checkpoint-3").items():
+        (published / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, published / path)
+    resumed = replace(
+        in_one_go,
+        first_epoch=2,
+        scratch=tmp_path / "resumed" / "trainer",
+        resume_from=checkpoint.join(published, tmp_path / "resumed" / "from", ranks=1),
+    )
+    outcome = runs.run(resumed)
+    assert outcome.epochs == (2, 3)
+    assert [step.step for step in outcome.steps] == [4, 5, 6, 7, 8, 9]
+    assert outcome.losses == expected.losses[3:]
+    assert [step.learning_rate for step in outcome.steps] == [step.learning_rate for step in expected.steps[3:]]
+    assert outcome.weights == {epoch: expected.weights[epoch] for epoch in (2, 3)}
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_before_its_epoch_is_handed_over(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"loss of epoch 1 became (nan|inf) at step \d: lower recipe.learning_rate"):
+        runs.run(job(weights, tmp_path, recipe=recipe))
+    assert not list((tmp_path / "trainer").glob("checkpoint-*"))
+
+
+def test_fewer_examples_than_a_global_batch_are_refused_before_a_model_is_loaded(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="7 training examples cannot fill one global batch of 8: lower"):
+        runs.run(job(tmp_path / "no weights", tmp_path, train=examples(7)))
+
+
+def test_what_does_not_fill_a_last_global_batch_waits_for_the_next_epochs_order(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    outcome = runs.run(job(weights, tmp_path, train=examples(15), last_epoch=2))
+    assert [step.step for step in outcome.steps] == [1, 2]
+    assert all(math.isfinite(loss) for loss in outcome.losses)

@@ -1,0 +1,104 @@
+"""What decides the weights, and how a global batch is shared."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dolly_assets.errors import TrainingError
+from dolly_assets.training.recipe import Recipe
+
+VALUES: dict[str, Any] = {
+    "epochs": 3,
+    "max_length": 64,
+    "held_out_examples": 10,
+    "global_batch_size": 48,
+    "micro_batch_size": 6,
+    "learning_rate": 1e-5,
+}
+OTHERS: dict[str, Any] = {
+    "max_length": 65,
+    "held_out_examples": 11,
+    "global_batch_size": 96,
+    "micro_batch_size": 3,
+    "learning_rate": 2e-5,
+    "scheduler": "linear",
+    "warmup_steps": 1,
+    "weight_decay": 0.1,
+    "adam_beta1": 0.8,
+    "adam_beta2": 0.99,
+    "adam_epsilon": 1e-7,
+    "max_grad_norm": 2.0,
+    "precision": "fp16",
+    "zero_stage": 2,
+    "gradient_checkpointing": True,
+    "seed": 43,
+    "deepspeed": {"zero_optimization": {"overlap_comm": True}},
+}
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe.model_validate(VALUES | changes)
+
+
+def test_every_setting_but_the_number_of_epochs_has_a_say_in_the_digest() -> None:
+    assert set(OTHERS) == set(Recipe.model_fields) - {"epochs"}
+    digests = {recipe(**{name: value}).digest for name, value in OTHERS.items()}
+    assert len(digests | {recipe().digest}) == len(OTHERS) + 1
+
+
+def test_more_epochs_go_on_with_the_same_training_only_while_the_rate_does_not_depend_on_them() -> None:
+    assert recipe(epochs=3).digest == recipe(epochs=9).digest
+    for scheduler in ("linear", "cosine"):
+        assert recipe(epochs=3, scheduler=scheduler).digest != recipe(epochs=9, scheduler=scheduler).digest
+
+
+def test_equal_recipes_have_equal_digests_however_they_are_written() -> None:
+    explicit = Recipe.model_validate(dict(reversed(recipe().model_dump().items())))
+    assert explicit.digest == recipe().digest
+    assert recipe(learning_rate=0.00001).digest == recipe(learning_rate=1e-5).digest
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_the_global_batch_is_shared_by_accumulating(ranks: int, steps: int) -> None:
+    assert recipe().accumulation_steps(ranks) == steps
+    assert recipe().micro_batch_size * ranks * steps == recipe().global_batch_size
+
+
+@pytest.mark.parametrize("ranks", [3, 5, 16])
+def test_ranks_that_cannot_share_it_equally_are_refused_with_all_three_numbers(ranks: int) -> None:
+    expected = (
+        f"global_batch_size 48 cannot be shared by {ranks} ranks at micro_batch_size 6: "
+        f"it must be a multiple of {6 * ranks}"
+    )
+    with pytest.raises(TrainingError, match=expected):
+        recipe().accumulation_steps(ranks)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 100),
+        ("max_length", 7),
+        ("held_out_examples", 0),
+        ("micro_batch_size", 0),
+        ("micro_batch_size", 5),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("warmup_steps", -1),
+        ("weight_decay", -0.1),
+        ("adam_beta1", 1.0),
+        ("adam_epsilon", 0.0),
+        ("max_grad_norm", -1.0),
+        ("scheduler", "cosinus"),
+        ("precision", "fp8"),
+        ("zero_stage", 4),
+        ("seed", -1),
+        ("lerning_rate", 1e-5),
+    ],
+)
+def test_values_that_cannot_train_are_refused_at_the_door(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=name):
+        recipe(**{name: value})
