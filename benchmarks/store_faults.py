@@ -12,13 +12,11 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import boto3
-
 from dolly_assets_tests.storage import faults
-from dolly_assets_tests.storage.faulty_proxy import FAULTS
+from dolly_assets_tests.storage.faulty_proxy import FAULTS, WRONG_REQUEST
 
 
 def main() -> None:
@@ -29,7 +27,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="publications and fetches per network fault")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    import boto3
+
     logging.disable(logging.WARNING)  # the store's warnings of what is done to it here
+    network = (*FAULTS, WRONG_REQUEST) if "AWS_ENDPOINT_URL" in os.environ else FAULTS  # moto checks no hash
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or _moto()
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     os.environ.setdefault("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
@@ -38,17 +39,20 @@ def main() -> None:
     print(faults.HEADER)
     lost = returned = tried = 0
     with tempfile.TemporaryDirectory() as folder:
-        for outcome in _outcomes(endpoint, url, Path(folder), options):
+        for outcome in _outcomes(network, endpoint, url, Path(folder), options):
             print(outcome.row(), flush=True)
             tried, lost, returned = tried + outcome.tried, lost + outcome.lost, returned + outcome.returned
     print(f"faults tried {tried}\ndata lost {lost}\ndamage returned as data {returned}")
     sys.exit(1 if lost or returned else 0)
 
 
-def _outcomes(endpoint: str, url: str, folder: Path, options: argparse.Namespace) -> Iterator[faults.Outcome]:
+def _outcomes(
+    network: Sequence[str], endpoint: str, url: str, folder: Path, options: argparse.Namespace
+) -> Iterator[faults.Outcome]:
     seed = options.seed
-    for index, fault in enumerate(FAULTS):
+    for index, fault in enumerate(network):
         yield faults.http_faults(fault, endpoint, f"{url}/{index}", folder / str(index), seed + index, options.rounds)
+    yield faults.missing_bucket(folder / "no-bucket", seed)
     yield faults.kills(f"{url}/kills", folder / "kills", seed, options.kills // 2)
     yield faults.kills(str(folder / "store"), folder / "kills-local", seed + 1, options.kills - options.kills // 2)
     yield faults.two_writers(f"{url}/writers", folder / "writers", seed, options.rounds)

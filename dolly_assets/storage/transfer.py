@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 8 * 2**20
 CHUNKS_AT_ONCE = 12
 IN_FLIGHT_BYTES = CHUNKS_AT_ONCE * CHUNK_BYTES  # what bounds memory
-REQUESTS_AT_ONCE = 96  # small objects wait for the store and not for the network, so many are on their way at once
+# A gateway answers small reads late and not slowly, so many are on their way at once; writes only queue up in it.
+SMALL_READS_AT_ONCE = 192
+SMALL_WRITES_AT_ONCE = 24
 BIG_FILES_AT_ONCE = 4  # each is read and hashed by one thread
 SMALL_BYTES = 2**20  # a blob up to here costs about as much to send as to ask for
 ABSENT_IN_A_ROW = 8  # then the next small ones are sent without asking
@@ -49,14 +51,16 @@ class MissingBlobError(DamagedFileError):
 class Flow:
     """Bounds the bytes that all threads of a transfer hold, and stops them together."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests_at_once: int) -> None:
         self._free_bytes = IN_FLIGHT_BYTES
+        self._least_bytes = IN_FLIGHT_BYTES // requests_at_once
+        self.requests_at_once = requests_at_once
         self._changed = threading.Condition()
         self._reason: BaseException | None = None
 
     def take(self, size_bytes: int) -> int:
         """Waits until there is room; returns what to give back. Raises when the transfer was stopped."""
-        cost = max(size_bytes, IN_FLIGHT_BYTES // REQUESTS_AT_ONCE)
+        cost = max(size_bytes, self._least_bytes)
         with self._changed:
             self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
             if self._reason:
@@ -122,7 +126,7 @@ class Sender:
         """
         sweep = last_sweep(self._store)
         unsure = [blob for blob in blobs if self._sent.get(blob.sha256, b"") != sweep]
-        there = in_parallel(lambda blob: has_blob(self._store, blob), unsure, REQUESTS_AT_ONCE)
+        there = in_parallel(lambda blob: has_blob(self._store, blob), unsure, SMALL_READS_AT_ONCE)
         return {blob.sha256 for blob, present in zip(unsure, there, strict=True) if not present}
 
 
@@ -166,7 +170,7 @@ def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress 
     try:
         sizes = {path: source.stat().st_size for path, source in files.items()}
         advance = _counter(sum(sizes.values()), on_progress)
-        flow = Flow()
+        flow = Flow(SMALL_WRITES_AT_ONCE)
         sender.begin()
         with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
 
@@ -177,7 +181,7 @@ def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress 
 
             return sorted_entries(for_each_file(send, files, sizes.__getitem__, flow))
     except OSError as error:
-        raise ArtifactError(f"cannot publish {error.filename}: {error.strerror}") from error
+        raise ArtifactError(f"cannot publish {error.filename or 'the files'}: {error.strerror or error}") from error
 
 
 def _send_small(sender: Sender, path: str, source: Path, flow: Flow, advance: Callable[[int], None]) -> FileEntry:
@@ -272,7 +276,7 @@ def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
 
 def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None) -> None:
     """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
-    flow = Flow()
+    flow = Flow(SMALL_READS_AT_ONCE)
     advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
 
     def fetch(target: Path) -> None:
@@ -334,7 +338,7 @@ def for_each_file(
     small = by_size[len(big) :]
     return [
         *in_parallel(function, big, BIG_FILES_AT_ONCE, flow),
-        *in_parallel(function, small, REQUESTS_AT_ONCE, flow),
+        *in_parallel(function, small, flow.requests_at_once, flow),
     ]
 
 

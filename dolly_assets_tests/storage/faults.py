@@ -8,11 +8,13 @@ import multiprocessing
 import multiprocessing.process
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
 
@@ -71,14 +73,13 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def is_whole(store: ArtifactStore, expected: list[dict[str, bytes]], digests: list[str]) -> bool:
-    """Whether everything published is as it was published, and nothing else is there."""
-    history = store.history(NAME)
-    known = set(digests)
+def is_whole(store: ArtifactStore, content: dict[str, bytes], digests: list[str], name: str = NAME) -> bool:
+    """Whether all publications of a name are undamaged, these digests are among them, and the last has this content."""
+    history = store.history(name)
     return (
-        all(not found.damaged for found in store.verify())
-        and known <= {artifact.digest for artifact in history}
-        and (not digests or store.get(NAME, digests[-1]).read_bytes("log") == expected[-1]["log"])
+        all(not found.damaged for found in store.verify(name))
+        and set(digests) <= {artifact.digest for artifact in history}
+        and store.get(name, digests[-1]).read_bytes("log") == content["log"]
     )
 
 
@@ -87,7 +88,6 @@ def http_faults(fault: str, endpoint: str, url: str, folder: Path, seed: int, ro
     outcome, chance = Outcome(fault), random.Random(seed)
     trees = Trees(folder / "tree", seed)
     healthy = ArtifactStore(url, folder / "healthy")
-    contents: list[dict[str, bytes]] = []
     digests: list[str] = []
     with FaultyProxy(endpoint, seed) as proxy, _endpoint(proxy.url):
         store = ArtifactStore(url, folder / "cache")
@@ -104,10 +104,9 @@ def http_faults(fault: str, endpoint: str, url: str, folder: Path, seed: int, ro
                 outcome.hits += proxy.hits
                 proxy.set_fault("")
                 artifact = store.publish(NAME, tree, kind="k")  # the next try
-            contents.append(content)
             digests.append(artifact.digest)
             outcome.hits += proxy.hits
-            outcome.lost += not is_whole(healthy, contents, digests)
+            outcome.lost += not is_whole(healthy, content, digests)
             proxy.set_fault(fault, share, spared=chance.randrange(3))
             outcome.tried += 1
             reader = ArtifactStore(url, folder / f"cache{turn}")
@@ -131,6 +130,18 @@ def http_faults(fault: str, endpoint: str, url: str, folder: Path, seed: int, ro
     return outcome
 
 
+def missing_bucket(folder: Path, seed: int) -> Outcome:
+    """Publishing to a bucket that does not exist, and reading from it."""
+    outcome, (tree, _) = Outcome("bucket does not exist"), Trees(folder / "tree", seed).next()
+    store = ArtifactStore(f"s3://no-such-bucket-{seed}/x", folder / "cache")
+    for action in (lambda: store.publish(NAME, tree, kind="k"), lambda: store.latest(NAME), store.names):
+        outcome.tried += 1
+        outcome.refused += _is_refused(action)
+    outcome.hits = outcome.tried
+    outcome.returned = outcome.tried - outcome.refused
+    return outcome
+
+
 @contextmanager
 def _endpoint(url: str) -> Iterator[None]:
     with (
@@ -140,50 +151,58 @@ def _endpoint(url: str) -> Iterator[None]:
         yield
 
 
-def _publish(environment: dict[str, str], url: str, cache: Path, tree: Path) -> None:
-    os.environ.update(environment)
-    ArtifactStore(url, cache).publish(NAME, tree, kind="k")
+def _publish(url: str, cache: Path, name: str, tree: Path) -> None:
+    ArtifactStore(url, cache).publish(name, tree, kind="k")
 
 
-def _fetch(environment: dict[str, str], url: str, cache: Path, digest: str) -> None:
-    os.environ.update(environment)
-    ArtifactStore(url, cache).get(NAME, digest).fetch()
+def _fetch(url: str, cache: Path, name: str, digest: str) -> None:
+    ArtifactStore(url, cache).get(name, digest).fetch()
 
 
-def _process(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
-    """A process that has imported all it needs, and shares no thread with this one."""
+def _start(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+    """Starts a process of its own, that shares no thread with this one; returns when it is about to begin."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return context.Process(target=function, args=(dict(os.environ), *arguments))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_begin, args=(dict(os.environ), sender, function, arguments))
+    process.start()
+    receiver.recv()
+    return process
+
+
+def _begin(
+    environment: dict[str, str], sender: Connection, function: Callable[..., None], arguments: tuple[object, ...]
+) -> None:
+    os.environ.update(environment)
+    sender.send("ready")
+    function(*arguments)
 
 
 def kills(url: str, folder: Path, seed: int, rounds: int) -> Outcome:
     """SIGKILL at random moments of publishing and fetching, in turn, in processes of their own."""
     outcome, chance = Outcome("SIGKILL"), random.Random(seed)
     trees, store = Trees(folder / "tree", seed), ArtifactStore(url, folder / "own")
-    tree, content = trees.next()
+    tree, _ = trees.next()
     began_at = time.monotonic()
-    digest = store.publish(NAME, tree, kind="k").digest
+    store.publish(NAME, tree, kind="k")
     longest_seconds = 1.5 * (time.monotonic() - began_at)
-    for turn in range(rounds):
-        outcome.tried += 1
-        if turn % 2:
-            fetching = _process(_fetch, url, folder / f"cache{turn}", digest)
-            outcome.hits += _kill(fetching, chance.uniform(0, longest_seconds))
-            fetched = ArtifactStore(url, folder / f"cache{turn}").get(NAME, digest).fetch()
-            outcome.returned += read_tree(fetched) != content
-            continue
-        tree, new = trees.next()
-        publishing = _process(_publish, url, folder / "cache", tree)
-        outcome.hits += _kill(publishing, chance.uniform(0, longest_seconds))
-        outcome.lost += not is_whole(store, [content], [digest])
-        digest, content = store.publish(NAME, tree, kind="k").digest, new
-        outcome.lost += not is_whole(store, [content], [digest])
+    for turn in range(rounds // 2):
+        name, cache = f"{NAME}/{turn // 5}", folder / f"cache{turn}"  # a new name now and then: all of it is verified
+        tree, content = trees.next()
+        old = [artifact.digest for artifact in store.history(name)]
+        outcome.hits += _kill(_start(_publish, url, cache, name, tree), chance.uniform(0, longest_seconds))
+        outcome.lost += any(found.damaged for found in store.verify(name))
+        digest = store.publish(name, tree, kind="k").digest
+        outcome.lost += not is_whole(store, content, [*old, digest], name)
+        outcome.hits += _kill(_start(_fetch, url, cache, name, digest), chance.uniform(0, longest_seconds))
+        outcome.returned += read_tree(ArtifactStore(url, cache).get(name, digest).fetch()) != content
+        shutil.rmtree(cache, ignore_errors=True)
+        outcome.tried += 2
+    outcome.lost += any(found.damaged for found in store.verify())
     return outcome
 
 
 def _kill(process: multiprocessing.process.BaseProcess, after_seconds: float) -> int:
-    process.start()
     process.join(after_seconds)
     is_alive = process.is_alive()
     process.kill()
@@ -203,14 +222,12 @@ def two_writers(url: str, folder: Path, seed: int, rounds: int) -> Outcome:
         outcome.tried += 1
         tree, content = trees.next()
         before = len(store.history(NAME))
-        writers = [_process(_publish, url, folder / "cache", tree) for _ in range(2)]
-        for writer in writers:
-            writer.start()
+        writers = [_start(_publish, url, folder / "cache", NAME, tree) for _ in range(2)]
         for writer in writers:
             writer.join()
         outcome.hits += 2
         history = store.history(NAME)
-        outcome.lost += len(history) != before + 2 or not is_whole(store, [content], [history[0].digest])
+        outcome.lost += len(history) != before + 2 or not is_whole(store, content, [history[0].digest])
         outcome.returned += read_tree(history[0].fetch()) != content
     return outcome
 
@@ -266,7 +283,7 @@ def full_disk(folder: Path, seed: int) -> Outcome | None:
             (small / "ballast").write_bytes(bytes(chance.randrange(15_000_000, 20_000_000)))
             tree, _ = trees.next()
             outcome.refused += _is_refused(lambda tree=tree: store.publish(NAME, tree, kind="k"))
-            outcome.lost += not is_whole(store, [content], [digest])
+            outcome.lost += not is_whole(store, content, [digest])
             outcome.tried += 1
             reader = ArtifactStore(str(small / "store"), small / "cache")
             outcome.refused += _is_refused(lambda reader=reader: reader.get(NAME, digest).fetch())

@@ -30,6 +30,7 @@ FAULTS = (
     "stall",
     "wrong content",
 )
+WRONG_REQUEST = "wrong content sent"  # for servers that check the hash in a request's signature
 STALL_SECONDS = 3.0
 
 
@@ -116,6 +117,8 @@ class _Handler(socketserver.BaseRequestHandler):
                 error = _error(*ERRORS[fault])
                 self._send(Message(error.head, b"") if request.head.startswith(b"HEAD ") else error)
                 return
+            if fault == WRONG_REQUEST and request.body:
+                request = Message(request.head, _flipped(request.body, where))
             answer = self._forward(request)
             if answer:
                 self._spoil(answer, fault, where)
@@ -137,9 +140,7 @@ class _Handler(socketserver.BaseRequestHandler):
         elif fault == "short body" and answer.body:
             self._send(answer.with_body(answer.body[:cut]))
         elif fault == "wrong content" and answer.body:
-            changed = bytearray(answer.body)
-            changed[min(cut, len(changed) - 1)] ^= 1 << int(where * 8) % 8
-            self._send(Message(answer.head, bytes(changed)))
+            self._send(Message(answer.head, _flipped(answer.body, where)))
         elif fault in ("truncated body", "reset in response", "stall"):
             self.request.sendall(_closing(answer.head) + answer.body[:cut])
             if fault == "stall":
@@ -164,6 +165,12 @@ class _Handler(socketserver.BaseRequestHandler):
     def _reset(self) -> None:
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.request.close()
+
+
+def _flipped(body: bytes, where: float) -> bytes:
+    changed = bytearray(body)
+    changed[int(where * len(changed))] ^= 1 << int(where * 1000) % 8
+    return bytes(changed)
 
 
 def _receive(connection: socket.socket, *, is_answer: bool, has_body: bool = True) -> Message | None:

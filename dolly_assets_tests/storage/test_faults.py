@@ -44,6 +44,10 @@ def test_what_no_retry_helps_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_bucket_that_does_not_exist_is_refused(s3: str, tmp_path: Path):
+    _check(faults.missing_bucket(tmp_path, seed=0))
+
+
 def test_twenty_kills_leave_every_artifact_whole(shared_url: str, tmp_path: Path):
     _check(faults.kills(shared_url, tmp_path, seed=1, rounds=10))
 

@@ -1,6 +1,7 @@
 """Moving bytes: what is sent, what is not sent again, and who dies or interferes meanwhile."""
 
 import logging
+import random
 import signal
 import subprocess
 import sys
@@ -57,6 +58,34 @@ def test_a_second_publication_of_the_same_tree_sends_no_file(
     with caplog.at_level(logging.INFO, logger="werkzeug"):
         assert blob_writes() >= 4
         assert blob_writes() == 0
+
+
+def test_an_interrupted_upload_goes_on_within_a_file(s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Stopped half way through a file of twelve chunks; each is put once over both tries."""
+    chance = random.Random(3)
+    (tmp_path / "big").write_bytes(b"".join(chance.randbytes(MIB) for _ in range(8 * 12)))
+    store = ArtifactStore(s3, tmp_path / "cache")
+
+    def stop(done_bytes: int, total_bytes: int) -> None:
+        if done_bytes > total_bytes / 2:
+            raise RuntimeError("stopped")
+
+    with caplog.at_level(logging.INFO, logger="werkzeug"):
+        with pytest.raises(RuntimeError, match="stopped"):
+            store.upload({"big": tmp_path / "big"}, on_progress=stop)
+        assert store.names() == []
+        store.publish("a", {"big": tmp_path / "big"}, kind="k")
+    puts = [record.getMessage().split()[6] for record in caplog.records if '"PUT' in record.getMessage()]
+    sent = [path for path in puts if "/blobs/" in path]
+    assert len(sent) == len(set(sent)) == 12
+    # A change at the end of it costs one chunk.
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="werkzeug"), (tmp_path / "big").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+        file.flush()
+        store.publish("a", {"big": tmp_path / "big"}, kind="k")
+    assert sum('"PUT' in record.getMessage() and "/blobs/" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_progress_counts_every_byte_once_and_ends_at_the_total(any_store: ArtifactStore, tree: Path):
@@ -125,7 +154,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused(any_store: ArtifactStor
     assert again.read_bytes("file", 19 * MIB, 3) == b"new"
 
 
-def test_memory_is_bounded_by_parts_and_not_by_files(tmp_path: Path):
+def test_memory_is_bounded_by_chunks_and_not_by_files(tmp_path: Path):
     """A file of 256 MiB goes to a store and back; the process may grow by far less."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(256 * MIB)
