@@ -39,14 +39,16 @@ class LocalLauncher:
         failures: list[Failed] = []
 
         def follow() -> None:
-            for line in output.new_lines():
-                print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
             for line in messages.new_lines():
                 message = _parse(line)
                 if isinstance(message, Failed):
                     failures.append(message)
                 elif message is not None:
                     on_message(message)
+            if any(failure.by_user for failure in failures):
+                return  # torchrun's report of it would hide the one line that helps
+            for line in output.new_lines():
+                print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
 
         with output.path.open("wb") as log:
             process = subprocess.Popen(
