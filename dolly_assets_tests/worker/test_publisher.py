@@ -3,6 +3,7 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,9 +92,10 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     assert not any(result.checkpoint.exists() for result in results)
 
     profile = bench.latest("gpu_profile", DATASET, "02")
-    assert profile.manifest.attributes["training"] == task.training
+    facts: dict[str, Any] = profile.manifest.attributes
+    assert facts["training"] == task.training
     assert {"report.html", "picture.png", "samples.parquet"} <= {entry.path for entry in profile.manifest.files}
-    assert profile.manifest.attributes["duration_seconds"] > 0
+    assert facts["duration_seconds"] > 0
 
 
 def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(

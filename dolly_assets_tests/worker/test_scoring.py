@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
     evaluate(bench.spec(task, tmp_path / "scratch"), bench.store, recorded.report)
 
     evaluation = bench.latest("evaluation", DATASET, "07")
-    attributes = evaluation.manifest.attributes
+    attributes: dict[str, Any] = evaluation.manifest.attributes
     assert [message.name for message in recorded.messages if isinstance(message, Published)] == [evaluation.name]
     assert evaluation.manifest.inputs == {"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest}
     assert attributes["settings"] == bench.family.settings_digest("evaluation")
@@ -63,4 +64,4 @@ def test_every_prompt_of_the_family_is_answered(bench: Bench, checkpoint: Artifa
     assert responses.manifest.inputs == {"model_checkpoint": checkpoint.digest}
     document = json.loads(responses.read_bytes("responses.json"))
     assert [each["instruction"] for each in document] == [p.instruction for p in bench.family.evaluation.prompts]
-    assert "**Name an animal.**" in responses.manifest.attributes["responses_markdown"]
+    assert "**Name an animal.**" in str(responses.manifest.attributes["responses_markdown"])
