@@ -1,5 +1,6 @@
 """`dolly`: the platform on the command line. Errors are one line on stderr and exit code 2."""
 
+import errno
 import json
 import os
 import socket
@@ -16,13 +17,21 @@ from dolly_assets.errors import ConfigurationError, DollyError
 
 
 class _Commands(click.Group):
-    """Turns our errors into one line and exit code 2."""
+    """Turns our errors into one line and exit code 2, and Ctrl-C into one line and 130, as shells do."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except DollyError as error:
             click.echo(f"dolly: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("dolly: stopped; what was published is kept, and the same command goes on from there", err=True)
+            ctx.exit(130)
+        except Exception as error:
+            if not (problem := _disk_problem(error)):
+                raise
+            click.echo(f"dolly: {problem}; what was published is kept", err=True)
             ctx.exit(2)
 
 
@@ -167,6 +176,18 @@ def ui(host: str, port: int) -> None:
     click.echo(f"http://{host}:{port}")
     command = [sys.executable, "-m", "dagster", "dev", *target, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 the UI takes this process's place
+
+
+def _disk_problem(error: Exception) -> str | None:
+    """What to say of a full disk that Dagster's database or this process ran into; None of any other error."""
+    from sqlalchemy.exc import OperationalError
+
+    if isinstance(error, OperationalError):
+        home = Environment.read().dagster_home
+        return f"Dagster's database in {home} fails ({error.orig}): free some space, or set DOLLY_HOME"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'DOLLY_HOME'}: {error.strerror}: free some space"
+    return None
 
 
 def _platform() -> Any:

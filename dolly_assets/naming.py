@@ -6,7 +6,7 @@ from dolly_assets.errors import ConfigurationError, DatasetError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
-_EPOCHS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?")
+_EPOCHS = re.compile(r"([0-9]{1,2})(?:-([0-9]{1,2}))?")
 
 
 def check_dataset_name(name: str) -> str:

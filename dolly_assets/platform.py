@@ -108,15 +108,19 @@ class Platform:
 
         Raises:
             DollyError: The run failed with an error that the user can put right.
+            KeyboardInterrupt: Ctrl-C; the worker has ended.
         """
         partition = {RANGE_START: first, RANGE_END: last} if first and last else {}
-        self.job.execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(list(key)) for key in keys],
-            partition_key=None if last else first,
-            tags={**partition, PROCESS_TAG: _this_process()},
-            run_config={"loggers": {CONSOLE: {"config": {}}}, "ops": config or {}},
-        )
+        try:
+            self.job.execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(list(key)) for key in keys],
+                partition_key=None if last else first,
+                tags={**partition, PROCESS_TAG: _this_process()},
+                run_config={"loggers": {CONSOLE: {"config": {}}}, "ops": config or {}},
+            )
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error
 
     @contextmanager
     def _yaml_problems_explained(self) -> Iterator[None]:

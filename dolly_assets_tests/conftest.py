@@ -8,9 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from dolly_assets_tests.tiny_training import Bench
 
 TINY_FAMILY = """
 type: dolly_assets.components.ModelFamilyComponent
@@ -116,6 +119,14 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, animals: Path) -> Callabl
         return home
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> "Bench":
+    """A store with what a worker's training starts from."""
+    from dolly_assets_tests.tiny_training import make_bench
+
+    return make_bench(tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 import threading
 import traceback
@@ -20,6 +21,8 @@ from dolly_assets.worker.respond import respond
 from dolly_assets.worker.spec import WorkerSpec
 from dolly_assets.worker.tokenize import tokenize
 from dolly_assets.worker.train import train
+
+FULL_DISK_BYTES = 2**20
 
 TASKS: dict[str, Callable[[WorkerSpec, ArtifactStore, Report], None]] = {
     "prepare_base_model": prepare_base_model,
@@ -44,9 +47,9 @@ def main() -> int:
             report.failed(str(error), by_user=True)
             return 2
         except Exception as error:  # noqa: BLE001 every error is reported before the process ends
-            traceback.print_exc()
-            disk_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            disk_full = _is_disk_full(error, spec)
             report.failed(_disk_full(spec) if disk_full else f"{type(error).__name__}: {error}", by_user=disk_full)
+            traceback.print_exc()
             return 2 if disk_full else 1
     return 0
 
@@ -64,6 +67,14 @@ def _end_with_stdin() -> None:
     while os.read(0, 1024):
         pass
     os._exit(1)
+
+
+def _is_disk_full(error: Exception, spec: WorkerSpec) -> bool:
+    """Whether that is why a write failed; torch.save and safetensors do not say, so the disks are asked too."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    folders = [folder for folder in (spec.scratch_dir, spec.cache_dir) if folder.exists()]
+    return any(shutil.disk_usage(folder).free < FULL_DISK_BYTES for folder in folders)
 
 
 def _disk_full(spec: WorkerSpec) -> str:

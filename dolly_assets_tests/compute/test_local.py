@@ -108,8 +108,12 @@ def test_a_crash_names_the_error_and_the_log_that_has_its_traceback(
 
 
 def test_a_killed_rank_ends_the_others_and_what_was_published_stays(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On a machine without a compiler, where DeepSpeed's own op for CPU ranks cannot be built."""
+    (tmp_path / "no compilers").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "no compilers"))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "nothing built before"))
     family = with_compute(
         bench.family.model_copy(update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}), cpu_ranks=2
     )

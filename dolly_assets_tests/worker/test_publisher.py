@@ -1,0 +1,143 @@
+"""How epochs get into the store. Real are the store, the sampler and the weights; the training is played by hand."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.training.fine_tune import EpochResult, Step
+from dolly_assets.training.tensors import weights_sha256
+from dolly_assets.worker.publisher import EpochPublisher
+from dolly_assets.worker.report import Published
+from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
+
+STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
+STATE = ("trainer_state.json", "rng_state.pth", "latest", "global_step2/mp_rank_00_model_states.pt")
+
+
+@pytest.fixture
+def base_model(bench: Bench) -> Artifact:
+    return bench.latest("base_model")
+
+
+def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
+    """An epoch as the Trainer leaves it, with the base model's weights."""
+    checkpoint = folder / f"checkpoint-{2 * epoch}"
+    shutil.copytree(base_model.fetch("weights"), checkpoint)
+    for path in (*STATE, "training_args.bin"):
+        (checkpoint / path).parent.mkdir(exist_ok=True)
+        (checkpoint / path).write_text(f"{path} of epoch {epoch}")
+    now = time.time()
+    return EpochResult(epoch, checkpoint, now - 2.0, now, STEPS, real_tokens=500)
+
+
+def published(recorded: Recorded) -> list[str]:
+    return [message.name for message in recorded.messages if isinstance(message, Published)]
+
+
+def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_comes_from(
+    bench: Bench, base_model: Artifact, tmp_path: Path
+) -> None:
+    recorded = Recorded()
+    task = bench.train(0, 2)
+    with EpochPublisher(bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model) as publisher:
+        publisher.on_start()
+        results = [ended(base_model, tmp_path, epoch) for epoch in (1, 2)]
+        for result in results:
+            publisher.on_epoch(result)
+    assert published(recorded) == [
+        f"tiny/{asset}/{DATASET}/0{epoch}" for epoch in (0, 1, 2) for asset in ("gpu_profile", "model_checkpoint")
+    ]
+    base, first, second = (bench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2))
+    inputs = {"base_model": base_model.digest, "tokenized_dataset": task.tokenized_dataset.digest}
+    assert base.manifest.inputs == {"base_model": base_model.digest}
+    assert first.manifest.inputs == inputs
+    assert second.manifest.inputs == {**inputs, "model_checkpoint": first.digest}
+
+    digest = weights_sha256(base_model.fetch("weights"))
+    assert base.manifest.attributes["weights_sha256"] == digest
+    seconds = results[1].ended_at - results[1].started_at
+    assert second.manifest.attributes == {
+        "family": "tiny",
+        "dataset": DATASET,
+        "epoch": 2,
+        "training": task.training,
+        "ranks": 1,
+        "loss": 2.0,
+        "learning_rate": 2e-3,
+        "grad_norm": 0.25,
+        "steps": 2,
+        "real_tokens": 500,
+        "tokens_per_second": pytest.approx(500 / seconds),
+        "training_seconds": pytest.approx(seconds),
+        "weights_sha256": digest,
+    }
+    assert second.manifest.made_by == {"run_id": "test"}
+    paths = {entry.path for entry in second.manifest.files}
+    assert {path for path in paths if path.startswith("state/")} == {f"state/{path}" for path in STATE}
+    assert paths - {f"state/{path}" for path in STATE} == {
+        "steps.parquet",
+        *(entry.path for entry in base_model.manifest.files),
+    }
+    assert second.read_table("steps.parquet").to_pylist()[1] == {
+        "step": 2,
+        "loss": 1.0,
+        "learning_rate": 2e-3,
+        "grad_norm": 0.25,
+        "ended_at": 12.0,
+    }
+    assert not any(result.checkpoint.exists() for result in results)
+
+    profile = bench.latest("gpu_profile", DATASET, "02")
+    facts: dict[str, Any] = profile.manifest.attributes
+    assert facts["training"] == task.training
+    assert {"report.html", "picture.png", "samples.parquet"} <= {entry.path for entry in profile.manifest.files}
+    assert facts["duration_seconds"] > 0
+
+
+def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
+    bench: Bench, base_model: Artifact, tmp_path: Path
+) -> None:
+    task = bench.train(3, 3, resume_from=base_model)
+    spec = bench.spec(task, tmp_path / "s")
+    with EpochPublisher(spec, bench.store, Recorded().report, base_model) as publisher:
+        publisher.on_start()
+        publisher.on_epoch(ended(base_model, tmp_path, 3))
+    third = bench.latest("model_checkpoint", DATASET, "03")
+    assert third.manifest.inputs["model_checkpoint"] == base_model.digest
+    assert bench.store.latest(f"tiny/model_checkpoint/{DATASET}/04") is None
+
+
+def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
+    bench: Bench, base_model: Artifact, tmp_path: Path
+) -> None:
+    recorded = Recorded()
+    spec = bench.spec(bench.train(1, 2), tmp_path / "s")
+
+    def train() -> None:
+        with EpochPublisher(spec, bench.store, recorded.report, base_model) as publisher:
+            publisher.on_start()
+            publisher.on_epoch(ended(base_model, tmp_path, 1))
+            raise RuntimeError("the next epoch")
+
+    with pytest.raises(RuntimeError, match="the next epoch"):
+        train()
+    assert published(recorded) == [f"tiny/gpu_profile/{DATASET}/01", f"tiny/model_checkpoint/{DATASET}/01"]
+
+
+def test_ranks_other_than_0_publish_nothing(
+    bench: Bench, base_model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    recorded = Recorded()
+    spec = bench.spec(bench.train(0, 1), tmp_path / "s")
+    with EpochPublisher(spec, bench.store, recorded.report, base_model) as publisher:
+        publisher.on_start()
+        result = ended(base_model, tmp_path, 1)
+        publisher.on_epoch(result)
+    assert recorded.messages == []
+    assert result.checkpoint.exists()
+    assert not (tmp_path / "s" / "profile" / "sampler.log").exists()
