@@ -47,14 +47,17 @@ def test_dagster_shows_every_epoch_with_what_the_store_holds(trained: Home) -> N
     with dg.DagsterInstance.from_config(str(trained.path / "dagster")) as instance:
         for asset in ("model_checkpoint", "gpu_profile", "sample_responses", "evaluation"):
             records = instance.fetch_materializations(dg.AssetKey(["tiny", asset]), limit=50).records
-            events = {record.partition_key: record.asset_materialization for record in records}
+            events = {str(record.partition_key): record.asset_materialization for record in records}
             assert sorted(events) == ["animals|00", "animals|01", "animals|02"], asset
             assert len(records) == 3
             if asset == "model_checkpoint":
                 for epoch in (0, 1, 2):
                     event = events[f"animals|{epoch:02d}"]
+                    assert event
+                    assert event.tags
                     assert event.tags["dagster/data_version"] == rows[epoch]["digest"]
-                assert {"loss", "learning_rate", "tokens_per_second"} <= set(events["animals|02"].metadata)
+                    if epoch == 2:
+                        assert {"loss", "learning_rate", "tokens_per_second"} <= set(event.metadata)
 
 
 def test_epochs_one_by_one_give_the_weights_of_one_go(trained: Home, new_home: Callable[[], Home]) -> None:
