@@ -10,10 +10,11 @@ from itertools import groupby
 
 import dagster as dg
 
-from dolly_assets.assets.epoch_comparison import comparison_inputs, newest_training, scores_of
+from dolly_assets.assets.epoch_comparison import comparison_inputs, is_score_of, newest_training, scores_of
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import partition_key
 from dolly_assets.assets.training_state import Training, plan_training
+from dolly_assets.datasets.sources import local_revision
 from dolly_assets.family import ModelFamily
 from dolly_assets.naming import epoch_key
 from dolly_assets.platform import Platform
@@ -39,7 +40,7 @@ class Chain:
         runs += self._materialize([self.family.name, "base_model"], self._base_is_current(), of_dataset=False)
         runs += self._materialize([self.family.name, "tokenized_dataset"], self._tokenized_is_current())
         runs += self._train(epochs, retrain)
-        scored = sorted({0, *epochs})
+        scored = sorted(newest_training(self.platform.store, self.family, self.dataset))
         runs += self._score("evaluation", scored) + self._score("sample_responses", scored)
         runs += self._materialize([self.family.name, "epoch_comparison"], self._comparison_is_current())
         return runs
@@ -81,6 +82,10 @@ class Chain:
     def _raw_is_current(self) -> bool:
         dataset = self.platform.catalogue.get(self.dataset)
         facts = {"source": dataset.source, "answers": dataset.answers}
+        if dataset.license != "unknown":
+            facts["license"] = dataset.license
+        if revision := local_revision(dataset.source):
+            facts["revision"] = revision
         return self._is_current(
             ["raw_dataset"], self.dataset, lambda item: facts.items() <= item.manifest.attributes.items()
         )
@@ -89,30 +94,40 @@ class Chain:
         return self._is_current([self.family.name, "base_model"], None, self._has_settings("base_model"))
 
     def _tokenized_is_current(self) -> bool:
-        inputs = {
-            "raw_dataset": required(self.platform.store, ["raw_dataset"], self.dataset).digest,
-            "base_model": self._require("base_model").digest,
-        }
+        raw_dataset = required(self.platform.store, ["raw_dataset"], self.dataset)
+        inputs = {"raw_dataset": raw_dataset.digest, "base_model": self._require("base_model").digest}
+        answers = raw_dataset.manifest.attributes["answers"]
         has_settings = self._has_settings("tokenized_dataset")
         return self._is_current(
             [self.family.name, "tokenized_dataset"],
             self.dataset,
-            lambda item: item.manifest.inputs == inputs and has_settings(item),
+            lambda item: (
+                item.manifest.inputs == inputs and item.manifest.attributes["answers"] == answers and has_settings(item)
+            ),
         )
 
     def _epoch_is_current(self, training: Training, epoch: int) -> bool:
-        found = [training.published(self.platform.store, asset, epoch) for asset in ("model_checkpoint", "gpu_profile")]
-        return all(item and self._is_known(item, partition_key(self.dataset, epoch)) for item in found)
+        partition = partition_key(self.dataset, epoch)
+        return all(
+            self._is_current(
+                [self.family.name, asset],
+                partition,
+                lambda item: item.manifest.attributes["training"] == training.digest,
+            )
+            for asset in ("model_checkpoint", "gpu_profile")
+        )
 
     def _score_is_current(self, asset: str, epoch: int) -> bool:
-        inputs = {"model_checkpoint": self._require("model_checkpoint", self.dataset, epoch_key(epoch)).digest}
-        if asset == "evaluation":
-            inputs["tokenized_dataset"] = self._require("tokenized_dataset", self.dataset).digest
-        has_settings = self._has_settings(asset)
+        checkpoint = self._require("model_checkpoint", self.dataset, epoch_key(epoch))
+        answers = self._require("tokenized_dataset", self.dataset).manifest.attributes["answers"]
+        settings = self.family.settings_digest(asset)
         return self._is_current(
             [self.family.name, asset],
             partition_key(self.dataset, epoch),
-            lambda item: item.manifest.inputs == inputs and has_settings(item),
+            lambda item: (
+                is_score_of(item, checkpoint, settings)
+                and (asset != "evaluation" or item.manifest.attributes["answers"] == answers)
+            ),
         )
 
     def _comparison_is_current(self) -> bool:

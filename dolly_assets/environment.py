@@ -52,8 +52,8 @@ class Environment(Config):
 
     @property
     def dagster_home(self) -> Path:
-        """The Dagster instance; an existing `DAGSTER_HOME` wins."""
-        return Path(os.environ.get("DAGSTER_HOME") or self.home / "dagster")
+        """The Dagster instance."""
+        return self.home / "dagster"
 
 
 def _default_home() -> Path:

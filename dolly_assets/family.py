@@ -19,10 +19,10 @@ class Compute(Config):
     """What the training of a family asks for."""
 
     nodes: int = Field(default=1, ge=1, description="Machines that train together.")
-    gpus: int = Field(default=0, ge=0, description="GPUs per machine; 0 trains on CPU ranks.")
+    gpus: int = Field(default=0, ge=0, description="GPUs per machine; 0 takes those that are there, if any.")
     cpu_ranks: int = Field(default=1, ge=1, description="Processes per machine where there is no GPU.")
-    cpus: int = Field(default=2, ge=1, description="CPU cores per machine.")
-    memory_gib: float = Field(default=8, gt=0, description="Host memory per machine, in GiB.")
+    cpus: int = Field(default=2, ge=1, description="CPU cores per machine, asked of a cluster.")
+    memory_gib: float = Field(default=8, gt=0, description="Host memory per machine in GiB, asked of a cluster.")
 
 
 class Evaluation(Config):

@@ -250,7 +250,7 @@ def test_a_full_disk_is_named_and_what_was_published_stays_whole(
     request.addfinalizer(lambda: subprocess.run(["umount", "--lazy", str(tmp_path)], check=True))
     shutil.copytree(trained.path, tmp_path / "home")
     path = tmp_path / "home"
-    home = Home(path, {"DOLLY_HOME": str(path), "DOLLY_DEFS": str(path / "defs"), "DAGSTER_HOME": ""})
+    home = Home(path)
     before = home.status()
 
     _fill(tmp_path, leave_bytes=1_500_000)

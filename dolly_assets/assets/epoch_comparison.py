@@ -77,13 +77,19 @@ def newest_training(store: ArtifactStore, family: ModelFamily, dataset: str) -> 
 def scores_of(
     store: ArtifactStore, family: ModelFamily, dataset: str, epoch: int, checkpoint: Artifact
 ) -> dict[str, Artifact]:
-    """The evaluation and sample responses of this very checkpoint, as far as they exist."""
+    """The evaluation and sample responses of this very checkpoint with the family's settings, as far as they exist."""
     found = {}
     for asset in ("evaluation", "sample_responses"):
         artifact = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
-        if artifact and artifact.manifest.inputs["model_checkpoint"] == checkpoint.digest:
+        if artifact and is_score_of(artifact, checkpoint, family.settings_digest(asset)):
             found[asset] = artifact
     return found
+
+
+def is_score_of(artifact: Artifact, checkpoint: Artifact, settings: str) -> bool:
+    """Whether an evaluation or sample responses are of this very checkpoint, made with these settings."""
+    inputs, attributes = artifact.manifest.inputs, artifact.manifest.attributes
+    return inputs["model_checkpoint"] == checkpoint.digest and attributes["settings"] == settings
 
 
 def comparison_inputs(epochs: dict[int, Artifact], scores: dict[int, dict[str, Artifact]]) -> dict[str, str]:

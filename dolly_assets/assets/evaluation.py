@@ -2,23 +2,18 @@
 
 import dagster as dg
 
-from dolly_assets.assets.inputs import required
 from dolly_assets.assets.per_epoch import build_per_epoch_asset
 from dolly_assets.assets.resources import ref
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Evaluate
 
 
 def build_evaluation(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/evaluation`, by dataset and epoch."""
 
-    def task(store: ArtifactStore, dataset: str, checkpoints: dict[int, Artifact]) -> Evaluate:
-        return Evaluate(
-            dataset=dataset,
-            checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()},
-            tokenized_dataset=ref(required(store, [family.name, "tokenized_dataset"], dataset)),
-        )
+    def task(dataset: str, checkpoints: dict[int, Artifact]) -> Evaluate:
+        return Evaluate(dataset=dataset, checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()})
 
     return build_per_epoch_asset(
         family,

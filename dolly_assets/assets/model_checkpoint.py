@@ -13,6 +13,7 @@ from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
 from dolly_assets.assets.resources import StoreResource, WorkerResource, ref
 from dolly_assets.assets.training_state import Training, made_newest, plan_training
+from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.spec import Train
@@ -81,9 +82,8 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
 
 
 def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:
-    return Training(
-        family,
-        dataset,
-        base_model=required(store, [family.name, "base_model"]),
-        tokenized_dataset=required(store, [family.name, "tokenized_dataset"], dataset),
-    )
+    base_model = required(store, [family.name, "base_model"])
+    tokenized_dataset = required(store, [family.name, "tokenized_dataset"], dataset)
+    if tokenized_dataset.manifest.inputs["base_model"] != base_model.digest:
+        raise ArtifactError(f"{tokenized_dataset.name} has the token ids of another base model: materialize it again")
+    return Training(family, dataset, base_model, tokenized_dataset)

@@ -9,7 +9,7 @@ from dolly_assets.assets.inputs import required_checkpoints
 from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
 from dolly_assets.assets.resources import StoreResource, WorkerResource
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Task
 
 # Not the policy of model_checkpoint: a backfill then starts scoring an epoch while the next one still trains.
@@ -22,7 +22,7 @@ def build_per_epoch_asset(
     *,
     description: str,
     kinds: set[str],
-    task: Callable[[ArtifactStore, str, dict[int, Artifact]], Task],
+    task: Callable[[str, dict[int, Artifact]], Task],
 ) -> dg.AssetsDefinition:
     """The asset `FAMILY/asset` by dataset and epoch, made from each epoch's checkpoint by the worker task given."""
 
@@ -51,7 +51,7 @@ def build_per_epoch_asset(
             worker.run(
                 context,
                 family,
-                task(artifacts, dataset, checkpoints),
+                task(dataset, checkpoints),
                 lambda item: context.log_event(materialization_of(item)),
             )
         yield from ()

@@ -5,14 +5,14 @@ import dagster as dg
 from dolly_assets.assets.per_epoch import build_per_epoch_asset
 from dolly_assets.assets.resources import ref
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Respond
 
 
 def build_sample_responses(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/sample_responses`, by dataset and epoch."""
 
-    def task(store: ArtifactStore, dataset: str, checkpoints: dict[int, Artifact]) -> Respond:
+    def task(dataset: str, checkpoints: dict[int, Artifact]) -> Respond:
         return Respond(dataset=dataset, checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()})
 
     return build_per_epoch_asset(

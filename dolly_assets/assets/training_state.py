@@ -69,7 +69,7 @@ def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int
 def made_newest(store: ArtifactStore, artifact: Artifact) -> Artifact:
     """The artifact as the newest of its name: published again, without its bytes, if another training came since."""
     newest = store.latest(artifact.name)
-    if newest and newest.digest == artifact.digest:
+    if newest and newest.manifest == artifact.manifest:
         return artifact
     manifest = artifact.manifest
     return store.commit(
@@ -84,11 +84,16 @@ def made_newest(store: ArtifactStore, artifact: Artifact) -> Artifact:
 
 def _checkpoint_before(store: ArtifactStore, training: Training, epoch: int) -> Artifact:
     found = training.published(store, "model_checkpoint", epoch - 1)
-    if found:
+    if found and (epoch == 1 or found.is_complete("state")):
         return found
     family, dataset = training.family.name, training.dataset
     name = artifact_name([family, "model_checkpoint"], dataset, epoch_key(epoch - 1))
     other = store.latest(name)
+    if found:
+        raise TrainingError(
+            f"epoch {epoch} of {family} on {dataset} continues from epoch {epoch - 1}, whose training state "
+            "was dropped by garbage collection: train again from epoch 1, with retrain"
+        )
     why = (
         "is not in the store"
         if other is None

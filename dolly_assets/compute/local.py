@@ -16,6 +16,7 @@ from pathlib import Path
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
 
 from dolly_assets.errors import ConfigurationError, DollyError, WorkerError
+from dolly_assets.family import ModelFamily
 from dolly_assets.profiling.devices import find_devices
 from dolly_assets.worker.report import MESSAGE, Failed, Message
 from dolly_assets.worker.spec import Train, WorkerSpec
@@ -85,9 +86,28 @@ def _ranks(spec: WorkerSpec, gpus: int) -> int:
             f"{spec.family.name} asks for {spec.family.compute.nodes} nodes, and the local environment has one: "
             "set compute.nodes to 1 in its YAML"
         )
-    ranks = gpus or spec.family.compute.cpu_ranks
-    spec.family.recipe.accumulation_steps(ranks)
-    return ranks
+    return ranks_for(spec.family, gpus)
+
+
+def ranks_for(family: ModelFamily, gpus: int) -> int:
+    """Processes that train a family on a machine with that many GPUs.
+
+    Raises:
+        ConfigurationError: The family asks for more GPUs than there are.
+        TrainingError: Its global batch cannot be shared by the ranks that it asks for.
+    """
+    asked = family.compute.gpus
+    if asked > gpus:
+        raise ConfigurationError(
+            f"{family.name} asks for {asked} GPUs and this machine has {gpus}: set compute.gpus in its YAML to at most "
+            f"{gpus}; 0 takes what is there, the CPU too"
+        )
+    if asked or not gpus:
+        ranks = asked or family.compute.cpu_ranks
+        family.recipe.accumulation_steps(ranks)
+        return ranks
+    micro_batches = family.recipe.global_batch_size // family.recipe.micro_batch_size
+    return max(ranks for ranks in range(1, gpus + 1) if micro_batches % ranks == 0)
 
 
 def _command(spec_path: Path, ranks: int) -> list[str]:

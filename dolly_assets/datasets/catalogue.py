@@ -56,20 +56,21 @@ class Catalogue:
         return known[name]
 
     def add(self, dataset: DatasetConfig) -> None:
-        """Adds a dataset for everyone who uses this store.
+        """Adds a dataset for everyone who uses this store; the same source again can change its licence and answers.
 
         Raises:
-            DatasetError: The name is not allowed, or already means another source.
+            DatasetError: The name is not allowed, is declared, or already means another source.
         """
         check_dataset_name(dataset.name)
+        if dataset.name in self._declared:
+            raise DatasetError(f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another name")
         known = {existing.name: existing for existing in self.all()}
         existing = known.get(dataset.name)
         if existing and existing.source != dataset.source:
             raise DatasetError(
                 f"dataset {dataset.name!r} is already {existing.source}; choose another name for {dataset.source}"
             )
-        if dataset.name not in self._declared:
-            self._objects.create(f"{_PREFIX}/{dataset.name}.json", dataset.model_dump_json().encode())
+        self._objects.write(f"{_PREFIX}/{dataset.name}.json", dataset.model_dump_json().encode())
 
     def _read(self, key: str) -> DatasetConfig:
         try:

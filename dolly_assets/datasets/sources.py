@@ -64,7 +64,7 @@ def read_source(source: str) -> Source:
         return Source(demo.generate(), "generated")
     if source.startswith("s3://"):
         return _read_s3(source)
-    if source.startswith(("/", "./", "../", "~")) or Path(source).is_file():
+    if _is_local(source):
         return _read_local(source)
     if match := HUB_ID.fullmatch(source):
         return _read_hub(match["name"], match["revision"])
@@ -111,9 +111,22 @@ def _download(store: ObjectStore, key: str, path: Path) -> None:
 
 def _source_of_file(path: Path, source: str) -> Source:
     table, dropped_columns = read_file(path, source=source)
+    return Source(table, format_of(path.name), dropped_columns, _file_revision(path))
+
+
+def local_revision(source: str) -> str | None:
+    """What `read_source` would now give as the revision of a local file; None for other sources."""
+    path = Path(source).expanduser().absolute()
+    return _file_revision(path) if _is_local(source) and path.is_file() else None
+
+
+def _is_local(source: str) -> bool:
+    return source.startswith(("/", "./", "../", "~")) or Path(source).is_file()
+
+
+def _file_revision(path: Path) -> str:
     with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Source(table, format_of(path.name), dropped_columns, f"sha256:{sha256}")
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def _read_hub(name: str, revision: str | None) -> Source:

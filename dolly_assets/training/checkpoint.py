@@ -10,6 +10,13 @@ from pathlib import Path
 from dolly_assets.errors import TrainingError
 
 _STATE = re.compile(r"trainer_state\.json|rng_state.*\.pth|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*")
+# What DeepSpeed 0.19 pickles besides tensors and plain values.
+_DEEPSPEED_GLOBALS = {
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+    "deepspeed.runtime.zero.config.ZeroStageEnum",
+    "deepspeed.utils.tensor_fragment.fragment_address",
+}
 _LEFT_OUT = {"training_args.bin", "zero_to_fp32.py"}  # a pickle of no use to us, and a copy of DeepSpeed's code
 
 
@@ -27,16 +34,14 @@ def join(published: Path, into: Path, *, ranks: int) -> Path:
     """Lays a published checkpoint out as a folder that the Trainer resumes from, and returns that folder.
 
     Raises:
-        TrainingError: It holds no state, or the state of another number of ranks.
+        TrainingError: It holds no state, the state of another number of ranks, or a pickle that would run code.
     """
     state = published / "state"
     if not (state / "trainer_state.json").is_file():
         raise TrainingError(f"{published} has no state/trainer_state.json: training cannot go on from it")
-    saved_ranks = len(list(state.glob("rng_state*.pth")))
-    if saved_ranks != ranks:
-        raise TrainingError(
-            f"the checkpoint was trained on {saved_ranks} ranks and cannot go on on {ranks}: use {saved_ranks} again"
-        )
+    check_ranks(len(list(state.glob("rng_state*.pth"))), ranks)
+    for file in state.rglob("*.pt"):
+        _check_pickle(file)
     into.mkdir(parents=True)
     for part in (published / "weights", state):
         for file in (path for path in part.rglob("*") if path.is_file()):
@@ -44,3 +49,20 @@ def join(published: Path, into: Path, *, ranks: int) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
     return into
+
+
+def check_ranks(saved: int, ranks: int) -> None:
+    """Raises TrainingError if a checkpoint of `saved` ranks cannot go on on `ranks`."""
+    if saved != ranks:
+        raise TrainingError(
+            f"the checkpoint was trained on {saved} ranks and cannot go on on {ranks}: use {saved} again"
+        )
+
+
+def _check_pickle(file: Path) -> None:
+    """DeepSpeed unpickles its state without restraint; so nothing may be in it that DeepSpeed does not put there."""
+    import torch
+
+    unknown = set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED_GLOBALS
+    if unknown:
+        raise TrainingError(f"{file.name} of the checkpoint would run code ({', '.join(sorted(unknown))}): refused")

@@ -12,19 +12,37 @@ IGNORED_LABEL = -100  # torch.nn.CrossEntropyLoss's ignore_index
 
 
 class ExampleDataset:
-    """A map-style dataset over a tokenized split (columns input_ids, prompt_length)."""
+    """A map-style dataset over a tokenized split (columns input_ids, prompt_length), in an epoch's order.
 
-    def __init__(self, table: pa.Table) -> None:
+    The order is a function of seed and epoch alone, and an epoch has whole global batches only: so step n sees the same
+    examples on any number of ranks, wherever training began. What is left over takes its chance in the next order.
+    """
+
+    def __init__(self, table: pa.Table, *, global_batch_size: int, seed: int) -> None:
         self._input_ids = table["input_ids"].combine_chunks()
         self._prompt_lengths = table["prompt_length"].to_numpy()
-        self.real_tokens = len(self._input_ids.flatten())
+        self._seed = seed
+        self._size = len(self._prompt_lengths) // global_batch_size * global_batch_size
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Brings the examples into the order of an epoch, counted from 0; the data loader calls it."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._prompt_lengths))
+        self._order = order[: self._size]
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens of this epoch's examples, padding not counted."""
+        lengths = np.diff(self._input_ids.offsets.to_numpy())
+        return int(lengths[self._order].sum())
 
     def __len__(self) -> int:
-        return len(self._prompt_lengths)
+        return self._size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         """Token ids (int32, one dimension) and how many of them are the prompt's."""
-        return self._input_ids[index].values.to_numpy(), int(self._prompt_lengths[index])
+        row = int(self._order[index])
+        return self._input_ids[row].values.to_numpy(), int(self._prompt_lengths[row])
 
 
 class PaddingCollator:

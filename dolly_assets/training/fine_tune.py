@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments
 
 PROGRESS_SECONDS = 5.0
+# Ranks wait for the first one while it waits for an upload that is slower than an epoch.
+COLLECTIVE_TIMEOUT_SECONDS = 4 * 3600
 # What torchrun tells a rank (https://docs.pytorch.org/docs/stable/elastic/run.html), for the only one. Port 0 is any.
 ONLY_RANK = {
     "RANK": "0",
@@ -101,7 +103,7 @@ def fine_tune(
     tokenizer = AutoTokenizer.from_pretrained(job.weights, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(job.weights, local_files_only=True, dtype=_dtype(job.recipe))
     model.config.use_cache = False
-    dataset = ExampleDataset(job.train)
+    dataset = ExampleDataset(job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed)
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -154,10 +156,9 @@ def training_arguments(recipe: Recipe, scratch: Path) -> "TrainingArguments":
         fp16=recipe.precision == "fp16",
         activation_checkpointing=recipe.gradient_checkpointing,
         seed=recipe.seed,
-        data_seed=recipe.seed,
-        # A short last batch would be filled up with examples of the next round: an example would count twice.
-        dataloader_drop_last=True,
+        train_sampling_strategy="sequential",  # the dataset is in the epoch's order already
         deepspeed=deepspeed_config(recipe, ranks),
+        ddp_timeout=COLLECTIVE_TIMEOUT_SECONDS,
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         logging_nan_inf_filter=False,

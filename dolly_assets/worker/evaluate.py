@@ -19,15 +19,15 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
     task, family = spec.task, spec.family
     assert isinstance(task, Evaluate)
     settings = family.evaluation
-    tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
-    held_out = tokenized.read_table("held_out.arrow")
-    checkable = tokenized.manifest.attributes["answers"] == "exact"
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
+        name = artifact_name([family.name, "tokenized_dataset"], task.dataset)
+        tokenized = store.get(name, checkpoint.manifest.inputs["tokenized_dataset"])
+        held_out = tokenized.read_table("held_out.arrow")
         model, tokenizer = load(checkpoint.fetch("weights"))
         loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
         matches = None
-        if checkable:
+        if tokenized.manifest.attributes["answers"] == "exact":
             matches = exact_match(
                 model,
                 tokenizer,
@@ -49,7 +49,8 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             attributes={
                 "epoch": epoch,
                 "settings": family.settings_digest("evaluation"),
-                "heldout_loss": loss,
+                "answers": tokenized.manifest.attributes["answers"],
+                "heldout_loss": loss if math.isfinite(loss) else None,
                 "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
                 "heldout_examples": held_out.num_rows,
                 "exact_match": matches.score if matches else None,
@@ -59,6 +60,7 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             made_by=spec.made_by,
         )
         report.published(artifact)
+        del model, tokenizer  # before the next one is loaded
 
 
 def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:

@@ -3,6 +3,7 @@
 For each epoch the profile goes first and the checkpoint last: an epoch that is in the store has its profile there too.
 """
 
+import math
 import os
 import shutil
 import time
@@ -80,7 +81,7 @@ class EpochPublisher:
             self._name("model_checkpoint", 0),
             weights,
             kind="model_checkpoint",
-            inputs={"base_model": self._base_model.digest},
+            inputs=self._inputs(),
             attributes={
                 **self._facts(0),
                 "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
@@ -179,10 +180,11 @@ class EpochPublisher:
 
 
 def _figures(result: EpochResult) -> dict[str, Any]:
+    grad_norm = result.steps[-1].grad_norm
     return {
         "loss": result.loss,
         "learning_rate": result.steps[-1].learning_rate,
-        "grad_norm": result.steps[-1].grad_norm,
+        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # a step that overflowed has none
         "steps": len(result.steps),
         "real_tokens": result.real_tokens,
         "tokens_per_second": result.tokens_per_second,

@@ -49,6 +49,7 @@ def respond(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             made_by=spec.made_by,
         )
         report.published(artifact)
+        del model, tokenizer  # before the next one is loaded
 
 
 def _markdown(pairs: list[tuple[Prompt, str]]) -> str:

@@ -44,12 +44,11 @@ class Train(Config):
 
 
 class Evaluate(Config):
-    """Score checkpoints on the held-out split."""
+    """Score checkpoints, each on the held-out split of the dataset that it was trained on."""
 
     task: Literal["evaluate"] = "evaluate"
     dataset: str
     checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
-    tokenized_dataset: ArtifactRef
 
 
 class Respond(Config):

@@ -46,4 +46,5 @@ def _job(spec: WorkerSpec, base_model: Artifact, tokenized: Artifact, resume_fro
 
 def _resume_folder(artifact: Artifact, scratch: Path) -> Path:
     ranks, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    checkpoint.check_ranks(int(str(artifact.manifest.attributes["ranks"])), ranks)  # before its gigabytes are fetched
     return checkpoint.join(artifact.fetch(), scratch / f"resume-{rank}", ranks=ranks)

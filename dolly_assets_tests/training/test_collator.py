@@ -1,5 +1,6 @@
 """From rows of token ids to a padded micro-batch that trains on responses only."""
 
+import numpy as np
 import pyarrow as pa
 
 from dolly_assets.training.collator import IGNORED_LABEL, ExampleDataset, PaddingCollator
@@ -14,14 +15,14 @@ PAD = 99
 
 
 def test_labels_are_the_responses_tokens_and_nothing_else() -> None:
-    dataset = ExampleDataset(TABLE)
-    batch = PaddingCollator(PAD)([dataset[index] for index in range(3)])
+    dataset = in_raw_order(TABLE)
+    batch = PaddingCollator(PAD)(dataset)
     off = IGNORED_LABEL
     assert batch["labels"].tolist() == [[off, off, 3, 4, 5], [off, off, 8, off, off], [off, 10, off, off, off]]
 
 
 def test_rows_are_padded_on_the_right_to_the_longest_of_their_micro_batch() -> None:
-    dataset = ExampleDataset(TABLE)
+    dataset = in_raw_order(TABLE)
     batch = PaddingCollator(PAD)([dataset[1], dataset[2]])
     assert batch["input_ids"].tolist() == [[6, 7, 8], [9, 10, PAD]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
@@ -30,16 +31,34 @@ def test_rows_are_padded_on_the_right_to_the_longest_of_their_micro_batch() -> N
 
 def test_a_pad_token_inside_an_example_is_a_token_like_any_other() -> None:
     table = pa.table({"input_ids": [[PAD, 1, PAD]], "prompt_length": [1]}).cast(TABLE.schema)
-    batch = PaddingCollator(PAD)([ExampleDataset(table)[0]])
+    batch = PaddingCollator(PAD)([in_raw_order(table)[0]])
     assert batch["attention_mask"].tolist() == [[1, 1, 1]]
     assert batch["labels"].tolist() == [[IGNORED_LABEL, 1, PAD]]
 
 
-def test_real_tokens_count_no_padding_whatever_part_of_a_table_it_is() -> None:
-    """A slice and a table of chunks, as a memory-mapped split may be."""
+def test_an_epoch_has_whole_global_batches_and_counts_their_tokens() -> None:
+    """Of a slice or a table of chunks too, as a memory-mapped split may be."""
     chunked = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
-    for table, lengths in ((TABLE, [5, 3, 2]), (TABLE.slice(1), [3, 2]), (chunked, [5, 3, 2])):
-        dataset = ExampleDataset(table)
-        assert len(dataset) == len(lengths)
-        assert [len(dataset[index][0]) for index in range(len(dataset))] == lengths
-        assert dataset.real_tokens == sum(lengths)
+    for table, rows in ((TABLE, 3), (TABLE.slice(1), 2), (chunked, 3)):
+        dataset = ExampleDataset(table, global_batch_size=2, seed=0)
+        assert len(dataset) == rows // 2 * 2
+        assert dataset.real_tokens == sum(len(dataset[index][0]) for index in range(len(dataset)))
+
+
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+    table = pa.table({"input_ids": [[row] for row in range(64)], "prompt_length": [0] * 64}).cast(TABLE.schema)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        dataset = ExampleDataset(table, global_batch_size=8, seed=seed)
+        dataset.set_epoch(epoch)
+        return [int(dataset[index][0][0]) for index in range(len(dataset))]
+
+    assert order(1, 3) == order(1, 3)
+    assert sorted(order(1, 3)) == list(range(64))
+    assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+
+
+def in_raw_order(table: pa.Table) -> list[tuple[np.ndarray, int]]:
+    """The dataset's examples, sorted back by their first token."""
+    dataset = ExampleDataset(table, global_batch_size=1, seed=0)
+    return sorted((dataset[index] for index in range(len(dataset))), key=lambda example: int(example[0][0]))

@@ -92,6 +92,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     assert not any(result.checkpoint.exists() for result in results)
 
     profile = bench.latest("gpu_profile", DATASET, "02")
+    assert profile.manifest.created_at < second.manifest.created_at
     facts: dict[str, Any] = profile.manifest.attributes
     assert facts["training"] == task.training
     assert {"report.html", "picture.png", "samples.parquet"} <= {entry.path for entry in profile.manifest.files}

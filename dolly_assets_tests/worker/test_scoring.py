@@ -17,9 +17,10 @@ from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 @pytest.fixture
 def checkpoint(bench: Bench) -> Artifact:
-    """Weights alone, which is all that scoring reads."""
+    """Weights alone, which is all that scoring reads, and the dataset that they were trained on."""
     files = [entry for entry in bench.latest("base_model").manifest.files if entry.path.startswith("weights/")]
-    return bench.store.commit("scored/model_checkpoint", files, kind="model_checkpoint")
+    inputs = {"tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest}
+    return bench.store.commit("scored/model_checkpoint", files, kind="model_checkpoint", inputs=inputs)
 
 
 @pytest.mark.parametrize("answers", ["exact", "open"])
@@ -29,13 +30,13 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
     """Null, never 0, where it was not measured."""
     exact = bench.latest("tokenized_dataset", DATASET)
     tokenized = bench.store.commit(
-        f"{answers}/tokenized_dataset",
+        exact.name,
         exact.manifest.files,
         kind="tokenized_dataset",
         attributes={**exact.manifest.attributes, "answers": answers},
     )
     recorded = Recorded()
-    task = Evaluate(dataset=DATASET, checkpoints={7: ref(checkpoint)}, tokenized_dataset=ref(tokenized))
+    task = Evaluate(dataset=DATASET, checkpoints={7: ref(checkpoint)})
     evaluate(bench.spec(task, tmp_path / "scratch"), bench.store, recorded.report)
 
     evaluation = bench.latest("evaluation", DATASET, "07")
