@@ -148,6 +148,23 @@ def test_verify_names_the_file_with_a_flipped_bit(trained_copy: Home) -> None:
     assert "tiny/model_checkpoint/animals/02 weights/model.safetensors" in trained_copy.dolly("verify", code=1)
 
 
+def test_zero_3_in_bf16_publishes_whole_weights_and_goes_on_to_the_same_ones(new_home: Callable[[], Home]) -> None:
+    """The settings of the large families: weights are gathered from all ranks, and resuming is exact."""
+    weights = []
+    for parts in (["1-2"], ["1", "2"]):
+        home = new_home()
+        yaml = home.path / "defs/tiny/defs.yaml"
+        recipe = (
+            yaml.read_text().replace("precision: fp32", "precision: bf16").replace("zero_stage: 1", "zero_stage: 3")
+        )
+        yaml.write_text(recipe)
+        for epochs in parts:
+            home.dolly(*TRAIN, epochs)
+        weights.append({epoch: row["weights_sha256"] for epoch, row in home.status().items()})
+        assert home.status()[2]["heldout_loss"] < home.status()[0]["heldout_loss"]
+    assert weights[0] == weights[1]
+
+
 def test_chat_answers_from_a_checkpoint(trained: Home) -> None:
     arguments = ["chat", "--model", "tiny", "--dataset", "animals", "--epoch", "2"]
     answer = trained.dolly(*arguments, "How many legs has a cat?")

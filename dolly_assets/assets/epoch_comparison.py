@@ -89,7 +89,7 @@ def scores_of(
 def is_score_of(artifact: Artifact, checkpoint: Artifact, settings: str) -> bool:
     """Whether an evaluation or sample responses are of this very checkpoint, made with these settings."""
     inputs, attributes = artifact.manifest.inputs, artifact.manifest.attributes
-    return inputs["model_checkpoint"] == checkpoint.digest and attributes["settings"] == settings
+    return inputs["model_checkpoint"] == checkpoint.digest and attributes.get("settings") == settings
 
 
 def comparison_inputs(epochs: dict[int, Artifact], scores: dict[int, dict[str, Artifact]]) -> dict[str, str]:

@@ -84,7 +84,8 @@ def made_newest(store: ArtifactStore, artifact: Artifact) -> Artifact:
 
 def _checkpoint_before(store: ArtifactStore, training: Training, epoch: int) -> Artifact:
     found = training.published(store, "model_checkpoint", epoch - 1)
-    if found and (epoch == 1 or found.is_complete("state")):
+    had_state = found and any(entry.path.startswith("state/") for entry in found.manifest.files)
+    if found and (not had_state or found.is_complete("state")):
         return found
     family, dataset = training.family.name, training.dataset
     name = artifact_name([family, "model_checkpoint"], dataset, epoch_key(epoch - 1))

@@ -63,6 +63,9 @@ def _check_pickle(file: Path) -> None:
     """DeepSpeed unpickles its state without restraint; so nothing may be in it that DeepSpeed does not put there."""
     import torch
 
-    unknown = set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED_GLOBALS
+    try:
+        unknown = set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED_GLOBALS
+    except ValueError:
+        unknown = {"a pickle of its own"}
     if unknown:
         raise TrainingError(f"{file.name} of the checkpoint would run code ({', '.join(sorted(unknown))}): refused")

@@ -175,9 +175,13 @@ def test_scores_belong_to_the_checkpoint_they_were_made_from(
     publish_epoch(publish, training, 1)
     checkpoint = required_checkpoints(store, training.family, DATASET, [1])[1]
     key = ["tiny", "evaluation"]
-    publish(key, DATASET, "01", inputs={"model_checkpoint": "0" * 64})
+    settings = {"settings": training.family.settings_digest("evaluation")}
+    publish(key, DATASET, "01", inputs={"model_checkpoint": "0" * 64}, attributes=settings)
     assert scores_of(store, training.family, DATASET, 1, checkpoint) == {}
-    score = publish(key, DATASET, "01", text="new", inputs={"model_checkpoint": checkpoint.digest})
+    inputs = {"model_checkpoint": checkpoint.digest}
+    publish(key, DATASET, "01", text="old", inputs=inputs, attributes={"settings": "others"})
+    assert scores_of(store, training.family, DATASET, 1, checkpoint) == {}
+    score = publish(key, DATASET, "01", text="new", inputs=inputs, attributes=settings)
     found = scores_of(store, training.family, DATASET, 1, checkpoint)
     assert {name: item.digest for name, item in found.items()} == {"evaluation": score.digest}
     assert comparison_inputs({1: checkpoint}, {1: found}) == {

@@ -1,5 +1,8 @@
 """A Trainer's checkpoint folder, split for publishing and joined for resuming. The file names are what it writes."""
 
+import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +34,12 @@ def trainers(tmp_path: Path) -> Path:
 
 def write(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(file.name)
+    if file.suffix == ".pt":
+        import torch
+
+        torch.save({"name": file.name}, file)
+    else:
+        file.write_text(file.name)
 
 
 def publish(trainers: Path, into: Path) -> Path:
@@ -41,8 +49,8 @@ def publish(trainers: Path, into: Path) -> Path:
     return into
 
 
-def files(folder: Path) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): file.read_text() for file in folder.rglob("*") if file.is_file()}
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_weights_hold_what_a_loader_reads_and_state_what_resuming_needs(trainers: Path) -> None:
@@ -94,3 +102,20 @@ def test_weights_without_state_cannot_be_gone_on_from(trainers: Path, tmp_path: 
     (trainers / "trainer_state.json").unlink()
     with pytest.raises(TrainingError, match=r"has no state/trainer_state\.json"):
         join(publish(trainers, tmp_path / "published"), tmp_path / "joined", ranks=2)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("true",)
+
+
+def test_a_state_that_would_run_code_is_refused_before_it_is_loaded(trainers: Path, tmp_path: Path) -> None:
+    import torch
+
+    optimizer = trainers / "global_step10" / "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    torch.save(Malicious(), optimizer)
+    with pytest.raises(TrainingError, match=f"{optimizer.name} of the checkpoint would run code"):
+        join(publish(trainers, tmp_path / "a"), tmp_path / "joined-a", ranks=2)
+    optimizer.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(TrainingError, match="would run code"):
+        join(publish(trainers, tmp_path / "b"), tmp_path / "joined-b", ranks=2)

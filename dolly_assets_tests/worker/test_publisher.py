@@ -53,7 +53,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     ]
     base, first, second = (bench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2))
     inputs = {"base_model": base_model.digest, "tokenized_dataset": task.tokenized_dataset.digest}
-    assert base.manifest.inputs == {"base_model": base_model.digest}
+    assert base.manifest.inputs == inputs
     assert first.manifest.inputs == inputs
     assert second.manifest.inputs == {**inputs, "model_checkpoint": first.digest}
 
