@@ -99,7 +99,8 @@ def fine_tune(
             f"{job.train.num_rows} training examples cannot fill one global batch of {job.recipe.global_batch_size}: "
             "lower recipe.global_batch_size or add data"
         )
-    arguments = training_arguments(job.recipe, job.scratch)  # before the model: ZeRO 3 shards it while it loads
+    arguments = training_arguments(job.recipe, job.scratch)
+    meet_other_ranks(arguments)
     tokenizer = AutoTokenizer.from_pretrained(job.weights, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(job.weights, local_files_only=True, dtype=_dtype(job.recipe))
     model.config.use_cache = False
@@ -114,6 +115,15 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+
+
+def meet_other_ranks(arguments: "TrainingArguments") -> None:
+    """Joins the process group. Before the model is loaded: with ZeRO 3 it is sharded over the ranks as it loads."""
+    import deepspeed
+
+    _ = arguments.device  # the Trainer's own way, which on CPUs leaves DeepSpeed out
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend="gloo")
 
 
 def skip_shared_memory_op() -> None:

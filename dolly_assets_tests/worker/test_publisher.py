@@ -61,8 +61,6 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     assert base.manifest.attributes["weights_sha256"] == digest
     seconds = results[1].ended_at - results[1].started_at
     assert second.manifest.attributes == {
-        "family": "tiny",
-        "dataset": DATASET,
         "epoch": 2,
         "training": task.training,
         "ranks": 1,
@@ -79,6 +77,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     paths = {entry.path for entry in second.manifest.files}
     assert {path for path in paths if path.startswith("state/")} == {f"state/{path}" for path in STATE}
     assert paths - {f"state/{path}" for path in STATE} == {
+        "picture.png",
         "steps.parquet",
         *(entry.path for entry in base_model.manifest.files),
     }
