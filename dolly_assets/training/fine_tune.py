@@ -115,6 +115,7 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    leave_other_ranks()
 
 
 def meet_other_ranks(arguments: "TrainingArguments") -> None:
@@ -124,6 +125,15 @@ def meet_other_ranks(arguments: "TrainingArguments") -> None:
     _ = arguments.device  # the Trainer's own way, which on CPUs leaves DeepSpeed out
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend="gloo")
+
+
+def leave_other_ranks() -> None:
+    """Leaves the process group in good order: its threads, still running at exit, can abort a process that is done."""
+    import torch.distributed
+
+    wait_for_all_ranks()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def skip_shared_memory_op() -> None:
