@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from dolly_assets import definitions as code_location
 from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import keep_logs_only
 from dolly_assets.console import CONSOLE
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.environment import Environment
@@ -33,7 +32,7 @@ PROCESS_TAG = "dolly/process"
 # How Dagster says where in a YAML file a key is, and pydantic what it found there.
 _KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
 _FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")
-DAGSTER_YAML = "telemetry:\n  enabled: false\n"
+DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:  # no dialog for new users\n  enabled: false\n"
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Platform:
         home = prepare_dagster_home(self.environment)
         os.environ["DAGSTER_HOME"] = str(home)
         instance = dg.DagsterInstance.get()
-        _fail_dead_runs(instance, self.environment.scratch_dir)
+        _fail_dead_runs(instance)
         return instance
 
     @cached_property
@@ -149,16 +148,14 @@ def _this_process() -> str:
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
-def _fail_dead_runs(instance: dg.DagsterInstance, scratch_dir: Path) -> None:
-    """Runs of this kind end with their process; one that was killed could not say so, nor clean up."""
+def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Runs of this kind end with their process; one that was killed could not say so."""
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     for run in instance.get_runs(unfinished):
         host, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
         pid, _, created = process.partition(":")
         if host == socket.gethostname() and not _is_alive(int(pid), created):
             instance.report_run_failed(run, "the process of this run was killed; what it had published is kept")
-            for scratch in (scratch_dir / run.run_id).glob("*"):
-                keep_logs_only(scratch)
 
 
 def _is_alive(pid: int, created: str) -> bool:

@@ -1,5 +1,6 @@
 """The resources of assets: the store they read, and the launcher that runs their workers."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ class WorkerResource(dg.ConfigurableResource):
                 on_published(artifact)
 
         shutil.rmtree(scratch, ignore_errors=True)
+        self._free_scratch_of_finished_runs(context.instance)
         spec = WorkerSpec(
             family=family,
             task=task,
@@ -76,7 +78,17 @@ class WorkerResource(dg.ConfigurableResource):
             keep_logs_only(scratch)
             raise
         shutil.rmtree(scratch)
+        with contextlib.suppress(OSError):  # another step of this run may use it
+            scratch.parent.rmdir()
         return published
+
+    def _free_scratch_of_finished_runs(self, instance: dg.DagsterInstance) -> None:
+        """A run that was killed could not clean up after itself; what tells why it failed is kept."""
+        for folder in Path(self.scratch_dir).glob("*"):
+            run = instance.get_run_by_id(folder.name)
+            if run is not None and run.is_finished:
+                for scratch in folder.glob("*"):
+                    keep_logs_only(scratch)
 
 
 def keep_logs_only(scratch: Path) -> None:

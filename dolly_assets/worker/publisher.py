@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -137,23 +138,29 @@ class EpochPublisher:
 
     def _publish_profile(self, epoch: int, started_at: float, ended_at: float) -> None:
         out = self._spec.scratch_dir / f"profile-{epoch_key(epoch)}"
-        summary = build_report(
-            self._folder,
-            title=f"{self._spec.family.name} on {self._task.dataset}, epoch {epoch}",
-            started_at=started_at,
-            ended_at=ended_at,
-            out=out,
-        )
+        attributes = self._build_report(epoch, started_at, ended_at, out)
         artifact = self._store.publish(
             self._name("gpu_profile", epoch),
             out,
             kind="gpu_profile",
             inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
-            attributes={**summary.model_dump(exclude=NOT_SHOWN), **self._facts(epoch)},
+            attributes={**attributes, **self._facts(epoch)},
             made_by=self._spec.made_by,
         )
         shutil.rmtree(out)
         self._report.published(artifact)
+
+    def _build_report(self, epoch: int, started_at: float, ended_at: float, out: Path) -> dict[str, Any]:
+        """Writes the report and returns its figures. Without one, why: an epoch is not lost for want of a picture."""
+        title = f"{self._spec.family.name} on {self._task.dataset}, epoch {epoch}"
+        try:
+            summary = build_report(self._folder, title=title, started_at=started_at, ended_at=ended_at, out=out)
+        except Exception as error:  # noqa: BLE001 whatever it is, the checkpoint matters more
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            self._report.log(f"epoch {epoch} has no profile report: {error}")
+            return {"verdict": f"the report could not be built: {error}"}
+        return summary.model_dump(exclude=NOT_SHOWN)
 
     def _next_window(self) -> tuple[float, float]:
         """From where the last epoch's profile ended until now."""
