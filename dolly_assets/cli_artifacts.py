@@ -90,8 +90,8 @@ def gc(policy: Path | None, *, delete: bool) -> None:
 
     What a current materialization in Dagster points at stays published, whatever the policy says.
     """
+    from dolly_assets.assets.materialized import materialized_digests
     from dolly_assets.platform import Platform
-    from dolly_assets.storage.materialized import materialized_digests
 
     platform = Platform(Environment.read())
     rules = RetentionPolicy.read(policy) if policy else RetentionPolicy()
