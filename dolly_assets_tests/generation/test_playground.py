@@ -37,6 +37,15 @@ def test_the_end_of_the_input_leaves(monkeypatch, capsys, folder):
     assert "Tom" in talk(monkeypatch, capsys, folder, "\n  \nSay Tom.\n")
 
 
+@pytest.fixture
+def interrupts_as_python_starts_with():
+    """What runs before may have set a handler of its own."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts_as_python_starts_with")
 def test_ctrl_c_while_answering_leaves(monkeypatch, folder):
     """A real SIGINT, sent when the first piece of the answer reaches the terminal."""
 
