@@ -27,7 +27,7 @@ from pathlib import Path
 
 SHAPES = {"one_big": (1, 768_000_000), "forty": (40, 20_000_000), "many_small": (2000, 20_000)}
 FILES_AT_ONCE = 10  # boto3's own max_concurrency, given to it for files too
-WRITE_BYTES = 16_000_000
+WRITE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)

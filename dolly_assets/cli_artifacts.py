@@ -9,6 +9,7 @@ import click
 from dolly_assets.environment import Environment
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore, Garbage, RetentionPolicy
+from dolly_assets.storage.transfer import in_parallel
 
 PROGRESS_PERCENT = 5  # how often a line is printed when nobody watches
 
@@ -26,14 +27,14 @@ def artifacts_list(prefix: str) -> None:
     PREFIX is whole parts of a name, such as demo/model_checkpoint.
     """
     store = _store()
-    rows = [(name, newest) for name in store.names(prefix) if (newest := store.latest(name))]
-    for name, newest in rows:
+    found = [newest for newest in in_parallel(store.latest, store.names(prefix)) if newest]
+    for newest in found:
         manifest = newest.manifest
         click.echo(
-            f"{name:<48} {newest.digest[:12]}  {manifest.created_at:%Y-%m-%d %H:%M}  "
+            f"{newest.name:<48} {newest.digest[:12]}  {manifest.created_at:%Y-%m-%d %H:%M}  "
             f"{len(manifest.files):>5} files  {_size(newest.size_bytes):>9}"
         )
-    if not rows:
+    if not found:
         click.echo(f"no artifacts{f' below {prefix}' if prefix else ''} in {store.url}", err=True)
 
 

@@ -105,8 +105,9 @@ class Cache:
             if copy.exists() and not self._is_intact(copy, entry):
                 logger.warning("%s was changed or damaged (expected sha256 %s); fetching it anew", copy, entry.sha256)
                 copy.unlink(missing_ok=True)
-        shared.parent.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (shared.parent, target.parent):
+            if not folder.is_dir():  # asking is far cheaper than to make a folder in vain, and trees have many files
+                folder.mkdir(parents=True, exist_ok=True)
         with self._temporary() as temporary:
             if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
                 self._download(entry, temporary, flow)
@@ -145,7 +146,8 @@ class Cache:
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
         folder = self._folder / "temporary"
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
         path = folder / uuid.uuid4().hex
         try:
             yield path
