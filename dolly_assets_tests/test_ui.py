@@ -1,9 +1,12 @@
 """The Dagster UI's way: a backfill over epochs, launched over GraphQL and carried out by the real daemon."""
 
+import contextlib
+import os
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -30,7 +33,7 @@ query Materialized($key: AssetKeyInput!) {
 """
 
 
-@contextmanager
+@contextlib.contextmanager
 def ui(home: Home) -> Iterator[Callable[..., Any]]:
     """`dolly ui` on a free port; gives a function that asks its GraphQL."""
     with socket.socket() as probe:
@@ -52,7 +55,11 @@ def ui(home: Home) -> Iterator[Callable[..., Any]]:
         yield ask
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its servers too, whatever they are doing
+        process.wait()
         log.close()
 
 
