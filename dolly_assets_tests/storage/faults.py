@@ -3,6 +3,7 @@
 `test_faults.py` runs a short version of all of it, `benchmarks/store_faults.py` a long one that prints the table.
 """
 
+import itertools
 import logging
 import multiprocessing
 import multiprocessing.process
@@ -178,15 +179,17 @@ def _begin(
     function(*arguments)
 
 
-def kills(url: str, folder: Path, seed: int, rounds: int) -> Outcome:
-    """SIGKILL at random moments of publishing and fetching, in turn, in processes of their own."""
+def kills(url: str, folder: Path, seed: int, hits: int) -> Outcome:
+    """SIGKILL at random moments of publishing and fetching, in turn, until so many met a process still at work."""
     outcome, chance = Outcome("SIGKILL"), random.Random(seed)
     trees, store = Trees(folder / "tree", seed), ArtifactStore(url, folder / "own")
     tree, _ = trees.next()
     began_at = time.monotonic()
     store.publish(NAME, tree, kind="k")
-    longest_seconds = 1.5 * (time.monotonic() - began_at)
-    for turn in range(rounds // 2):
+    longest_seconds = time.monotonic() - began_at
+    for turn in itertools.count():
+        if outcome.hits >= hits:
+            break
         name, cache = f"{NAME}/{turn // 5}", folder / f"cache{turn}"  # a new name now and then: all of it is verified
         tree, content = trees.next()
         old = [artifact.digest for artifact in store.history(name)]

@@ -49,7 +49,7 @@ def test_a_bucket_that_does_not_exist_is_refused(s3: str, tmp_path: Path):
 
 
 def test_twenty_kills_leave_every_artifact_whole(shared_url: str, tmp_path: Path):
-    _check(faults.kills(shared_url, tmp_path, seed=1, rounds=10))
+    _check(faults.kills(shared_url, tmp_path, seed=1, hits=10))
 
 
 def test_two_writers_of_one_artifact_both_succeed(shared_url: str, tmp_path: Path):
