@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UI_PORT ?= 3000
+BUCKET ?= dolly-bench
 
 .PHONY: demo ui test lint format bench lock clean
 
@@ -27,8 +28,9 @@ format: $(VENV)/.installed-dev ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## Every benchmark, each beside its baseline
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.installed-dev ## Every benchmark beside its baseline; S3 as the AWS_* variables say, bucket BUCKET
+	$(BIN)/python benchmarks/store_faults.py
+	$(BIN)/python benchmarks/store.py --bucket $(BUCKET)
 
 lock: $(VENV)/.installed-dev ## Write down the versions of everything that is installed
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
