@@ -11,6 +11,7 @@ from itertools import groupby
 import dagster as dg
 
 from dolly_assets.assets.epoch_comparison import comparison_inputs, is_score_of, newest_training, scores_of
+from dolly_assets.assets.events import DATA_VERSION
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import partition_key
 from dolly_assets.assets.training_state import Training, plan_training
@@ -154,7 +155,7 @@ class Chain:
         filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
         records = self.platform.instance.fetch_materializations(filters, limit=1).records
         event = records[0].asset_materialization if records else None
-        return bool(event and event.tags and event.tags.get("dagster/data_version") == artifact.digest)
+        return bool(event and event.tags and event.tags.get(DATA_VERSION) == artifact.digest)
 
     def _require(self, asset: str, *partition: str) -> Artifact:
         return required(self.platform.store, [self.family.name, asset], *partition)

@@ -16,7 +16,7 @@ from dolly_assets.generation.comparison import EpochRow
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.storage.io_manager import PICTURE_FILE
+from dolly_assets.storage.conventions import PICTURE_FILE
 
 
 def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:

@@ -6,6 +6,8 @@ from dolly_assets.assets.partitions import partition_key
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.io_manager import artifact_metadata
 
+DATA_VERSION = "dagster/data_version"  # the tag by which Dagster knows a materialization's content
+
 
 def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
     """The event of an artifact by dataset and epoch, whose name is family/asset/dataset/epoch."""
@@ -14,5 +16,5 @@ def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
         asset_key=dg.AssetKey([family, asset]),
         partition=partition_key(dataset, int(epoch)),
         metadata=artifact_metadata(artifact),
-        tags={"dagster/data_version": artifact.digest},
+        tags={DATA_VERSION: artifact.digest},
     )

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from dolly_assets.assets.events import DATA_VERSION
+
 PAGE = 1000
-DATA_VERSION = "dagster/data_version"
 
 
 def materialized_digests(instance: dg.DagsterInstance) -> set[str]:

@@ -15,6 +15,7 @@ from dolly_assets.datasets.schema import content_digest
 from dolly_assets.datasets.sources import read_source
 from dolly_assets.markdown import markdown_table
 from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.storage.conventions import TABLE_FILE
 
 SAMPLE_ROWS = 5
 
@@ -33,7 +34,7 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         context.log.info(f"reading {dataset.source}")
         source = read_source(dataset.source)
         with tempfile.TemporaryDirectory() as folder:
-            pq.write_table(source.table, Path(folder) / "data.parquet", compression="zstd")
+            pq.write_table(source.table, Path(folder) / TABLE_FILE, compression="zstd")
             artifact = store.open().publish(
                 artifact_name(["raw_dataset"], dataset.name),
                 Path(folder),

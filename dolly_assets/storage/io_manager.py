@@ -16,11 +16,8 @@ from pydantic import Field, PrivateAttr
 
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE, VALUE_FILE
 from dolly_assets.storage.transfer import in_parallel
-
-TABLE_FILE = "data.parquet"
-VALUE_FILE = "value.json"
-PICTURE_FILE = "picture.png"
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:

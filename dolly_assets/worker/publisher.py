@@ -20,6 +20,7 @@ from dolly_assets.profiling.phases import PhaseLog
 from dolly_assets.profiling.report import build_report
 from dolly_assets.profiling.sampler import Sampler
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training import checkpoint
 from dolly_assets.training.fine_tune import EpochResult
 from dolly_assets.training.steps import loss_curve_png, step_records
@@ -133,7 +134,7 @@ class EpochPublisher:
         folder.mkdir()
         steps = step_records(result.steps)
         pq.write_table(steps, folder / "steps.parquet")
-        (folder / "picture.png").write_bytes(loss_curve_png(steps))
+        (folder / PICTURE_FILE).write_bytes(loss_curve_png(steps))
         return {file.name: file for file in folder.iterdir()}
 
     def _publish_profile(self, epoch: int, started_at: float, ended_at: float) -> None:

@@ -1,6 +1,7 @@
 """The tokenizing task: raw examples become labelled token ids with a held-out split."""
 
 from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Tokenize, WorkerSpec
 
@@ -20,7 +21,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base_model.fetch("weights"), local_files_only=True)
     report.log(f"tokenizing {raw.manifest.attributes['rows']:,} examples of {task.dataset}")
     tokenized = tokenization.tokenize(
-        raw.read_table("data.parquet"),
+        raw.read_table(TABLE_FILE),
         tokenizer,
         family.prompt_style,
         max_length=family.recipe.max_length,
@@ -29,7 +30,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
     )
     out = spec.scratch_dir / "tokenized_dataset"
     tokenized.write(out)
-    (out / "picture.png").write_bytes(length_histogram_png(tokenized.statistics))
+    (out / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
     report.published(
         store.publish(
             artifact_name([family.name, "tokenized_dataset"], task.dataset),
