@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import time
-import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,24 +15,19 @@ from typing import Any, Self
 import pyarrow.parquet as pq
 
 from dolly_assets.naming import epoch_key
-from dolly_assets.profiling.phases import PhaseLog
-from dolly_assets.profiling.report import build_report
-from dolly_assets.profiling.sampler import Sampler
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training import checkpoint
 from dolly_assets.training.fine_tune import EpochResult
 from dolly_assets.training.steps import loss_curve_png, step_records
 from dolly_assets.training.tensors import weights_sha256
+from dolly_assets.worker.profiler import EpochProfiler, Span
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
 
-SAMPLE_SECONDS = 0.5
-NOT_SHOWN = {"title", "started_at", "ended_at", "series", "phases"}  # of a profile's summary; they are in the artifact
-
 
 class EpochPublisher:
-    """On rank 0 it samples the devices and publishes; on the other ranks it does nothing."""
+    """On rank 0 it publishes, with the profiler's help; on the other ranks it does nothing."""
 
     def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Report, base_model: Artifact) -> None:
         assert isinstance(spec.task, Train)
@@ -41,18 +35,14 @@ class EpochPublisher:
         self._store, self._report, self._base_model = store, report, base_model
         self._active = os.environ.get("RANK", "0") == "0"
         self._ranks = int(os.environ.get("WORLD_SIZE", "1"))
-        self._folder = spec.scratch_dir / "profile"
-        self._phases = PhaseLog(self._folder / "phases.jsonl")
-        self._sampler = Sampler(self._folder, interval_seconds=SAMPLE_SECONDS, watch_pid=_top_of_ranks())
+        self._profiler = EpochProfiler(spec, store, report)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[Artifact] | None = None
         self._previous_digest = self._task.resume_from.digest if self._task.resume_from else None
-        self._window_start = time.time()
 
     def __enter__(self) -> Self:
         if self._active:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._sampler.__enter__()
+            self._profiler.__enter__()
         return self
 
     def __exit__(
@@ -63,12 +53,12 @@ class EpochPublisher:
         finally:
             self._thread.shutdown()
             if self._active:
-                self._sampler.__exit__(kind, error, trace)
+                self._profiler.__exit__(kind, error, trace)
 
     def on_start(self) -> None:
         """The model is loaded; the first step is about to begin."""
         if self._active:
-            self._phases.mark("load", self._window_start, time.time())
+            self._profiler.loaded()
         if self._task.epochs[0] == 0:
             self.publish_base()
 
@@ -76,8 +66,7 @@ class EpochPublisher:
         """Publishes the base model as epoch 0. Its profile is that of the start-up."""
         if not self._active:
             return
-        started_at, ended_at = self._next_window()
-        self._publish_profile(0, started_at, ended_at)
+        self._profiler.publish(0, self._profiler.end_span(), self._facts(0))
         weights = [entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")]
         artifact = self._store.commit(
             self._name("model_checkpoint", 0),
@@ -96,20 +85,19 @@ class EpochPublisher:
         """An epoch has ended: its checkpoint is published while the next one trains."""
         if not self._active:
             return
-        self._phases.mark("train", result.started_at, result.ended_at, epoch=result.epoch)
-        self._phases.mark("save", result.ended_at, time.time(), epoch=result.epoch)
+        self._profiler.mark("train", result.started_at, result.ended_at, epoch=result.epoch)
+        self._profiler.mark("save", result.ended_at, time.time(), epoch=result.epoch)
         self._wait()
-        started_at, ended_at = self._next_window()
-        self._pending = self._thread.submit(self._publish, result, started_at, ended_at)
+        self._pending = self._thread.submit(self._publish, result, self._profiler.end_span())
 
     def _wait(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, None
             self._previous_digest = pending.result().digest
 
-    def _publish(self, result: EpochResult, started_at: float, ended_at: float) -> Artifact:
+    def _publish(self, result: EpochResult, span: Span) -> Artifact:
         begin = time.time()
-        self._publish_profile(result.epoch, started_at, ended_at)
+        self._profiler.publish(result.epoch, span, self._facts(result.epoch))
         tree = {**checkpoint.split(result.checkpoint), **self._step_files(result)}
         artifact = self._store.publish(
             self._name("model_checkpoint", result.epoch),
@@ -124,7 +112,7 @@ class EpochPublisher:
             made_by=self._spec.made_by,
         )
         shutil.rmtree(result.checkpoint)
-        self._phases.mark("publish", begin, time.time(), epoch=result.epoch)
+        self._profiler.mark("publish", begin, time.time(), epoch=result.epoch)
         self._report.published(artifact)
         return artifact
 
@@ -136,38 +124,6 @@ class EpochPublisher:
         pq.write_table(steps, folder / "steps.parquet")
         (folder / PICTURE_FILE).write_bytes(loss_curve_png(steps))
         return {file.name: file for file in folder.iterdir()}
-
-    def _publish_profile(self, epoch: int, started_at: float, ended_at: float) -> None:
-        out = self._spec.scratch_dir / f"profile-{epoch_key(epoch)}"
-        attributes = self._build_report(epoch, started_at, ended_at, out)
-        artifact = self._store.publish(
-            self._name("gpu_profile", epoch),
-            out,
-            kind="gpu_profile",
-            inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
-            attributes={**attributes, **self._facts(epoch)},
-            made_by=self._spec.made_by,
-        )
-        shutil.rmtree(out)
-        self._report.published(artifact)
-
-    def _build_report(self, epoch: int, started_at: float, ended_at: float, out: Path) -> dict[str, Any]:
-        """Writes the report and returns its figures. Without one, why: an epoch is not lost for want of a picture."""
-        title = f"{self._spec.family.name} on {self._task.dataset}, epoch {epoch}"
-        try:
-            summary = build_report(self._folder, title=title, started_at=started_at, ended_at=ended_at, out=out)
-        except Exception as error:  # noqa: BLE001 whatever it is, the checkpoint matters more
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            self._report.log(f"epoch {epoch} has no profile report: {error}")
-            return {"verdict": f"the report could not be built: {error}"}
-        return summary.model_dump(exclude=NOT_SHOWN)
-
-    def _next_window(self) -> tuple[float, float]:
-        """From where the last epoch's profile ended until now."""
-        window = (self._window_start, time.time())
-        self._window_start = window[1]
-        return window
 
     def _name(self, asset: str, epoch: int) -> str:
         return artifact_name([self._spec.family.name, asset], self._task.dataset, epoch_key(epoch))
@@ -202,8 +158,3 @@ def _figures(result: EpochResult) -> dict[str, Any]:
 
 def _weights_digest(tree: dict[str, Path]) -> str:
     return weights_sha256(tree["weights/config.json"].parent)
-
-
-def _top_of_ranks() -> int:
-    """The process whose children are all the ranks of this machine."""
-    return os.getppid() if "LOCAL_RANK" in os.environ else os.getpid()
