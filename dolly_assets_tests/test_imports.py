@@ -14,7 +14,7 @@ import pytest
 import dolly_assets
 
 PACKAGE = Path(dolly_assets.__file__).parent
-LIBRARIES = {"storage", "datasets", "tokenization", "training", "profiling", "generation"}
+LIBRARIES = {"storage", "datasets", "tokenization", "training", "profiling", "generation", "planning"}
 FOUNDATIONS = {"config", "errors", "naming", "markdown"}
 DAGSTER_SIDE = {"assets", "automation", "components", "definitions", "platform", "chain", "console", "cli", "status"}
 MAY_IMPORT_DAGSTER = {"assets", "automation", "components", "definitions", "platform", "chain", "console", "cli"}

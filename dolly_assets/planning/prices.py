@@ -1,0 +1,62 @@
+"""What an hour of a GPU costs and what a kilowatt-hour emits: examples in prices.yaml, yours laid over them."""
+
+import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+
+from dolly_assets.config import Config
+from dolly_assets.errors import ConfigurationError
+from dolly_assets.profiling.device_table import device_spec
+
+
+class Prices(Config):
+    """Prices on a day."""
+
+    as_of: datetime.date = Field(description="When the prices held.")
+    gpu_hour_usd: dict[str, float] = Field(description="US dollars per GPU and hour, by device.")
+    carbon_g_per_kwh: float = Field(ge=0, description="Grams of CO2 per kilowatt-hour.")
+
+    @classmethod
+    def read(cls, file: Path | None = None) -> Self:
+        """The bundled prices; what a YAML file of the same form says instead, where one is given.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or is not of that form.
+        """
+        text = resources.files("dolly_assets.planning").joinpath("prices.yaml").read_text(encoding="utf-8")
+        bundled = _parsed(text)
+        if file is None:
+            return cls.model_validate(bundled)
+        from yaml import YAMLError
+
+        try:
+            own = _parsed(file.read_text(encoding="utf-8"))
+            prices = {**bundled["gpu_hour_usd"], **own.get("gpu_hour_usd", {})}
+            return cls.model_validate({**bundled, **own, "gpu_hour_usd": prices})
+        except OSError as error:
+            raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+        except (ValidationError, YAMLError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{file}: expected as_of (a date), gpu_hour_usd (device: US dollars) and carbon_g_per_kwh: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+
+    def of_gpu_hour(self, device: str) -> float | None:
+        """US dollars for an hour of a device; None if there is no price for it."""
+        return next(
+            (price for name, price in self.gpu_hour_usd.items() if _canonical(name) == _canonical(device)), None
+        )
+
+
+def _canonical(device: str) -> str:
+    spec = device_spec(device)
+    return spec.name if spec else device
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(text)
