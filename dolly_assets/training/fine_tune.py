@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dolly_assets.errors import TrainingError
-from dolly_assets.training.collator import ExampleDataset, PaddingCollator
+from dolly_assets.training.batches import RowDataset
 from dolly_assets.training.deepspeed_config import deepspeed_config
 from dolly_assets.training.recipe import Recipe
 from dolly_assets.training.steps import Step
+from dolly_assets.training.trainer import load_trainer
 
 if TYPE_CHECKING:
-    import torch.utils.data
     from transformers import TrainerCallback, TrainingArguments
 
 PROGRESS_SECONDS = 5.0
@@ -67,11 +67,12 @@ class FineTune:
 
     recipe: Recipe
     weights: Path  # where the model starts from, with its tokenizer
-    train: pa.Table  # columns input_ids, prompt_length
+    train: pa.Table  # columns row, input_ids, prompt_length
     first_epoch: int
     last_epoch: int
     scratch: Path
     resume_from: Path | None = None  # a checkpoint folder of epoch first_epoch - 1
+    profile_dir: Path | None = None  # where the steps' timings go, if anywhere
 
 
 def fine_tune(
@@ -89,7 +90,6 @@ def fine_tune(
     Raises:
         TrainingError: The data cannot fill one global batch, the ranks cannot share one, or the loss is not finite.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
     from transformers.trainer_callback import PrinterCallback
 
     skip_shared_memory_op()
@@ -101,17 +101,14 @@ def fine_tune(
         )
     arguments = training_arguments(job.recipe, job.scratch)
     meet_other_ranks(arguments)
-    tokenizer = AutoTokenizer.from_pretrained(job.weights, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(job.weights, local_files_only=True, dtype=_dtype(job.recipe))
-    model.config.use_cache = False
-    dataset = ExampleDataset(job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=cast("torch.utils.data.Dataset", dataset),
-        data_collator=PaddingCollator(tokenizer.pad_token_id),
-        processing_class=tokenizer,
+    dataset = RowDataset(job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed)
+    trainer = load_trainer(
+        job.recipe,
+        job.weights,
+        dataset,
+        arguments,
         callbacks=[_epochs_callback(job, dataset, on_start, on_epoch, log)],
+        profile_dir=job.profile_dir,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
@@ -192,15 +189,9 @@ def training_arguments(recipe: Recipe, scratch: Path) -> "TrainingArguments":
     )
 
 
-def _dtype(recipe: Recipe) -> Any:
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
-
-
 def _epochs_callback(
     job: FineTune,
-    dataset: ExampleDataset,
+    dataset: RowDataset,
     on_start: Callable[[], None],
     on_epoch: Callable[[EpochResult], None],
     log: Callable[[str], None],

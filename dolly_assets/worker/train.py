@@ -6,6 +6,7 @@ from pathlib import Path
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.training import checkpoint
 from dolly_assets.training.fine_tune import FineTune, fine_tune
+from dolly_assets.worker.profiler import profile_dir
 from dolly_assets.worker.publisher import EpochPublisher
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
@@ -40,6 +41,7 @@ def _job(spec: WorkerSpec, base_model: Artifact, tokenized: Artifact, resume_fro
         first_epoch=first,
         last_epoch=last,
         scratch=spec.scratch_dir / "trainer",
+        profile_dir=profile_dir(spec),
         resume_from=_resume_folder(resume_from, spec.scratch_dir) if resume_from else None,
     )
 

@@ -73,6 +73,7 @@ def examples(count: int) -> pa.Table:
     lengths = [generator.randint(4, 40) for _ in range(count)]
     return pa.table(
         {
+            "row": pa.array(range(count), pa.int32()),
             "input_ids": pa.array(
                 [[generator.randrange(256) for _ in range(length)] for length in lengths], pa.list_(pa.int32())
             ),

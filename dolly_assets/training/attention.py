@@ -1,0 +1,180 @@
+"""Attention within each example of a packed sequence, for every model that takes its attention from transformers.
+
+Registered under NAME in transformers' AttentionInterface. Such a model asks for no mask; which tokens belong together
+is said by `PackedAttention.begin` before a forward pass, and holds until the next: gradient checkpointing computes
+attention again in the backward pass.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dolly_assets.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "within_examples"
+# Arguments of other attention functions that change what is computed, and that this one doesn't know.
+_UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
+# Examples of nearly equal length share one call; what they are padded by may cost this share of a group's scores.
+_WASTE = 0.25
+
+
+class PackedAttention:
+    """The attention function, and where the examples lie that it is called for."""
+
+    def __init__(self) -> None:
+        self._lengths: tuple[int, ...] = ()
+        self._bounds: torch.Tensor | None = None
+
+    def register(self) -> None:
+        """Makes NAME a choice of `attn_implementation`; the last one registered is the one that is called."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(NAME, self)
+
+    def begin(self, lengths: Sequence[int], device: "torch.device") -> None:
+        """Says how long the examples are that the next forward pass is for, from its first token on."""
+        import torch
+
+        self._lengths = tuple(lengths)
+        if device.type == "cuda":
+            ends = torch.tensor((0, *lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
+            self._bounds = ends.to(device, non_blocking=True)
+
+    def __call__(
+        self,
+        module: "torch.nn.Module",
+        query: "torch.Tensor",
+        key: "torch.Tensor",
+        value: "torch.Tensor",
+        attention_mask: "torch.Tensor | None",
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        **others: Any,
+    ) -> "tuple[torch.Tensor, None]":
+        """Attention of query (1, heads, tokens, size) over key and value (1, key heads, tokens, size).
+
+        Returns:
+            (1, tokens, heads, size), and None for the scores.
+
+        Raises:
+            TrainingError: It is asked for something it can't do.
+        """
+        unknown = [name for name in _UNKNOWN if others.get(name) is not None]
+        if attention_mask is not None or unknown or query.shape[0] != 1 or query.shape[2] != sum(self._lengths):
+            raise TrainingError(
+                f"{type(module).__name__} asks packed attention for what it can't do "
+                f"({', '.join(unknown) or f'{tuple(query.shape)} with a mask or of other examples'}): "
+                "set recipe.packing: false"
+            )
+        scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+        window = sliding_window if sliding_window and sliding_window < max(self._lengths) else None
+        if query.is_cuda and _has_varlen(query, dropout):
+            return self._varlen(query, key, value, scale, window), None
+        attend = partial(_attend, dropout=dropout, scale=scale, window=window)
+        return _by_group(self._lengths, query, key, value, attend), None
+
+    def _varlen(
+        self, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scale: float, window: int | None
+    ) -> "torch.Tensor":
+        """FlashAttention over all examples at once."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest, bounds = max(self._lengths), self._bounds
+        assert bounds is not None
+        out = varlen_attn(
+            query[0].transpose(0, 1),
+            key[0].transpose(0, 1),
+            value[0].transpose(0, 1),
+            bounds,
+            bounds,
+            longest,
+            longest,
+            scale=scale,
+            window_size=(window - 1 if window else -1, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        assert not isinstance(out, tuple)
+        return out[None]
+
+
+def _has_varlen(query: "torch.Tensor", dropout: float) -> bool:
+    """Whether torch's FlashAttention takes it: half precision, Ampere or newer, heads of at most 256, no dropout."""
+    import torch
+
+    return (
+        query.dtype in (torch.float16, torch.bfloat16)
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and query.shape[-1] <= 256
+        and dropout == 0
+    )
+
+
+def _by_group(
+    lengths: Sequence[int],
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attend: "Callable[..., torch.Tensor]",
+) -> "torch.Tensor":
+    """Calls `attend` for groups of examples of nearly equal length, and puts the answers back in order."""
+    import torch
+
+    parts = [tensor[0].transpose(0, 1).split(list(lengths)) for tensor in (query, key, value)]
+    answers: list[torch.Tensor] = [query] * len(lengths)
+    for group in _groups(lengths):
+        batch = [
+            torch.nn.utils.rnn.pad_sequence([part[example] for example in group], batch_first=True).transpose(1, 2)
+            for part in parts
+        ]
+        out = attend(*batch).transpose(1, 2)
+        for example, answer in zip(group, out.unbind(), strict=True):
+            answers[example] = answer[: lengths[example]]
+    return torch.cat(answers)[None]
+
+
+def _attend(
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    *,
+    dropout: float,
+    scale: float,
+    window: int | None,
+) -> "torch.Tensor":
+    """Causal attention of (examples, heads, tokens, size)."""
+    import torch
+
+    tokens = query.shape[2]
+    mask = None
+    if window and window < tokens:
+        ages = torch.arange(tokens, device=query.device)[:, None] - torch.arange(tokens, device=query.device)
+        mask = (ages >= 0) & (ages < window)
+    return torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=mask is None,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+
+
+def _groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of the examples that share a call, the longest first, as many as _WASTE allows."""
+    groups: list[list[int]] = []
+    useful = 0
+    for example in sorted(range(len(lengths)), key=lambda example: -lengths[example]):
+        useful += lengths[example] ** 2
+        if groups and useful > (1 - _WASTE) * (len(groups[-1]) + 1) * lengths[groups[-1][0]] ** 2:
+            groups[-1].append(example)
+        else:
+            groups.append([example])
+            useful = lengths[example] ** 2
+    return groups

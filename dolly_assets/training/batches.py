@@ -1,0 +1,171 @@
+"""From the rows of a tokenized dataset to micro-batches: what a model is called with, and what its loss counts.
+
+The row is the unit of order and of batches: one or several examples that share a sequence. Knows nothing of models.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NotRequired, TypedDict
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the dataset.
+
+    Attributes:
+        examples: Token ids of each (int32, one dimension).
+        prompt_lengths: How many of an example's tokens are the prompt's; the others carry a label.
+        global_labels: Labelled tokens of the whole global batch that the row belongs to, over all ranks.
+    """
+
+    examples: tuple[np.ndarray, ...]
+    prompt_lengths: tuple[int, ...]
+    global_labels: int
+
+
+class MicroBatch(TypedDict):
+    """The model's inputs, and what the loss and the figures need.
+
+    Attributes:
+        input_ids: (1, tokens) packed, (rows, longest) padded.
+        position_ids: Packed only: (1, tokens), from 0 in every example.
+        attention_mask: Padded only: (rows, longest).
+        logits_to_keep: Where the labelled tokens are predicted. Packed: their indices; padded: a mask like input_ids.
+        targets: The labelled tokens, in that order.
+        lengths: Tokens of every example in order, padding not counted, and of a filler.
+        examples: How many of the lengths are examples'.
+        global_labels: Labelled tokens of the whole global batch.
+    """
+
+    input_ids: "torch.Tensor"
+    position_ids: NotRequired["torch.Tensor"]
+    attention_mask: NotRequired["torch.Tensor"]
+    logits_to_keep: "torch.Tensor"
+    targets: "torch.Tensor"
+    lengths: tuple[int, ...]
+    examples: int
+    global_labels: int
+
+
+class RowDataset:
+    """A map-style dataset over the rows of a tokenized split (columns row, input_ids, prompt_length).
+
+    The order is a function of seed and epoch alone, and an epoch has whole global batches only: so step n sees the same
+    rows on any number of ranks, wherever training began. What is left over takes its chance in the next order. And so
+    every rank knows how many labelled tokens a global batch has, without asking the others.
+    """
+
+    def __init__(self, table: pa.Table, *, global_batch_size: int, seed: int) -> None:
+        self._input_ids = table["input_ids"].combine_chunks()
+        self._prompt_lengths = table["prompt_length"].to_numpy()
+        lengths = np.diff(self._input_ids.offsets.to_numpy())
+        starts = np.flatnonzero(np.diff(table["row"].to_numpy(), prepend=-1))
+        self._bounds = np.append(starts, table.num_rows)
+        self._tokens = np.add.reduceat(lengths, starts)
+        # An example's first token follows from nothing, labelled or not.
+        self._labels = np.add.reduceat(lengths - np.maximum(self._prompt_lengths, 1), starts)
+        self._global_batch_size, self._seed = global_batch_size, seed
+        self._size = len(starts) // global_batch_size * global_batch_size
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Brings the rows into the order of an epoch, counted from 0; the data loader calls it."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._tokens))
+        self._order = order[: self._size]
+        self._global_labels = self._labels[self._order].reshape(-1, self._global_batch_size).sum(axis=1)
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens of this epoch's examples, padding not counted."""
+        return int(self._tokens[self._order].sum())
+
+    @property
+    def labelled_tokens(self) -> int:
+        """Tokens of this epoch that the loss counts."""
+        return int(self._global_labels.sum())
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Row:
+        row = int(self._order[index])
+        examples = range(self._bounds[row], self._bounds[row + 1])
+        return Row(
+            tuple(self._input_ids[example].values.to_numpy() for example in examples),
+            tuple(int(self._prompt_lengths[example]) for example in examples),
+            int(self._global_labels[index // self._global_batch_size]),
+        )
+
+
+class PackingCollator:
+    """Lays the examples of all rows end to end: one sequence and no padding.
+
+    With `multiple` the sequence is filled up to a multiple of so many tokens by one more example that carries no label:
+    a device may multiply round shapes faster.
+    """
+
+    def __init__(self, filler_token_id: int, multiple: int = 1) -> None:
+        self._filler_token_id, self._multiple = filler_token_id, multiple
+
+    def __call__(self, rows: list[Row]) -> MicroBatch:
+        """The rows' micro-batch."""
+        import torch
+
+        examples, prompt_lengths = _examples(rows)
+        count = len(examples)
+        if filler := -sum(map(len, examples)) % self._multiple:
+            examples.append(np.full(filler, self._filler_token_id, dtype=np.int32))
+            prompt_lengths.append(filler)
+        lengths = np.array([len(example) for example in examples])
+        starts = lengths.cumsum() - lengths
+        input_ids = np.concatenate(examples).astype(np.int64)
+        position_ids = np.arange(len(input_ids)) - starts.repeat(lengths)
+        is_label = position_ids >= np.maximum(prompt_lengths, 1).repeat(lengths)
+        labelled = np.flatnonzero(is_label)
+        return {
+            "input_ids": torch.from_numpy(input_ids[None]),
+            "position_ids": torch.from_numpy(position_ids[None]),
+            "logits_to_keep": torch.from_numpy(labelled - 1),
+            "targets": torch.from_numpy(input_ids[labelled]),
+            "lengths": tuple(lengths.tolist()),
+            "examples": count,
+            "global_labels": rows[0].global_labels,
+        }
+
+
+class PaddingCollator:
+    """One sequence for each example, padded on the right to the longest of the micro-batch."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self._pad_token_id = pad_token_id
+
+    def __call__(self, rows: list[Row]) -> MicroBatch:
+        """The rows' micro-batch."""
+        import torch
+
+        examples, prompt_lengths = _examples(rows)
+        lengths = np.array([len(example) for example in examples])[:, None]
+        columns = np.arange(lengths.max())[None]
+        input_ids = np.full((len(examples), columns.size), self._pad_token_id, dtype=np.int64)
+        for row, example in enumerate(examples):
+            input_ids[row, : len(example)] = example
+        is_label = (columns >= np.maximum(prompt_lengths, 1)[:, None]) & (columns < lengths)
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy((columns < lengths).astype(np.int64)),
+            "logits_to_keep": torch.from_numpy(np.roll(is_label, -1, axis=1)),
+            "targets": torch.from_numpy(input_ids[is_label]),
+            "lengths": tuple(lengths[:, 0].tolist()),
+            "examples": len(examples),
+            "global_labels": rows[0].global_labels,
+        }
+
+
+def _examples(rows: list[Row]) -> tuple[list[np.ndarray], list[int]]:
+    examples = [example for row in rows for example in row.examples]
+    return examples, [length for row in rows for length in row.prompt_lengths]
