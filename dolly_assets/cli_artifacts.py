@@ -86,7 +86,13 @@ def artifacts_push(name: str, folder: Path, kind: str) -> None:
 @click.command()
 @click.option("--policy", type=click.Path(path_type=Path), help="YAML file; without it only lost content is removed.")
 @click.option("--delete/--dry-run", default=False, help="Remove what is listed. The default only lists it.")
-def gc(policy: Path | None, *, delete: bool) -> None:
+@click.option(
+    "--only-instance",
+    is_flag=True,
+    help="Say that no Dagster instance but this one points at the store. Without it, artifacts stay if the store holds "
+    "some by runs that this instance does not know.",
+)
+def gc(policy: Path | None, *, delete: bool, only_instance: bool) -> None:
     """Remove what a retention policy lets go of, and content that no artifact names.
 
     What a current materialization in Dagster points at stays published, whatever the policy says.
@@ -96,7 +102,13 @@ def gc(policy: Path | None, *, delete: bool) -> None:
 
     platform = Platform(Environment.read())
     rules = RetentionPolicy.read(policy) if policy else RetentionPolicy()
-    garbage = platform.store.collect_garbage(rules, protected=materialized_digests(platform.instance), delete=delete)
+    instance = platform.instance
+    garbage = platform.store.collect_garbage(
+        rules,
+        protected=materialized_digests(instance),
+        is_known_run=(lambda _: True) if only_instance else instance.has_run,
+        delete=delete,
+    )
     _print_garbage(garbage)
 
 
@@ -106,12 +118,14 @@ def _print_garbage(garbage: Garbage) -> None:
         click.echo(f"{verb} {key}")
     for key, folder in garbage.folders:
         click.echo(f"{verb} {folder}/ of {key}")
+    for key in garbage.foreign:
+        click.echo(f"by a run that this Dagster instance does not know: {key}")
     click.echo(
         f"{verb} {len(garbage.records)} publications, {len(garbage.folders)} folders of others, "
         f"{garbage.blobs} blobs of {_size(garbage.blob_bytes)}"
     )
     if not garbage.removed and (garbage.records or garbage.folders or garbage.blobs):
-        click.echo("nothing was removed: run it again with --delete")
+        click.echo(f"nothing was removed: run it again with --delete{' --only-instance' if garbage.foreign else ''}")
 
 
 def _find(store: ArtifactStore, name: str, digest: str | None) -> Artifact:

@@ -39,9 +39,10 @@ def _dolly(*arguments: str | Path, code: int = 0) -> Result:
     return result
 
 
-def _publish(home: Path, folder: Path, text: str) -> Artifact:
+def _publish(home: Path, folder: Path, text: str, **made_by: str) -> Artifact:
     (folder / "file").write_text(text)
-    return ArtifactStore(str(home / "store"), home / "cache").publish("a", {"f": folder / "file"}, kind="k")
+    store = ArtifactStore(str(home / "store"), home / "cache")
+    return store.publish("a", {"f": folder / "file"}, kind="k", made_by=made_by)
 
 
 def test_what_is_pushed_is_listed_shown_and_fetched(home: Path, tree: Path, tmp_path: Path):
@@ -124,3 +125,31 @@ def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path:
     store = ArtifactStore(str(home / "store"), home / "cache")
     assert [left.digest for left in store.history("a")] == [published[index].digest for index in (4, 2, 1)]
     assert all(left.is_complete() for left in store.history("a"))
+
+
+def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Path, tmp_path: Path):
+    """The older publication would go; a run of another Dagster instance made the newer one."""
+    first, second = (_publish(home, tmp_path, text, run_id="elsewhere") for text in "12")
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    arguments = ("gc", "--policy", tmp_path / "policy.yaml")
+    assert f"does not know: {second.manifest.key}" in _dolly(*arguments).stdout
+    refused = _dolly(*arguments, "--delete", code=2).stderr
+    assert "nothing was removed, as 2 publications are by runs that this Dagster instance does not know (a)" in refused
+    assert first.is_complete()
+    assert "0 publications" in _dolly("gc", "--delete").stdout  # what no record names is nobody's
+    assert "removed 1 publications" in _dolly(*arguments, "--delete", "--only-instance").stdout
+    assert len(ArtifactStore(str(home / "store"), home / "cache").history("a")) == 1
+
+
+def test_gc_knows_the_runs_of_its_own_instance(home: Path, tmp_path: Path):
+    (home / "dagster").mkdir(parents=True)
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+
+        @dg.job
+        def nothing() -> None: ...
+
+        run_id = nothing.execute_in_process(instance=instance).run_id
+    for text in "12":
+        _publish(home, tmp_path, text, run_id=run_id)
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    assert "removed 1 publications" in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout

@@ -10,7 +10,7 @@ reuses them.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -465,15 +465,24 @@ class ArtifactStore:
             if not (dropped and isinstance(error, MissingBlobError) and dropped.folder_of([file])):
                 yield Damage(path, str(error))
 
-    def collect_garbage(self, policy: RetentionPolicy, *, protected: Set[str], delete: bool = False) -> Garbage:
+    def collect_garbage(
+        self,
+        policy: RetentionPolicy,
+        *,
+        protected: Set[str],
+        is_known_run: Callable[[str], bool] = lambda run_id: True,
+        delete: bool = False,
+    ) -> Garbage:
         """Finds, and with `delete` removes, what a policy does not keep; see gc.py.
 
         Args:
             policy: what to keep.
             protected: digests of artifacts whose records stay, whatever the policy says.
+            is_known_run: whether `protected` speaks for the run of this id (`made_by["run_id"]`). If the store holds
+                records of others, no record is removed.
             delete: remove what was found; otherwise nothing is changed.
         """
-        return collect_garbage(self._store, policy, protected=protected, delete=delete)
+        return collect_garbage(self._store, policy, protected=protected, is_known_run=is_known_run, delete=delete)
 
     def _records(self, name: str) -> list[str]:
         return [key for key in self._store.keys(records_prefix(name), recursive=False) if is_record(key)]

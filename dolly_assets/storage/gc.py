@@ -8,11 +8,14 @@ Content is removed blob by blob under the sweep lock (locks.py), a slice of the 
 waits a moment at most. Each slice is listed, and new records are read, after the lock is held: what somebody
 committed meanwhile is kept. A publication that relied on content which was then removed notices at its commit,
 and sends it again. The grace period spares running uploads that trouble; safety does not rest on it.
+
+What a materialization points at is told by the caller, who can only ask its own Dagster instance. So records that
+runs of another instance made are a reason to remove none, unless the caller says that nobody else counts on them.
 """
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,12 +36,15 @@ from dolly_assets.storage.manifest import (
     Manifest,
     RelativePath,
     is_record,
+    name_in,
     one_line,
     seal,
     unseal,
 )
 from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.transfer import SMALL_READS_AT_ONCE, in_parallel
+
+NAMES_SHOWN = 10
 
 
 class Rule(Config):
@@ -98,6 +104,7 @@ class Garbage:
 
     records: list[str]  # keys of whole publications
     folders: list[tuple[str, str]]  # key of a record that stays, folder
+    foreign: list[str]  # keys of records that runs unknown to the caller made
     blobs: int
     blob_bytes: int
     removed: bool
@@ -115,11 +122,19 @@ def read_dropped(store: ObjectStore, record_key: str) -> Dropped | None:
         raise ArtifactError(f"{store.url_of(key)} is damaged: {one_line(error)}") from error
 
 
-def collect_garbage(store: ObjectStore, policy: RetentionPolicy, *, protected: Set[str], delete: bool) -> Garbage:
+def collect_garbage(
+    store: ObjectStore,
+    policy: RetentionPolicy,
+    *,
+    protected: Set[str],
+    is_known_run: Callable[[str], bool],
+    delete: bool,
+) -> Garbage:
     """Finds, and with `delete` removes, what the policy does not keep.
 
     Raises:
-        ArtifactError: a record is damaged, so that nobody knows what it names; the store is in use or fails.
+        ArtifactError: a record is damaged, so that nobody knows what it names; records would be removed beside those
+            of unknown runs; the store is in use or fails.
     """
     listed = store.keys(RECORDS)
     manifests = _load(store, listed)
@@ -128,7 +143,10 @@ def collect_garbage(store: ObjectStore, policy: RetentionPolicy, *, protected: S
     kept_keys = {manifest.key for manifest in kept}
     expired = [manifest.key for manifest in manifests if manifest.key not in kept_keys]
     dropping = _dropping(kept, policy, noted)
+    foreign = _foreign(manifests, is_known_run)
     if delete and (expired or dropping):
+        if foreign:
+            raise ArtifactError(_others_count_on_it(store, foreign))
         with sweeping(store):
             for key, folders in dropping.items():
                 _write_note(store, key, (*noted[key], *folders))
@@ -143,6 +161,7 @@ def collect_garbage(store: ObjectStore, policy: RetentionPolicy, *, protected: S
     return Garbage(
         records=expired,
         folders=[(key, folder) for key, folders in dropping.items() for folder in folders],
+        foreign=foreign,
         blobs=len(removed),
         blob_bytes=sum(found.size_bytes for found in removed),
         removed=delete,
@@ -233,6 +252,23 @@ def _dropping(
             if held[group] > limit:
                 dropping[manifest.key].append(folder)
     return dropping
+
+
+def _foreign(manifests: list[Manifest], is_known_run: Callable[[str], bool]) -> list[str]:
+    """The keys of the records that unknown runs made. What no run made, nothing materialized."""
+    runs = {run for manifest in manifests if (run := manifest.made_by.get("run_id"))}
+    unknown = {run for run in runs if not is_known_run(run)}
+    return [manifest.key for manifest in manifests if manifest.made_by.get("run_id") in unknown]
+
+
+def _others_count_on_it(store: ObjectStore, foreign: list[str]) -> str:
+    names = sorted({name_in(key) for key in foreign})
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return (
+        f"{store.url}: nothing was removed, as {len(foreign)} publications are by runs that this Dagster instance does "
+        f"not know ({', '.join(names[:NAMES_SHOWN])}{more}), so another instance may point at what would go; run it "
+        "from that instance, or with --only-instance if there is no other"
+    )
 
 
 def _pending(store: ObjectStore) -> set[str]:
