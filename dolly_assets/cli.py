@@ -14,6 +14,7 @@ from dolly_assets import __version__
 from dolly_assets.cli_artifacts import artifacts, gc
 from dolly_assets.environment import PROJECT, Environment
 from dolly_assets.errors import ConfigurationError, DollyError
+from dolly_assets.storage import artifact_name
 
 
 class _Commands(click.Group):
@@ -138,6 +139,28 @@ def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
         playground.chat(weights, family.prompt_style)
     else:
         click.echo(playground.ask(weights, family.prompt_style, Prompt(instruction=message)))
+
+
+@main.command()
+@click.option("--model", required=True, metavar="M", help="Model family.")
+@click.option("--dataset", required=True, metavar="D", help="Dataset that was tokenized for it.")
+@click.option("--row", type=int, metavar="N", help="A row; without one, those of the first records.")
+def preview(model: str, dataset: str, row: int | None) -> None:
+    """Show what is trained on: rows of token ids as text, with their examples and labels."""
+    from tokenizers import Tokenizer
+
+    from dolly_assets.assets.inputs import required
+    from dolly_assets.tokenization.preview import preview_row
+
+    platform = _platform()
+    platform.family(model)
+    tokenized = required(platform.store, [model, "tokenized_dataset"], dataset)
+    if row is None:
+        click.echo(tokenized.read_bytes("preview.md").decode(), nl=False)
+        return
+    base_model = platform.store.get(artifact_name([model, "base_model"]), tokenized.manifest.inputs["base_model"])
+    tokenizer = Tokenizer.from_file(str(base_model.local_file("weights/tokenizer.json")))
+    click.echo(preview_row(tokenized.read_table("train.arrow"), row, tokenizer))
 
 
 @main.command()

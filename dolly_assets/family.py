@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dolly_assets.config import Config
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
+from dolly_assets.tokenization.pack import PACKING_VERSION
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig
 from dolly_assets.training.recipe import Recipe
@@ -61,6 +62,7 @@ class ModelFamily(FamilyAttributes):
             "tokenized_dataset": [
                 self.prompt_style.model_dump(mode="json"),
                 recipe.max_length,
+                PACKING_VERSION if recipe.packing else None,
                 recipe.held_out_examples,
                 recipe.seed,
             ],

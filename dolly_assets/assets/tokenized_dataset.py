@@ -1,4 +1,4 @@
-"""tokenized_dataset: a dataset in a family's prompt style, as labelled token ids, with a held-out split."""
+"""tokenized_dataset: a dataset in a family's prompt style, as rows of labelled token ids, with a held-out split."""
 
 import dagster as dg
 
@@ -18,7 +18,7 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"arrow"},
-        description="Token ids with labels on the response only, and a held-out split that training never sees.",
+        description="Token ids in rows, labels on the response only, and a held-out split that training never sees.",
         code_version=family.settings_digest("tokenized_dataset"),
     )
     def tokenized_dataset(

@@ -1,31 +1,56 @@
-"""A few training examples as a reader sees them, with the part that is trained on made visible."""
+"""Rows as a reader sees them: where their examples begin, and the part that is trained on made visible."""
 
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
+from dolly_assets.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from tokenizers import Tokenizer
 
 PREVIEW_EXAMPLES = 3
+LEGEND = "Lines with **+** are trained on; the others are only read. No example of a row sees another one."
 
 
-def preview(train: pa.Table, tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Render the first training examples as Markdown, decoded from the token ids that the model gets."""
-    examples = train.slice(0, PREVIEW_EXAMPLES).to_pylist()
-    return "\n\n".join(
-        [
-            "Lines with **+** are trained on; the others are only read.",
-            *(_render(e, tokenizer) for e in examples),
-        ]
-    )
+def preview(train: pa.Table, tokenizer: "Tokenizer") -> str:
+    """Render the rows of the first records as Markdown, until there are a few examples to look at."""
+    row_of = train["row"].to_numpy()
+    examples_in = np.bincount(row_of)
+    shown: list[int] = []
+    for row in row_of[np.argsort(train["record"].to_numpy())].tolist():
+        if row not in shown:
+            shown.append(row)
+        if examples_in[shown].sum() >= PREVIEW_EXAMPLES:
+            break
+    return "\n\n".join([LEGEND, *(preview_row(train, row, tokenizer) for row in shown)])
 
 
-def _render(example: dict, tokenizer: "PreTrainedTokenizerBase") -> str:
+def preview_row(train: pa.Table, row: int, tokenizer: "Tokenizer") -> str:
+    """Render a row as Markdown, decoded from the token ids that the model gets.
+
+    Raises:
+        ConfigurationError: there is no such row.
+    """
+    row_of = train["row"].to_numpy()
+    first, end = np.searchsorted(row_of, [row, row + 1]).tolist()
+    if first == end:
+        raise ConfigurationError(f"there is no row {row}: the rows of this dataset are 0 to {int(row_of[-1])}")
+    examples = train.slice(first, end - first).to_pylist()
+    parts, place = [], 0
+    for example in examples:
+        parts.append(_render(example, place, tokenizer))
+        place += len(example["input_ids"])
+    title = f"**Row {row}**: {place:,} tokens, {_count(len(examples), 'example')}"
+    return "\n\n".join([title, *parts])
+
+
+def _render(example: dict, place: int, tokenizer: "Tokenizer") -> str:
     input_ids, prompt_length = example["input_ids"], example["prompt_length"]
     prompt, labelled = (
-        str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        tokenizer.decode(ids, skip_special_tokens=False)
         for ids in (input_ids[:prompt_length], input_ids[prompt_length:])
     )
     lines = [f"  {line}" for line in prompt.removesuffix("\n").split("\n")]
@@ -34,5 +59,12 @@ def _render(example: dict, tokenizer: "PreTrainedTokenizerBase") -> str:
     # A fence longer than any run of backticks inside, so that no example can close it.
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", body))])
     labelled_tokens = len(input_ids) - prompt_length
-    title = f"**Row {example['row']}**: {len(input_ids)} tokens, {labelled_tokens} of them labelled"
+    title = (
+        f"Record {example['record']}, from token {place:,}: "
+        f"{_count(len(input_ids), 'token')}, {labelled_tokens:,} of them labelled"
+    )
     return f"{title}\n\n{fence}diff\n{body}\n{fence}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -12,13 +12,16 @@ def describe(
     *,
     train_lengths: np.ndarray,
     train_prompt_lengths: np.ndarray,
+    rows: int,
+    max_length: int,
     held_out_examples: int,
     dropped_too_long: int,
 ) -> dict[str, Any]:
     """Count what is trained on. Lengths are in tokens, one per training example; JSON-ready.
 
-    `length_histogram` has `edges` (tokens, one more than there are bins) and `counts` (training examples per
-    bin, the lower edge included).
+    `row_fill` is the share of `max_length` that an average row uses, and `processed_per_real_if_padded` the tokens
+    that would be processed for each real one if rows were padded to `max_length`. `length_histogram` has `edges`
+    (tokens, one more than there are bins) and `counts` (training examples per bin, the lower edge included).
     """
     train_tokens = int(train_lengths.sum())
     labelled_tokens = train_tokens - int(train_prompt_lengths.sum())
@@ -33,6 +36,10 @@ def describe(
         "train_tokens": train_tokens,
         "labelled_tokens": labelled_tokens,
         "labelled_share": labelled_tokens / train_tokens,
+        "rows": rows,
+        "row_fill": train_tokens / (rows * max_length),
+        "examples_per_row": len(train_lengths) / rows,
+        "processed_per_real_if_padded": rows * max_length / train_tokens,
         "length_mean": float(train_lengths.mean()),
         "length_p50": float(np.percentile(train_lengths, 50)),
         "length_p95": float(np.percentile(train_lengths, 95)),

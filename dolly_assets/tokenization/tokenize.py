@@ -8,11 +8,13 @@ import pyarrow.compute as pc
 
 from dolly_assets.errors import ConfigurationError, DatasetError
 from dolly_assets.tokenization.encode import PromptEncoder
+from dolly_assets.tokenization.pack import pack
 from dolly_assets.tokenization.preview import preview
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.split import held_out_mask
 from dolly_assets.tokenization.statistics import describe
 from dolly_assets.tokenization.tokenized_dataset import (
+    EXAMPLE_SCHEMA,
     HELD_OUT_SCHEMA,
     TEXT_COLUMNS,
     TRAIN_SCHEMA,
@@ -20,10 +22,11 @@ from dolly_assets.tokenization.tokenized_dataset import (
 )
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-# Rows encoded at once: enough to keep all cores busy, few enough to bound memory.
-BATCH_ROWS = 2_000
+# Records encoded at once: enough to keep all cores busy, few enough to bound memory.
+BATCH_RECORDS = 2_000
 
 
 def tokenize(
@@ -32,17 +35,19 @@ def tokenize(
     style: PromptStyle,
     *,
     max_length: int,
+    packing: bool,
     held_out_examples: int,
     seed: int,
 ) -> TokenizedDataset:
-    """Tokenize a raw dataset and hold some of it out.
+    """Tokenize a raw dataset, hold some of it out, and put the rest into rows.
 
     Args:
         examples: string columns instruction, context, response, category.
         tokenizer: a fast one that has the style's special tokens.
         style: how an example is laid out.
-        max_length: longest example in tokens. Longer ones are dropped and counted, never cut.
-        held_out_examples: rows to keep from training, at least; rows of one prompt stay together.
+        max_length: longest row in tokens. Longer examples are dropped and counted, never cut.
+        packing: whether examples share rows; else each is a row of its own.
+        held_out_examples: examples to keep from training, at least; those of one prompt stay together.
         seed: seed of the split.
 
     Raises:
@@ -57,7 +62,7 @@ def tokenize(
         held_out_examples=held_out_examples,
         seed=seed,
     )
-    train = kept.filter(pa.array(~is_held_out)).select(TRAIN_SCHEMA.names)
+    train = kept.filter(pa.array(~is_held_out)).select(EXAMPLE_SCHEMA.names)
     held_out = kept.filter(pa.array(is_held_out))
     dropped_too_long = encoded.num_rows - kept.num_rows
     if not train.num_rows:
@@ -66,13 +71,24 @@ def tokenize(
             f"than max_length {max_length} tokens and {held_out.num_rows} are held out (held_out_examples is "
             f"{held_out_examples}). Lower held_out_examples, raise max_length or add examples."
         )
+    train = _in_rows(train, max_length, packing=packing)
     statistics = describe(
         train_lengths=_lengths(train),
         train_prompt_lengths=train["prompt_length"].to_numpy(),
+        rows=int(train["row"][-1].as_py()) + 1,
+        max_length=max_length,
         held_out_examples=held_out.num_rows,
         dropped_too_long=dropped_too_long,
     )
-    return TokenizedDataset(train, held_out, statistics, preview(train, tokenizer))
+    backend: Tokenizer = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
+    return TokenizedDataset(train, held_out, statistics, preview(train, backend))
+
+
+def _in_rows(examples: pa.Table, max_length: int, *, packing: bool) -> pa.Table:
+    """The examples with their rows, sorted by them."""
+    row_of = pack(_lengths(examples), max_length) if packing else np.arange(examples.num_rows, dtype=np.int32)
+    order = np.argsort(row_of, kind="stable")
+    return examples.add_column(1, TRAIN_SCHEMA.field("row"), pa.array(row_of)).take(pa.array(order))
 
 
 def _lengths(table: pa.Table) -> np.ndarray:
@@ -91,20 +107,20 @@ def _checked(examples: pa.Table) -> pa.Table:
     texts = examples.select(TEXT_COLUMNS).cast(pa.schema([(name, pa.string()) for name in TEXT_COLUMNS]))
     for name, column in zip(TEXT_COLUMNS, texts.columns, strict=True):
         if column.null_count:
-            row = pc.index(column.is_null(), True).as_py()
+            record = pc.index(column.is_null(), True).as_py()
             raise DatasetError(
-                f'Row {row} of the raw dataset has no {name}; expected a string, "" where there is none.'
+                f'Record {record} of the raw dataset has no {name}; expected a string, "" where there is none.'
             )
     return texts
 
 
 def _encode(texts: pa.Table, encoder: PromptEncoder) -> pa.Table:
-    """Add row, input_ids and prompt_length to every text."""
-    batches, row = [], 0
-    for batch in texts.to_batches(max_chunksize=BATCH_ROWS):
+    """Add record, input_ids and prompt_length to every text."""
+    batches, record = [], 0
+    for batch in texts.to_batches(max_chunksize=BATCH_RECORDS):
         instructions, contexts, responses, _ = (column.to_pylist() for column in batch.columns)
         input_ids, prompt_length = encoder.examples(instructions, contexts, responses)
-        rows = pa.array(range(row, row + batch.num_rows), pa.int64())
-        batches.append(pa.record_batch([rows, input_ids, prompt_length, *batch.columns], schema=HELD_OUT_SCHEMA))
-        row += batch.num_rows
+        records = pa.array(range(record, record + batch.num_rows), pa.int64())
+        batches.append(pa.record_batch([records, input_ids, prompt_length, *batch.columns], schema=HELD_OUT_SCHEMA))
+        record += batch.num_rows
     return pa.Table.from_batches(batches, schema=HELD_OUT_SCHEMA)

@@ -9,25 +9,27 @@ import pyarrow as pa
 
 from dolly_assets.errors import DatasetError
 
-TRAIN_SCHEMA = pa.schema(
+EXAMPLE_SCHEMA = pa.schema(
     {
-        "row": pa.int64(),  # index in the raw dataset
+        "record": pa.int64(),  # index in the raw dataset
         "input_ids": pa.list_(pa.int32()),
         "prompt_length": pa.int32(),  # labels are input_ids from here on, -100 before
     }
 )
+# A row is what one sequence of the model holds: one or several examples, one after the other.
+TRAIN_SCHEMA = EXAMPLE_SCHEMA.insert(1, pa.field("row", pa.int32()))
 # The texts too, so that answers can be checked.
 TEXT_COLUMNS = ("instruction", "context", "response", "category")
-HELD_OUT_SCHEMA = pa.schema([*TRAIN_SCHEMA, *((name, pa.string()) for name in TEXT_COLUMNS)])
+HELD_OUT_SCHEMA = pa.schema([*EXAMPLE_SCHEMA, *((name, pa.string()) for name in TEXT_COLUMNS)])
 
 
 @dataclass(frozen=True)
 class TokenizedDataset:
-    """The two sides of the split, in raw order, with what there is to say about them.
+    """The two sides of the split, with what there is to say about them.
 
     Attributes:
-        train: columns of TRAIN_SCHEMA.
-        held_out: columns of HELD_OUT_SCHEMA; no prompt of it occurs in `train`.
+        train: columns of TRAIN_SCHEMA, an example each, sorted by row (0, 1, …) and in it by record: a row is a slice.
+        held_out: columns of HELD_OUT_SCHEMA, in raw order; no prompt of it occurs in `train`.
         statistics: see `dolly_assets.tokenization.statistics.describe`.
         preview: Markdown, see `dolly_assets.tokenization.preview`.
     """

@@ -18,10 +18,13 @@ class Recipe(Config):
     """Hyper-parameters of a fine-tune. All epochs of one training share one recipe."""
 
     epochs: int = Field(ge=1, le=99, description="Number of epochs that can be asked for; partition keys 01…epochs.")
-    max_length: int = Field(ge=8, description="Longest example in tokens; longer ones are dropped and counted.")
+    max_length: int = Field(
+        ge=8, description="Longest row in tokens; longer examples are dropped and counted, never cut."
+    )
+    packing: bool = Field(default=True, description="Several examples share a row, as far as max_length allows.")
     held_out_examples: int = Field(ge=1, description="Examples kept from training, to score every epoch with.")
-    global_batch_size: int = Field(ge=1, description="Examples per optimizer step, over all devices.")
-    micro_batch_size: int = Field(ge=1, description="Examples per forward pass of one device.")
+    global_batch_size: int = Field(ge=1, description="Rows per optimizer step, over all devices.")
+    micro_batch_size: int = Field(ge=1, description="Rows per forward pass of one device.")
     learning_rate: float = Field(gt=0, allow_inf_nan=False, description="Peak learning rate.")
     scheduler: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="Shape of the rate after warm-up; linear and cosine end at the last epoch."

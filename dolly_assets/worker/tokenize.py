@@ -25,6 +25,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
         tokenizer,
         family.prompt_style,
         max_length=family.recipe.max_length,
+        packing=family.recipe.packing,
         held_out_examples=family.recipe.held_out_examples,
         seed=family.recipe.seed,
     )
@@ -41,6 +42,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
                 "settings": family.settings_digest("tokenized_dataset"),
                 "answers": raw.manifest.attributes["answers"],
                 **tokenized.statistics,
+                "preview_markdown": tokenized.preview,
             },
             made_by=spec.made_by,
         )

@@ -7,6 +7,8 @@ def describe_lengths(lengths):
     return describe(
         train_lengths=np.array(lengths),
         train_prompt_lengths=np.full(len(lengths), 2),
+        rows=len(lengths),
+        max_length=64,
         held_out_examples=0,
         dropped_too_long=0,
     )

@@ -1,13 +1,17 @@
+import re
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dolly_assets.errors import ConfigurationError, DatasetError
+from dolly_assets.tokenization.preview import preview_row
 from dolly_assets.tokenization.prompt_style import PromptStyle
-from dolly_assets.tokenization.tokenize import BATCH_ROWS, tokenize
+from dolly_assets.tokenization.tokenize import BATCH_RECORDS, tokenize
 from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_SCHEMA, TRAIN_SCHEMA, TokenizedDataset
 from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, with_style
 
-STYLE = PromptStyle()
+STYLE = PromptStyle(intro="")
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +32,58 @@ def raw_dataset(count: int, prompts: int | None = None) -> pa.Table:
     )
 
 
-def tokenized(table, tokenizer, *, max_length=512, held_out_examples=10, seed=7) -> TokenizedDataset:
-    return tokenize(table, tokenizer, STYLE, max_length=max_length, held_out_examples=held_out_examples, seed=seed)
+def tokenized(table, tokenizer, *, max_length=512, packing=True, held_out_examples=10, seed=7) -> TokenizedDataset:
+    return tokenize(
+        table,
+        tokenizer,
+        STYLE,
+        max_length=max_length,
+        packing=packing,
+        held_out_examples=held_out_examples,
+        seed=seed,
+    )
 
 
-def test_every_example_is_on_one_side_in_raw_order_with_its_row(tokenizer):
+def test_every_example_is_on_one_side_with_its_record(tokenizer):
     """Across the batches that encoding works in."""
-    table = raw_dataset(BATCH_ROWS + 100)
+    table = raw_dataset(BATCH_RECORDS + 100)
     dataset = tokenized(table, tokenizer)
-    train_rows, held_out_rows = dataset.train["row"].to_pylist(), dataset.held_out["row"].to_pylist()
+    train_records, held_out_records = dataset.train["record"].to_pylist(), dataset.held_out["record"].to_pylist()
 
-    assert train_rows == sorted(train_rows)
-    assert held_out_rows == sorted(held_out_rows)
-    assert sorted(train_rows + held_out_rows) == list(range(table.num_rows))
-    last = dataset.train.slice(dataset.train.num_rows - 1).to_pylist()[0]
-    raw = table.slice(last["row"], 1).to_pylist()[0]
+    assert held_out_records == sorted(held_out_records)
+    assert sorted(train_records + held_out_records) == list(range(table.num_rows))
+    last = max(dataset.train.to_pylist(), key=lambda example: example["record"])
+    raw = table.slice(last["record"], 1).to_pylist()[0]
     text = STYLE.prompt(raw["instruction"], raw["context"]) + STYLE.completion(raw["response"])
     assert tokenizer.decode(last["input_ids"]) == text
 
 
-def test_every_row_has_a_label_and_a_labelled_end(tokenizer):
+def test_a_row_is_a_slice_that_max_length_holds(tokenizer):
+    dataset = tokenized(raw_dataset(300), tokenizer)
+    places = [(example["row"], example["record"]) for example in dataset.train.to_pylist()]
+    assert places == sorted(places)
+    assert {row for row, _ in places} == set(range(dataset.statistics["rows"]))
+    lengths = np.bincount(dataset.train["row"].to_numpy(), [len(ids) for ids in dataset.train["input_ids"].to_pylist()])
+    assert lengths.max() <= 512
+    assert dataset.statistics["row_fill"] == pytest.approx(lengths.mean() / 512)
+    assert dataset.statistics["row_fill"] > 0.95
+
+
+def test_without_packing_each_example_is_a_row_of_its_own_in_raw_order(tokenizer):
+    dataset = tokenized(raw_dataset(300), tokenizer, packing=False)
+    records, rows = dataset.train["record"].to_pylist(), dataset.train["row"].to_pylist()
+    assert records == sorted(records)
+    assert rows == list(range(dataset.train.num_rows))
+    assert dataset.statistics["examples_per_row"] == 1
+
+
+def test_packing_moves_examples_and_changes_none(tokenizer):
+    packed, unpacked = (tokenized(raw_dataset(300), tokenizer, packing=packing) for packing in (True, False))
+    assert packed.train.drop("row").sort_by("record") == unpacked.train.drop("row")
+    assert packed.held_out == unpacked.held_out
+
+
+def test_every_example_has_a_label_and_a_labelled_end(tokenizer):
     responses = pa.array(["", "Yes", " "] * 20)
     dataset = tokenized(raw_dataset(60).set_column(2, "response", responses), tokenizer)
     for side in (dataset.train, dataset.held_out):
@@ -63,17 +99,17 @@ def test_held_out_examples_keep_their_texts_and_training_ones_do_not(tokenizer):
     assert dataset.train.schema == TRAIN_SCHEMA
     assert dataset.held_out.schema == HELD_OUT_SCHEMA
     texts = dataset.held_out.select(["instruction", "context", "response", "category"])
-    assert texts.to_pylist() == table.take(dataset.held_out["row"]).to_pylist()
+    assert texts.to_pylist() == table.take(dataset.held_out["record"]).to_pylist()
 
 
 def test_an_over_long_example_is_dropped_whole_and_counted(tokenizer):
     table = raw_dataset(50)
-    lengths = {e["row"]: len(e["input_ids"]) for e in tokenized(table, tokenizer).train.to_pylist()}
+    lengths = {e["record"]: len(e["input_ids"]) for e in tokenized(table, tokenizer).train.to_pylist()}
     limit = sorted(lengths.values())[len(lengths) // 2]
 
     dataset = tokenized(table, tokenizer, max_length=limit, held_out_examples=0)
 
-    kept = {e["row"]: len(e["input_ids"]) for e in dataset.train.to_pylist()}
+    kept = {e["record"]: len(e["input_ids"]) for e in dataset.train.to_pylist()}
     assert max(kept.values()) == limit
     assert kept.items() <= {**lengths, **kept}.items()
     assert dataset.statistics["dropped_too_long"] == 50 - len(kept) > 0
@@ -83,8 +119,8 @@ def test_no_held_out_prompt_occurs_in_training(tokenizer):
     table = raw_dataset(200, prompts=40)
     dataset = tokenized(table, tokenizer)
     prompts = [(e["instruction"], e["context"]) for e in table.to_pylist()]
-    held_out_prompts = {prompts[row] for row in dataset.held_out["row"].to_pylist()}
-    train_prompts = {prompts[row] for row in dataset.train["row"].to_pylist()}
+    held_out_prompts = {prompts[record] for record in dataset.held_out["record"].to_pylist()}
+    train_prompts = {prompts[record] for record in dataset.train["record"].to_pylist()}
     assert dataset.held_out.num_rows == 10
     assert len(held_out_prompts) == 2
     assert not held_out_prompts & train_prompts
@@ -122,9 +158,9 @@ def test_a_missing_column_is_named(tokenizer):
         tokenized(raw_dataset(20).drop("response"), tokenizer)
 
 
-def test_a_missing_value_is_named_with_its_row(tokenizer):
+def test_a_missing_value_is_named_with_its_record(tokenizer):
     responses = pa.array(["Yes"] * 12 + [None] + ["Yes"] * 7)
-    with pytest.raises(DatasetError, match=r"Row 12 .* has no response"):
+    with pytest.raises(DatasetError, match=r"Record 12 .* has no response"):
         tokenized(raw_dataset(20).set_column(2, "response", responses), tokenizer)
 
 
@@ -140,16 +176,42 @@ def test_the_statistics_count_what_is_trained_on(tokenizer):
     assert statistics["labelled_tokens"] == sum(lengths) - sum(dataset.train["prompt_length"].to_pylist())
     assert statistics["labelled_share"] == statistics["labelled_tokens"] / statistics["train_tokens"]
     assert statistics["length_max"] == max(lengths)
+    assert statistics["rows"] == len(set(dataset.train["row"].to_pylist()))
+    assert statistics["examples_per_row"] == 50 / statistics["rows"]
+    assert statistics["processed_per_real_if_padded"] == 512 * statistics["rows"] / sum(lengths)
     assert sum(statistics["length_histogram"]["counts"]) == 50
 
 
-def test_the_preview_marks_what_is_trained_on_and_only_that(tokenizer):
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_preview_marks_what_is_trained_on_and_only_that(tokenizer, packing):
     table = raw_dataset(20).set_column(2, "response", pa.array(["```\ncode\n```"] * 20))
-    preview = tokenized(table, tokenizer).preview
-    assert preview.count("````diff") == 3
-    assert [line for line in preview.splitlines() if line.startswith("+ ")] == [
+    text = tokenized(table, tokenizer, packing=packing).preview
+    examples = text.count("````diff")
+    assert examples >= 3
+    assert text.count("**Row ") == (1 if packing else examples)
+    assert [line for line in text.splitlines() if line.startswith("+ ")] == [
         *("+ ```", "+ code", "+ ```", "+ ", "+ ### End")
-    ] * 3
+    ] * examples
+
+
+def test_a_previewed_row_says_where_its_examples_begin(tokenizer):
+    train = tokenized(raw_dataset(60), tokenizer).train
+    examples = [example for example in train.to_pylist() if example["row"] == 1]
+    text = preview_row(train, 1, tokenizer.backend_tokenizer)
+    begins = [int(begin) for begin in re.findall(r"from token (\d+)", text)]
+    ids = [token for example in examples for token in example["input_ids"]]
+    assert len(examples) > 1
+    assert begins == [
+        place for place, token in enumerate(ids) if token == tokenizer.convert_tokens_to_ids(STYLE.instruction_key)
+    ]
+    assert [int(record) for record in re.findall(r"Record (\d+)", text)] == [e["record"] for e in examples]
+
+
+@pytest.mark.parametrize("row", [-1, 10_000])
+def test_a_row_that_is_not_there_is_refused_with_those_that_are(tokenizer, row):
+    dataset = tokenized(raw_dataset(60), tokenizer)
+    with pytest.raises(ConfigurationError, match=f"0 to {dataset.statistics['rows'] - 1}"):
+        preview_row(dataset.train, row, tokenizer.backend_tokenizer)
 
 
 def test_the_same_input_gives_the_same_bytes_on_disk(tokenizer, tmp_path):

@@ -18,6 +18,7 @@ VALUES: dict[str, Any] = {
 }
 OTHERS: dict[str, Any] = {
     "max_length": 65,
+    "packing": False,
     "held_out_examples": 11,
     "global_batch_size": 96,
     "micro_batch_size": 3,
