@@ -66,7 +66,7 @@ def test_a_row_is_a_slice_that_max_length_holds(tokenizer):
     lengths = np.bincount(dataset.train["row"].to_numpy(), [len(ids) for ids in dataset.train["input_ids"].to_pylist()])
     assert lengths.max() <= 512
     assert dataset.statistics["row_fill"] == pytest.approx(lengths.mean() / 512)
-    assert dataset.statistics["row_fill"] > 0.95
+    assert sum(sorted(lengths)[:2]) > 512  # else these two would be one row
 
 
 def test_without_packing_each_example_is_a_row_of_its_own_in_raw_order(tokenizer):
