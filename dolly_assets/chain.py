@@ -14,6 +14,8 @@ from dolly_assets.assets.epoch_comparison import comparison_inputs, is_score_of,
 from dolly_assets.assets.events import DATA_VERSION
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import partition_key
+from dolly_assets.assets.quality_reports import require_sound, require_trainable
+from dolly_assets.assets.raw_dataset import checks_attribute
 from dolly_assets.assets.training_state import Training, plan_training
 from dolly_assets.datasets.sources import local_revision
 from dolly_assets.family import ModelFamily
@@ -38,6 +40,7 @@ class Chain:
         """
         self.platform.register_datasets([self.dataset])
         runs = self._materialize(["raw_dataset"], self._raw_is_current())
+        require_sound(self.platform.store, required(self.platform.store, ["raw_dataset"], self.dataset))
         runs += self._materialize([self.family.name, "base_model"], self._base_is_current(), of_dataset=False)
         runs += self._materialize([self.family.name, "tokenized_dataset"], self._tokenized_is_current())
         runs += self._train(epochs, retrain)
@@ -65,6 +68,8 @@ class Chain:
         ranges = list(_ranges(missing))
         for first, last in ranges:  # refused before anything runs
             plan_training(self.platform.store, training, range(first, last + 1), retrain=retrain)
+        if ranges:
+            require_trainable(self.platform.store, self.family, training.tokenized_dataset)
         for first, last in ranges:
             config = {f"{self.family.name}__fine_tune": {"config": {"retrain": retrain}}}
             keys = [[self.family.name, asset] for asset in ("model_checkpoint", "gpu_profile")]
@@ -82,13 +87,15 @@ class Chain:
 
     def _raw_is_current(self) -> bool:
         dataset = self.platform.catalogue.get(self.dataset)
-        facts = {"source": dataset.source, "answers": dataset.answers}
+        facts = {"source": dataset.source, "answers": dataset.answers, "checks": checks_attribute(dataset)}
         if dataset.license != "unknown":
             facts["license"] = dataset.license
         if revision := local_revision(dataset.source):
             facts["revision"] = revision
         return self._is_current(
-            ["raw_dataset"], self.dataset, lambda item: facts.items() <= item.manifest.attributes.items()
+            ["raw_dataset"],
+            self.dataset,
+            lambda item: facts == {name: item.manifest.attributes.get(name) for name in facts},
         )
 
     def _base_is_current(self) -> bool:

@@ -8,6 +8,7 @@ from types import ModuleType
 import dagster as dg
 
 from dolly_assets import defs as bundled
+from dolly_assets.assets.quality_checks import build_dataset_checks
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.assets.resources import StoreResource, WorkerResource
 from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
@@ -77,6 +78,7 @@ def build(environment: Environment) -> dg.Definitions:
     ]
     rest = dg.Definitions(
         assets=[build_raw_dataset(declared_datasets(trees))],
+        asset_checks=[build_dataset_checks()],
         resources=resources(environment),
         loggers={CONSOLE: console_logger},
     )

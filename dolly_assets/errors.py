@@ -17,6 +17,14 @@ class DatasetError(DollyError):
     """A dataset's name, source or content is wrong."""
 
 
+class QualityError(DollyError):
+    """A check of a dataset stops its training."""
+
+
+class LicenseError(DollyError):
+    """A licence forbids the use that a model family is for, or is not known."""
+
+
 class BaseModelError(DollyError):
     """A base model cannot be found or is not a causal language model."""
 

@@ -5,15 +5,19 @@ Orchestrator and worker share this description; the worker gets it as JSON in it
 
 import hashlib
 import json
+from typing import Annotated
 
 from pydantic import Field
 
 from dolly_assets.config import Config
+from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
 from dolly_assets.tokenization.pack import PACKING_VERSION
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig
 from dolly_assets.training.recipe import Recipe
+
+Owner = Annotated[str, Field(pattern=r"^(team:[\w.-]+|[^@\s:]+@[^@\s:]+\.[^@\s:]+)$")]
 
 
 class Compute(Config):
@@ -41,6 +45,8 @@ class FamilyAttributes(Config):
     """What a family's YAML says under `attributes`."""
 
     description: str = Field(default="", description="What the family is, for readers of the asset graph.")
+    use: Use = Field(default="non-commercial", description="What the models are for: decides which licences will do.")
+    owners: tuple[Owner, ...] = Field(default=(), description="Who answers for it: team:NAME or an e-mail address.")
     dataset: str = Field(description="The dataset that the family was made for; any other can be trained on too.")
     base_model: BaseModelConfig
     prompt_style: PromptStyle = Field(default_factory=PromptStyle)

@@ -11,6 +11,7 @@ import dagster as dg
 from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
+from dolly_assets.assets.quality_reports import require_trainable
 from dolly_assets.assets.resources import StoreResource, WorkerResource, ref
 from dolly_assets.assets.training_state import Training, made_newest, plan_training
 from dolly_assets.errors import ArtifactError
@@ -67,6 +68,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
                 context.log.info(f"{artifact.name} is in the store already: not trained again")
                 context.log_event(materialization_of(made_newest(artifacts, artifact)))
             if plan.epochs:
+                require_trainable(artifacts, family, training.tokenized_dataset)
                 task = Train(
                     dataset=dataset,
                     epochs=plan.epochs,

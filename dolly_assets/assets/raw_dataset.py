@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -45,6 +46,7 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
                     "format": source.format,
                     "license": dataset.license if dataset.license != "unknown" else source.license or "unknown",
                     "answers": dataset.answers,
+                    "checks": checks_attribute(dataset),
                     "rows": source.table.num_rows,
                     "content_digest": content_digest(source.table),
                     "dropped_columns": list(source.dropped_columns) or None,
@@ -62,6 +64,11 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         return artifact
 
     return raw_dataset
+
+
+def checks_attribute(dataset: DatasetConfig) -> dict[str, Any] | None:
+    """What the dataset says of its checks, as its artifact keeps it; None where it says nothing."""
+    return {name: limits.model_dump(exclude_unset=True) for name, limits in dataset.checks.items()} or None
 
 
 def _sample(table: pa.Table) -> str:

@@ -9,6 +9,7 @@ from dolly_assets.assets.base_model import build_base_model
 from dolly_assets.assets.epoch_comparison import build_epoch_comparison
 from dolly_assets.assets.evaluation import build_evaluation
 from dolly_assets.assets.model_checkpoint import build_model_checkpoint
+from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
 from dolly_assets.errors import ConfigurationError
@@ -52,4 +53,6 @@ class ModelFamilyComponent(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The family's assets."""
-        return dg.Definitions(assets=[build(self.family) for build in BUILDERS])
+        return dg.Definitions(
+            assets=[build(self.family) for build in BUILDERS], asset_checks=[build_split_checks(self.family)]
+        )

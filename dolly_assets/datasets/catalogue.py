@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from dolly_assets.config import Config
+from dolly_assets.datasets.quality.checks import CheckName, Limits
 from dolly_assets.errors import DatasetError
 from dolly_assets.naming import check_dataset_name
 from dolly_assets.storage.object_store import ObjectStore
@@ -26,6 +27,9 @@ class DatasetConfig(Config):
         default="open", description="exact: one answer is right, so that exact match can be scored."
     )
     description: str = Field(default="", description="What the dataset is, for readers of the catalogue.")
+    checks: dict[CheckName, Limits] = Field(
+        default={}, description="How much of what a quality check finds is borne, where it is not the default."
+    )
 
 
 class Catalogue:

@@ -1,0 +1,156 @@
+"""What licences allow and ask for, and what therefore holds for a model made under several of them.
+
+It knows SPDX ids and the Hub's tags (https://huggingface.co/docs/hub/repositories-licenses). It is a table, no legal
+advice: what a licence says of training is disputed, so the stricter reading is taken.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from dolly_assets.errors import LicenseError
+
+UNKNOWN = "unknown"
+Use = Literal["commercial", "non-commercial"]
+
+
+class Terms(NamedTuple):
+    """What a licence allows and asks for. `restrictions` are those on use, in words."""
+
+    source: str
+    commercial: bool = True
+    attribution: bool = True
+    share_alike: bool = False
+    restrictions: str = ""
+
+
+def _cc(name: str, version: str) -> Terms:
+    no_adaptations = "no adapted version may be shared" if "nd" in name.split("-") else ""
+    return Terms(
+        source=f"https://creativecommons.org/licenses/{name}/{version}/legalcode",
+        commercial="nc" not in name.split("-"),
+        share_alike="sa" in name.split("-"),
+        restrictions=no_adaptations,
+    )
+
+
+def _spdx(name: str, *, attribution: bool = True, share_alike: bool = False) -> Terms:
+    return Terms(f"https://spdx.org/licenses/{name}.html", attribution=attribution, share_alike=share_alike)
+
+
+def _rail(source: str) -> Terms:
+    return Terms(source, restrictions="the uses listed in its attachment A are forbidden, and so for all derivatives")
+
+
+def _llama(version: str) -> Terms:
+    path = version.replace(".", "_")
+    return Terms(
+        f"https://www.llama.com/llama{path}/license/",
+        restrictions="Meta's acceptable use policy; no service of more than 700 million users a month",
+    )
+
+
+_CC_KINDS = ("by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd")
+_TERMS: dict[str, Terms] = {
+    **{f"cc-{kind}-{version}": _cc(kind, version) for kind in _CC_KINDS for version in ("2.0", "2.5", "3.0", "4.0")},
+    **{
+        name.lower(): _spdx(name) for name in ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "ODC-By-1.0")
+    },
+    **{name.lower(): _spdx(name, attribution=False) for name in ("CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0")},
+    **{name.lower(): _spdx(name) for name in ("CDLA-Permissive-1.0", "CDLA-Permissive-2.0")},
+    **{
+        name.lower(): _spdx(name, share_alike=True)
+        for name in (
+            "ODbL-1.0",
+            "CDLA-Sharing-1.0",
+            "GPL-2.0",
+            "GPL-3.0",
+            "AGPL-3.0",
+            "LGPL-3.0",
+            "MPL-2.0",
+        )
+    },
+    **{f"llama{version}": _llama(version) for version in ("2", "3", "3.1", "3.2", "3.3")},
+    "gemma": Terms("https://ai.google.dev/gemma/terms", restrictions="Google's prohibited use policy for Gemma"),
+    "openrail": _rail("https://www.licenses.ai"),
+    "bigscience-openrail-m": _rail("https://huggingface.co/spaces/bigscience/license"),
+    "bigscience-bloom-rail-1.0": _rail("https://huggingface.co/spaces/bigscience/license"),
+    "bigcode-openrail-m": _rail("https://huggingface.co/spaces/bigcode/bigcode-model-license-agreement"),
+    "creativeml-openrail-m": _rail("https://huggingface.co/spaces/CompVis/stable-diffusion-license"),
+}
+_TAGS = {"odc-by": "odc-by-1.0", "odbl": "odbl-1.0", "pddl": "pddl-1.0", "bsd": "bsd-3-clause"}
+
+
+class Licensed(NamedTuple):
+    """Something that a model is made from: its asset, the assets between it and the model, and its licence."""
+
+    asset: str
+    path: tuple[str, ...]
+    license: str
+
+    @property
+    def lineage(self) -> str:
+        """From the licensed thing to the model."""
+        return " → ".join([f"{self.asset} ({self.license})", *self.path])
+
+
+def terms_of(license_id: str) -> Terms | None:
+    """The terms of a licence by its SPDX id or Hub tag, in any case; None of one that is not known here."""
+    name = license_id.lower().removesuffix("-only").removesuffix("-or-later")
+    return _TERMS.get(_TAGS.get(name, name))
+
+
+def licensed_inputs(
+    family: str, dataset: str, *, dataset_license: str, base_model_license: str
+) -> tuple[Licensed, ...]:
+    """What a family's models of a dataset are made from."""
+    checkpoint = f"{family}/model_checkpoint[{dataset}]"
+    tokenized = f"{family}/tokenized_dataset[{dataset}]"
+    return (
+        Licensed(f"raw_dataset[{dataset}]", (tokenized, checkpoint), dataset_license),
+        Licensed(f"{family}/base_model", (checkpoint,), base_model_license),
+    )
+
+
+def commercial_use(inputs: Sequence[Licensed]) -> Literal["allowed", "not allowed", "unknown"]:
+    """Whether a model made from these may be used commercially."""
+    terms = [terms_of(each.license) for each in inputs]
+    if any(each and not each.commercial for each in terms):
+        return "not allowed"
+    return "unknown" if None in terms else "allowed"
+
+
+def obligations(inputs: Sequence[Licensed]) -> list[str]:
+    """What whoever uses or passes on a model made from these has to observe, and because of what."""
+    found = []
+    for each in inputs:
+        because = f"{each.asset} is {each.license}"
+        terms = terms_of(each.license)
+        if terms is None:
+            found.append(f"unknown: {because}, whose terms are not known here")
+            continue
+        asked = {
+            "non-commercial use only": not terms.commercial,
+            "share under the same licence": terms.share_alike,
+            "name the authors": terms.attribution,
+            terms.restrictions: bool(terms.restrictions),
+        }
+        found += [f"{what}: {because} ({terms.source})" for what, is_asked in asked.items() if is_asked]
+    return found
+
+
+def check_use(use: Use, inputs: Sequence[Licensed]) -> None:
+    """Raises LicenseError if a model for this use must not be made from these; the text shows the licence's way."""
+    if use != "commercial":
+        return
+    for each in inputs:
+        terms = terms_of(each.license)
+        if terms is None:
+            raise LicenseError(
+                f"{each.lineage}: the family says use: commercial, and whether this licence allows it is not known "
+                "here: state an SPDX id or Hub tag that is, or set use: non-commercial"
+            )
+        if not terms.commercial:
+            raise LicenseError(
+                f"{each.lineage}: the family says use: commercial, and {each.license} allows no commercial use "
+                f"({terms.source}): train on other data, or set use: non-commercial"
+            )

@@ -1,0 +1,63 @@
+"""Text that went wrong on its way: decoded with another encoding than it was written in, cut, or not text at all."""
+
+import re
+from collections.abc import Iterator
+
+from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.records import Batch, Records
+
+REPLACEMENT = "�"
+CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"  # but tab, line feed, carriage return, next line
+HALF_PAIR = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # of a surrogate pair, spelled out: Arrow's strings hold no real one
+# What UTF-8 of two and more bytes looks like in Windows-1252 or Latin-1: a lead byte, then continuation bytes.
+_LEAD = r"[\u00c2-\u00f4]"
+_HIGH = "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xA0))
+_CONTINUATION = rf"[\u0080-\u00bf{_HIGH}]"
+MOJIBAKE = re.compile(rf"{_LEAD}{_CONTINUATION}{{1,3}}")
+MOJIBAKE_RE2 = rf"[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_HIGH}]"
+
+
+def encoding(records: Records) -> Finding:
+    """Replacement characters, control characters, spelled-out halves of surrogate pairs, and mojibake."""
+    return finding("encoding", len(records), (hit for batch in records.batches() for hit in _damage(batch)))
+
+
+def _damage(batch: Batch) -> Iterator[Example]:
+    patterns = {
+        "replacement character": REPLACEMENT,
+        "control character": CONTROL,
+        "half a surrogate pair": HALF_PAIR,
+    }
+    for kind, pattern in patterns.items():
+        for record, text in batch.matching(batch.example, pattern):
+            match = re.search(pattern, text)
+            if match and not (kind == "half a surrogate pair" and _is_whole_pair(text)):
+                yield Example(record=record, kind=kind, excerpt=excerpt(text, *match.span()))
+    for record, text in batch.matching(batch.example, MOJIBAKE_RE2):
+        if match := next(filter(_was_utf8, MOJIBAKE.finditer(text)), None):
+            yield Example(record=record, kind="wrongly decoded", excerpt=excerpt(text, *match.span()))
+
+
+def _is_whole_pair(text: str) -> bool:
+    r"""Whether every spelled-out half has its other half: `\ud83d\ude00` in code is text as it should be."""
+    return not re.sub(r"(?i)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", "", text).lower().count("\\ud")
+
+
+def _was_utf8(match: re.Match[str]) -> bool:
+    """Whether the characters, as bytes of Windows-1252 or Latin-1, are UTF-8: `Ã©` is, `Ä°` after all may be text."""
+    text = match[0]
+    raw = bytearray()
+    for character in text:
+        try:
+            raw += character.encode("cp1252")
+        except UnicodeEncodeError:
+            if ord(character) > 0xFF:
+                return False
+            raw.append(ord(character))
+    for end in range(len(raw), 1, -1):
+        try:
+            raw[:end].decode()
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False

@@ -1,0 +1,104 @@
+"""What is known to be wrong in a text by how it reads: markers of prompt formats, answers that are no answers.
+
+Patterns are RE2's, looked for in all records at once. Where one is found in many good records too, it is narrowed here.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.records import Batch, Records
+
+# The formats of Dolly and Alpaca, ChatML, Llama 2 and 3, Gemma, Phi and GPT, as their authors publish them.
+KNOWN_MARKERS = (
+    "### Instruction:",
+    "### Input:",
+    "### Response:",
+    "### End",
+    "<|im_start|>",
+    "<|im_end|>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<|start_header_id|>",
+    "<|eot_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|endoftext|>",
+)
+
+
+class BadAnswer(NamedTuple):
+    """A kind of bad record: where it shows, and how it reads."""
+
+    kind: str
+    where: str
+    pattern: str
+
+
+_PICTURE = r"(image|picture|photo(graph)?|screenshot|painting|video|illustration)"
+BAD_ANSWERS = (
+    BadAnswer("placeholder", "example", r"<\s*no\s?(input|output)\s*>|\bno(input|output)\b"),
+    BadAnswer("placeholder", "context", r"^\s*<?\s*(no\s(input|context)( \w+)?|n/a|none)\s*>?\.?\s*$"),
+    BadAnswer("placeholder", "response", r"^\s*<?\s*(no\s(output|response)|n/a)\s*>?\.?\s*$"),
+    BadAnswer(
+        "speaks as an AI",
+        "response",
+        r"\b(as|i am|i'm|i’m|being) (just |only |merely )?an? ((ai|artificial intelligence)\b|(large )?language model)"
+        r"|\bmy (knowledge|training) cut-?off",
+    ),
+    BadAnswer(
+        "refuses",
+        "response",
+        r"^\W*(i'm|i’m|i am) (very |really )?(sorry|afraid)\b.{0,40}"
+        r"\b(cannot|can't|can’t|not able|unable|don't|don’t)\b"
+        r"|^\W*(i|unfortunately, i) (cannot|can't|can’t|am unable to|am not able to)\b",
+    ),
+    BadAnswer("unseen picture", "prompt", rf"\b(this|attached|following|given|provided|above|below) {_PICTURE}\b"),
+    BadAnswer("unseen picture", "response", rf"\b(in|from) (this|the) (attached |given |provided )?{_PICTURE}\b"),
+    BadAnswer("unseen page", "prompt", r"\bhttps?://\S{4,}"),
+    BadAnswer("no word in it", "response", r"^[^\p{L}\p{N}\p{S}]*$"),
+)
+FENCE = r"(?m)^\s*```"
+
+
+def prompt_markers(records: Records, markers: Sequence[str] = KNOWN_MARKERS) -> Finding:
+    """Texts that spell a marker: as a rule two examples that were run into one."""
+    pattern = "|".join(re.escape(marker) for marker in markers)
+    spelled = re.compile(pattern)
+
+    def hits() -> Iterator[Example]:
+        for batch in records.batches():
+            for record, text in batch.matching(batch.example, pattern):
+                for match in {found[0]: found for found in spelled.finditer(text)}.values():
+                    yield Example(record=record, kind=match[0], excerpt=excerpt(text, *match.span()))
+
+    return finding("prompt_markers", len(records), hits())
+
+
+def known_bad_answers(records: Records) -> Finding:
+    """Placeholders, refusals, pictures and pages that a model cannot see, code fences that do not close."""
+    hits = (hit for batch in records.batches() for hit in _bad_in(batch))
+    return finding("known_bad_answers", len(records), hits)
+
+
+def _bad_in(batch: Batch) -> Iterator[Example]:
+    seen: set[tuple[int, str]] = set()
+    for kind, where, pattern in BAD_ANSWERS:
+        for record, text in batch.matching(getattr(batch, where), pattern, ignore_case=True):
+            if (record, kind) not in seen:
+                seen.add((record, kind))
+                yield Example(record=record, kind=kind, excerpt=_around(text, pattern))
+    for record, text in batch.matching(batch.response, FENCE):
+        fences = list(re.finditer(FENCE, text))
+        if len(fences) % 2:
+            yield Example(record=record, kind="open code fence", excerpt=excerpt(text, *fences[-1].span()))
+
+
+def _around(text: str, pattern: str) -> str:
+    """The words found; the patterns that Python's own engine cannot read match texts without any."""
+    match = None if r"\p" in pattern else re.search(pattern, text, re.IGNORECASE)
+    return excerpt(text, *match.span()) if match else excerpt(text)
