@@ -14,9 +14,10 @@ from dolly_assets.assets.epoch_comparison import comparison_inputs, is_score_of,
 from dolly_assets.assets.events import DATA_VERSION
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import partition_key
-from dolly_assets.assets.quality_reports import require_sound, require_trainable
+from dolly_assets.assets.quality_reports import licenses_of, require_sound, require_trainable
 from dolly_assets.assets.raw_dataset import checks_attribute
 from dolly_assets.assets.training_state import Training, plan_training
+from dolly_assets.datasets.licenses import UNKNOWN, check_use, licensed_inputs
 from dolly_assets.datasets.sources import local_revision
 from dolly_assets.family import ModelFamily
 from dolly_assets.naming import epoch_key
@@ -38,9 +39,12 @@ class Chain:
         Raises:
             DollyError: Something cannot be materialized; what was published before is kept.
         """
+        self._check_declared_license()
         self.platform.register_datasets([self.dataset])
         runs = self._materialize(["raw_dataset"], self._raw_is_current())
-        require_sound(self.platform.store, required(self.platform.store, ["raw_dataset"], self.dataset))
+        raw_dataset = required(self.platform.store, ["raw_dataset"], self.dataset)
+        check_use(self.family.use, licenses_of(self.family, raw_dataset))
+        require_sound(self.platform.store, raw_dataset)
         runs += self._materialize([self.family.name, "base_model"], self._base_is_current(), of_dataset=False)
         runs += self._materialize([self.family.name, "tokenized_dataset"], self._tokenized_is_current())
         runs += self._train(epochs, retrain)
@@ -48,6 +52,18 @@ class Chain:
         runs += self._score("evaluation", scored) + self._score("sample_responses", scored)
         runs += self._materialize([self.family.name, "epoch_comparison"], self._comparison_is_current())
         return runs
+
+    def _check_declared_license(self) -> None:
+        """Refuses before anything is read; a licence that only the source states is looked at when that was read."""
+        stated = self.platform.catalogue.get(self.dataset).license
+        if stated != UNKNOWN:
+            inputs = licensed_inputs(
+                self.family.name,
+                self.dataset,
+                dataset_license=stated,
+                base_model_license=self.family.base_model.license,
+            )
+            check_use(self.family.use, inputs)
 
     def _materialize(self, key: list[str], is_current: bool, *, of_dataset: bool = True) -> int:
         if not is_current:

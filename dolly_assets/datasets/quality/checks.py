@@ -54,7 +54,7 @@ CHECKS: dict[CheckName, Check] = {
     "length_outliers": Check("are far longer or shorter than the rest", WARNS),
     "personal_data": Check("seem to hold somebody's personal data", WARNS),
     "leakage_exact": Check("have a prompt that training has too", STOPS, "held-out records"),
-    "leakage_near": Check("are nearly the same as one in training", Limits(stop_above=0.1), "held-out records"),
+    "leakage_near": Check("are nearly the same as one in training", WARNS, "held-out records"),
     "over_long": Check("are longer than the family's max_length, and left out", Limits(stop_above=0.5)),
     "evaluation_prompts": Check("occur in the dataset, word for word or nearly", WARNS, "evaluation prompts"),
 }

@@ -32,14 +32,20 @@ KNOWN_MARKERS = (
 
 
 class BadAnswer(NamedTuple):
-    """A kind of bad record: where it shows, and how it reads."""
+    """A kind of bad record: where it shows, and how it reads, in any case."""
 
     kind: str
     where: str
     pattern: str
+    unless: str = r"(?!)"  # what makes it good after all; the default is nothing
 
 
 _PICTURE = r"(image|picture|photo(graph)?|screenshot|painting|video|illustration)"
+_CANNOT = (
+    r"\b(cannot|can't|can’t|not able to|unable to|don't have|don’t have|do not have) (the )?"
+    r"(access|ability|browse|open|see|view|read|retrieve|provide|create|generate|display|answer|assist|help|fulfill|"
+    r"comply|complete|perform|determine|estimate)\b"
+)
 BAD_ANSWERS = (
     BadAnswer("placeholder", "example", r"<\s*no\s?(input|output)\s*>|\bno(input|output)\b"),
     BadAnswer("placeholder", "context", r"^\s*<?\s*(no\s(input|context)( \w+)?|n/a|none)\s*>?\.?\s*$"),
@@ -53,13 +59,11 @@ BAD_ANSWERS = (
     BadAnswer(
         "refuses",
         "response",
-        r"^\W*(i'm|i’m|i am) (very |really )?(sorry|afraid)\b.{0,40}"
-        r"\b(cannot|can't|can’t|not able|unable|don't|don’t)\b"
-        r"|^\W*(i|unfortunately, i) (cannot|can't|can’t|am unable to|am not able to)\b",
+        rf"^\W*((i'm|i’m|i am) (very |really )?(sorry|afraid)\b.{{0,40}}|i |unfortunately, i ){_CANNOT}",
     ),
     BadAnswer("unseen picture", "prompt", rf"\b(this|attached|following|given|provided|above|below) {_PICTURE}\b"),
     BadAnswer("unseen picture", "response", rf"\b(in|from) (this|the) (attached |given |provided )?{_PICTURE}\b"),
-    BadAnswer("unseen page", "prompt", r"\bhttps?://\S{4,}"),
+    BadAnswer("unseen page", "prompt", r"\bhttps?://\S{4,}", unless=r"//(www\.)?example\."),
     BadAnswer("no word in it", "response", r"^[^\p{L}\p{N}\p{S}]*$"),
 )
 FENCE = r"(?m)^\s*```"
@@ -87,9 +91,9 @@ def known_bad_answers(records: Records) -> Finding:
 
 def _bad_in(batch: Batch) -> Iterator[Example]:
     seen: set[tuple[int, str]] = set()
-    for kind, where, pattern in BAD_ANSWERS:
+    for kind, where, pattern, unless in BAD_ANSWERS:
         for record, text in batch.matching(getattr(batch, where), pattern, ignore_case=True):
-            if (record, kind) not in seen:
+            if (record, kind) not in seen and not re.search(unless, text):
                 seen.add((record, kind))
                 yield Example(record=record, kind=kind, excerpt=_around(text, pattern))
     for record, text in batch.matching(batch.response, FENCE):

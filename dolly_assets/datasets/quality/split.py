@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from dolly_assets.datasets.quality.duplicates import near_pairs
 from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
-from dolly_assets.datasets.quality.records import Batch, Records
+from dolly_assets.datasets.quality.records import Batch, Records, kernels
 from dolly_assets.datasets.schema import SCHEMA
+
+LONG_PROMPT_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,16 @@ class Split:
 
 
 def leakage(records: Records, split: Split) -> tuple[Finding, Finding]:
-    """Held-out prompts that training has too, in other cases or spacing at most; and records nearly the same as one."""
+    """Held-out prompts that training has too, in other cases or spacing at most; and records nearly the same as one,
+    by a long prompt or by prompt and response together.
+    """
     kept = Records(records.table.take(pa.array(np.concatenate([split.train, split.held_out]))))
     numbers = np.concatenate([split.train, split.held_out])
     is_held_out = np.arange(len(kept)) >= len(split.train)
     exact = _same_prompts(kept, is_held_out)
     near = {
         pair.later: pair
-        for text_of in (_prompt, _example)
+        for text_of in (_long_prompt, _example)
         for pair in near_pairs(kept, text_of, is_held_out)
         if pair.later not in exact
     }
@@ -73,18 +77,20 @@ def over_long(records: Records, split: Split) -> Finding:
 
 def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> Finding:
     """Instructions and contexts that every epoch is to answer, and that the dataset has already."""
+    known = records.table.select(SCHEMA.names)
     asked = pa.Table.from_pylist(
         [
             {"instruction": instruction, "context": context, "response": "", "category": ""}
             for instruction, context in prompts
         ],
-        schema=SCHEMA,
+        schema=known.schema,
     )
-    both = Records(pa.concat_tables([records.table.select(SCHEMA.names), asked]))
+    both = Records(pa.concat_tables([known, asked]))
     is_asked = np.arange(len(both)) >= len(records)
     same = {later: f"record {earlier}" for later, earlier in _same_prompts(both, is_asked).items()}
     near = {
-        pair.later: f"{pair.similarity:.0%} of record {pair.earlier}" for pair in near_pairs(both, _prompt, is_asked)
+        pair.later: f"{pair.similarity:.0%} of record {pair.earlier}"
+        for pair in near_pairs(both, _long_prompt, is_asked)
     }
     hits = (
         Example(record=place - len(records), kind="same prompt" if place in same else "similar", excerpt=text)
@@ -112,8 +118,10 @@ def _same_prompts(records: Records, is_query: np.ndarray) -> dict[int, int]:
     return {place: first[key] for place, key in asked.items() if key in first}
 
 
-def _prompt(batch: Batch) -> pa.Array:
-    return batch.prompt
+def _long_prompt(batch: Batch) -> pa.Array:
+    """The prompts; short ones, that are near each other by their template alone, empty."""
+    is_long = kernels.greater_equal(kernels.utf8_length(batch.prompt), LONG_PROMPT_CHARACTERS)
+    return kernels.if_else(is_long, batch.prompt, pa.scalar("", pa.large_string()))
 
 
 def _example(batch: Batch) -> pa.Array:
