@@ -109,8 +109,7 @@ def _require(verdicts: Sequence[Verdict], raw_dataset: Artifact) -> None:
 
 
 def _records_of(tokenized_dataset: Artifact, side: str) -> np.ndarray:
-    table = tokenized_dataset.read_table(f"{side}.arrow")
-    return table["record" if "record" in table.column_names else "row"].to_numpy()
+    return tokenized_dataset.read_table(f"{side}.arrow")["record"].to_numpy()
 
 
 def _findings(
