@@ -19,7 +19,8 @@ NAME = "within_examples"
 # Arguments of other attention functions that change what is computed, and that this one doesn't know.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
 # Examples of nearly equal length share one call; what they are padded by may cost this share of a group's scores.
-_WASTE = 0.25
+_WASTE = 0.1
+_FLASH_HEAD = 256  # the largest size of a head that FlashAttention takes; and its form here knows no dropout
 
 
 class PackedAttention:
@@ -67,13 +68,12 @@ class PackedAttention:
         unknown = [name for name in _UNKNOWN if others.get(name) is not None]
         if attention_mask is not None or unknown or query.shape[0] != 1 or query.shape[2] != sum(self._lengths):
             raise TrainingError(
-                f"{type(module).__name__} asks packed attention for what it can't do "
-                f"({', '.join(unknown) or f'{tuple(query.shape)} with a mask or of other examples'}): "
-                "set recipe.packing: false"
+                f"{NAME} attention: {type(module).__name__} asks for what it can't do: "
+                + (", ".join(unknown) or f"a mask, or other examples than those of {sum(self._lengths)} tokens")
             )
         scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
         window = sliding_window if sliding_window and sliding_window < max(self._lengths) else None
-        if query.is_cuda and _has_varlen(query, dropout):
+        if has_flash(query.device, query.dtype) and query.shape[-1] <= _FLASH_HEAD and dropout == 0:
             return self._varlen(query, key, value, scale, window), None
         attend = partial(_attend, dropout=dropout, scale=scale, window=window)
         return _by_group(self._lengths, query, key, value, attend), None
@@ -102,15 +102,14 @@ class PackedAttention:
         return out[None]
 
 
-def _has_varlen(query: "torch.Tensor", dropout: float) -> bool:
-    """Whether torch's FlashAttention takes it: half precision, Ampere or newer, heads of at most 256, no dropout."""
+def has_flash(device: "torch.device", dtype: "torch.dtype") -> bool:
+    """Whether torch's FlashAttention takes tensors of that kind: half precision, on Ampere or newer."""
     import torch
 
     return (
-        query.dtype in (torch.float16, torch.bfloat16)
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-        and query.shape[-1] <= 256
-        and dropout == 0
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and torch.cuda.get_device_capability(device) >= (8, 0)
     )
 
 

@@ -80,6 +80,11 @@ class RowDataset:
         self._global_labels = self._labels[self._order].reshape(-1, self._global_batch_size).sum(axis=1)
 
     @property
+    def rows(self) -> int:
+        """Rows of the split; an epoch has as many of them as fill whole global batches."""
+        return len(self._tokens)
+
+    @property
     def real_tokens(self) -> int:
         """Tokens of this epoch's examples, padding not counted."""
         return int(self._tokens[self._order].sum())

@@ -94,15 +94,15 @@ def fine_tune(
 
     skip_shared_memory_op()
     be_the_only_rank_unless_launched()
-    if job.train.num_rows < job.recipe.global_batch_size:
+    dataset = RowDataset(job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed)
+    if not len(dataset):
         raise TrainingError(
-            f"{job.train.num_rows} training examples cannot fill one global batch of {job.recipe.global_batch_size}: "
-            "lower recipe.global_batch_size or add data"
+            f"{job.train.num_rows} training examples in {dataset.rows} rows cannot fill one global batch of "
+            f"{job.recipe.global_batch_size} rows: lower recipe.global_batch_size or recipe.max_length, or add data"
         )
     arguments = training_arguments(job.recipe, job.scratch)
     meet_other_ranks(arguments)
-    dataset = RowDataset(job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed)
-    trainer = load_trainer(
+    trainer, _ = load_trainer(
         job.recipe,
         job.weights,
         dataset,

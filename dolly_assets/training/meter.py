@@ -1,10 +1,11 @@
 """Measures the steps of one rank: where their time goes, and what was computed meanwhile."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dolly_assets.profiling.steplog import StepLog, StepRecord
 from dolly_assets.training.batches import MicroBatch
@@ -15,7 +16,50 @@ if TYPE_CHECKING:
 
 Phase = Literal["data", "forward", "backward", "optimizer"]
 _PHASES: tuple[Phase, ...] = ("data", "forward", "backward", "optimizer")
+_SUMS = ("real_tokens", "processed_tokens", "labelled_tokens", "flops")
+_MEANS = (*(f"{phase}_seconds" for phase in _PHASES), "wait_seconds")
 _STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was done in some steps, by all ranks together.
+
+    Attributes:
+        real_tokens: Tokens of the examples trained on.
+        processed_tokens: The same with padding.
+        labelled_tokens: Tokens that the loss counted.
+        flops: Floating-point operations that the model asked for.
+        data_seconds: Mean over the ranks of what their steps say; likewise the next four.
+        memory_peak_bytes: The most of any rank; None if not known.
+    """
+
+    real_tokens: int
+    processed_tokens: int
+    labelled_tokens: int
+    flops: float
+    data_seconds: float
+    forward_seconds: float
+    backward_seconds: float
+    optimizer_seconds: float
+    wait_seconds: float
+    memory_peak_bytes: int | None
+
+    @classmethod
+    def of(cls, records: Sequence[StepRecord]) -> Self:
+        """Adds up the steps of this rank and those that the others give; a collective operation."""
+        import torch.distributed
+
+        mine: dict[str, float] = {name: sum(getattr(record, name) for record in records) for name in (*_SUMS, *_MEANS)}
+        mine["memory_peak_bytes"] = max((record.memory_peak_bytes or 0 for record in records), default=0)
+        everyones = [mine]
+        if torch.distributed.is_initialized():
+            everyones = [{}] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(everyones, mine)
+        sums: dict[str, Any] = {name: sum(each[name] for each in everyones) for name in mine}
+        means = {name: sums[name] / len(everyones) for name in _MEANS}
+        peak = max(each["memory_peak_bytes"] for each in everyones)
+        return cls(**{**sums, **means, "memory_peak_bytes": peak or None})
 
 
 class StepMeter:
@@ -27,7 +71,7 @@ class StepMeter:
 
     def __init__(self, flops: ModelFlops, device: "torch.device", rank: int, log: StepLog | None = None) -> None:
         self._flops, self._device, self._rank, self._log = flops, device, rank, log
-        self.last: StepRecord | None = None
+        self._records: list[StepRecord] = []
 
     def begin(self) -> None:
         """A step begins: its data are asked for."""
@@ -62,12 +106,12 @@ class StepMeter:
         self._operations += self._flops.of_examples(lengths, batch["targets"].numel())
 
     def end(self, step: int, epoch: int) -> None:
-        """The step has ended and its loss is known: it becomes `last`, and is logged."""
+        """The step has ended and its loss is known."""
         elapsed = time.perf_counter() - self._clock
         for name, marks in self._marks.items():
             marks[-1][1].synchronize()
             self._seconds[name] = sum(begin.elapsed_time(end) for begin, end in marks) / 1000
-        self.last = StepRecord(
+        record = StepRecord(
             step=step,
             epoch=epoch,
             rank=self._rank,
@@ -81,8 +125,20 @@ class StepMeter:
             flops=self._operations,
             memory_peak_bytes=memory_peak(self._device),
         )
+        self._records.append(record)
         if self._log:
-            self._log.append(self.last)
+            self._log.append(record)
+
+    @property
+    def latest(self) -> StepRecord:
+        """Of the step that ended last."""
+        return self._records[-1]
+
+    def take(self) -> "Work":
+        """What all ranks did since the last call. All of them call it at the same point."""
+        work = Work.of(self._records)
+        self._records = []
+        return work
 
 
 def memory_peak(device: "torch.device") -> int | None:

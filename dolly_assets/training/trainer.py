@@ -1,6 +1,5 @@
 """The Hugging Face Trainer under DeepSpeed with a loss over labelled tokens only, and a clock on every step."""
 
-import inspect
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dolly_assets.profiling.steplog import StepLog
-from dolly_assets.training import attention
-from dolly_assets.training.batches import MicroBatch, PackingCollator, RowDataset
+from dolly_assets.training import kernels
+from dolly_assets.training.attention import PackedAttention
+from dolly_assets.training.batches import MicroBatch, PackingCollator, PaddingCollator, RowDataset
 from dolly_assets.training.flops import ModelFlops
+from dolly_assets.training.loss import LabelLoss
 from dolly_assets.training.meter import StepMeter
 from dolly_assets.training.recipe import Recipe
+from dolly_assets.training.self_check import choose_attention
 
 if TYPE_CHECKING:
     import torch.utils.data
-    from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
-_NOT_THE_MODELS = {"targets", "lengths", "examples", "global_labels"}
+_GPU_MULTIPLE = 64  # tokens of a packed sequence: tensor cores multiply round shapes
 
 
 def load_trainer(
@@ -30,62 +32,53 @@ def load_trainer(
     *,
     callbacks: "Sequence[TrainerCallback]",
     profile_dir: Path | None,
-) -> "Trainer":
-    """Loads a model and what trains it. The ranks have met: with ZeRO 3 it is sharded over them as it loads."""
+) -> "tuple[Trainer, StepMeter]":
+    """Loads a model, and makes what trains and what measures it. The ranks have met: ZeRO 3 shards it as it loads.
+
+    Training then raises TrainingError if the model can't be trained on packed rows and the recipe packs them.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    packed = attention.PackedAttention()
+    kernels.use_fused_kernels(arguments)
+    packed = PackedAttention()
     packed.register()
     tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        weights, local_files_only=True, dtype=_dtype(recipe), attn_implementation=attention.NAME
-    )
+    model = AutoModelForCausalLM.from_pretrained(weights, local_files_only=True, dtype=_dtype(recipe))
     model.config.use_cache = False
-    rank = arguments.process_index
-    log = StepLog(profile_dir, rank) if profile_dir else None
-    return _new_trainer(
-        LabelLoss(model, packed),
-        StepMeter(ModelFlops.of(model), arguments.device, rank, log),
+    loss = LabelLoss(model, packed)
+    collator = PaddingCollator(tokenizer.pad_token_id)
+    if recipe.packing:
+        collator = PackingCollator(tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1)
+        callbacks = (_self_check(loss), *callbacks)
+    log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
+    meter = StepMeter(ModelFlops.of(model), arguments.device, arguments.process_index, log)
+    trainer = _new_trainer(
+        loss,
+        meter,
         model=model,
         args=arguments,
         train_dataset=cast("torch.utils.data.Dataset", dataset),
-        data_collator=PackingCollator(tokenizer.pad_token_id),
+        data_collator=collator,
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
+    return trainer, meter
+
+
+def _self_check(loss: LabelLoss) -> "TrainerCallback":
+    from transformers import TrainerCallback
+
+    class SelfCheck(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            choose_attention(model, loss)
+
+    return SelfCheck()
 
 
 def _dtype(recipe: Recipe) -> "torch.dtype":
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
-
-
-class LabelLoss:
-    """Calls a model on a micro-batch for the loss of its labelled tokens."""
-
-    def __init__(self, model: "PreTrainedModel", packed: attention.PackedAttention) -> None:
-        self._packed = packed
-        # An architecture that can't leave out logits computes them all, and what isn't asked for is left out here.
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-
-    def sum(self, model: "torch.nn.Module", batch: MicroBatch) -> "torch.Tensor":
-        """Sum of the cross-entropies of the labelled tokens, in nats, as float32 whatever the model computes in."""
-        import torch
-
-        logits, targets = self.logits(model, batch), batch["targets"]
-        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-
-    def logits(self, model: "torch.nn.Module", batch: MicroBatch) -> "torch.Tensor":
-        """(labelled tokens, vocabulary)."""
-        inputs = {name: value for name, value in batch.items() if name not in _NOT_THE_MODELS}
-        keep = batch["logits_to_keep"]
-        self._packed.begin(batch["lengths"], batch["input_ids"].device)
-        if self._keeps:
-            return model(**inputs, use_cache=False).logits.flatten(0, -2)
-        del inputs["logits_to_keep"]
-        logits = model(**inputs, use_cache=False).logits
-        return logits[keep] if keep.ndim == 2 else logits[0, keep]
 
 
 def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Trainer":

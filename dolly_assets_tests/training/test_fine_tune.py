@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_its_epoch_is_handed_
 def test_fewer_examples_than_a_global_batch_are_refused_before_a_model_is_loaded(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainingError, match="7 training examples cannot fill one global batch of 8: lower"):
+    with pytest.raises(TrainingError, match="7 training examples in 7 rows cannot fill one global batch of 8"):
         runs.run(job(tmp_path / "no weights", tmp_path, train=examples(7)))
 
 
