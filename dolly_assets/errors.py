@@ -39,3 +39,7 @@ class TrainingError(DollyError):
 
 class WorkerError(DollyError):
     """A worker process ended with an error."""
+
+
+class ProfileError(DollyError):
+    """A profile or its report is missing or cannot be read."""

@@ -1,133 +1,104 @@
-"""Panels and phases as Vega-Lite, through Altair: the linked charts of a page, and one small picture.
+"""The linked charts of a page: panels, phases and steps as one Vega-Lite specification, through Altair.
 
-Colours are middle tones that read on white and on black. The page's charts leave their text to the page
-(`currentColor`); the picture can't know where it will be shown, so it brings its own dark ground.
+Numbers travel beside the specification, column by column, and become rows in the browser: a row of JSON for each point
+would be ten times the bytes. Colours are middle tones that read on white and on black.
 """
 
-import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt  # noqa: TID253 - heavy, so report.py imports this module only when it draws
 import numpy as np
 
-from dolly_assets.profiling.panels import Panel
+from dolly_assets.profiling.panels import Panel, Stack, digest
 from dolly_assets.profiling.phases import Phase
 from dolly_assets.profiling.samples import Series, Thinned, thin
 
 CURVE_COLOURS = ("#3b82c4", "#e0782a", "#2fa06a", "#c9518f", "#8a6fd1", "#b8902a", "#2ba3b5", "#d0504a")
 PHASE_COLOURS = ("#5b8def", "#e8a33d", "#59b38a", "#b07cc6", "#d9756c", "#5fb0c9", "#a3a14e", "#9a8478")
-WIDTH_PIXELS = 880
-BUCKETS = 450  # one point per two pixels
+WIDTH_PIXELS = 900
+POINTS = 1200  # of a curve: a zoom by three still has one per two pixels
+STRIP_POINTS = 600
+MOST_CURVES = 8  # more than these hide each other: they become their mean, their lowest and their highest
 MOST_BANDS = 400  # more spans than this are a texture, not bands: the longest are drawn
-_PICTURE_WIDTH_PIXELS = 555  # of the plots: some 640 with the axis' labels
-_PICTURE_GROUND = "#1f242d"  # opaque: vl-convert 1.9 turns translucent colours grey on a transparent PNG
-_PICTURE_INK = "#dfe3ea"
+LABEL_PIXELS = 100
 
 Row = dict[str, Any]
 
 
+@dataclass
+class Charts:
+    """What a page draws.
+
+    Attributes:
+        specification: Vega-Lite; its data sets are named and empty.
+        curves: Data set's name -> columns of curves that share their times (see `_columns`).
+        rows: Data set's name -> rows as they are.
+    """
+
+    specification: Row = field(default_factory=dict)
+    curves: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+
 def page_charts(
-    panels: Sequence[Panel], phases: Sequence[Phase], time_seconds: Series, span: tuple[float, float]
-) -> dict[str, Any]:
-    """One Vega-Lite specification: an overview to drag over, the phases as lanes, and every panel under it.
+    panels: Sequence[Panel],
+    phases: Sequence[Phase],
+    time_seconds: Series,
+    span: tuple[float, float],
+    step_panel: tuple[Panel, Series] | None,
+    step_stack: Stack | None,
+) -> Charts:
+    """An overview to drag over, the phases as lanes, the steps, and every panel under it.
 
     Args:
         panels: At least one.
         phases: With their ends known and inside the span.
         time_seconds: UTC epoch seconds of the panels' samples, shape (samples,).
         span: Start and end in UTC epoch seconds.
+        step_panel: How long steps took by rank, in seconds, and when they ended.
+        step_stack: Where steps' time went.
     """
-    bands = _band_rows(phases)
-    start, end = _milliseconds(span[0]), _milliseconds(span[1])
-    brush = alt.selection_interval(name="zoom", encodings=["x"], value={"x": [start, end]})
-    time = _time_axis(span, brush)
-    datasets: dict[str, list[Row]] = {
-        "phases": bands,
-        "overview": _digest_rows(panels[0], time_seconds),
-    }
-    rows: list[Any] = [_overview(panels[0], _time_axis(span), brush)]
-    if bands:
-        rows.append(_lanes(bands, time))
+    charts = Charts(rows={"phases": band_rows(phases)})
+    brush = alt.selection_interval(name="zoom", encodings=["x"], value={"x": [*map(milliseconds, span)]})
+    time = time_axis(span, brush)
+    charts.curves["overview"] = _columns({"all": digest(panels[0], time_seconds, POINTS)})
+    drawn: list[Any] = [_overview(panels[0], time_axis(span), brush)]
+    if charts.rows["phases"]:
+        drawn.append(_lanes(charts.rows["phases"], time))
+    if step_panel:
+        drawn.append(_panel_chart(charts, "steps", step_panel[0], step_panel[1], time))
+    if step_stack:
+        drawn.append(_stack_chart(charts, step_stack, time))
     for number, panel in enumerate(panels):
-        datasets[f"panel_{number}"] = _curve_rows(panel, time_seconds)
-        rows.append(_panel_chart(panel, number, time))
-    charts = alt.vconcat(*rows, spacing=22).resolve_scale(color="independent", opacity="independent")
-    charts = charts.configure(
+        drawn.append(_panel_chart(charts, f"panel_{number}", panel, time_seconds, time))
+    linked = alt.vconcat(*drawn, spacing=26).resolve_scale(color="independent", opacity="independent")
+    charts.specification = linked.configure(
         background="transparent",
         font="system-ui, sans-serif",
         view=alt.ViewConfig(stroke=None),
-        axis=_axis_config("currentColor"),
-        axisY=alt.AxisConfig(minExtent=100, maxExtent=100),  # so that all panels start at one x
-        title=alt.TitleConfig(color="currentColor", anchor="start", fontSize=13, fontWeight=600, offset=8),
-        legend=alt.LegendConfig(
-            labelColor="currentColor",
-            symbolOpacity=1,
-            direction="horizontal",
-            title=None,
-            orient="none",
-            legendX=0,
-            legendY=-22,
-        ),
-    )
-    return charts.to_dict() | {"datasets": datasets}  # past Altair, which would validate every row
-
-
-def picture(
-    panels: Sequence[Panel],
-    phases: Sequence[Phase],
-    time_seconds: Series,
-    span: tuple[float, float],
-    headline: str,
-) -> bytes:
-    """A small PNG: the first two panels, the mean of their curves, and shades from the lowest to the highest.
-
-    Without panels it is the headline alone. See `page_charts` for the arguments.
-    """
-    import vl_convert
-
-    datasets: dict[str, list[Row]] = {"phases": _band_rows(phases)}
-    rows: list[Any] = []
-    for number, (panel, height) in enumerate(zip(panels[:2], (84, 44), strict=False)):
-        datasets[f"panel_{number}"] = _digest_rows(panel, time_seconds)
-        time = _time_axis(span, labels=number == len(panels[:2]) - 1, ticks=5)
-        layers = _digest_layers(f"panel_{number}", panel, time)
-        title = f"{panel.title}, {panel.unit}{_digest_key(panel)}"
-        rows.append(
-            alt.layer(_bands(time), *layers).properties(width=_PICTURE_WIDTH_PIXELS, height=height, title=title)
-        )
-    rows = rows or [alt.Chart(alt.NamedData("phases")).mark_point().properties(width=_PICTURE_WIDTH_PIXELS, height=1)]
-    picture_title = alt.TitleParams(
-        textwrap.wrap(headline, 95), color=_PICTURE_INK, anchor="start", fontSize=12, fontWeight=600, offset=6
-    )
-    charts = alt.vconcat(*rows, spacing=4, title=picture_title).configure(
-        background=_PICTURE_GROUND,
-        font="sans-serif",
-        padding=10,
-        view=alt.ViewConfig(stroke=None),
-        axis=_axis_config(_PICTURE_INK),
-        axisY=alt.AxisConfig(minExtent=40, maxExtent=40),
-        title=alt.TitleConfig(color=_PICTURE_INK, anchor="start", fontSize=11, fontWeight=400, offset=3),
-    )
-    return vl_convert.vegalite_to_png(charts.to_dict() | {"datasets": datasets})
-
-
-# --- The charts of a page.
+        axis=axis_config(),
+        axisY=alt.AxisConfig(minExtent=LABEL_PIXELS, maxExtent=LABEL_PIXELS),  # so that all panels start at one x
+        title=alt.TitleConfig(anchor="start", frame="group", fontSize=13, fontWeight=600, offset=8),
+        legend=alt.LegendConfig(symbolOpacity=1, direction="horizontal", title=None, orient="top", offset=4, padding=0),
+    ).to_dict(validate=False)
+    return charts
 
 
 def _overview(panel: Panel, time: alt.X, brush: alt.Parameter) -> Any:
-    shade, line = _digest_layers("overview", panel, time, ticks=2)
+    shade, line = digest_layers("overview", panel, time, ticks=2)
     title = f"{panel.title}: drag here to zoom every chart, double-click to see it all"
-    layers = alt.layer(_bands(time), shade, line.add_params(brush))
+    layers = alt.layer(bands(time), shade, line.add_params(brush))
     return layers.properties(width=WIDTH_PIXELS, height=44, title=title)
 
 
-def _lanes(bands: list[Row], time: alt.X) -> alt.Chart:
-    names = list(dict.fromkeys(row["phase"] for row in bands))
+def _lanes(rows: list[Row], time: alt.X) -> alt.Chart:
+    names = list(dict.fromkeys(row["phase"] for row in rows))
     tooltip = [
         alt.Tooltip("phase:N"),
         alt.Tooltip("details:N"),
-        alt.Tooltip("seconds:Q", format=",.1f"),
+        alt.Tooltip("seconds:Q", format=",.2f"),
         *_time_tooltip("t", "from"),
     ]
     return (
@@ -136,7 +107,7 @@ def _lanes(bands: list[Row], time: alt.X) -> alt.Chart:
         .encode(
             x=time,
             x2="end",
-            y=alt.Y("phase:N", sort=names, title=None, axis=alt.Axis(grid=False, labelLimit=94)),
+            y=alt.Y("phase:N", sort=names, title=None, axis=alt.Axis(grid=False, labelLimit=LABEL_PIXELS - 6)),
             color=alt.Color("colour:N", scale=None),
             tooltip=tooltip,
         )
@@ -144,11 +115,26 @@ def _lanes(bands: list[Row], time: alt.X) -> alt.Chart:
     )
 
 
-def _panel_chart(panel: Panel, number: int, time: alt.X) -> Any:
-    data = alt.NamedData(f"panel_{number}")
-    if panel.title == "GPU utilization" and len(panel.curves) > 2:
-        return _strips(data, panel, time)  # more than two curves that jump between 0 and 100 hide each other
-    chosen = alt.selection_point(name=f"chosen_{number}", fields=["label"], bind="legend")
+def _panel_chart(charts: Charts, name: str, panel: Panel, time_seconds: Series, time: alt.X) -> Any:
+    """A panel as curves; as strips where curves would jump between 0 and 100; as one band where there are too many."""
+    data = alt.NamedData(name)
+    if panel.tells_idle and panel.alike and len(panel.curves) > 2:
+        charts.curves[name] = _columns(
+            {label: thin(time_seconds, panel.curves[label], STRIP_POINTS) for label in panel.curves}
+        )
+        return _strips(data, panel, time)
+    if len(panel.curves) > MOST_CURVES:
+        charts.curves[name] = _columns({"all": digest(panel, time_seconds, POINTS)})
+        shade, line = digest_layers(name, panel, time)
+        title = f"{panel.title}, {panel.unit}: mean of {len(panel.curves)}, shaded from the lowest to the highest"
+        layers = alt.layer(bands(time), shade, line, _reader(data, ["all"], time))
+        return layers.properties(width=WIDTH_PIXELS, height=110, title=title)
+    charts.curves[name] = _columns({label: thin(time_seconds, panel.curves[label], POINTS) for label in panel.curves})
+    return _curves(data, panel, name, time)
+
+
+def _curves(data: alt.NamedData, panel: Panel, name: str, time: alt.X) -> Any:
+    chosen = alt.selection_point(name=f"chosen_{name}", fields=["label"], bind="legend")
     colour = alt.Color(
         "label:N",
         scale=alt.Scale(domain=list(panel.curves), range=CURVE_COLOURS),
@@ -165,23 +151,24 @@ def _panel_chart(panel: Panel, number: int, time: alt.X) -> Any:
     line = alt.Chart(data).mark_line(clip=True, strokeWidth=1.4)
     line = line.encode(
         x=time,
-        y=_value_axis(panel, "mean"),
+        y=value_axis(panel, "mean"),
         color=colour,
         opacity=alt.condition(chosen, alt.value(1), alt.value(0.12)),
     )
-    layers = alt.layer(_bands(time), shade, line.add_params(chosen), _reader(data, panel, time))
-    return layers.properties(width=WIDTH_PIXELS, height=130, title=f"{panel.title}, {panel.unit}")
+    layers = alt.layer(bands(time), shade, line.add_params(chosen), _reader(data, list(panel.curves), time))
+    return layers.properties(width=WIDTH_PIXELS, height=120, title=f"{panel.title}, {panel.unit}")
 
 
-def _strips(data: alt.Data | alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
+def _strips(data: alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
     """A strip per GPU, the fuller the colour the busier: an idle one shows as a hole."""
+    few = len(panel.curves) <= 2 * MOST_CURVES
     return (
         alt.Chart(data, title=f"{panel.title}, {panel.unit}: the fuller the colour, the busier")
         .mark_rect(clip=True, color=CURVE_COLOURS[0])
         .encode(
             x=time,
             x2="next",
-            y=alt.Y("label:N", sort=list(panel.curves), title=None, axis=alt.Axis(grid=False)),
+            y=alt.Y("label:N", sort=list(panel.curves), title=None, axis=alt.Axis(grid=False, labelOverlap=True)),
             opacity=alt.Opacity("mean:Q", scale=alt.Scale(domain=[0, 100], range=[0.04, 1]), legend=None),
             tooltip=[
                 *_time_tooltip("t", "time"),
@@ -191,88 +178,91 @@ def _strips(data: alt.Data | alt.NamedData, panel: Panel, time: alt.X) -> alt.Ch
                 alt.Tooltip("high:Q", format=".0f"),
             ],
         )
-        .properties(width=WIDTH_PIXELS, height=alt.Step(20))
+        .properties(width=WIDTH_PIXELS, height=alt.Step(20 if few else 7))
     )
 
 
-def _reader(data: alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
+def _stack_chart(charts: Charts, stack: Stack, time: alt.X) -> Any:
+    """How long a step took, split into what it was spent on."""
+    charts.curves["stack"] = _columns(
+        {label: thin(stack.time_seconds, values, POINTS // 2) for label, values in stack.curves.items()}
+    )
+    colour = alt.Color("label:N", scale=alt.Scale(domain=list(stack.curves), range=PHASE_COLOURS), sort=None)
+    area = alt.Chart(alt.NamedData("stack"), title=stack.title).mark_area(clip=True, opacity=0.85)
+    return area.encode(
+        x=time,
+        y=alt.Y("mean:Q", stack="zero", axis=alt.Axis(title=None, tickCount=5)),
+        color=colour,
+        tooltip=[alt.Tooltip("label:N", title="phase"), *_time_tooltip("t", "time")],
+    ).properties(width=WIDTH_PIXELS, height=110)
+
+
+def _reader(data: alt.NamedData, labels: list[str], time: alt.X) -> alt.Chart:
     """Unseen columns, one per point in time, that read all curves of the panel to the pointer."""
-    chart = alt.Chart(data).transform_pivot("label", value="mean", groupby=["t", "next"])
-    tooltip = [alt.Tooltip(f"{label}:Q", format=",.2f") for label in panel.curves]
-    return chart.mark_rect(color="#8a93a3", opacity=0, clip=True).encode(
+    if labels == ["all"]:
+        tooltip = [alt.Tooltip(f"{kind}:Q", format=",.2f") for kind in ("mean", "low", "high")]
+        chart = alt.Chart(data)
+    else:
+        tooltip = [alt.Tooltip(f"{label}:Q", format=",.2f") for label in labels]
+        chart = alt.Chart(data).transform_pivot("label", value="mean", groupby=["t", "next"])
+    return chart.mark_rect(color="#8a93a3", opacity=0.001, clip=True).encode(
         x=time, x2="next", tooltip=[*_time_tooltip("t", "time"), *tooltip]
     )
 
 
-# --- Parts that page and picture share.
+# --- Parts that the picture (picture.py) needs too.
 
 
-def _bands(time: alt.X) -> alt.Chart:
+def bands(time: alt.X) -> alt.Chart:
+    """The phases of data set `phases` behind a chart."""
     chart = alt.Chart(alt.NamedData("phases")).mark_rect(opacity=0.12, clip=True)
     return chart.encode(x=time, x2="end", color=alt.Color("colour:N", scale=None))
 
 
-def _digest_layers(dataset: str, panel: Panel, time: alt.X, ticks: int = 3) -> tuple[alt.Chart, alt.Chart]:
-    colour = alt.Color("label:N", scale=alt.Scale(range=CURVE_COLOURS), sort=list(panel.curves), legend=None)
+def digest_layers(dataset: str, panel: Panel, time: alt.X, ticks: int = 3) -> tuple[alt.Chart, alt.Chart]:
+    """A panel in little: the shade from the lowest to the highest, and the line of the mean."""
+    colour = alt.value(CURVE_COLOURS[0])
     # Two charts from scratch: copies of one share Altair's name for it, and a parameter lands on both.
     shade = alt.Chart(alt.NamedData(dataset)).mark_area(opacity=0.25, clip=True)
     line = alt.Chart(alt.NamedData(dataset)).mark_line(strokeWidth=1.5, clip=True)
     return (
         shade.encode(x=time, y="low:Q", y2="high", color=colour),
-        line.encode(x=time, y=_value_axis(panel, "mean", ticks), color=colour),
+        line.encode(x=time, y=value_axis(panel, "mean", ticks), color=colour),
     )
 
 
-def _digest_key(panel: Panel) -> str:
-    """What the picture's curves are, in words: it has no room for a legend."""
-    if panel.alike:
-        return " (mean, lowest to highest GPU)" if len(panel.curves) > 1 else ""
-    named = [f"{label} {colour}" for label, colour in zip(panel.curves, ("blue", "orange"), strict=False)]
-    return f" ({', '.join(named)})"
-
-
-def _time_axis(
+def time_axis(
     span: tuple[float, float], brush: alt.Parameter | None = None, labels: bool = True, ticks: int = 8
 ) -> alt.X:
+    """The axis of time that charts share."""
     start, end = span
     clock = "%H:%M:%S" if end - start < 86_400 else "%d %b %H:%M"
     axis = alt.Axis(
         title=None, grid=False, labelOverlap=True, labelFlush=False, tickCount=ticks, format=clock, labels=labels
     )
     if brush is None:
-        scale = alt.Scale(type="utc", nice=False, domainMin=_milliseconds(start), domainMax=_milliseconds(end))
+        scale = alt.Scale(type="utc", nice=False, domainMin=milliseconds(start), domainMax=milliseconds(end))
     else:
         scale = alt.Scale(type="utc", nice=False, domain=brush)
     return alt.X("t:T", scale=scale, axis=axis)
 
 
-def _value_axis(panel: Panel, field: str, ticks: int = 5) -> alt.Y:
-    nothing = all(np.nanmax(np.abs(values)) == 0 for values in panel.curves.values())
+def value_axis(panel: Panel, of: str, ticks: int = 5) -> alt.Y:
+    """The axis of a panel's values."""
+    nothing = all(not np.nanmax(np.abs(panel.curves[label])) for label in list(panel.curves)[:MOST_CURVES])
     top = panel.top or (1 if nothing else None)
     scale = alt.Scale(domain=[0, top]) if top else alt.Scale(zero=panel.from_zero)
-    return alt.Y(f"{field}:Q", scale=scale, axis=alt.Axis(title=None, tickCount=ticks))
+    return alt.Y(f"{of}:Q", scale=scale, axis=alt.Axis(title=None, tickCount=ticks))
 
 
-def _time_tooltip(field: str, title: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{field}:T", title=f"{title} (UTC)", timeUnit="utcyearmonthdatehoursminutesseconds")]
+def axis_config(colour: str | None = None) -> alt.AxisConfig:
+    """Quiet axes; a page gives its own colours."""
+    colours: dict[str, Any] = {"labelColor": colour, "tickColor": colour, "gridColor": colour} if colour else {}
+    return alt.AxisConfig(domain=False, gridOpacity=0.15, tickOpacity=0.4, labelFontSize=11, **colours)
 
 
-def _axis_config(colour: str) -> alt.AxisConfig:
-    return alt.AxisConfig(
-        labelColor=colour,
-        tickColor=colour,
-        domain=False,
-        gridColor=colour,
-        gridOpacity=0.15,
-        tickOpacity=0.4,
-        labelFontSize=11,
-    )
-
-
-# --- Rows: what the specification carries.
-
-
-def _band_rows(phases: Sequence[Phase]) -> list[Row]:
+def band_rows(phases: Sequence[Phase]) -> list[Row]:
+    """Phases as rows: the longest ones, in order of time."""
     names = list(dict.fromkeys(phase.name for phase in phases))
     colours = {name: PHASE_COLOURS[place % len(PHASE_COLOURS)] for place, name in enumerate(names)}
     closed = [(phase, phase.ended_at) for phase in phases if phase.ended_at is not None]
@@ -282,8 +272,8 @@ def _band_rows(phases: Sequence[Phase]) -> list[Row]:
         {
             "phase": phase.name,
             "colour": colours[phase.name],
-            "t": _milliseconds(phase.started_at),
-            "end": _milliseconds(ended_at),
+            "t": milliseconds(phase.started_at),
+            "end": milliseconds(ended_at),
             "seconds": round(ended_at - phase.started_at, 3),
             "details": ", ".join(f"{key} {value}" for key, value in phase.facts.items()),
         }
@@ -291,53 +281,46 @@ def _band_rows(phases: Sequence[Phase]) -> list[Row]:
     ]
 
 
-def _curve_rows(panel: Panel, time_seconds: Series) -> list[Row]:
-    rows = []
-    for label, values in panel.curves.items():
-        rows += [{"label": label, **row} for row in _thinned_rows(thin(time_seconds, values, BUCKETS))]
-    return rows
+def _time_tooltip(of: str, title: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{of}:T", title=f"{title} (UTC)", timeUnit="utcyearmonthdatehoursminutesseconds")]
 
 
-def _digest_rows(panel: Panel, time_seconds: Series) -> list[Row]:
-    """The panel in little: alike curves become their mean between the lowest and the highest of them."""
-    if not panel.alike:
-        return _curve_rows(panel, time_seconds)
-    thinned = [thin(time_seconds, values, BUCKETS) for values in panel.curves.values()]
-    low = np.fmin.reduce([each.low for each in thinned])
-    high = np.fmax.reduce([each.high for each in thinned])
-    means = np.array([each.mean for each in thinned])
-    present = (~np.isnan(means)).sum(axis=0)
-    mean = np.divide(np.nansum(means, axis=0), present, out=np.full(len(low), np.nan), where=present > 0)
-    rows = _thinned_rows(Thinned(thinned[0].time_seconds, low, mean, high))
-    return [{"label": "all", **row} for row in rows]
+def _columns(curves: dict[str, Thinned]) -> Row:
+    """Curves that share their times: `t` in milliseconds, and of each the lowest, the mean and the highest."""
+    times = next(iter(curves.values())).time_seconds
+    return {
+        "labels": list(curves),
+        "t": [milliseconds(time) for time in times],
+        **{kind: [_numbers(getattr(each, kind)) for each in curves.values()] for kind in ("low", "mean", "high")},
+    }
 
 
-def _thinned_rows(thinned: Thinned) -> list[Row]:
-    times = thinned.time_seconds
-    if not len(times):
-        return []
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    rows: list[Row] = []
-    for place, time in enumerate(times):
-        following = times[place + 1] if place + 1 < len(times) else time + step
-        gap = following - time > 5 * step
-        row = {
-            "t": _milliseconds(time),
-            "next": _milliseconds(time + step if gap else following),
-            "low": _number(thinned.low[place]),
-            "mean": _number(thinned.mean[place]),
-            "high": _number(thinned.high[place]),
-        }
-        rows.append(row)
-        if gap:  # a row without values breaks the line where nothing was sampled
-            rows.append({"t": row["next"], "next": row["next"], "low": None, "mean": None, "high": None})
-    return rows
+def curve_rows(columns: Row) -> list[Row]:
+    """What a page's script makes of `curves`, for drawing without a browser."""
+    following = [*columns["t"][1:], columns["t"][-1] + 1] if columns["t"] else []
+    return [
+        {"label": label, "t": t, "next": after, "low": low, "mean": mean, "high": high}
+        for place, label in enumerate(columns["labels"])
+        for t, after, low, mean, high in zip(
+            columns["t"], following, *(columns[kind][place] for kind in ("low", "mean", "high")), strict=True
+        )
+    ]
 
 
-def _number(value: float) -> float | None:
+def curves_of(panel: Panel, time_seconds: Series, points: int) -> Row:
+    """A panel in little, as columns."""
+    return _columns({"all": digest(panel, time_seconds, points)})
+
+
+def _numbers(values: Series) -> list[float | int | None]:
     """Four digits are more than a pixel shows."""
-    return None if np.isnan(value) else float(f"{value:.4g}")
+    return [None if np.isnan(value) else _short(float(f"{value:.4g}")) for value in values.tolist()]
 
 
-def _milliseconds(seconds: float) -> int:
+def _short(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def milliseconds(seconds: float) -> int:
+    """As Vega counts time."""
     return round(seconds * 1000)

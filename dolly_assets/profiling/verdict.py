@@ -1,48 +1,46 @@
-"""The report's headline: true sentences about the samples, and nothing they do not show.
+"""The report's headline: one sentence that names the worst thing or says that nothing stands out; and what was busy.
 
-The words mean:
-
-- *busy N % of the time* (GPU): the mean of NVML's utilization, which is the share of time with at least one
-kernel
-  running. It does not say how much of the GPU the kernel filled.
-- *idle* (GPU): a sample whose utilization is under `IDLE_BELOW_PERCENT`. Said of a GPU that was idle in at
-least
-  `IDLE_WORTH_SAYING` of its samples.
-- *busy N % of the time* (CPUs): the mean over time and cores of the host's non-idle share, whoever used it.
-- *nearly full*: a peak of at least `NEARLY_FULL` of the memory.
-- *unseen*: time without samples, where two are further apart than `GAP_INTERVALS` sampling intervals. Said
-from
-  `UNSEEN_WORTH_SAYING` of the span.
+*Busy N % of the time* (GPU) is the mean of NVML's utilization: the share of time with at least one kernel running,
+which does not say how much of the GPU the kernel filled. Of CPUs it is the mean over time and cores, whoever used them.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from dolly_assets.profiling.devices import Device, Hardware
-from dolly_assets.profiling.samples import Samples, Series, counter_increase, typical_interval_seconds
+from dolly_assets.profiling.findings import NEARLY_FULL, Finding
+from dolly_assets.profiling.findings import percent as share_in_words
+from dolly_assets.profiling.samples import Samples, counter_increase
 
-IDLE_BELOW_PERCENT = 5.0
-IDLE_WORTH_SAYING = 0.05
-NEARLY_FULL = 0.95
-GAP_INTERVALS = 5
-UNSEEN_WORTH_SAYING = 0.05
 FEW_SAMPLES = 5
 
 
-def verdict(samples: Samples, hardware: Hardware, started_at: float, ended_at: float) -> str:
-    """One to three sentences. The span is in UTC epoch seconds."""
+def headline(found: Sequence[Finding], samples: Samples, span: tuple[float, float], cut: str) -> str:
+    """The sentence over a report. `cut` says when a training ended that did not end well, or is empty."""
+    if cut:
+        beginning = f"Cut: {cut}. "
+    elif len(samples) and len(samples) < FEW_SAMPLES:
+        beginning = f"Only {len(samples)} {'sample' if len(samples) == 1 else 'samples'}: a glimpse. "
+    else:
+        beginning = ""
     if not len(samples):
-        return f"No samples in these {ended_at - started_at:.1f} s: nothing can be said."
-    sentences = [gpu_sentence(samples, hardware) if hardware.devices else cpu_sentence(samples, hardware)]
-    unseen = unseen_seconds(samples.time_seconds, started_at, ended_at) / max(ended_at - started_at, 1e-9)
-    if len(samples) < FEW_SAMPLES:
-        sentences.append(f"Only {len(samples)} {'sample' if len(samples) == 1 else 'samples'}: a glimpse.")
-    elif unseen >= UNSEEN_WORTH_SAYING:
-        sentences.append(f"{_percent(100 * unseen)} of the span is unseen: it has no samples.")
-    return " ".join(sentences)
+        return f"{beginning}No samples in these {span[1] - span[0]:.1f} s: nothing can be said."
+    if not found:
+        return f"{beginning}Nothing stands out."
+    worst = found[0].text
+    return f"{beginning}{worst[0].upper()}{worst[1:]}."
+
+
+def busy_sentence(samples: Samples, hardware: Hardware) -> str:
+    """What the devices did on the whole; empty without samples."""
+    if not len(samples):
+        return ""
+    return gpu_sentence(samples, hardware) if hardware.devices else cpu_sentence(samples, hardware)
 
 
 def gpu_sentence(samples: Samples, hardware: Hardware) -> str:
-    """Such as "2 GPUs busy 91 % of the time on average; GPU 1 idle 18 % of the time; 4.1 kWh used."."""
+    """Such as "2 GPUs busy 91 % of the time on average; memory peaked at 71.2 GiB of 80.0 GiB; 4.1 kWh used."."""
     clauses: list[str] = []
     utilization = {
         device.index: values
@@ -54,10 +52,6 @@ def gpu_sentence(samples: Samples, hardware: Hardware) -> str:
     if utilization:
         mean = float(np.mean([np.nanmean(values) for values in utilization.values()]))
         clauses.append(f"{who} busy {_percent(mean)} of the time{' on average' if count > 1 else ''}")
-        index, share = max(((i, idle_share(v)) for i, v in utilization.items()), key=lambda pair: pair[1])
-        if share >= IDLE_WORTH_SAYING:
-            name = f"GPU {index} " if count > 1 else ""
-            clauses.append(f"{name}idle {_percent(100 * share)} of the time")
     else:
         clauses.append(f"{who}: utilization was not measured")
     clauses += _gpu_memory_clause(samples, hardware.devices)
@@ -93,24 +87,11 @@ def cpu_sentence(samples: Samples, hardware: Hardware) -> str:
     return "; ".join(clauses) + "." if clauses else "Neither CPU nor memory was measured."
 
 
-def idle_share(utilization_percent: Series) -> float:
-    """Share of the readings that are idle, 0 to 1."""
-    readings = utilization_percent[~np.isnan(utilization_percent)]
-    return float((readings < IDLE_BELOW_PERCENT).mean())
-
-
 def energy_joules(samples: Samples, hardware: Hardware) -> float | None:
     """What the GPUs' energy counters grew by, None where no GPU has one."""
     counters = [samples.get(f"gpu.{device.index}.energy_joules") for device in hardware.devices]
     grown = [counter_increase(counter) for counter in counters if len(counter) > 1]
     return sum(grown) if grown else None
-
-
-def unseen_seconds(time_seconds: Series, started_at: float, ended_at: float) -> float:
-    """Time of the span that no samples tell about."""
-    interval = typical_interval_seconds(time_seconds)
-    steps = np.diff(time_seconds, prepend=started_at, append=ended_at)
-    return float(steps[steps > GAP_INTERVALS * interval].sum()) if interval else ended_at - started_at
 
 
 def _of(value_bytes: float, total_bytes: int | None) -> str:
@@ -122,7 +103,7 @@ def _of(value_bytes: float, total_bytes: int | None) -> str:
 
 
 def _percent(value: float) -> str:
-    return "under 1 %" if 0 < value < 0.5 else f"{value:.0f} %"
+    return share_in_words(value / 100)
 
 
 def _energy(joules: float) -> str:

@@ -13,10 +13,10 @@ import pytest
 from dolly_assets.profiling.devices import Device, Hardware
 from dolly_assets.profiling.journal import Journal
 from dolly_assets.profiling.phases import PHASES_FILE, PhaseLog
-from dolly_assets.profiling.report import ReportSummary, build_report
+from dolly_assets.profiling.report import build_report
 from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
-from dolly_assets.profiling.samples import read_samples
-from dolly_assets.profiling.verdict import idle_share, verdict
+from dolly_assets.profiling.findings import idle_share
+from dolly_assets.profiling.summary import ReportSummary
 
 GIB = 2**30
 START = 1_800_000_000.0
@@ -79,10 +79,10 @@ def test_the_numbers_and_the_verdict_follow_from_the_samples(
     assert summary.samples_count == SECONDS
     assert summary.mean_gpu_utilization_percent == pytest.approx(96 * (1 + 1 + 0.75) / 3)
     assert summary.peak_gpu_memory_bytes == 73 * GIB
-    assert summary.energy_joules == pytest.approx(3 * 500 * 599)
-    assert summary.verdict == (
-        "3 GPUs busy 88 % of the time on average; GPU 2 idle 25 % of the time; "
-        "memory peaked at 73.0 GiB of 80.0 GiB on GPU 2; 249.6 Wh used."
+    assert summary.cost.energy_joules == pytest.approx(3 * 500 * 599)
+    assert summary.verdict == "GPU 2 is idle 25 % of the time."
+    assert summary.busy == (
+        "3 GPUs busy 88 % of the time on average; memory peaked at 73.0 GiB of 80.0 GiB on GPU 2; 249.6 Wh used."
     )
     cores = next(each for each in summary.series if (each.panel, each.label) == ("CPU", "process tree"))
     assert cores.mean == pytest.approx(50)  # 4 of 8 cores
@@ -133,7 +133,7 @@ def test_the_parquet_has_every_sample(gpu_report: tuple[Path, ReportSummary]) ->
     table = pq.read_table(gpu_report[0] / "samples.parquet")
     assert table.num_rows == SECONDS
     assert table["gpu.2.memory_used_bytes"].to_pylist()[123] == 73 * GIB
-    assert table["time"].to_pylist()[0].timestamp() == START
+    assert table["time_seconds"].to_pylist()[0] == START
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 2])
@@ -150,13 +150,14 @@ def test_few_or_no_samples_make_a_report_that_says_so(tmp_path: Path, seconds: i
 
 def test_without_a_gpu_the_verdict_is_about_the_cpus(tmp_path: Path) -> None:
     _record(tmp_path, 60, gpu_count=0)
-    samples = read_samples(tmp_path / SAMPLES_FILE, START, START + 59)
-    hardware = Hardware.load(tmp_path / DEVICES_FILE)
-    assert verdict(samples, hardware, START, START + 59) == (
+    summary = build_report(tmp_path, title="cpu", started_at=START, ended_at=START + 59, out=tmp_path / "out")
+    assert summary.verdict == "Nothing stands out."
+    assert summary.busy == (
         "CPUs busy 97 % of the time; the watched processes used 4.0 of 8 cores on average; "
         "their memory peaked at 2.0 GiB of 64.0 GiB."
     )
-    assert "50 % of the span is unseen" in verdict(samples, hardware, START, START + 118)
+    summary = build_report(tmp_path, title="cpu", started_at=START, ended_at=START + 118, out=tmp_path / "out")
+    assert "50 % of the span is unseen" in summary.verdict
 
 
 def test_idle_is_under_five_percent() -> None:

@@ -1,0 +1,223 @@
+"""The sections of a report's page: each a piece of HTML over its numbers, or empty where there is nothing to tell."""
+
+import html
+from collections.abc import Sequence
+
+from dolly_assets.profiling.compare import compare
+from dolly_assets.profiling.findings import clock
+from dolly_assets.profiling.steps_view import STEP_PHASE_MEANS, STEP_PHASE_NAMES, STEP_PHASES
+from dolly_assets.profiling.summary import ReportSummary, SeriesSummary
+from dolly_assets.profiling.units import UNMEASURED, dollars, duration, energy, flops, grams, number, share, size
+
+IN_DEVICE_TABLE = ("GPU utilization", "GPU memory", "GPU power", "GPU temperature")
+MOST_RANKS = 64
+
+
+def findings(summary: ReportSummary) -> str:
+    """What stands out, and what to do about it."""
+    if not summary.findings:
+        return ""
+    items = "".join(
+        f"<li>{_capital(finding.text)}.<small>{html.escape(finding.advice)}</small></li>"
+        for finding in summary.findings
+    )
+    return _section("What stands out", f'<ul class="findings">{items}</ul>')
+
+
+def tiles(summary: ReportSummary) -> str:
+    """The figures that people ask for first."""
+    steps, cost = summary.steps, summary.cost
+    busy = summary.mean_gpu_utilization_percent if summary.device_kind == "gpu" else summary.mean_cpu_percent
+    shown = [
+        ("GPUs busy" if summary.device_kind == "gpu" else "CPUs busy", share(None if busy is None else busy / 100)),
+        ("tokens per second", number(steps.tokens_per_second if steps else None)),
+        ("MFU", share(steps.mfu if steps else None)),
+        ("model FLOP/s", flops(steps.flops_per_second if steps else None)),
+        ("mean step", duration(steps.step_seconds if steps else None)),
+        ("effective training time", share(summary.effective_ratio)),
+        ("GPU-hours", number(cost.gpu_hours)),
+        ("energy of the GPUs", energy(cost.energy_joules)),
+        ("cost", dollars(cost.usd)),
+        ("CO₂ of the GPUs", grams(cost.co2_grams)),
+    ]
+    cells = "".join(
+        f'<div class="tile{" unmeasured" if value == UNMEASURED else ""}"><b>{html.escape(value)}</b>'
+        f"<span>{label}</span></div>"
+        for label, value in shown
+    )
+    return f'<section><div class="tiles">{cells}</div></section>'
+
+
+def devices(summary: ReportSummary) -> str:
+    """Mean, median, 95th percentile, maximum and share idle of each GPU."""
+    series = {(each.panel, each.label): each for each in summary.series}
+    labels = list(dict.fromkeys(label for panel, label in series if panel in IN_DEVICE_TABLE))
+    if not labels:
+        return ""
+    rows = []
+    for label in labels:
+        of_label = [series.get((panel, label)) for panel in IN_DEVICE_TABLE]
+        idle = of_label[0].idle_share if of_label[0] else None
+        rows.append([label, *(_spread(each) for each in of_label), share(idle)])
+    heads = [f"{panel}, {_unit(summary, panel)}" for panel in IN_DEVICE_TABLE]
+    note = '<p class="note">Each: mean / median / 95th percentile / maximum.</p>'
+    return _section("Devices", table(["device", *heads, "idle"], rows) + note)
+
+
+def _spread(each: SeriesSummary | None) -> str:
+    return UNMEASURED if each is None else " / ".join(f"{v:,.0f}" for v in (each.mean, each.p50, each.p95, each.max))
+
+
+def _unit(summary: ReportSummary, panel: str) -> str:
+    return next((each.unit for each in summary.series if each.panel == panel), "")
+
+
+def ranks(summary: ReportSummary) -> str:
+    """How long steps took on each rank, and on what."""
+    steps = summary.steps
+    if steps is None:
+        return ""
+    heads = ["rank", "steps", "mean step", "p95", *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES), "memory peak"]
+    rows = [
+        [
+            f"rank {rank.rank}",
+            f"{rank.steps:,}",
+            duration(rank.step_seconds),
+            duration(rank.p95_seconds),
+            *(f"{duration(rank.seconds[phase])} ({100 * rank.share(phase):.0f} %)" for phase in STEP_PHASES),
+            size(rank.memory_peak_bytes),
+        ]
+        for rank in sorted(steps.ranks, key=lambda rank: -rank.own_seconds)[:MOST_RANKS]
+    ]
+    means = "; ".join(f"{STEP_PHASE_NAMES[phase]}: {STEP_PHASE_MEANS[phase]}" for phase in STEP_PHASES)
+    note = f"The slowest at its own work comes first. {means[0].upper()}{means[1:]}. "
+    note += "Communication by itself is not measured: it is part of backward and optimizer."
+    return _section("Steps by rank", table(heads, rows) + f'<p class="note">{html.escape(note)}</p>')
+
+
+def dips(summary: ReportSummary) -> str:
+    """Where the devices did less than half of what they usually do, and what ran then."""
+    if not summary.dips:
+        return ""
+    rows = [
+        [clock(dip.started_at), duration(dip.seconds), f"{dip.mean_percent:.0f} %", dip.phase] for dip in summary.dips
+    ]
+    return _section("Dips", table(["from (UTC)", "for", "mean", "what ran"], rows))
+
+
+def phases(summary: ReportSummary) -> str:
+    """What the span went to, in large."""
+    used = "GPU utilization" if summary.device_kind == "gpu" else "CPU"
+    rows = [
+        [
+            phase.name,
+            str(phase.span_count),
+            duration(phase.seconds),
+            share(phase.seconds / max(summary.duration_seconds, 1e-9)),
+            UNMEASURED if phase.mean_utilization_percent is None else f"{phase.mean_utilization_percent:.1f} %",
+        ]
+        for phase in summary.phases
+    ]
+    steps = summary.steps
+    if steps:
+        rows += [
+            [f"{STEP_PHASE_NAMES[name]} (in steps)", f"{steps.steps:,}", duration(part * steps.seconds),
+             share(part * steps.seconds / max(summary.duration_seconds, 1e-9)), "–"]
+            for name, part in steps.shares.items()
+        ]  # fmt: skip
+    return _section("Phases", table(["phase", "spans", "time", "of the span", f"mean {used}"], rows)) if rows else ""
+
+
+def tokens_and_cost(summary: ReportSummary) -> str:
+    """Tokens by kind, and what a million of those that count took."""
+    steps, cost = summary.steps, summary.cost
+    if steps is None:
+        return ""
+    total = max(1, steps.labelled_tokens + steps.prompt_tokens + steps.padding_tokens)
+    rows = [
+        [f"{kind} tokens", f"{count:,}", share(count / total)]
+        for kind, count in (
+            ("labelled", steps.labelled_tokens),
+            ("prompt", steps.prompt_tokens),
+            ("padding", steps.padding_tokens),
+        )
+    ]
+    per_million = [
+        ["energy per million labelled tokens", energy(cost.joules_per_million_labelled), ""],
+        ["cost per million labelled tokens", dollars(cost.usd_per_million_labelled), ""],
+        ["CO₂ per million labelled tokens", grams(cost.co2_grams_per_million_labelled), ""],
+    ]
+    return _section("Tokens and what they cost", table(["", "", "share"], rows + per_million))
+
+
+def checkpoints(summary: ReportSummary) -> str:
+    """What checkpoints and earlier attempts cost."""
+    figures = summary.checkpoints
+    rows = [
+        ["training stood still for checkpoints", duration(figures.stalled_seconds)],
+        ["uploads", duration(figures.publish_seconds)],
+        ["of them while steps were made", share(figures.hidden_share)],
+        ["effective training time", share(summary.effective_ratio)],
+    ]
+    rows += [
+        [f"attempt {number_} was cut after", f"{duration(attempt.ended_at - attempt.started_at)}, at step "
+         f"{attempt.last_step if attempt.last_step is not None else 'none'}"]
+        for number_, attempt in enumerate(summary.attempts, 1)
+    ]  # fmt: skip
+    note = "Effective training time is that in steps which were kept, of the time of all attempts at this epoch."
+    return _section("Checkpoints and attempts", table(["", ""], rows) + f'<p class="note">{note}</p>')
+
+
+def health(summary: ReportSummary) -> str:
+    """Error counts before and after, what slowed the clocks, and what the driver said."""
+    if not summary.health:
+        return ""
+    rows = []
+    for state in summary.health:
+        known = bool(state.before)
+        grown = ", ".join(f"{_words(name)} +{count}" for name, count in state.grown.items())
+        had = ", ".join(f"{_words(name)} {count}" for name, count in state.before.items() if count)
+        slowed = ", ".join(f"{word} {share(part)}" for word, part in state.slowed.items())
+        said = "; ".join(dict.fromkeys(state.reports))
+        cells = [had or "no errors" if known else UNMEASURED, grown or "nothing" if known else UNMEASURED]
+        rows.append([f"GPU {state.gpu}", *cells, slowed or "no", said or "–"])
+    return _section("Health", table(["device", "before", "came", "clocks slowed", "reports"], rows))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").removesuffix(" count")
+
+
+def comparison(summary: ReportSummary, previous: Sequence[ReportSummary]) -> str:
+    """What changed against other reports."""
+    parts = []
+    for other in previous:
+        rows = [[line.name, line.before, line.now, line.change] for line in compare(other, summary)]
+        parts.append(_section(f"Against {html.escape(other.title)}", table(["", "then", "now", "change"], rows)))
+    return "\n".join(parts)
+
+
+def host(summary: ReportSummary) -> str:
+    """The statistics of all curves that are not in the device table."""
+    rows = [
+        [f"{each.panel}, {each.label}", each.unit, *(f"{v:,.2f}" for v in (each.mean, each.p50, each.p95, each.max))]
+        for each in summary.series
+        if each.panel not in IN_DEVICE_TABLE
+    ]
+    return _section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows)) if rows else ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """Rows of text as a table; its cells are escaped."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header) if any(header) else ""
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    of_kind = f' class="{kind}"' if kind else ""
+    return f"<table{of_kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _section(heading: str, body: str) -> str:
+    return f"<section><h2>{heading}</h2>{body}</section>"
+
+
+def _capital(text: str) -> str:
+    return html.escape(f"{text[0].upper()}{text[1:]}")
