@@ -77,12 +77,11 @@ def _facts(summary: ReportSummary, recording: Recording) -> list[str]:
     )
     interval = typical_interval_seconds(recording.samples.time_seconds)
     rate = f", one each {interval:.2g} s" if interval else ""
-    facts = [
+    return [
         f"{start} to {end} UTC ({duration(summary.duration_seconds)}), {summary.samples_count:,} samples{rate}",
         f"{hardware.host or 'host unknown'}: {hardware.cpu_count} CPUs{_gib(hardware.memory_total_bytes)}",
         *_device_facts(hardware),
     ]
-    return facts
 
 
 def _device_facts(hardware: Hardware) -> list[str]:

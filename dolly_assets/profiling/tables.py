@@ -41,7 +41,7 @@ def tiles(summary: ReportSummary) -> str:
         ("CO₂ of the GPUs", grams(cost.co2_grams)),
     ]
     cells = "".join(
-        f'<div class="tile{" unmeasured" if value == UNMEASURED else ""}"><b>{html.escape(value)}</b>'
+        f'<div class="tile{" unmeasured" if value == UNMEASURED else ""}"><strong>{html.escape(value)}</strong>'
         f"<span>{label}</span></div>"
         for label, value in shown
     )

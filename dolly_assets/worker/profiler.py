@@ -118,9 +118,7 @@ class EpochProfiler:
             return Circumstances()
         prices = PriceList.read()
         return Circumstances(
-            prices=Prices(
-                gpu_hour_usd=prices.of_gpu_hour(devices[0].name), carbon_g_per_kwh=prices.carbon_g_per_kwh
-            ),
+            prices=Prices(gpu_hour_usd=prices.of_gpu_hour(devices[0].name), carbon_g_per_kwh=prices.carbon_g_per_kwh),
             peak_flops=peak_flops(devices[0].name, self._spec.family.recipe.precision),
         )
 

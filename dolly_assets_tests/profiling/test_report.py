@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dolly_assets.profiling.devices import Device, Hardware
+from dolly_assets.profiling.findings import idle_share
 from dolly_assets.profiling.journal import Journal
 from dolly_assets.profiling.phases import PHASES_FILE, PhaseLog
 from dolly_assets.profiling.report import build_report
 from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
-from dolly_assets.profiling.findings import idle_share
 from dolly_assets.profiling.summary import ReportSummary
 
 GIB = 2**30
