@@ -30,6 +30,7 @@ format: $(VENV)/.installed-dev ## Bring the code into shape
 
 bench: $(VENV)/.installed-dev ## Every benchmark beside its baseline; S3 as the AWS_* variables say, bucket BUCKET
 	$(BIN)/python benchmarks/store_faults.py
+	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/store.py --bucket $(BUCKET)
 
 lock: $(VENV)/.installed-dev ## Write down the versions of everything that is installed
