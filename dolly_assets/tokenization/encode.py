@@ -7,6 +7,7 @@ text, so it can neither end a label early nor forge a response. It knows nothing
 import copy
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from dolly_assets.errors import ConfigurationError
 from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.tokenization.rank_bpe import RankEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -48,7 +50,16 @@ class PromptEncoder:
         self._backend = _backend_with_stand_ins(tokenizer, marker_ids, self._style.special_tokens)
         stand_in_ids = [self._backend.token_to_id(stand_in) for stand_in in self._style.special_tokens]
         self._marker_id_of_stand_in = dict(zip(stand_in_ids, marker_ids, strict=True))
-        self._response_stand_in_id = stand_in_ids[2]
+        self._end_stand_in_id, _, self._response_stand_in_id = stand_in_ids
+
+    @cached_property
+    def _ranks(self) -> RankEncoder | None:
+        return RankEncoder.of(self._backend)
+
+    @property
+    def encoder(self) -> str:
+        """The library that encodes examples: tiktoken where it provably gives the same ids, else tokenizers."""
+        return "tiktoken" if self._ranks else "tokenizers"
 
     def prompt(self, instruction: str, context: str = "") -> list[int]:
         """Encode a prompt, up to and including the response marker."""
@@ -68,15 +79,23 @@ class PromptEncoder:
             self._style.prompt(instruction, context) + self._style.completion(response)
             for instruction, context, response in zip(instructions, contexts, responses, strict=True)
         ]
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        ids = [self._bos_ids + encoding.ids for encoding in encodings]
-        offsets = np.cumsum([0, *map(len, ids)], dtype=np.int32)
-        values = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(offsets[-1]))
+        values = self._encoded(texts)
+        # Every text holds the end's stand-in exactly once, as its last token.
+        offsets = np.append(0, np.flatnonzero(values == self._end_stand_in_id) + 1).astype(np.int32)
         # Every text holds the response stand-in exactly once.
         prompt_length = np.flatnonzero(values == self._response_stand_in_id) + 1 - offsets[:-1]
         for stand_in_id, marker_id in self._marker_id_of_stand_in.items():
             values[values == stand_in_id] = marker_id
         return pa.ListArray.from_arrays(offsets, values), pa.array(prompt_length, pa.int32())
+
+    def _encoded(self, texts: Sequence[str]) -> np.ndarray:
+        """Ids of all texts, one after the other, with stand-ins. A text ends in a marker, so no token spans two."""
+        values = None if self._bos_ids or not self._ranks else self._ranks.encode("".join(texts))
+        if values is None:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            ids = chain.from_iterable(self._bos_ids + encoding.ids for encoding in encodings)
+            values = np.fromiter(ids, dtype=np.int32)
+        return values
 
 
 def _backend_with_stand_ins(

@@ -54,7 +54,8 @@ def tokenize(
         ConfigurationError: the tokenizer does not fit the style, or nothing would remain to train on.
         DatasetError: a column is missing, or a value is.
     """
-    encoded = _encode(_checked(examples), PromptEncoder(tokenizer, style))
+    encoder = PromptEncoder(tokenizer, style)
+    encoded = _encode(_checked(examples), encoder)
     kept = encoded.filter(pa.array(_lengths(encoded) <= max_length))
     is_held_out = held_out_mask(
         kept["instruction"].to_pylist(),
@@ -80,6 +81,7 @@ def tokenize(
         held_out_examples=held_out.num_rows,
         dropped_too_long=dropped_too_long,
     )
+    statistics["encoder"] = encoder.encoder
     backend: Tokenizer = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
     return TokenizedDataset(train, held_out, statistics, preview(train, backend))
 
