@@ -14,8 +14,9 @@ from dolly_assets import __version__
 from dolly_assets.cli_artifacts import artifacts, gc
 from dolly_assets.cli_profile import profile
 from dolly_assets.environment import PROJECT, Environment
-from dolly_assets.errors import ConfigurationError, DollyError
+from dolly_assets.errors import ConfigurationError, DollyError, WorkerStopped
 from dolly_assets.storage import artifact_name
+from dolly_assets.training.stop import STOPPED
 
 
 class _Commands(click.Group):
@@ -26,7 +27,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except DollyError as error:
             click.echo(f"dolly: {' '.join(str(error).split())}", err=True)
-            ctx.exit(2)
+            ctx.exit(STOPPED if isinstance(error, WorkerStopped) else 2)
         except KeyboardInterrupt:
             click.echo("dolly: stopped; what was published is kept, and the same command goes on from there", err=True)
             ctx.exit(130)

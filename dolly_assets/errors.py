@@ -43,3 +43,14 @@ class WorkerError(DollyError):
 
 class ProfileError(DollyError):
     """A profile or its report is missing or cannot be read."""
+
+
+class TrainingStopped(DollyError):  # noqa: N818 nothing is wrong
+    """A training was asked to stop, and has saved where it is."""
+
+    def __init__(self, epoch: int, step: int, steps: int) -> None:
+        super().__init__(f"stopped at epoch {epoch}, step {step} of {steps}; run again to go on")
+
+
+class WorkerStopped(DollyError):  # noqa: N818 nothing is wrong
+    """A worker was asked to stop and did; the same again goes on from where it was."""

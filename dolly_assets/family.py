@@ -28,6 +28,10 @@ class Compute(Config):
     cpu_ranks: int = Field(default=1, ge=1, description="Processes per machine where there is no GPU.")
     cpus: int = Field(default=2, ge=1, description="CPU cores per machine, asked of a cluster.")
     memory_gib: float = Field(default=8, gt=0, description="Host memory per machine in GiB, asked of a cluster.")
+    save_minutes: float = Field(default=15, gt=0, description="Between saves of the state in the middle of an epoch.")
+    hang_minutes: float = Field(
+        default=10, gt=0, description="Without a step, at least, before a training counts as hung and is ended."
+    )
 
 
 class Evaluation(Config):

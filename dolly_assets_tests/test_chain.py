@@ -126,7 +126,7 @@ def test_a_changed_recipe_starts_a_training_of_its_own(trained_copy: Home) -> No
     yaml = trained_copy.path / "defs/tiny/defs.yaml"
     recipe = yaml.read_text()
     yaml.write_text(recipe.replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3"))
-    assert "of another training (changed since: recipe)" in trained_copy.dolly(*TRAIN, "2", code=2)
+    assert "(changed since: recipe.learning_rate from 0.001 to 0.002)" in trained_copy.dolly(*TRAIN, "2", code=2)
     trained_copy.dolly(*TRAIN, "1")
     assert trained_copy.status()[1]["weights_sha256"] != first["weights_sha256"]
     yaml.write_text(recipe)

@@ -75,6 +75,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
                     base_model=ref(training.base_model),
                     tokenized_dataset=ref(training.tokenized_dataset),
                     resume_from=ref(plan.resume_from) if plan.resume_from else None,
+                    state=ref(plan.state) if plan.state else None,
                     training=training.digest,
                 )
                 worker.run(context, family, task, lambda item: context.log_event(materialization_of(item)))

@@ -36,6 +36,15 @@ class Training:
         history = store.history(name)
         return next((item for item in history if item.manifest.attributes.get("training") == self.digest), None)
 
+    def partial_state(self, store: ArtifactStore, epoch: int) -> Artifact | None:
+        """The newest state of this very training within an epoch."""
+        name = artifact_name([self.family.name, "training_state"], self.dataset)
+        of_this = {"training": self.digest, "epoch": epoch}
+        found = next(
+            (item for item in store.history(name) if of_this.items() <= item.manifest.attributes.items()), None
+        )
+        return found if found and found.is_complete() else None
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -43,7 +52,8 @@ class TrainingPlan:
 
     published: tuple[Artifact, ...]  # profile and checkpoint of each epoch that is there
     epochs: tuple[int, ...]  # left to train, consecutive
-    resume_from: Artifact | None
+    resume_from: Artifact | None  # the checkpoint of the epoch before
+    state: Artifact | None = None  # within the first epoch to train, where one was left
 
 
 def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int], *, retrain: bool) -> TrainingPlan:
@@ -62,8 +72,15 @@ def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int
             break
         published += [artifact for artifact in found if artifact]
         left.pop(0)
-    resume_from = _checkpoint_before(store, training, left[0]) if left and left[0] > 1 else None
-    return TrainingPlan(tuple(published), tuple(left), resume_from)
+    if not left:
+        return TrainingPlan(tuple(published), (), None)
+    first = max(1, left[0])
+    return TrainingPlan(
+        tuple(published),
+        tuple(left),
+        resume_from=_checkpoint_before(store, training, first) if first > 1 else None,
+        state=None if retrain else training.partial_state(store, first),
+    )
 
 
 def made_newest(store: ArtifactStore, artifact: Artifact) -> Artifact:
@@ -111,5 +128,9 @@ def _difference(training: Training, other: Artifact) -> str:
         "base_model": training.base_model.digest,
         "tokenized_dataset": training.tokenized_dataset.digest,
     }
-    changed = [name for name, digest in inputs.items() if other.manifest.inputs.get(name) != digest]
+    before = {name: other.manifest.inputs.get(name, "none") for name in inputs}
+    changed = [f"{name} from {before[name][:8]} to {now[:8]}" for name, now in inputs.items() if before[name] != now]
+    recipe = other.manifest.attributes.get("recipe")
+    if isinstance(recipe, dict):
+        changed += training.family.recipe.changes_since(recipe)
     return f"changed since: {', '.join(changed) or 'recipe'}"

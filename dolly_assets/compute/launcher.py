@@ -14,6 +14,7 @@ class Launcher(Protocol):
         """Runs a worker to its end. `on_message` is called in the caller's thread, in order, as messages arrive.
 
         Raises:
+            WorkerStopped: Somebody asked the worker to stop, other than by interrupting this call.
             DollyError: The worker ended with an error that the user can put right.
             WorkerError: The worker ended with any other error; the text says where its log is.
         """

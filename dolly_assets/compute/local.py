@@ -4,25 +4,32 @@ Several ranks are started by `torchrun`, which finds a free port by itself and e
 never outlives whoever launched it: it holds the reading end of a pipe, and ends when that pipe is closed.
 """
 
+import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
 
-from dolly_assets.errors import ConfigurationError, DollyError, WorkerError
+from dolly_assets.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.family import ModelFamily
 from dolly_assets.profiling.devices import find_devices
-from dolly_assets.worker.report import MESSAGE, Failed, Message
+from dolly_assets.training.out_of_memory import what_to_change
+from dolly_assets.training.stop import SIGNALS, STOPPED
+from dolly_assets.worker.report import MESSAGE, Failed, Log, Message, Stopped, Stopping
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 15.0  # for a worker that has nothing to save; one that has says how long it takes
+ASKED_TO_STOP = {STOPPED, -signal.SIGTERM}  # the latter before it listened
+KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}  # the worker itself, one of its ranks
 
 
 class LocalLauncher:
@@ -37,20 +44,6 @@ class LocalLauncher:
         output = _Tail(spec.scratch_dir / "worker.log")
         gpus = count_gpus()
         ranks = _ranks(spec, gpus)
-        failures: list[Failed] = []
-
-        def follow() -> None:
-            for line in messages.new_lines():
-                message = _parse(line)
-                if isinstance(message, Failed):
-                    failures.append(message)
-                elif message is not None:
-                    on_message(message)
-            if any(failure.by_user for failure in failures):
-                return  # torchrun's report of it would hide the one line that helps
-            for line in output.new_lines():
-                print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
-
         with output.path.open("wb") as log:
             process = subprocess.Popen(
                 _command(spec_path, ranks),
@@ -60,15 +53,119 @@ class LocalLauncher:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the worker through us, once
             )
+        worker = _Worker(process, messages, output, on_message, what_to_change(spec.family.recipe))
         try:
             while process.poll() is None:
-                follow()
+                worker.follow()
                 time.sleep(POLL_SECONDS)
         finally:
-            _end(process)
-            follow()
+            with _undisturbed():
+                worker.end()
         if process.returncode:
-            raise _error(process.returncode, failures, output.path)
+            raise worker.error()
+
+
+class _Worker:
+    """A worker that was started, and what it has said."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        messages: "_Tail",
+        output: "_Tail",
+        on_message: Callable[[Message], None],
+        less_memory: str,
+    ) -> None:
+        self._process, self._messages, self._output, self._on_message = process, messages, output, on_message
+        self._less_memory, self._kernel_kills = less_memory, _kernel_kills()
+        self._failures: list[Failed] = []
+        self._stopped: Stopped | None = None
+        self._end_by = math.inf  # monotonic seconds
+
+    def follow(self) -> None:
+        """Hands on what is new."""
+        for line in self._messages.new_lines():
+            if message := _parse(line):
+                self._take(message)
+        if any(failure.by_user for failure in self._failures):
+            return  # torchrun's report of it would hide the one line that helps
+        for line in self._output.new_lines():
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Failed):
+            self._failures.append(message)
+        elif isinstance(message, Stopping):
+            self._end_by = time.monotonic() + message.seconds
+            self._on_message(
+                Log(text=f"asked to stop: saving where it is, which takes {message.seconds:.0f} s at most")
+            )
+        elif isinstance(message, Stopped):
+            self._stopped = message
+            self._on_message(Log(text=message.text))
+        else:
+            self._on_message(message)
+
+    def end(self) -> None:
+        """Ends the worker if it still runs: politely, with the time that it asks for, then not."""
+        if self._process.poll() is None:
+            self._end_by = time.monotonic() + GRACE_SECONDS
+            self._process.send_signal(signal.SIGTERM)
+            while self._process.poll() is None and time.monotonic() < self._end_by:
+                with contextlib.suppress(Exception):  # what ended the following is on its way already
+                    self.follow()
+                time.sleep(POLL_SECONDS)
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()  # ranks that outlived their parent end here
+        self.follow()
+
+    def error(self) -> Exception:
+        """Why it has ended, if not well."""
+        code, log = self._process.returncode, self._output.path
+        if code in ASKED_TO_STOP:
+            return WorkerStopped(
+                self._stopped.text if self._stopped else "stopped before a step was done; run it again"
+            )
+        if code in KILLED:
+            return WorkerError(f"{self._killed()}; its log is {log}")
+        if self._failures:
+            first = self._failures[0]
+            if first.by_user:
+                return DollyError(first.error)
+            return WorkerError(f"rank {first.rank}: {first.error}; the worker's log is {log}")
+        return WorkerError(f"the worker ended with code {code} and no word; its log is {log}")
+
+    def _killed(self) -> str:
+        before, now = self._kernel_kills, _kernel_kills()
+        if before is not None and before == now:
+            return "the worker was killed, and not by this machine's kernel for want of memory"
+        return f"the worker was killed, as happens when memory runs out: {self._less_memory}"
+
+
+def _kernel_kills() -> int | None:
+    """How many processes the kernel has ended for want of memory since it started; None where it does not say."""
+    with contextlib.suppress(OSError):  # not on Linux
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever asks again, changes nothing: the worker is being ended already, and may have something to save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda _number, _frame: None) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def count_gpus() -> int:
@@ -114,7 +211,7 @@ def _command(spec_path: Path, ranks: int) -> list[str]:
     worker = ["-m", "dolly_assets.worker", str(spec_path)]
     if ranks == 1:
         return [sys.executable, *worker]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    torchrun = ["-m", "dolly_assets.worker.torchrun", "--standalone", f"--nproc-per-node={ranks}"]
     return [sys.executable, *torchrun, *worker]
 
 
@@ -133,36 +230,12 @@ def _environment(messages: Path, ranks: int, gpus: int) -> Mapping[str, str]:
     return environment
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a worker that still runs: politely, then not."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if process.stdin:
-        process.stdin.close()  # ranks that outlived their parent end here
-
-
 def _parse(line: str) -> Message | None:
     """The message of a pipes line; None for the protocol's own (opened, closed)."""
     message = json.loads(line)
     if message["method"] != "report_custom_message":
         return None
     return MESSAGE.validate_python(message["params"]["payload"])
-
-
-def _error(code: int, failures: list[Failed], log: Path) -> Exception:
-    if failures:
-        first = failures[0]
-        if first.by_user:
-            return DollyError(first.error)
-        return WorkerError(f"rank {first.rank}: {first.error}; the worker's log is {log}")
-    if code == -signal.SIGKILL:
-        return WorkerError(f"the worker was killed, as happens when memory runs out; its log is {log}")
-    return WorkerError(f"the worker ended with code {code} and no word; its log is {log}")
 
 
 class _Tail:

@@ -1,15 +1,21 @@
 """A checkpoint as it is published: `weights/`, which any Hugging Face loader takes, and `state/`, which resuming needs.
 
-The Trainer writes both into one folder and reads both from one folder; this module splits and joins it.
+The Trainer writes both into one folder; with DeepSpeed it reads only the state again.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dolly_assets.errors import TrainingError
 
-_STATE = re.compile(r"trainer_state\.json|rng_state.*\.pth|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*")
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+_STATE = re.compile(
+    r"trainer_state\.json|progress\.json|rng_state.*\.pth|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*"
+)
 # What DeepSpeed 0.19 pickles besides tensors and plain values.
 _DEEPSPEED_GLOBALS = {
     "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
@@ -18,6 +24,16 @@ _DEEPSPEED_GLOBALS = {
     "deepspeed.utils.tensor_fragment.fragment_address",
 }
 _LEFT_OUT = {"training_args.bin", "zero_to_fp32.py"}  # a pickle of no use to us, and a copy of DeepSpeed's code
+
+
+def save_state(trainer: "Trainer", folder: Path) -> None:
+    """Writes what going on needs, and no weights for others to load. Every rank calls it, and writes its own part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer._save_optimizer_and_scheduler(str(folder))  # with DeepSpeed, the parameters too
+    trainer._save_scaler(str(folder))
+    trainer._save_rng_state(str(folder))
+    if trainer.args.should_save:
+        trainer.state.save_to_json(str(folder / "trainer_state.json"))
 
 
 def split(checkpoint: Path) -> Mapping[str, Path]:
@@ -30,24 +46,22 @@ def split(checkpoint: Path) -> Mapping[str, Path]:
     return tree
 
 
-def join(published: Path, into: Path, *, ranks: int) -> Path:
-    """Lays a published checkpoint out as a folder that the Trainer resumes from, and returns that folder.
+def join(state: Path, into: Path, *, ranks: int) -> Path:
+    """Lays a published `state/` out as a folder that the Trainer resumes from, and returns that folder.
 
     Raises:
         TrainingError: It holds no state, the state of another number of ranks, or a pickle that would run code.
     """
-    state = published / "state"
     if not (state / "trainer_state.json").is_file():
-        raise TrainingError(f"{published} has no state/trainer_state.json: training cannot go on from it")
+        raise TrainingError(f"{state} has no trainer_state.json: training cannot go on from it")
     check_ranks(len(list(state.glob("rng_state*.pth"))), ranks)
     for file in state.rglob("*.pt"):
         _check_pickle(file)
     into.mkdir(parents=True)
-    for part in (published / "weights", state):
-        for file in (path for path in part.rglob("*") if path.is_file()):
-            link = into / file.relative_to(part)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file)
+    for file in (path for path in state.rglob("*") if path.is_file()):
+        link = into / file.relative_to(state)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
     return into
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dolly_assets.training.recipe import Recipe
 
 
-def deepspeed_config(recipe: Recipe, ranks: int) -> dict[str, Any]:
+def deepspeed_config(recipe: Recipe, ranks: int, *, load_universal: bool = False) -> dict[str, Any]:
     """The configuration for that many ranks; raises TrainingError if they cannot share the global batch equally."""
     config: dict[str, Any] = {
         "train_batch_size": recipe.global_batch_size,
@@ -26,6 +26,8 @@ def deepspeed_config(recipe: Recipe, ranks: int) -> dict[str, Any]:
     if recipe.zero_stage == 3:
         # Without it the weights of an epoch could only be put together later, from all ranks' shards.
         config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
+    if load_universal:
+        config["checkpoint"] = {"load_universal": True}
     return _laid_over(config, recipe.deepspeed)
 
 

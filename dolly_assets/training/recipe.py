@@ -6,12 +6,14 @@ global batch, and so the result, is the same on any number of them.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from dolly_assets.config import Config
 from dolly_assets.errors import TrainingError
+from dolly_assets.training.guards import GuardSettings
 
 
 class Recipe(Config):
@@ -47,6 +49,8 @@ class Recipe(Config):
         default_factory=dict, description="More DeepSpeed settings, laid over the ones that follow from this recipe."
     )
 
+    guards: GuardSettings = Field(default_factory=GuardSettings, description="What is done when training looks wrong.")
+
     @model_validator(mode="after")
     def _batches_divide(self) -> "Recipe":
         if self.global_batch_size % self.micro_batch_size:
@@ -58,9 +62,24 @@ class Recipe(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what decides the weights; with a constant rate the number of epochs does not."""
-        exclude = {"epochs"} if self.scheduler == "constant" else set()
-        return hashlib.sha256(json.dumps(self.model_dump(exclude=exclude), sort_keys=True).encode()).hexdigest()
+        """SHA-256 over what decides the weights: not the guards, and with a constant rate not the number of epochs."""
+        return hashlib.sha256(
+            json.dumps(self.model_dump(exclude=self._indifferent), sort_keys=True).encode()
+        ).hexdigest()
+
+    def changes_since(self, before: Mapping[str, Any]) -> list[str]:
+        """What decides the weights and was something else in an earlier recipe, as JSON has it: `seed from 1 to 2`."""
+        now = self.model_dump(mode="json", exclude=self._indifferent)
+        return [
+            f"recipe.{key} from {json.dumps(before.get(key))} to {json.dumps(value)}"
+            for key, value in now.items()
+            if before.get(key) != value
+        ]
+
+    @property
+    def _indifferent(self) -> set[str]:
+        """The settings that do not decide the weights."""
+        return {"epochs", "guards"} if self.scheduler == "constant" else {"guards"}
 
     def accumulation_steps(self, ranks: int) -> int:
         """Micro-batches per optimizer step and rank.

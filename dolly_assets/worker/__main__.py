@@ -1,4 +1,12 @@
-"""`python -m dolly_assets.worker SPEC`: one rank of a worker. Exit code 2 for errors that the user can put right."""
+"""`python -m dolly_assets.worker SPEC`: one rank of a worker.
+
+| exit code | means |
+| --- | --- |
+| 0 | done |
+| 1 | an error, with its traceback in the log |
+| 2 | an error that the user can put right |
+| 75 | stopped when asked to; the same again goes on from there |
+"""
 
 import errno
 import os
@@ -12,29 +20,41 @@ from pathlib import Path
 
 from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_pipes
 
-from dolly_assets.errors import DollyError
+from dolly_assets.errors import DollyError, TrainingStopped
 from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.training.out_of_memory import is_out_of_memory, what_to_change
+from dolly_assets.training.stop import STOPPED, StopRequest
 from dolly_assets.worker.evaluate import evaluate
 from dolly_assets.worker.prepare_base_model import prepare_base_model
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.respond import respond
-from dolly_assets.worker.spec import WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.tokenize import tokenize
 from dolly_assets.worker.train import train
 
 FULL_DISK_BYTES = 2**20
 
-TASKS: dict[str, Callable[[WorkerSpec, ArtifactStore, Report], None]] = {
-    "prepare_base_model": prepare_base_model,
-    "tokenize": tokenize,
+Task = Callable[[WorkerSpec, ArtifactStore, Report, StopRequest], None]
+
+
+def _with_nothing_to_save(task: Callable[[WorkerSpec, ArtifactStore, Report], None]) -> Task:
+    """A task that a request to stop ends at once."""
+    return lambda spec, store, report, _: task(spec, store, report)
+
+
+TASKS: dict[str, Task] = {
+    "prepare_base_model": _with_nothing_to_save(prepare_base_model),
+    "tokenize": _with_nothing_to_save(tokenize),
     "train": train,
-    "evaluate": evaluate,
-    "respond": respond,
+    "evaluate": _with_nothing_to_save(evaluate),
+    "respond": _with_nothing_to_save(respond),
 }
 
 
 def main() -> int:
     """Runs the task of the spec named on the command line; returns the exit code."""
+    stop = StopRequest()
+    stop.listen()
     _quiet_libraries()
     if os.environ.get("DOLLY_END_WITH_STDIN"):
         threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -42,15 +62,21 @@ def main() -> int:
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader()):
         report = Report(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
         try:
-            TASKS[spec.task.task](spec, ArtifactStore(spec.store_url, spec.cache_dir), report)
+            TASKS[spec.task.task](spec, ArtifactStore(spec.store_url, spec.cache_dir), report, stop)
+        except TrainingStopped as stopped:
+            report.stopped(str(stopped))
+            return STOPPED
         except DollyError as error:
             report.failed(str(error), by_user=True)
             return 2
         except Exception as error:  # noqa: BLE001 every error is reported before the process ends
-            disk_full = _is_disk_full(error, spec)
-            report.failed(_disk_full(spec) if disk_full else f"{type(error).__name__}: {error}", by_user=disk_full)
+            if stop.is_requested:  # another rank left first
+                traceback.print_exc()
+                return STOPPED
+            explained = _explained(error, spec)
+            report.failed(explained or f"{type(error).__name__}: {error}", by_user=bool(explained))
             traceback.print_exc()
-            return 2 if disk_full else 1
+            return 2 if explained else 1
     return 0
 
 
@@ -67,6 +93,22 @@ def _end_with_stdin() -> None:
     while os.read(0, 1024):
         pass
     os._exit(1)
+
+
+def _explained(error: Exception, spec: WorkerSpec) -> str | None:
+    """What the user can do about an error of a library, if anything."""
+    if _is_disk_full(error, spec):
+        return _disk_full(spec)
+    if is_out_of_memory(error):
+        return f"out of memory ({str(error).splitlines()[0]}): {_what_to_change(spec)}"
+    return None
+
+
+def _what_to_change(spec: WorkerSpec) -> str:
+    if isinstance(spec.task, Train):
+        return what_to_change(spec.family.recipe)
+    size = spec.family.evaluation.batch_size
+    return f"change evaluation.batch_size from {size} to {max(1, size // 2)}, or take a machine with more memory"
 
 
 def _is_disk_full(error: Exception, spec: WorkerSpec) -> bool:

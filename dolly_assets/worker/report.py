@@ -1,4 +1,4 @@
-"""What a worker says while it runs: log lines, artifacts published, the error it ends with.
+"""What a worker says while it runs: log lines, artifacts published, that it stops, the error it ends with.
 
 Messages travel as `dagster_pipes` custom messages, so that any pipes message reader can carry them.
 """
@@ -36,7 +36,21 @@ class Failed(Config):
     by_user: bool = Field(description="True if the user can put it right, so that a traceback adds nothing.")
 
 
-Message = Log | Published | Failed
+class Stopping(Config):
+    """The worker was asked to stop, and saves where it is first."""
+
+    event: Literal["stopping"] = "stopping"
+    seconds: float = Field(description="What that takes at most.")
+
+
+class Stopped(Config):
+    """The worker ends because it was asked to, and has saved where it is."""
+
+    event: Literal["stopped"] = "stopped"
+    text: str = Field(description="Where it is.")
+
+
+Message = Log | Published | Failed | Stopping | Stopped
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
 
 
@@ -59,6 +73,16 @@ class Report:
     def failed(self, error: str, *, by_user: bool) -> None:
         """Announces the error that this rank ends with."""
         self._send(Failed(rank=self._rank, error=error, by_user=by_user))
+
+    def stopping(self, seconds: float) -> None:
+        """Announces that this worker saves where it is, and then ends."""
+        if self._rank == 0:
+            self._send(Stopping(seconds=seconds))
+
+    def stopped(self, text: str) -> None:
+        """Announces that this worker ends because it was asked to."""
+        if self._rank == 0:
+            self._send(Stopped(text=text))
 
     def _send(self, message: Message) -> None:
         self._pipes.report_custom_message(message.model_dump())

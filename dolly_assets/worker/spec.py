@@ -40,6 +40,7 @@ class Train(Config):
     base_model: ArtifactRef
     tokenized_dataset: ArtifactRef
     resume_from: ArtifactRef | None = Field(default=None, description="The checkpoint of the epoch before the first.")
+    state: ArtifactRef | None = Field(default=None, description="A state within the first epoch, to go on from.")
     training: str = Field(description="Digest of what decides the weights; epochs of one training share it.")
 
 

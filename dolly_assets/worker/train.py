@@ -1,52 +1,65 @@
 """The training task: fine-tune over a range of epochs, and publish each one while the next one trains."""
 
-import os
-from pathlib import Path
-
+from dolly_assets.errors import TrainingStopped
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.training import checkpoint
 from dolly_assets.training.fine_tune import FineTune, fine_tune
+from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
+from dolly_assets.training.stop import StopRequest
 from dolly_assets.worker.profiler import profile_dir
 from dolly_assets.worker.publisher import EpochPublisher
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.training_data import TrainingData
 
 
-def train(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
-    """Every rank runs this; rank 0 samples the devices and publishes."""
+def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequest) -> None:
+    """Every rank runs this; rank 0 samples the devices and publishes.
+
+    Raises:
+        TrainingStopped: The worker was asked to stop, and has published where it is.
+    """
     task = spec.task
     assert isinstance(task, Train)
     base_model = store.get(task.base_model.name, task.base_model.digest)
     tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
-    resume_from = store.get(task.resume_from.name, task.resume_from.digest) if task.resume_from else None
-    with EpochPublisher(spec, store, report, base_model) as publisher:
-        job = _job(spec, base_model, tokenized, resume_from)
-        if job is None:
+    stopped: TrainingStopped | None = None
+    data = TrainingData(tokenized)
+    with EpochPublisher(spec, store, report, base_model, data) as publisher:
+        if task.epochs[-1] == 0:
             publisher.publish_base()
-        else:
-            fine_tune(job, on_start=publisher.on_start, on_epoch=publisher.on_epoch, log=report.log)
+            return
+        try:
+            fine_tune(_job(spec, store, base_model, data), publisher, stop)
+        except TrainingStopped as reason:
+            stopped = reason
+    leave_other_ranks()  # together: torchrun ends those that are left behind
+    if stopped:
+        raise stopped
 
 
-def _job(spec: WorkerSpec, base_model: Artifact, tokenized: Artifact, resume_from: Artifact | None) -> FineTune | None:
-    """What to train on this machine; None where only the base model is asked for."""
-    task = spec.task
+def _job(spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData) -> FineTune:
+    """What to train, on this machine."""
+    task, compute = spec.task, spec.family.compute
     assert isinstance(task, Train)
-    first, last = max(1, task.epochs[0]), task.epochs[-1]
-    if last == 0:
-        return None
+    rank, ranks = rank_and_size()
+    resume_from, saved_ranks = None, ranks
+    if start := task.state or task.resume_from:
+        state = store.get(start.name, start.digest)
+        saved_ranks = int(str(state.manifest.attributes["ranks"]))
+        if saved_ranks != ranks and spec.family.recipe.zero_stage == 3:  # DeepSpeed 0.19 loses Adam's step count
+            checkpoint.check_ranks(saved_ranks, ranks)
+        resume_from = checkpoint.join(state.fetch("state"), spec.scratch_dir / f"resume-{rank}", ranks=saved_ranks)
     return FineTune(
         recipe=spec.family.recipe,
         weights=base_model.fetch("weights"),
-        train=tokenized.read_table("train.arrow"),
-        first_epoch=first,
-        last_epoch=last,
+        train=data.table(),
+        first_epoch=max(1, task.epochs[0]),
+        last_epoch=task.epochs[-1],
         scratch=spec.scratch_dir / "trainer",
+        resume_from=resume_from,
+        resume_ranks=saved_ranks if saved_ranks != ranks else None,
         profile_dir=profile_dir(spec),
-        resume_from=_resume_folder(resume_from, spec.scratch_dir) if resume_from else None,
+        save_seconds=60 * compute.save_minutes,
+        hang_seconds=60 * compute.hang_minutes,
     )
-
-
-def _resume_folder(artifact: Artifact, scratch: Path) -> Path:
-    ranks, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
-    checkpoint.check_ranks(int(str(artifact.manifest.attributes["ranks"])), ranks)  # before its gigabytes are fetched
-    return checkpoint.join(artifact.fetch(), scratch / f"resume-{rank}", ranks=ranks)

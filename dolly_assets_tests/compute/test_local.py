@@ -48,7 +48,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 def ranks_of(folder: Path) -> list[psutil.Process]:
     """The ranks of a training in the folder: torchrun's children."""
     workers = [process for process in processes_of(folder) if "dolly_assets.worker" in process.cmdline()]
-    return [process for process in workers if "torch.distributed.run" not in process.cmdline()]
+    return [process for process in workers if "dolly_assets.worker.torchrun" not in process.cmdline()]
 
 
 def with_compute(family: ModelFamily, **compute: int) -> ModelFamily:

@@ -13,6 +13,7 @@ from dolly_assets.training.checkpoint import join, split
 WEIGHTS = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 STATE = (
     "trainer_state.json",
+    "progress.json",
     "rng_state_0.pth",
     "rng_state_1.pth",
     "scheduler.pt",
@@ -43,10 +44,11 @@ def write(file: Path) -> None:
 
 
 def publish(trainers: Path, into: Path) -> Path:
+    """Returns the published state."""
     for path, file in split(trainers).items():
         (into / path).parent.mkdir(parents=True, exist_ok=True)
         (into / path).write_bytes(file.read_bytes())
-    return into
+    return into / "state"
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -65,10 +67,10 @@ def test_shards_and_an_index_are_weights(trainers: Path) -> None:
     assert {f"weights/{name}" for name in shards} <= set(split(trainers))
 
 
-def test_joined_it_is_the_trainers_folder_again(trainers: Path, tmp_path: Path) -> None:
+def test_joined_it_is_the_state_in_the_trainers_folder_again(trainers: Path, tmp_path: Path) -> None:
     published = publish(trainers, tmp_path / "published")
     joined = join(published, tmp_path / "joined", ranks=2)
-    assert files(joined) == {path: text for path, text in files(trainers).items() if path not in LEFT_OUT}
+    assert files(joined) == {path: text for path, text in files(trainers).items() if path in STATE}
 
 
 def test_joining_copies_nothing(trainers: Path, tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_one_rank_alone_writes_a_random_state_without_a_number(trainers: Path, t
 
 def test_weights_without_state_cannot_be_gone_on_from(trainers: Path, tmp_path: Path) -> None:
     (trainers / "trainer_state.json").unlink()
-    with pytest.raises(TrainingError, match=r"has no state/trainer_state\.json"):
+    with pytest.raises(TrainingError, match=r"has no trainer_state\.json"):
         join(publish(trainers, tmp_path / "published"), tmp_path / "joined", ranks=2)
 
 

@@ -136,15 +136,11 @@ def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     expected = runs.run(in_one_go)
     assert expected.epochs == (1, 2, 3)
 
-    published = tmp_path / "published"
-    for path, file in checkpoint.split(in_one_go.scratch / "checkpoint-3").items():
-        (published / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, published / path)
     resumed = replace(
         in_one_go,
         first_epoch=2,
         scratch=tmp_path / "resumed" / "trainer",
-        resume_from=checkpoint.join(published, tmp_path / "resumed" / "from", ranks=1),
+        resume_from=published(in_one_go.scratch / "checkpoint-3", tmp_path / "resumed", ranks=1),
     )
     outcome = runs.run(resumed)
     assert outcome.epochs == (2, 3)
@@ -152,6 +148,62 @@ def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     assert outcome.losses == expected.losses[3:]
     assert [step.learning_rate for step in outcome.steps] == [step.learning_rate for step in expected.steps[3:]]
     assert outcome.weights == {epoch: expected.weights[epoch] for epoch in (2, 3)}
+
+
+def published(state: Path, into: Path, *, ranks: int) -> Path:
+    """A folder to resume from, by way of the published layout."""
+    for path, file in checkpoint.split(state).items():
+        (into / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, into / path)
+    return checkpoint.join(into / "state", into / "resume", ranks=ranks)
+
+
+@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), (2, 0), (2, 2), (2, 3)])
+def test_stopped_in_the_middle_of_an_epoch_it_goes_on_to_the_same_weights(
+    runs: Runs, weights_with_dropout: Path, tmp_path: Path, ranks: int, zero_stage: int
+) -> None:
+    """With dropout, accumulation and a falling rate. One rank is asked, after step 4; all leave after step 5 of 6."""
+    recipe = RECIPE.model_copy(
+        update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 2, "zero_stage": zero_stage}
+    )
+    whole = job(weights_with_dropout, tmp_path / "whole", recipe=recipe, last_epoch=2)
+    expected = runs.run(whole, ranks=ranks)
+    stopped = runs.run(replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ranks=ranks, ask_at=4)
+    assert stopped.stopped == "stopped at epoch 2, step 2 of 3; run again to go on"
+    assert stopped.epochs == (1,)
+    rest = replace(
+        whole,
+        first_epoch=2,
+        scratch=tmp_path / "rest",
+        resume_from=published(stopped.states[5], tmp_path / "published", ranks=ranks),
+    )
+    outcome = runs.run(rest, ranks=ranks)
+    assert outcome.stopped is None
+    assert [replace(step, ended_at=0) for step in outcome.steps] == [
+        replace(step, ended_at=0) for step in expected.steps[3:]
+    ]
+    assert outcome.weights[2] == expected.weights[2]
+
+
+@pytest.mark.parametrize(("before", "now", "zero_stage"), [(2, 1, 0), (1, 2, 1), (2, 1, 2)])
+def test_on_another_number_of_ranks_it_goes_on_within_rounding(
+    runs: Runs, weights: Path, tmp_path: Path, before: int, now: int, zero_stage: int
+) -> None:
+    recipe = RECIPE.model_copy(
+        update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 2, "zero_stage": zero_stage}
+    )
+    whole = job(weights, tmp_path / "whole", recipe=recipe, last_epoch=2, save_seconds=0)
+    expected = runs.run(whole, ranks=before)
+    rest = replace(
+        whole,
+        first_epoch=2,
+        scratch=tmp_path / "rest",
+        resume_from=published(expected.states[4], tmp_path / "published", ranks=before),
+        resume_ranks=before,
+    )
+    outcome = runs.run(rest, ranks=now)
+    assert outcome.losses == pytest.approx(expected.losses[3:], rel=1e-5)
+    assert [step.step for step in outcome.steps] == [4, 5, 6]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_before_its_epoch_is_handed_over(

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from dolly_assets.assets.training_state import Training
+from dolly_assets.errors import TrainingError
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets.training.fine_tune import EpochResult, Step
+from dolly_assets.training.epochs import EpochResult, PartialState
+from dolly_assets.training.steps import Step
 from dolly_assets.training.tensors import weights_sha256
 from dolly_assets.worker.publisher import EpochPublisher
 from dolly_assets.worker.report import Published
+from dolly_assets.worker.training_data import TrainingData
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
@@ -23,6 +27,11 @@ def base_model(bench: Bench) -> Artifact:
     return bench.latest("base_model")
 
 
+@pytest.fixture
+def data(bench: Bench) -> TrainingData:
+    return TrainingData(bench.latest("tokenized_dataset", DATASET))
+
+
 def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
     """An epoch as the Trainer leaves it, with the base model's weights."""
     checkpoint = folder / f"checkpoint-{2 * epoch}"
@@ -31,7 +40,13 @@ def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
         (checkpoint / path).parent.mkdir(exist_ok=True)
         (checkpoint / path).write_text(f"{path} of epoch {epoch}")
     now = time.time()
-    return EpochResult(epoch, checkpoint, now - 2.0, now, STEPS, real_tokens=500)
+    return EpochResult(epoch, checkpoint, now - 2.0, now, 2.0, STEPS, real_tokens=500)
+
+
+@pytest.fixture
+def own(bench: Bench, tmp_path: Path) -> Bench:
+    """A bench that a test may change, with nothing trained that others trained."""
+    return Bench(Path(shutil.copytree(bench.folder, tmp_path / "bench")), bench.family)
 
 
 def published(recorded: Recorded) -> list[str]:
@@ -39,11 +54,11 @@ def published(recorded: Recorded) -> list[str]:
 
 
 def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_comes_from(
-    bench: Bench, base_model: Artifact, tmp_path: Path
+    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
     recorded = Recorded()
     task = bench.train(0, 2)
-    with EpochPublisher(bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model) as publisher:
+    with EpochPublisher(bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model, data) as publisher:
         publisher.on_start()
         results = [ended(base_model, tmp_path, epoch) for epoch in (1, 2)]
         for result in results:
@@ -59,7 +74,6 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
 
     digest = weights_sha256(base_model.fetch("weights"))
     assert base.manifest.attributes["weights_sha256"] == digest
-    seconds = results[1].ended_at - results[1].started_at
     assert second.manifest.attributes == {
         "epoch": 2,
         "training": task.training,
@@ -69,8 +83,9 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "grad_norm": 0.25,
         "steps": 2,
         "real_tokens": 500,
-        "tokens_per_second": pytest.approx(500 / seconds),
-        "training_seconds": pytest.approx(seconds),
+        "tokens_per_second": 250.0,
+        "training_seconds": 2.0,
+        "recipe": bench.family.recipe.model_dump(mode="json"),
         "weights_sha256": digest,
     }
     assert second.manifest.made_by == {"run_id": "test"}
@@ -99,11 +114,11 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
 
 
 def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
-    bench: Bench, base_model: Artifact, tmp_path: Path
+    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
     task = bench.train(3, 3, resume_from=base_model)
     spec = bench.spec(task, tmp_path / "s")
-    with EpochPublisher(spec, bench.store, Recorded().report, base_model) as publisher:
+    with EpochPublisher(spec, bench.store, Recorded().report, base_model, data) as publisher:
         publisher.on_start()
         publisher.on_epoch(ended(base_model, tmp_path, 3))
     third = bench.latest("model_checkpoint", DATASET, "03")
@@ -112,13 +127,13 @@ def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
 
 
 def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
-    bench: Bench, base_model: Artifact, tmp_path: Path
+    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
     recorded = Recorded()
     spec = bench.spec(bench.train(1, 2), tmp_path / "s")
 
     def train() -> None:
-        with EpochPublisher(spec, bench.store, recorded.report, base_model) as publisher:
+        with EpochPublisher(spec, bench.store, recorded.report, base_model, data) as publisher:
             publisher.on_start()
             publisher.on_epoch(ended(base_model, tmp_path, 1))
             raise RuntimeError("the next epoch")
@@ -129,15 +144,59 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
 
 
 def test_ranks_other_than_0_publish_nothing(
-    bench: Bench, base_model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     recorded = Recorded()
     spec = bench.spec(bench.train(0, 1), tmp_path / "s")
-    with EpochPublisher(spec, bench.store, recorded.report, base_model) as publisher:
+    with EpochPublisher(spec, bench.store, recorded.report, base_model, data) as publisher:
         publisher.on_start()
         result = ended(base_model, tmp_path, 1)
         publisher.on_epoch(result)
     assert recorded.messages == []
     assert result.checkpoint.exists()
     assert not (tmp_path / "s" / "profile" / "sampler.log").exists()
+
+
+def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
+    own: Bench, base_model: Artifact, tmp_path: Path
+) -> None:
+    data = TrainingData(own.latest("tokenized_dataset", DATASET))
+    recorded = Recorded()
+
+    def train() -> None:
+        spec = own.spec(own.train(1, 1), tmp_path / "s")
+        with EpochPublisher(spec, own.store, recorded.report, base_model, data) as publisher:
+            publisher.on_start()
+            for file in (own.folder / "cache").rglob("*train.arrow"):
+                content = bytearray(file.read_bytes())
+                content[len(content) // 2] ^= 1
+                file.chmod(0o644)
+                file.write_bytes(content)
+            publisher.on_epoch(ended(base_model, tmp_path, 1))
+
+    with pytest.raises(TrainingError, match=r"train\.arrow was changed while epoch 1 trained on it: the epoch is not"):
+        train()
+    assert published(recorded) == []
+
+
+def test_a_state_in_the_middle_of_an_epoch_is_published_for_the_next_run_to_find(
+    own: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
+) -> None:
+    task = own.train(4, 4)
+    result = ended(base_model, tmp_path, 4)
+    (result.checkpoint / "progress.json").write_text("{}")
+    for file in [*result.checkpoint.glob("*.safetensors"), *result.checkpoint.glob("*token*")]:
+        file.unlink()
+    spec = own.spec(task, tmp_path / "s")
+    with EpochPublisher(spec, own.store, Recorded().report, base_model, data) as publisher:
+        publisher.on_start()
+        publisher.on_state(PartialState(4, 2, 4, result.checkpoint, 0.1))
+    training = Training(own.family, DATASET, base_model, own.latest("tokenized_dataset", DATASET))
+    state = training.partial_state(own.store, 4)
+    assert state
+    assert state.name == f"tiny/training_state/{DATASET}"
+    facts = state.manifest.attributes
+    assert (facts["epoch"], facts["step"], facts["steps"], facts["ranks"]) == (4, 2, 4, 1)
+    assert "state/progress.json" in {entry.path for entry in state.manifest.files}
+    assert training.partial_state(own.store, 3) is None

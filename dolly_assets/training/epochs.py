@@ -1,0 +1,267 @@
+"""What happens between the Trainer's steps: they are collected, guarded, and at the right ones the state is saved.
+
+Epochs are handed over when they end. A request to stop is looked at after every step and every save; the ranks agree
+on it, so that all of them leave after the same step.
+"""
+
+import enum
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dolly_assets.errors import TrainingStopped
+from dolly_assets.training.guards import Guards
+from dolly_assets.training.process_group import HostGroup, rank_and_size, wait_for_all_ranks
+from dolly_assets.training.steps import Step
+from dolly_assets.training.stop import StopRequest
+from dolly_assets.training.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from dolly_assets.training.fine_tune import FineTune
+
+PROGRESS_SECONDS = 5.0
+PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The part of an epoch that is done: what its figures need when the rest is trained by another process."""
+
+    steps: tuple[Step, ...] = ()
+    seconds: float = 0.0  # of training, saving not counted
+
+    def write(self, folder: Path) -> None:
+        """Writes it beside a saved state."""
+        document = {"seconds": self.seconds, "steps": [asdict(step) for step in self.steps]}
+        (folder / PROGRESS_FILE).write_text(json.dumps(document))
+
+    @classmethod
+    def read(cls, folder: Path | None) -> "Progress":
+        """Of the state in a folder; none if that is the state of an epoch's end."""
+        file = folder / PROGRESS_FILE if folder else None
+        if file is None or not file.is_file():
+            return cls()
+        document = json.loads(file.read_text())
+        return cls(tuple(Step(**step) for step in document["steps"]), document["seconds"])
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """A finished epoch: where its checkpoint lies and what it took."""
+
+    epoch: int
+    checkpoint: Path
+    started_at: float  # in this process, seconds since the Unix epoch
+    ended_at: float
+    training_seconds: float  # in all processes that trained a part of it
+    steps: tuple[Step, ...]
+    real_tokens: int  # of the examples trained on, padding not counted
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the epoch's steps, in nats per labelled token."""
+        return math.fsum(step.loss for step in self.steps) / len(self.steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens per second, saving and evaluation not counted."""
+        return self.real_tokens / self.training_seconds
+
+
+@dataclass(frozen=True)
+class PartialState:
+    """What a training needs to go on in the middle of an epoch."""
+
+    epoch: int
+    step: int  # of the epoch, from 1
+    steps: int  # that the epoch has
+    folder: Path  # as the Trainer resumes from it
+    saving_seconds: float
+
+
+class Follower(Protocol):
+    """Whoever follows a training. On every rank, all of it is called at the same points of the training."""
+
+    def on_start(self) -> None:
+        """The model is loaded; the first step is about to begin."""
+
+    def on_epoch(self, result: EpochResult) -> None:
+        """An epoch has ended. Its checkpoint folder is the callee's to move or delete."""
+
+    def on_state(self, state: PartialState) -> None:
+        """The state in the middle of an epoch was saved. Its folder is the callee's to move or delete."""
+
+    @property
+    def wants_state(self) -> bool:
+        """Whether another state would be of use now: not while the last one is still being published."""
+        ...
+
+    def stopping(self, step_seconds: float) -> None:
+        """The ranks were asked to stop: after this step, which usually takes so long. Called in another thread."""
+
+    def log(self, text: str) -> None:
+        """A line for the reader of the run."""
+
+    def failed(self, text: str) -> None:
+        """The reason why this process is about to end."""
+
+
+class _Next(enum.IntEnum):
+    """What ranks do after a step. The largest that one of them asks for counts."""
+
+    STEP = 0
+    SAVE = 1
+    STOP = 2
+
+
+class Epochs:
+    """The course of one training, from the first epoch of the job to its last."""
+
+    def __init__(
+        self,
+        job: "FineTune",
+        follower: Follower,
+        stop: StopRequest,
+        *,
+        real_tokens: Callable[[], int],
+        save: Callable[[Path], None],
+    ) -> None:
+        """Takes how to count the real tokens of the epoch that trains, and how to save the state into a folder."""
+        self._job, self._follower, self._stop = job, follower, stop
+        self._real_tokens, self._save = real_tokens, save
+        self._epoch = job.first_epoch
+        self._before = Progress.read(job.resume_from)  # what other processes did of the epoch
+        self._steps = list(self._before.steps)
+        self._guards = Guards(job.recipe.guards)
+        self._watchdog = Watchdog(job.hang_seconds, follower.failed)
+        self._hosts = HostGroup()
+        self._started_at = self._ended_at = self._logged_at = self._saved_at = 0.0
+
+    def begin(self) -> None:
+        """The model is loaded."""
+        self._stop.defer(lambda: self._follower.stopping(self._watchdog.usual_seconds))
+        wait_for_all_ranks()  # none of them leaves at once from here on
+        self._follower.on_start()
+        self._watchdog.step()
+
+    def begin_epoch(self) -> None:
+        """The first step of this process in an epoch is about to begin."""
+        self._started_at = self._logged_at = self._saved_at = time.time()
+
+    def step_done(self, step: Step, steps_per_epoch: int, *, overflowed: bool) -> None:
+        """Raises TrainingStopped if the ranks were asked to stop, TrainingError if a guard ends the training."""
+        self._watchdog.step()
+        self._steps.append(step)
+        if warning := self._guards.check(step, epoch=self._epoch, overflowed=overflowed):
+            self._follower.log(warning)
+        if step.ended_at - self._logged_at >= PROGRESS_SECONDS:
+            self._logged_at = step.ended_at
+            self._follower.log(self._progress_line(steps_per_epoch))
+        upcoming = self._agree()
+        if upcoming == _Next.STEP or len(self._steps) == steps_per_epoch:  # the end of an epoch is saved anyway
+            return
+        self._watchdog.pause()
+        self._save_partly(steps_per_epoch)
+        if upcoming == _Next.STOP:
+            raise TrainingStopped(self._epoch, len(self._steps), steps_per_epoch)
+        self._watchdog.step()
+
+    def end_epoch(self) -> bool:
+        """Returns whether it was the last one."""
+        self._watchdog.pause()
+        self._ended_at = time.time()
+        return self._epoch == self._job.last_epoch
+
+    def epoch_saved(self, checkpoint: Path) -> None:
+        """Hands the epoch over; raises TrainingStopped if the ranks were asked to stop and something is left."""
+        wait_for_all_ranks()  # each rank writes its own part of the checkpoint
+        self._follower.on_epoch(
+            EpochResult(
+                epoch=self._epoch,
+                checkpoint=checkpoint,
+                started_at=self._started_at,
+                ended_at=self._ended_at,
+                training_seconds=self._seconds(self._ended_at),
+                steps=tuple(self._steps),
+                real_tokens=self._real_tokens(),
+            )
+        )
+        steps = len(self._steps)
+        self._epoch += 1
+        self._steps, self._before = [], Progress()
+        if self._epoch <= self._job.last_epoch:
+            if self._agree() == _Next.STOP:
+                raise TrainingStopped(self._epoch, 0, steps)
+            self._watchdog.step()
+
+    def close(self) -> None:
+        """The training is over, however it ended."""
+        self._watchdog.pause()
+
+    def _agree(self) -> _Next:
+        is_due = time.time() - self._saved_at >= self._job.save_seconds
+        wanted = _Next.STOP if self._stop.is_requested else _Next(int(is_due and self._follower.wants_state))
+        return _Next(self._hosts.largest(wanted))
+
+    def _save_partly(self, steps_per_epoch: int) -> None:
+        began = time.time()
+        folder = self._job.scratch / f"state-{self._steps[-1].step}"
+        self._save(folder)
+        if rank_and_size()[0] == 0:
+            Progress(tuple(self._steps), self._seconds(began)).write(folder)
+        wait_for_all_ranks()
+        self._saved_at = time.time()
+        seconds = self._saved_at - began
+        self._follower.on_state(PartialState(self._epoch, len(self._steps), steps_per_epoch, folder, seconds))
+        self._before = replace(self._before, seconds=self._before.seconds - seconds)
+
+    def _seconds(self, until: float) -> float:
+        return self._before.seconds + until - self._started_at
+
+    def _progress_line(self, steps_per_epoch: int) -> str:
+        done, here = len(self._steps), len(self._steps) - len(self._before.steps)
+        elapsed = self._steps[-1].ended_at - self._started_at
+        rate = self._real_tokens() * here / steps_per_epoch / elapsed
+        left = elapsed / here * (steps_per_epoch - done)
+        return (
+            f"epoch {self._epoch} of {self._job.first_epoch}-{self._job.last_epoch}: step {done}/{steps_per_epoch}, "
+            f"loss {self._steps[-1].loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left in this epoch"
+        )
+
+
+def as_callback(epochs: Epochs, overflowed: Callable[[], bool]) -> "TrainerCallback":
+    """The epochs as the Trainer's callback. Every step is logged by it, before anything is saved."""
+    from transformers import TrainerCallback
+
+    class Callback(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            epochs.begin()
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % _steps_per_epoch(state) == 0:
+                state.log_history.clear()  # an epoch's steps are published beside it
+            epochs.begin_epoch()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                grad_norm = float(logs.get("grad_norm", 0.0))
+                step = Step(state.global_step, logs["loss"], logs["learning_rate"], grad_norm, time.time())
+                epochs.step_done(step, _steps_per_epoch(state), overflowed=overflowed())
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = epochs.end_epoch()
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            epochs.epoch_saved(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    return Callback()
+
+
+def _steps_per_epoch(state: Any) -> int:
+    return round(state.max_steps / state.num_train_epochs)
