@@ -26,7 +26,7 @@ def artifacts_list(prefix: str) -> None:
 
     PREFIX is whole parts of a name, such as demo/model_checkpoint.
     """
-    store = _store()
+    store = open_store()
     found = [newest for newest in in_parallel(store.latest, store.names(prefix)) if newest]
     for newest in found:
         manifest = newest.manifest
@@ -43,8 +43,8 @@ def artifacts_list(prefix: str) -> None:
 @click.option("--digest", metavar="D", help="An older publication: its digest, or how it begins.")
 def artifacts_show(name: str, digest: str | None) -> None:
     """Show an artifact: what it holds, what it was made from, and its other publications."""
-    store = _store()
-    artifact = _find(store, name, digest)
+    store = open_store()
+    artifact = find_artifact(store, name, digest)
     manifest = artifact.manifest
     click.echo(f"{name}  ({manifest.kind})\nuri      {artifact.uri}\ndigest   {artifact.digest}")
     click.echo(f"made     {manifest.created_at:%Y-%m-%d %H:%M:%S %Z}")
@@ -65,7 +65,7 @@ def artifacts_show(name: str, digest: str | None) -> None:
 @click.option("--only", metavar="PATH", default="", help="A folder or file of the artifact, such as weights.")
 def artifacts_fetch(name: str, folder: Path, digest: str | None, only: str) -> None:
     """Copy an artifact's files, verified, into FOLDER, which must not exist or be empty."""
-    artifact = _find(_store(), name, digest)
+    artifact = find_artifact(open_store(), name, digest)
     with _Progress("fetched") as progress:
         artifact.copy_to(folder, only.strip("/"), on_progress=progress.show)
     click.echo(f"{artifact.digest} is in {folder}")
@@ -79,7 +79,7 @@ def artifacts_push(name: str, folder: Path, kind: str) -> None:
     """Publish FOLDER, or a single file, as artifact NAME. What the store has already is not sent again."""
     tree = {folder.name: folder} if folder.is_file() else folder
     with _Progress("published") as progress:
-        artifact = _store().publish(name, tree, kind=kind, made_by={"tool": "dolly"}, on_progress=progress.show)
+        artifact = open_store().publish(name, tree, kind=kind, made_by={"tool": "dolly"}, on_progress=progress.show)
     click.echo(f"{artifact.uri}\n{artifact.digest}")
 
 
@@ -128,7 +128,8 @@ def _print_garbage(garbage: Garbage) -> None:
         click.echo(f"nothing was removed: run it again with --delete{' --only-instance' if garbage.foreign else ''}")
 
 
-def _find(store: ArtifactStore, name: str, digest: str | None) -> Artifact:
+def find_artifact(store: ArtifactStore, name: str, digest: str | None) -> Artifact:
+    """The newest publication of a name, or the one whose digest begins as given; raises ArtifactError."""
     history = store.history(name)
     found = [artifact for artifact in history if artifact.digest.startswith(digest or "")]
     if not history:
@@ -176,6 +177,7 @@ def _short(value: Any, limit: int = 100) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _store() -> ArtifactStore:
+def open_store() -> ArtifactStore:
+    """The store of this process's environment."""
     environment = Environment.read()
     return ArtifactStore(environment.store_url, environment.cache_dir)

@@ -78,9 +78,9 @@ class Home:
         return out if code == 0 else out + err
 
     def status(self) -> dict[int, dict[str, Any]]:
-        """Epoch -> row of `dolly status --json`, of the family tiny."""
+        """Epoch -> row of `dolly status --json`, of the family tiny on animals."""
         rows = json.loads(self.dolly("status", "--json"))
-        return {row["epoch"]: row for row in rows if row["family"] == "tiny"}
+        return {row["epoch"]: row for row in rows if (row["family"], row["dataset"]) == ("tiny", "animals")}
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from dolly_assets.assets.columns import hub_link
 from dolly_assets.assets.resources import WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
@@ -20,6 +21,8 @@ def build_base_model(family: ModelFamily) -> dg.AssetsDefinition:
     )
     def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> Artifact:
         [artifact] = worker.run(context, family, PrepareBaseModel())
+        if commit := artifact.manifest.attributes.get("revision"):
+            context.add_output_metadata({"upstream": hub_link(str(family.base_model.source), str(commit))})
         return artifact
 
     return base_model

@@ -9,6 +9,7 @@ import dagster as dg
 
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import StoreResource, made_by
+from dolly_assets.datasets.licenses import LICENSE_FACTS
 from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
@@ -54,6 +55,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                     "responses_markdown": comparison.responses_markdown(rows),
                     "epochs": len(rows),
                     "best_epoch": best.epoch if best else None,
+                    **_license_facts(epochs[max(epochs)]),
                 },
                 made_by=made_by(context),
             )
@@ -96,6 +98,11 @@ def comparison_inputs(epochs: dict[int, Artifact], scores: dict[int, dict[str, A
     """Everything that the table shows, by name -> digest."""
     shown = [*epochs.values(), *(item for found in scores.values() for item in found.values())]
     return {item.name: item.digest for item in shown}
+
+
+def _license_facts(checkpoint: Artifact) -> dict[str, Any]:
+    """What the training's licences ask for; checkpoints of before they were recorded say nothing."""
+    return {name: checkpoint.manifest.attributes.get(name) for name in LICENSE_FACTS}
 
 
 def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> EpochRow:

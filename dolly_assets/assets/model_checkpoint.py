@@ -7,13 +7,15 @@ skippable and yield no output of their own.
 from collections.abc import Iterator
 
 import dagster as dg
+from pydantic import JsonValue
 
 from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
-from dolly_assets.assets.quality_reports import require_trainable
+from dolly_assets.assets.quality_reports import licenses_of, raw_of, require_trainable
 from dolly_assets.assets.resources import StoreResource, WorkerResource, ref
 from dolly_assets.assets.training_state import Training, made_newest, plan_training
+from dolly_assets.datasets.licenses import license_facts
 from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import ArtifactStore
@@ -77,11 +79,18 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
                     resume_from=ref(plan.resume_from) if plan.resume_from else None,
                     state=ref(plan.state) if plan.state else None,
                     training=training.digest,
+                    facts=_facts(artifacts, training),
                 )
                 worker.run(context, family, task, lambda item: context.log_event(materialization_of(item)))
         yield from ()
 
     return fine_tune
+
+
+def _facts(store: ArtifactStore, training: Training) -> dict[str, JsonValue]:
+    """What a checkpoint says of its making, besides its figures."""
+    licensed = licenses_of(training.family, raw_of(store, training.tokenized_dataset))
+    return {"recipe": training.family.recipe.model_dump(mode="json"), **license_facts(licensed)}
 
 
 def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:

@@ -9,22 +9,30 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dolly_assets.assets.columns import column_schema, hub_link
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import StoreResource, made_by
 from dolly_assets.datasets.catalogue import DatasetConfig
-from dolly_assets.datasets.schema import content_digest
+from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source
 from dolly_assets.markdown import markdown_table
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.storage.conventions import TABLE_FILE
 
 SAMPLE_ROWS = 5
+COLUMNS = {
+    "instruction": "The task.",
+    "context": "What the task is about; may be empty.",
+    "response": "The answer to learn.",
+    "category": "Kind of task; may be empty.",
+}
 
 
 def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
     """The asset `raw_dataset`, by dataset; the declared datasets and those added to the catalogue can be read."""
 
     @dg.asset(
+        metadata={"dagster/column_schema": column_schema(SCHEMA, COLUMNS)},
         partitions_def=DATASETS,
         group_name="datasets",
         kinds={"parquet"},
@@ -54,16 +62,19 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
                 },
                 made_by=made_by(context),
             )
-        columns = [dg.TableColumn(field.name, str(field.type)) for field in source.table.schema]
-        context.add_output_metadata(
-            {
-                "dagster/row_count": source.table.num_rows,
-                "dagster/column_schema": dg.TableSchema(columns),
-            }
-        )
+        context.add_output_metadata({"dagster/row_count": source.table.num_rows, **_link(artifact)})
         return artifact
 
     return raw_dataset
+
+
+def _link(artifact: Artifact) -> dict[str, dg.MetadataValue]:
+    """To the very revision on the Hub that was read, if it came from there."""
+    attributes = artifact.manifest.attributes
+    if attributes["format"] != "hub":
+        return {}
+    name, commit = (str(attributes[key]) for key in ("source", "revision"))
+    return {"upstream": hub_link(f"datasets/{name.partition('@')[0]}", commit.removeprefix("commit:"))}
 
 
 def checks_attribute(dataset: DatasetConfig) -> dict[str, Any] | None:

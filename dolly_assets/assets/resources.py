@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from dolly_assets import __version__
+from dolly_assets.code import code_digest
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.family import ModelFamily
@@ -99,7 +100,7 @@ def keep_logs_only(scratch: Path) -> None:
 
 def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Who makes an artifact, for its manifest."""
-    return {"run_id": context.run_id, "dolly_assets": __version__}
+    return {"run_id": context.run_id, "dolly_assets": __version__, "code": code_digest()}
 
 
 def ref(artifact: Artifact) -> ArtifactRef:

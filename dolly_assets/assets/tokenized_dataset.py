@@ -2,11 +2,28 @@
 
 import dagster as dg
 
+from dolly_assets.assets.columns import column_lineage, column_schema
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import WorkerResource, ref
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
+from dolly_assets.tokenization.tokenized_dataset import TRAIN_SCHEMA
 from dolly_assets.worker.spec import Tokenize
+
+COLUMNS = {
+    "record": "Index in the raw dataset.",
+    "row": "The sequence that holds the example, alone or with others.",
+    "input_ids": "Token ids of prompt and response.",
+    "prompt_length": "Tokens of the prompt; those after them carry a label.",
+}
+COLUMN_LINEAGE = column_lineage(
+    "raw_dataset",
+    {
+        "input_ids": ("instruction", "context", "response"),
+        "prompt_length": ("instruction", "context"),
+        "row": ("instruction", "context", "response"),
+    },
+)
 
 
 def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
@@ -16,6 +33,7 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
         key=[family.name, "tokenized_dataset"],
         ins={"raw_dataset": dg.AssetIn("raw_dataset"), "base_model": dg.AssetIn([family.name, "base_model"])},
         partitions_def=DATASETS,
+        metadata={"dagster/column_schema": column_schema(TRAIN_SCHEMA, COLUMNS)},
         group_name=family.name,
         kinds={"arrow"},
         description="Token ids in rows, labels on the response only, and a held-out split that training never sees.",
@@ -26,6 +44,7 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
     ) -> Artifact:
         task = Tokenize(dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model))
         [artifact] = worker.run(context, family, task)
+        context.add_output_metadata({"dagster/column_lineage": COLUMN_LINEAGE})
         return artifact
 
     return tokenized_dataset

@@ -53,6 +53,9 @@ class ModelFamilyComponent(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The family's assets."""
-        return dg.Definitions(
-            assets=[build(self.family) for build in BUILDERS], asset_checks=[build_split_checks(self.family)]
-        )
+        assets = [_owned(build(self.family), self.family) for build in BUILDERS]
+        return dg.Definitions(assets=assets, asset_checks=[build_split_checks(self.family)])
+
+
+def _owned(assets: dg.AssetsDefinition, family: ModelFamily) -> dg.AssetsDefinition:
+    return assets.map_asset_specs(lambda spec: spec.replace_attributes(owners=family.owners))

@@ -7,9 +7,12 @@ advice: what a licence says of training is disputed, so the stricter reading is 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from pydantic import JsonValue
+
 from dolly_assets.errors import LicenseError
 
 UNKNOWN = "unknown"
+LICENSE_FACTS = ("licenses", "commercial_use", "obligations")
 Use = Literal["commercial", "non-commercial"]
 
 
@@ -136,6 +139,16 @@ def obligations(inputs: Sequence[Licensed]) -> list[str]:
         }
         found += [f"{what}: {because} ({terms.source})" for what, is_asked in asked.items() if is_asked]
     return found
+
+
+def license_facts(inputs: Sequence[Licensed]) -> dict[str, JsonValue]:
+    """What a model made from these carries along: the keys of `LICENSE_FACTS`."""
+    licenses: dict[str, JsonValue] = {each.asset: each.license for each in inputs}
+    return {
+        "licenses": licenses,
+        "commercial_use": commercial_use(inputs),
+        "obligations": list[JsonValue](obligations(inputs)),
+    }
 
 
 def check_use(use: Use, inputs: Sequence[Licensed]) -> None:

@@ -75,8 +75,8 @@ class RowDataset:
 
     def set_epoch(self, epoch: int) -> None:
         """Brings the rows into the order of an epoch, counted from 0; the data loader calls it."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._tokens))
-        self._order = order[: self._size]
+        steps = rows_by_step(len(self._tokens), global_batch_size=self._global_batch_size, seed=self._seed, epoch=epoch)
+        self._order = steps.ravel()
         self._global_labels = self._labels[self._order].reshape(-1, self._global_batch_size).sum(axis=1)
 
     @property
@@ -105,6 +105,13 @@ class RowDataset:
             tuple(int(self._prompt_lengths[example]) for example in examples),
             int(self._global_labels[index // self._global_batch_size]),
         )
+
+
+def rows_by_step(rows: int, *, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Which rows an epoch, counted from 0, trains on: int64 of shape (optimizer steps, global_batch_size)."""
+    steps = rows // global_batch_size
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return order[: steps * global_batch_size].reshape(steps, global_batch_size)
 
 
 class PackingCollator:

@@ -86,6 +86,7 @@ class EpochPublisher:
             inputs=self._inputs(),
             attributes={
                 **self._facts(0),
+                **self._task.facts,
                 "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
             },
             made_by=self._spec.made_by,
@@ -144,6 +145,7 @@ class EpochPublisher:
                 **_figures(result),
                 **self._facts(result.epoch),
                 "recipe": self._recipe,
+                **self._task.facts,
                 "weights_sha256": _weights_digest(tree),
             },
             made_by=self._spec.made_by,

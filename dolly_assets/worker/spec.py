@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from dolly_assets.config import Config
 from dolly_assets.family import ModelFamily
@@ -42,6 +42,9 @@ class Train(Config):
     resume_from: ArtifactRef | None = Field(default=None, description="The checkpoint of the epoch before the first.")
     state: ArtifactRef | None = Field(default=None, description="A state within the first epoch, to go on from.")
     training: str = Field(description="Digest of what decides the weights; epochs of one training share it.")
+    facts: dict[str, JsonValue] = Field(
+        default={}, description="What its checkpoints say of their making: recipe, licences and obligations."
+    )
 
 
 class Evaluate(Config):
