@@ -51,7 +51,7 @@ CHECKS: dict[CheckName, Check] = {
     "encoding": Check("hold wrongly decoded text or control characters", Limits(stop_above=0.05)),
     "language": Check("answer in another language than most, unasked", WARNS),
     "known_bad_answers": Check("are of a kind known to be bad in generated data", Limits(stop_above=0.1)),
-    "length_outliers": Check("are far longer or shorter than the rest", WARNS),
+    "length_outliers": Check("are far longer than the rest", WARNS),
     "personal_data": Check("seem to hold somebody's personal data", WARNS),
     "leakage_exact": Check("have a prompt that training has too", STOPS, "held-out records"),
     "leakage_near": Check("are nearly the same as one in training", WARNS, "held-out records"),

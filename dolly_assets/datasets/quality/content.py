@@ -8,9 +8,7 @@ from dolly_assets.datasets.quality.records import Records, kernels
 from dolly_assets.datasets.schema import SCHEMA
 
 NO_VISIBLE_CHARACTER = r"^[\p{Z}\p{C}]*$"  # white space, control characters, zero-width ones
-# J. Tukey, "Exploratory Data Analysis" (1977): "far out" is beyond three interquartile ranges; here of the logarithms.
-FAR_OUT = 3.0
-LEAST_SPREAD = 0.25  # of an interquartile range: lengths within a factor of about two are never far out
+FAR = 4  # times the length that all but one in a hundred texts keep to
 
 
 def schema(table: pa.Table) -> Finding:
@@ -46,23 +44,12 @@ def empty(records: Records) -> Finding:
 
 
 def length_outliers(records: Records) -> Finding:
-    """Texts whose length in characters is far from that of all others, on a logarithmic scale."""
+    """Texts more than FAR times as long as the 99th percentile, in characters. A short answer may be right."""
     hits = []
     for name in ("instruction", "context", "response"):
         lengths = [kernels.utf8_length(getattr(batch, name)).to_numpy() for batch in records.batches()]
-        characters = np.concatenate([*lengths, np.empty(0, dtype=np.int64)])
-        for record in np.flatnonzero(_far_out(characters)).tolist():
-            what = "long" if characters[record] > np.median(characters[characters > 0]) else "short"
-            hits.append(Example(record=record, kind=f"{what} {name}", excerpt=f"{characters[record]:,} characters"))
+        characters = np.concatenate(lengths)
+        usual = np.percentile(characters[characters > 0], 99) if characters.any() else 0
+        for record in np.flatnonzero(characters > FAR * usual).tolist():
+            hits.append(Example(record=record, kind=f"long {name}", excerpt=f"{characters[record]:,} characters"))
     return finding("length_outliers", len(records), hits)
-
-
-def _far_out(characters: np.ndarray) -> np.ndarray:
-    """Empty texts apart: a context may be."""
-    filled = characters > 0
-    if not filled.any():
-        return filled
-    scale = np.log1p(characters)
-    low, high = np.percentile(scale[filled], [25, 75])
-    reach = FAR_OUT * max(high - low, LEAST_SPREAD)
-    return filled & ((scale < low - reach) | (scale > high + reach))

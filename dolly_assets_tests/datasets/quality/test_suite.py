@@ -1,5 +1,7 @@
 """Every check finds what it is for, and leaves sound data alone."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
 
@@ -14,6 +16,14 @@ from dolly_assets_tests.datasets.quality.planted import DEFECTS, PROMPTS, SPLIT_
 
 Findings = dict[CheckName, Finding]
 PLANTED = sorted({*DEFECTS, *SPLIT_DEFECTS, "over_long"})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_examples() -> Iterator[None]:
+    """Findings show every record, not the first few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(findings_module, "EXAMPLES", 1_000)
+        yield
 
 
 @pytest.fixture(scope="module")
