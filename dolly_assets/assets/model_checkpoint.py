@@ -88,9 +88,9 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
 
 
 def _facts(store: ArtifactStore, training: Training) -> dict[str, JsonValue]:
-    """What a checkpoint says of its making, besides its figures."""
+    """What a checkpoint says of its licences."""
     licensed = licenses_of(training.family, raw_of(store, training.tokenized_dataset))
-    return {"recipe": training.family.recipe.model_dump(mode="json"), **license_facts(licensed)}
+    return license_facts(licensed)
 
 
 def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:

@@ -43,7 +43,7 @@ class Train(Config):
     state: ArtifactRef | None = Field(default=None, description="A state within the first epoch, to go on from.")
     training: str = Field(description="Digest of what decides the weights; epochs of one training share it.")
     facts: dict[str, JsonValue] = Field(
-        default={}, description="What its checkpoints say of their making: recipe, licences and obligations."
+        default={}, description="What its checkpoints say besides: licences and obligations."
     )
 
 
