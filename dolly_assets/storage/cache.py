@@ -32,7 +32,7 @@ from typing import IO
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import SMALL_READS_AT_ONCE, Flow, fetch_file, for_each_file, is_file_intact
+from dolly_assets.storage.transfer import Flow, fetch_file, for_each_file, is_file_intact, reading_flow
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Cache:
             self._hold(digest)
             root = self._tree_folder(digest)
             missing = [entry for entry in entries if not self._is_intact(root / entry.path, entry)]
-            flow = Flow(SMALL_READS_AT_ONCE)
+            flow = reading_flow()
             for_each_file(
                 lambda entry: self._place(entry, root / entry.path, flow),
                 missing,

@@ -25,8 +25,9 @@ from dolly_assets.storage.object_store import ObjectStore
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 * 2**20
-CHUNKS_AT_ONCE = 12
-IN_FLIGHT_BYTES = CHUNKS_AT_ONCE * CHUNK_BYTES  # what bounds memory
+CHUNKS_AT_ONCE = 12  # what bounds memory
+# A chunk that arrives is hashed and written at once: more of them than the cores keep up with only evict each other.
+CHUNKS_READ_AT_ONCE = min(CHUNKS_AT_ONCE, 3 * (os.cpu_count() or 1))
 # A gateway answers small reads late and not slowly, so many are on their way at once; writes only queue up in it.
 SMALL_READS_AT_ONCE = 192
 SMALL_WRITES_AT_ONCE = 24
@@ -51,9 +52,9 @@ class MissingBlobError(DamagedFileError):
 class Flow:
     """Bounds the bytes that all threads of a transfer hold, and stops them together."""
 
-    def __init__(self, requests_at_once: int) -> None:
-        self._free_bytes = IN_FLIGHT_BYTES
-        self._least_bytes = IN_FLIGHT_BYTES // requests_at_once
+    def __init__(self, requests_at_once: int, chunks_at_once: int = CHUNKS_AT_ONCE) -> None:
+        self._free_bytes = chunks_at_once * CHUNK_BYTES
+        self._least_bytes = self._free_bytes // requests_at_once
         self.requests_at_once = requests_at_once
         self._changed = threading.Condition()
         self._reason: BaseException | None = None
@@ -88,6 +89,11 @@ class Flow:
         with self._changed:
             self._reason = self._reason or reason
             self._changed.notify_all()
+
+
+def reading_flow() -> Flow:
+    """The bounds of what is fetched."""
+    return Flow(SMALL_READS_AT_ONCE, CHUNKS_READ_AT_ONCE)
 
 
 class Sender:
@@ -276,7 +282,7 @@ def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
 
 def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None) -> None:
     """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
-    flow = Flow(SMALL_READS_AT_ONCE)
+    flow = reading_flow()
     advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
 
     def fetch(target: Path) -> None:
@@ -302,7 +308,7 @@ def fetch_file(
                 _write_at(file.fileno(), data, blob.start)
             advance(blob.size_bytes)
 
-        in_parallel(place, entry.blobs, CHUNKS_AT_ONCE, flow)
+        in_parallel(place, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
 
 
 def _write_at(descriptor: int, data: memoryview, start: int) -> None:
