@@ -12,25 +12,19 @@ from dolly_assets.code import code_digest
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.report import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, Task, WorkerSpec
 
 
-class StoreResource(dg.ConfigurableResource):
+class StoreResource(StoreSettings, dg.ConfigurableResource):
     """The object store that holds every artifact and the catalogue of datasets."""
-
-    url: str
-    cache_dir: str
-
-    def open(self) -> ArtifactStore:
-        """A handle on the store."""
-        return ArtifactStore(self.url, Path(self.cache_dir))
 
     def catalogue(self, declared: Sequence[DatasetConfig]) -> Catalogue:
         """The datasets known by name."""
-        return Catalogue(ObjectStore(self.url), declared)
+        return Catalogue(ObjectStore(self.url, self.s3), declared)
 
 
 class WorkerResource(dg.ConfigurableResource):
@@ -69,6 +63,7 @@ class WorkerResource(dg.ConfigurableResource):
             family=family,
             task=task,
             store_url=self.store.url,
+            s3=self.store.s3,
             cache_dir=Path(self.store.cache_dir),
             scratch_dir=scratch,
             made_by=made_by(context),

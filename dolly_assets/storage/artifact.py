@@ -39,6 +39,7 @@ from dolly_assets.storage.manifest import (
 )
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.ranks import announce, collect, forget
+from dolly_assets.storage.s3 import DEFAULTS, S3Settings
 from dolly_assets.storage.transfer import (
     CHUNKS_AT_ONCE,
     SMALL_READS_AT_ONCE,
@@ -259,14 +260,17 @@ class ArtifactStore:
         cache_dir: where this machine keeps verified copies.
         cache_limit_bytes: when set, trees that no process uses are dropped, the longest unused first, to
             stay below it.
+        s3: how S3 is reached.
 
     Raises:
         ConfigurationError: the URL is wrong, or the bucket does not exist.
         ArtifactError: from all methods, when the store fails or something is missing or damaged.
     """
 
-    def __init__(self, url: str, cache_dir: Path, *, cache_limit_bytes: int | None = None) -> None:
-        self._store = ObjectStore(url)
+    def __init__(
+        self, url: str, cache_dir: Path, *, cache_limit_bytes: int | None = None, s3: S3Settings = DEFAULTS
+    ) -> None:
+        self._store = ObjectStore(url, s3)
         self._sender = Sender(self._store)
         self._cache = Cache(cache_dir, self._store, cache_limit_bytes)
         self.url = self._store.url

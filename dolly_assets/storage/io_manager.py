@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE, VALUE_FILE
+from dolly_assets.storage.s3 import S3Settings
 from dolly_assets.storage.transfer import in_parallel
 
 
@@ -43,7 +44,23 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-class ArtifactIOManager(dg.ConfigurableIOManager):
+class StoreSettings(S3Settings, dg.Config):
+    """Where artifacts are: a store's URL, this machine's cache, and for S3 how it is reached."""
+
+    url: str = Field(description="Where artifacts are published: a local path, s3://bucket/prefix, gs:// or az://.")
+    cache_dir: str = Field(description="Folder on this machine for verified copies of what is read.")
+
+    @property
+    def s3(self) -> S3Settings:
+        """How S3 is reached."""
+        return S3Settings(**{name: getattr(self, name) for name in S3Settings.model_fields})
+
+    def open(self) -> ArtifactStore:
+        """A handle on the store."""
+        return ArtifactStore(self.url, Path(self.cache_dir), s3=self.s3)
+
+
+class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
     """Publishes outputs under the name of their asset and partition, and loads inputs as lazy handles.
 
     An output is a folder (`Path`), a `pyarrow.Table` or a JSON value; an `Artifact`, which a worker has
@@ -54,16 +71,13 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     annotated `pa.Table` (or `dict[str, pa.Table]`) is the table that was returned upstream.
     """
 
-    url: str = Field(description="Where artifacts are published: a local path, s3://bucket/prefix, gs:// or az://.")
-    cache_dir: str = Field(description="Folder on this machine for verified copies of what is read.")
-
     _opened: ArtifactStore | None = PrivateAttr(default=None)
 
     @property
     def store(self) -> ArtifactStore:
         """The store, opened at first use."""
         if self._opened is None:
-            self._opened = ArtifactStore(self.url, Path(self.cache_dir))
+            self._opened = self.open()
         return self._opened
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -28,13 +27,11 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from dolly_assets.errors import ArtifactError, ConfigurationError
+from dolly_assets.storage.s3 import DEFAULTS, S3Settings, endpoint_of, s3_arguments
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig
     from obstore.store import ObjectStore as RawStore
 
-# 10 tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
-MAX_RETRIES = 10
 REQUEST_TIMEOUT = "120s"
 WAITS_SECONDS = (0.1, 0.4, 1.6, 5.0)
 BROKEN_ON_THE_WAY = re.compile(r"error sending request|body error|decoding response")
@@ -44,7 +41,6 @@ REMOTE_SCHEMES = ("s3", "gs", "az")
 EXPECTED_URL = (
     "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 )
-S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 # How S3, Google Cloud and Azure say that the bucket itself is not there.
 MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
 
@@ -64,7 +60,7 @@ class Found(NamedTuple):
 class ObjectStore:
     """Keys and bytes under one URL.
 
-    S3 reads its endpoint, region and credentials from the usual `AWS_*` variables, Google Cloud from
+    What the settings leave open, S3 reads from the usual `AWS_*` variables and `~/.aws/`, Google Cloud from
     `GOOGLE_*`, Azure from `AZURE_*`. Requests that fail for a passing reason are sent again, with growing
     waits.
 
@@ -75,9 +71,10 @@ class ObjectStore:
         ConfigurationError: the URL is not one of a store, or its endpoint is not usable.
     """
 
-    def __init__(self, url: str, *, max_retries: int = MAX_RETRIES) -> None:
+    def __init__(self, url: str, s3: S3Settings = DEFAULTS) -> None:
         scheme = url.split(":", 1)[0] if re.match(r"\w+:", url) else ""
         self._folder: Path | None = None
+        self._s3 = s3
         if scheme in ("", "file"):
             self._folder = _local_folder(url)
             self.url = self._folder.as_uri()
@@ -87,7 +84,7 @@ class ObjectStore:
             self._raw = _memory_store(self.url)
         else:
             self.url = url.rstrip("/")
-            self._raw = _open_remote(url, scheme, max_retries)
+            self._raw = _open_remote(url, scheme, s3)
 
     def url_of(self, key: str) -> str:
         """The full URL of a key."""
@@ -214,7 +211,9 @@ class ObjectStore:
         if "No space left" in text or "Disk quota" in text:
             return ArtifactError(f"{where}: the disk is full; free some space and publish again")
         if re.search(r"error sending request|tcp connect|dns error|timed? ?out", text, re.IGNORECASE):
-            return ArtifactError(f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url)}")
+            return ArtifactError(
+                f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url, self._s3)}"
+            )
         return ArtifactError(f"{where}: {_one_safe_line(text)}")
 
 
@@ -251,7 +250,7 @@ def _open_folder(folder: Path) -> LocalStore:
     return LocalStore(folder)
 
 
-def _open_remote(url: str, scheme: str, max_retries: int) -> "RawStore":
+def _open_remote(url: str, scheme: str, s3: S3Settings) -> "RawStore":
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query:
         raise ConfigurationError(
@@ -259,43 +258,22 @@ def _open_remote(url: str, scheme: str, max_retries: int) -> "RawStore":
         )
     if scheme not in REMOTE_SCHEMES or not parts.netloc:
         raise ConfigurationError(f"{url!r} names no store: expected {EXPECTED_URL}")
-    client: ClientConfig = {"timeout": REQUEST_TIMEOUT}
-    if scheme == "s3" and _endpoint_is_plain_http():
-        client["allow_http"] = True
+    s3_only = s3_arguments(s3) if scheme == "s3" else {}
+    arguments = {
+        **s3_only,
+        "client_options": {"timeout": REQUEST_TIMEOUT, **s3_only.get("client_options", {})},
+        "retry_config": {"max_retries": s3.max_attempts - 1},
+    }
     try:
-        return from_url(url, client_options=client, retry_config={"max_retries": max_retries})
+        return from_url(url, **arguments)
     except (BaseError, ValueError) as error:
         raise ConfigurationError(f"{url}: {_one_safe_line(str(error))}; check the URL and the environment") from error
 
 
-def _s3_endpoint() -> str:
-    return next((os.environ[name] for name in S3_ENDPOINT_VARIABLES if os.environ.get(name)), "")
-
-
-def _endpoint_is_plain_http() -> bool:
-    """Whether the S3 endpoint is http: right on this machine only, or when `AWS_ALLOW_HTTP=true` says so."""
-    endpoint = urlsplit(_s3_endpoint())
-    if endpoint.scheme != "http":
-        return False
-    host = endpoint.hostname or ""
-    if not _is_loopback(host) and os.environ.get("AWS_ALLOW_HTTP", "").lower() not in ("true", "1"):
-        raise ConfigurationError(
-            f"the S3 endpoint http://{host} sends data unencrypted: use https, or set AWS_ALLOW_HTTP=true"
-        )
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _endpoint_hint(url: str) -> str:
+def _endpoint_hint(url: str, s3: S3Settings) -> str:
     if not url.startswith("s3:"):
         return ""
-    endpoint = urlsplit(_s3_endpoint())
+    endpoint = urlsplit(endpoint_of(s3))
     return (
         f" and AWS_ENDPOINT_URL (now {endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]})"
         if endpoint.netloc
@@ -306,7 +284,11 @@ def _endpoint_hint(url: str) -> str:
 def _credential_variables(url: str) -> str:
     if url.startswith("gs:"):
         return "GOOGLE_SERVICE_ACCOUNT"
-    return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if url.startswith("s3:") else "AZURE_STORAGE_ACCOUNT_KEY"
+    return (
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        if url.startswith("s3:")
+        else "AZURE_STORAGE_ACCOUNT_KEY"
+    )
 
 
 def _one_safe_line(text: str) -> str:

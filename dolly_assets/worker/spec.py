@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 
 from dolly_assets.config import Config
 from dolly_assets.family import ModelFamily
+from dolly_assets.storage.s3 import S3Settings
 
 
 class ArtifactRef(Config):
@@ -72,6 +73,7 @@ class WorkerSpec(Config):
     family: ModelFamily
     task: Annotated[Task, Field(discriminator="task")]
     store_url: str
+    s3: S3Settings = Field(default=S3Settings(), description="How S3 is reached; credentials are found where it runs.")
     cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
     scratch_dir: Path = Field(description="A folder of this run's own, on a fast disk of this machine.")
     made_by: dict[str, str] = Field(description="Who asked: run id and code version, for the artifacts' manifests.")

@@ -7,6 +7,7 @@ import pytest
 from dolly_assets.errors import ArtifactError, ConfigurationError
 from dolly_assets.storage import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.s3 import S3Settings
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_missing_bucket_is_named(s3: str, tree: Path, tmp_path: Path):
 def test_an_endpoint_that_cannot_be_reached_is_named(s3: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(ArtifactError, match=r"cannot be reached.*now http://127.0.0.1:9\)") as caught:
-        ObjectStore(s3, max_retries=1).keys("x")
+        ObjectStore(s3, S3Settings(max_attempts=2)).keys("x")
     assert "\n" not in str(caught.value)
 
 

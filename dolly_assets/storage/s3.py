@@ -1,0 +1,140 @@
+"""How S3 is reached: endpoint, region, and where credentials come from. It knows no keys and no bytes."""
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from dolly_assets.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+ROLE_VARIABLES = (  # of a pod or a container; obstore follows them by itself
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+PROFILE_FILES = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+}
+
+
+class S3Settings(BaseModel):
+    """The settings of dagster-aws's S3Resource, without its keys: Dagster shows settings, and workers are told them.
+
+    What is not set comes from the `AWS_*` variables and from the profile.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region_name: str | None = Field(default=None, description="Region of the bucket.")
+    endpoint_url: str | None = Field(default=None, description="Endpoint of a store other than Amazon's.")
+    profile_name: str | None = Field(default=None, description="Profile in ~/.aws/; needs boto3 where it is used.")
+    # 10 more tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
+    max_attempts: PositiveInt = Field(default=11, description="Tries of a request that fails for a passing reason.")
+    use_ssl: bool = Field(default=True, description="False allows an endpoint without TLS, as AWS_ALLOW_HTTP does.")
+    verify: bool | None = Field(default=None, description="False trusts any certificate of the endpoint.")
+    use_unsigned_session: bool = Field(default=False, description="Ask without credentials, for public buckets.")
+
+
+DEFAULTS = S3Settings()
+
+
+def endpoint_of(settings: S3Settings) -> str:
+    """The endpoint's URL as settings and variables say; empty for Amazon's own or a profile's."""
+    found = (os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name))
+    return settings.endpoint_url or next(found, "")
+
+
+def s3_arguments(settings: S3Settings) -> dict[str, Any]:
+    """What obstore's `from_url` takes for these settings: `config`, `client_options`, `credential_provider`.
+
+    Raises:
+        ConfigurationError: the endpoint is not safe; the profile is not there or cannot be read.
+    """
+    session = _session(settings)
+    profile = session.get_scoped_config() if session else {}
+    endpoint = endpoint_of(settings) or profile.get("endpoint_url", "")
+    is_plain = _is_plain_http(endpoint, settings)
+    config: dict[str, Any] = {
+        # TLS guards a put already; without it, the signature over the content is what a wrong byte is noticed by.
+        "unsigned_payload": not is_plain,
+        "skip_signature": settings.use_unsigned_session,
+    }
+    if endpoint:
+        config["endpoint"] = endpoint
+    if region := settings.region_name or profile.get("region"):
+        config["region"] = region
+    arguments: dict[str, Any] = {
+        "config": config,
+        "client_options": {"allow_http": is_plain, "allow_invalid_certificates": settings.verify is False},
+    }
+    if session:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        arguments["credential_provider"] = Boto3CredentialProvider(session)
+    return arguments
+
+
+def _session(settings: S3Settings) -> "Session | None":
+    """The session of a profile; None where keys or roles are found without one. The order is boto3's."""
+    if settings.use_unsigned_session:
+        return None
+    name = settings.profile_name
+    if not name and os.environ.get("AWS_ACCESS_KEY_ID"):
+        return None
+    name = name or os.environ.get("AWS_PROFILE")
+    has_files = any(
+        Path(os.environ.get(variable, path)).expanduser().is_file() for variable, path in PROFILE_FILES.items()
+    )
+    if not name and (not has_files or any(os.environ.get(variable) for variable in ROLE_VARIABLES)):
+        return None
+    return _open_session(name)
+
+
+def _open_session(name: str | None) -> "Session | None":
+    try:
+        import boto3  # noqa: F401 obstore's provider needs it too
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import Session
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the AWS profile {name or 'default'} is read by boto3, which is not installed here: pip install boto3, or "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from error
+    session = Session(profile=name)
+    try:
+        found = session.get_credentials()
+    except BotoCoreError as error:
+        known = ", ".join(session.available_profiles) or "none"
+        raise ConfigurationError(f"AWS profile {name or 'default'}: {error}; known profiles: {known}") from error
+    if not found and name:
+        raise ConfigurationError(f"AWS profile {name} holds no credentials; see: aws configure --profile {name}")
+    return session if found else None
+
+
+def _is_plain_http(endpoint: str, settings: S3Settings) -> bool:
+    """Whether the endpoint is http: right on this machine only, or when it is asked for."""
+    parts = urlsplit(endpoint)
+    if parts.scheme != "http":
+        return False
+    host = parts.hostname or ""
+    allowed = not settings.use_ssl or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")
+    if not _is_loopback(host) and not allowed:
+        raise ConfigurationError(
+            f"the S3 endpoint http://{host} sends data unencrypted: use https, or set AWS_ALLOW_HTTP=true"
+        )
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
