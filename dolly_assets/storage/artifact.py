@@ -325,6 +325,42 @@ class ArtifactStore:
         """
         announce(self._store, attempt, rank, self.upload(tree, on_progress=on_progress))
 
+    def publish_rank(
+        self,
+        name: str,
+        tree: Path | Mapping[str, Path],
+        *,
+        attempt: str,
+        rank: int,
+        ranks: int,
+        timeout_seconds: float,
+        kind: str,
+        inputs: Mapping[str, str] = NO_ENTRIES,
+        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
+        made_by: Mapping[str, str] = NO_ENTRIES,
+    ) -> Artifact | None:
+        """What each rank calls, with its own files: both steps of publishing from several ranks.
+
+        Rank 0 returns the artifact, once all others have uploaded; the others return None when their own files are
+        stored, published or not. If a rank dies, nothing is published.
+
+        Raises:
+            ArtifactError: a rank has not uploaded in time, or the store fails; nothing is published.
+        """
+        self.upload_rank(tree, attempt=attempt, rank=rank)
+        if rank:
+            return None
+        return self.commit_ranks(
+            name,
+            attempt=attempt,
+            ranks=ranks,
+            timeout_seconds=timeout_seconds,
+            kind=kind,
+            inputs=inputs,
+            attributes=attributes,
+            made_by=made_by,
+        )
+
     def commit_ranks(
         self,
         name: str,

@@ -72,6 +72,7 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
     """
 
     _opened: ArtifactStore | None = PrivateAttr(default=None)
+    _loaded: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)  # step -> artifact it took -> digest
 
     @property
     def store(self) -> ArtifactStore:
@@ -98,19 +99,20 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Finds the newest artifacts of the asset and partitions that the input stands for."""
+        loaded = self._loaded.setdefault(context.step_context.step.key, {})
         wanted = context.dagster_type.typing_type
         by_partition = _is_mapping(wanted)
         if by_partition:
             wanted = (get_args(wanted) or (str, Any))[1]
         if not context.has_asset_partitions:
-            return self._load(context.asset_key, None, wanted)
+            return self._load(context.asset_key, None, wanted, loaded)
         keys = list(context.asset_partition_keys)
         if len(keys) == 1 and not by_partition:
-            return self._load(context.asset_key, keys[0], wanted)
-        found = in_parallel(lambda key: self._load(context.asset_key, key, wanted), keys)
+            return self._load(context.asset_key, keys[0], wanted, loaded)
+        found = in_parallel(lambda key: self._load(context.asset_key, key, wanted, loaded), keys)
         return dict(zip(map(str, keys), found, strict=True))
 
-    def _load(self, asset_key: dg.AssetKey, partition_key: str | None, wanted: Any) -> Any:
+    def _load(self, asset_key: dg.AssetKey, partition_key: str | None, wanted: Any, loaded: dict[str, str]) -> Any:
         partition = () if partition_key is None else (partition_key,)
         artifact = self.store.latest(artifact_name(asset_key.path, *partition))
         if artifact is None:
@@ -119,7 +121,23 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
                 f"{self.store.url} has no artifact of asset {asset_key.to_user_string()}{of_partition} yet: "
                 "materialize it first"
             )
+        loaded[artifact.name] = artifact.digest
         return artifact.read_table(TABLE_FILE) if wanted is pa.Table else artifact
+
+    def _inputs(self, context: dg.OutputContext) -> dict[str, str]:
+        """What the value was made from: the artifacts that its step took; of other upstream assets, what Dagster knows.
+
+        For several partitions of one asset, Dagster knows a hash of their data versions.
+        """
+        step = context.step_context
+        inputs = dict(self._loaded.get(step.step.key, {}))
+        for key in step.job_def.asset_layer.get(context.asset_key).parent_keys:
+            name = artifact_name(key.path)
+            if not any(taken == name or taken.startswith(f"{name}/") for taken in inputs):
+                known = step.maybe_fetch_and_get_input_asset_version_info(key)
+                if known and known.data_version:
+                    inputs[name] = known.data_version.value
+        return inputs
 
     def _publish(self, context: dg.OutputContext, value: Any) -> Artifact:
         partition = tuple(context.asset_partition_keys) if context.has_asset_partitions else ()
@@ -132,7 +150,9 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
         made_by = {"run_id": context.run_id, "host": socket.gethostname()}
         with tempfile.TemporaryDirectory() as folder:
             tree = value if isinstance(value, Path) else _written(value, Path(folder), name)
-            return self.store.publish(name, tree, kind=context.asset_key.path[-1], made_by=made_by)
+            return self.store.publish(
+                name, tree, kind=context.asset_key.path[-1], inputs=self._inputs(context), made_by=made_by
+            )
 
 
 def _written(value: Any, folder: Path, name: str) -> Path:

@@ -81,6 +81,31 @@ def test_assets_pass_artifacts_values_and_tables(resources: dict[str, Any], tmp_
     assert score.manifest.made_by["run_id"]
 
 
+def test_the_manifest_names_what_the_value_was_made_from(resources: dict[str, Any], tmp_path: Path, tree: Path):
+    """Of what a step took, and of what it only depends on."""
+
+    @dg.asset(key_prefix="demo", deps=[comparison])
+    def report(scores: dict[str, Artifact]) -> int:
+        return len(scores)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        for epoch in ("01", "02"):
+            _run(resources, instance, checkpoint, f"alpaca|{epoch}")
+            _run(resources, instance, scores, f"alpaca|{epoch}")
+        _run(resources, instance, comparison)
+        _run(resources, instance, report)
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    newest = {name: found for name in store.names() if (found := store.latest(name))}
+    digests = {name: found.digest for name, found in newest.items()}
+    both = {name: digests[name] for name in ("demo/scores/alpaca/01", "demo/scores/alpaca/02")}
+    assert newest["demo/checkpoint/alpaca/01"].manifest.inputs == {}
+    assert newest["demo/scores/alpaca/02"].manifest.inputs == {
+        "demo/checkpoint/alpaca/02": digests["demo/checkpoint/alpaca/02"]
+    }
+    assert newest["demo/comparison"].manifest.inputs == both
+    assert newest["demo/report"].manifest.inputs == {**both, "demo/comparison": digests["demo/comparison"]}
+
+
 def test_the_materialization_carries_the_digest_as_data_version(resources: dict[str, Any], tmp_path: Path):
     with dg.DagsterInstance.ephemeral() as instance:
         result = _run(resources, instance, checkpoint, "alpaca|01")
