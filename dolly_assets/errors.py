@@ -4,6 +4,8 @@ Each message says what was found, where (file, line or key), what was expected a
 prints it on one line and exits with code 2; Dagster shows it as the reason of a failed step.
 """
 
+from collections.abc import Sequence
+
 
 class DollyError(Exception):
     """Something the user can put right. Subclasses name what."""
@@ -54,3 +56,9 @@ class TrainingStopped(DollyError):  # noqa: N818 nothing is wrong
 
 class WorkerStopped(DollyError):  # noqa: N818 nothing is wrong
     """A worker was asked to stop and did; the same again goes on from where it was."""
+
+
+def some_of(items: Sequence[str], limit: int = 5) -> str:
+    """The first few of a list, for a message's one line."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more if items else "none"

@@ -9,24 +9,20 @@ Nothing published is overwritten. A publication that dies leaves blobs that no r
 reuses them.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Required, TypedDict, Unpack
 
 from pydantic import JsonValue
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.errors import ArtifactError, some_of
 from dolly_assets.storage.cache import Cache
-from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage, read_dropped
+from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
 from dolly_assets.storage.locks import committing
 from dolly_assets.storage.manifest import (
     DIGEST_IN_KEY,
     RECORDS,
-    Blob,
     FileEntry,
     Manifest,
     check_path,
@@ -39,27 +35,34 @@ from dolly_assets.storage.manifest import (
 )
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.ranks import announce, collect, forget
+from dolly_assets.storage.reading import Artifact
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings
 from dolly_assets.storage.transfer import (
-    CHUNKS_AT_ONCE,
-    SMALL_READS_AT_ONCE,
-    DamagedFileError,
-    MissingBlobError,
     Progress,
     Sender,
-    fetch_files,
-    has_blob,
     in_parallel,
-    read_blob,
     send_files,
     tree_files,
 )
+from dolly_assets.storage.verification import Verification, verify
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-NO_ENTRIES: Mapping = {}
 PUBLISH_TRIES = 3
+
+
+class Facts(TypedDict, total=False):
+    """What a manifest says of an artifact besides its files.
+
+    Attributes:
+        kind: what sort of artifact, for example "model_checkpoint".
+        inputs: input name -> digest of the artifact it was made from.
+        attributes: metrics and facts, as JSON values.
+        made_by: run id, code version, host.
+    """
+
+    kind: Required[str]
+    inputs: Mapping[str, str]
+    attributes: Mapping[str, JsonValue]
+    made_by: Mapping[str, str]
 
 
 class _ContentGoneError(ArtifactError):
@@ -81,175 +84,6 @@ def artifact_name(key_path: Sequence[str], *partition: str) -> str:
         if "/" in part:
             raise ArtifactError(f"asset key or partition key {part!r} holds a '/', which separates an artifact's names")
     return _checked_name("/".join(parts))
-
-
-@dataclass(frozen=True, eq=False)
-class Artifact:
-    """A published file tree. Holding it costs nothing: files come when they are asked for, verified.
-
-    Attributes:
-        manifest: what was published.
-    """
-
-    manifest: Manifest
-    _store: ObjectStore = field(repr=False)
-    _cache: Cache = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """For example `demo/model_checkpoint/demo/01`."""
-        return self.manifest.name
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file list, in hex: equal for equal content."""
-        return self.manifest.digest
-
-    @property
-    def uri(self) -> str:
-        """The URL of the manifest."""
-        return self._store.url_of(self.manifest.key)
-
-    @property
-    def size_bytes(self) -> int:
-        """The size of all files together."""
-        return self.manifest.size_bytes
-
-    def fetch(self, subtree: str = "") -> Path:
-        """A local folder with the tree, or with what is below `subtree`; every file is verified.
-
-        The files are read-only and stay while this process lives. Copy what is to be changed or kept.
-
-        Raises:
-            DamagedFileError: a file is damaged in the store.
-            ArtifactError: there is no such subtree; the store or the disk fails.
-        """
-        wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
-        if not wanted:
-            raise self._no_such_path(subtree)
-        with self._dropped_explained(wanted):
-            return self._cache.tree(self.digest, wanted) / subtree
-
-    def copy_to(self, folder: Path, subtree: str = "", *, on_progress: Progress | None = None) -> None:
-        """Writes the tree, or what is below `subtree`, into a new or empty folder, verified, past the cache.
-
-        Raises:
-            DamagedFileError: a file is damaged in the store; the folder is then as it was.
-            ArtifactError: there is no such subtree; the folder is not empty; the store or the disk fails.
-        """
-        wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
-        if not wanted:
-            raise self._no_such_path(subtree)
-        # A single file keeps its name, a folder's files their paths in it.
-        base = subtree if subtree != wanted[0].path else subtree.rpartition("/")[0]
-        try:
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise ArtifactError(f"{folder} is there already: name a new or empty folder")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
-                place = Path(unfinished, "tree")
-                files = {place / entry.path.removeprefix(f"{base}/" if base else ""): entry for entry in wanted}
-                with self._dropped_explained(wanted):
-                    fetch_files(self._store, files, on_progress)
-                place.replace(folder)
-        except OSError as error:
-            raise ArtifactError(f"cannot write to {folder}: {error.strerror}") from error
-
-    def is_complete(self, subtree: str = "") -> bool:
-        """Whether the store has all content of the tree, or of what is below `subtree`; it is not read.
-
-        False after garbage collection has dropped a folder of it, such as the training state of an old epoch.
-        """
-        wanted = [blob for entry in self.manifest.files if _is_within(entry.path, subtree) for blob in entry.blobs]
-        return bool(wanted) and all(in_parallel(lambda blob: has_blob(self._store, blob), wanted, SMALL_READS_AT_ONCE))
-
-    def local_file(self, path: str) -> Path:
-        """One file of the tree, verified, as `fetch` would place it."""
-        self._entry(path)
-        return self.fetch(path)
-
-    def read_bytes(self, path: str, start: int = 0, length: int | None = None) -> bytes:
-        """A file's bytes, or those in a range, verified, without filling the cache.
-
-        Of a file that is not in the cache, the chunks that the range touches are read (`chunk_bytes` each).
-        """
-        entry = self._entry(path)
-        if start < 0 or (length is not None and length < 0):
-            raise ArtifactError(f"cannot read {path!r} from {start}, {length} bytes: both must be 0 or more")
-        end = entry.size_bytes if length is None else min(entry.size_bytes, start + length)
-        if local := self._cache.find(self.digest, entry):
-            with local.open("rb") as file:
-                file.seek(start)
-                return file.read(max(0, end - start))
-        touched = [blob for blob in entry.blobs if blob.start < end and start < blob.start + blob.size_bytes]
-        with self._dropped_explained([entry]):
-            pieces = in_parallel(lambda blob: read_blob(self._store, path, blob), touched)
-        skipped = start - touched[0].start if touched else 0
-        return b"".join(pieces)[skipped : skipped + max(0, end - start)]
-
-    def read_table(self, path: str) -> "pa.Table":
-        """A Parquet or Arrow IPC file as a table, memory-mapped from the cache.
-
-        Raises:
-            ArtifactError: the file is neither.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        local = self.local_file(path)
-        with local.open("rb") as file:
-            magic = file.read(6)
-        try:
-            if magic.startswith(b"PAR1"):
-                return pq.ParquetFile(local, memory_map=True).read()
-            source = pa.memory_map(str(local))
-            return (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(source).read_all()
-        except pa.ArrowInvalid as error:
-            raise ArtifactError(
-                f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: {str(error).splitlines()[0]}"
-            ) from error
-
-    @contextmanager
-    def _dropped_explained(self, wanted: Sequence[FileEntry]) -> Iterator[None]:
-        """What garbage collection has dropped is not damage."""
-        try:
-            yield
-        except MissingBlobError as error:
-            dropped = read_dropped(self._store, self.manifest.key)
-            if dropped and (folder := dropped.folder_of(wanted)):
-                raise ArtifactError(
-                    f"artifact {self.name}: its {folder}/ was dropped by garbage collection on "
-                    f"{dropped.dropped_at:%Y-%m-%d}; the rest can be fetched by folder; to have it again, "
-                    "materialize it anew"
-                ) from error
-            raise
-
-    def _entry(self, path: str) -> FileEntry:
-        for entry in self.manifest.files:
-            if entry.path == path:
-                return entry
-        raise self._no_such_path(path)
-
-    def _no_such_path(self, path: str) -> ArtifactError:
-        paths = [entry.path for entry in self.manifest.files]
-        return ArtifactError(f"artifact {self.name} has no {path!r}; it has {_some_of(paths)}")
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is not as published: a file of an artifact, or a manifest (then the path is its key)."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What checking one publication found. A damaged manifest has no digest."""
-
-    name: str
-    digest: str | None
-    damaged: tuple[Damage, ...]
 
 
 class ArtifactStore:
@@ -280,29 +114,23 @@ class ArtifactStore:
         name: str,
         tree: Path | Mapping[str, Path],
         *,
-        kind: str,
-        inputs: Mapping[str, str] = NO_ENTRIES,
-        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
-        made_by: Mapping[str, str] = NO_ENTRIES,
         on_progress: Progress | None = None,
+        **facts: Unpack[Facts],
     ) -> Artifact:
         """Uploads a folder, or files by their path in the artifact, and commits them under a name.
 
         Args:
             name: segments separated by "/".
             tree: a folder, or path in the artifact -> local file.
-            kind: what sort of artifact, for example "model_checkpoint".
-            inputs: input name -> digest of the artifact it was made from.
-            attributes: metrics and facts, as JSON values.
-            made_by: run id, code version, host.
             on_progress: called with (bytes done, bytes in total), by one thread at a time.
+            facts: what the manifest says of it.
         """
         _checked_name(name)
-        tries = 0
+        tries, sent_before = 0, self._sender.sent_bytes
         while True:
             files = self.upload(tree, on_progress=on_progress)
             try:
-                return self.commit(name, files, kind=kind, inputs=inputs, attributes=attributes, made_by=made_by)
+                return self._commit(name, files, self._sender.sent_bytes - sent_before, facts)
             except _ContentGoneError:  # garbage collection was faster: send it again
                 tries += 1
                 if tries == PUBLISH_TRIES:
@@ -334,10 +162,7 @@ class ArtifactStore:
         rank: int,
         ranks: int,
         timeout_seconds: float,
-        kind: str,
-        inputs: Mapping[str, str] = NO_ENTRIES,
-        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
-        made_by: Mapping[str, str] = NO_ENTRIES,
+        **facts: Unpack[Facts],
     ) -> Artifact | None:
         """What each rank calls, with its own files: both steps of publishing from several ranks.
 
@@ -355,10 +180,7 @@ class ArtifactStore:
             attempt=attempt,
             ranks=ranks,
             timeout_seconds=timeout_seconds,
-            kind=kind,
-            inputs=inputs,
-            attributes=attributes,
-            made_by=made_by,
+            **facts,
         )
 
     def commit_ranks(
@@ -368,10 +190,7 @@ class ArtifactStore:
         attempt: str,
         ranks: int,
         timeout_seconds: float,
-        kind: str,
-        inputs: Mapping[str, str] = NO_ENTRIES,
-        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
-        made_by: Mapping[str, str] = NO_ENTRIES,
+        **facts: Unpack[Facts],
     ) -> Artifact:
         """Step two for several ranks: waits until all have uploaded, and commits their files as one artifact.
 
@@ -380,7 +199,7 @@ class ArtifactStore:
         """
         _checked_name(name)
         files = collect(self._store, attempt, ranks, timeout_seconds)
-        artifact = self.commit(name, files, kind=kind, inputs=inputs, attributes=attributes, made_by=made_by)
+        artifact = self.commit(name, files, **facts)
         forget(self._store, attempt)
         return artifact
 
@@ -388,33 +207,33 @@ class ArtifactStore:
         self,
         name: str,
         files: Sequence[FileEntry],
-        *,
-        kind: str,
-        inputs: Mapping[str, str] = NO_ENTRIES,
-        attributes: Mapping[str, JsonValue] = NO_ENTRIES,
-        made_by: Mapping[str, str] = NO_ENTRIES,
+        **facts: Unpack[Facts],
     ) -> Artifact:
         """Step two, for one process: the files that all have uploaded become an artifact, in one put.
 
         Raises:
             ArtifactError: a file's content is not in the store; a name, path or value is not allowed.
         """
+        return self._commit(name, files, None, facts)
+
+    def _commit(self, name: str, files: Sequence[FileEntry], sent_bytes: int | None, facts: Facts) -> Artifact:
         try:
             manifest = Manifest(
                 name=_checked_name(name),
-                kind=kind,
                 files=sorted_entries(files),
-                inputs=dict(inputs),
-                attributes=dict(attributes),
-                made_by=dict(made_by),
+                sent_bytes=sent_bytes,
                 created_at=datetime.now(UTC),
+                kind=facts["kind"],
+                inputs=dict(facts.get("inputs", {})),
+                attributes=dict(facts.get("attributes", {})),
+                made_by=dict(facts.get("made_by", {})),
             )
         except ValueError as error:
             raise ArtifactError(f"cannot commit {name}: {one_line(error)}") from error
         with committing(self._store) as lease:
             if absent := self._absent(files):
                 raise _ContentGoneError(
-                    f"cannot commit {name}: not in {self.url}: {_some_of(absent)}; upload them first"
+                    f"cannot commit {name}: not in {self.url}: {some_of(absent)}; upload them first"
                 )
             self._store.make_durable([blob.key for entry in files for blob in entry.blobs])
             lease.check()
@@ -465,7 +284,7 @@ class ArtifactStore:
                 artifact = self._load(key)
                 if artifact.digest == digest:
                     return artifact
-        known = _some_of([f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}" for key in reversed(records)])
+        known = some_of([f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}" for key in reversed(records)])
         raise ArtifactError(f"{self.url} has no {name} with digest {digest}; it has {known}")
 
     def names(self, prefix: str = "") -> list[str]:
@@ -478,32 +297,7 @@ class ArtifactStore:
         Yields:
             One finding per publication, as soon as it is checked.
         """
-        checked: dict[str, DamagedFileError | None] = {}  # sha256 -> what is wrong with it
-        for key in self._all_records(prefix):
-            try:
-                manifest = self._load(key).manifest
-            except ArtifactError as error:
-                yield Verification(name_in(key), None, (Damage(key, str(error)),))
-                continue
-            blobs = {blob.sha256: (file.path, blob) for file in manifest.files for blob in file.blobs}
-            unseen = [item for sha256, item in blobs.items() if sha256 not in checked]
-            found = in_parallel(self._damage_of, unseen, CHUNKS_AT_ONCE)
-            checked.update(zip((blob.sha256 for _, blob in unseen), found, strict=True))
-            yield Verification(manifest.name, manifest.digest, tuple(self._damaged(manifest, checked)))
-
-    def _damage_of(self, item: tuple[str, Blob]) -> DamagedFileError | None:
-        try:
-            read_blob(self._store, *item)
-        except DamagedFileError as error:
-            return error
-        return None
-
-    def _damaged(self, manifest: Manifest, checked: Mapping[str, DamagedFileError | None]) -> Iterator[Damage]:
-        found = [(file, error) for file in manifest.files for blob in file.blobs if (error := checked[blob.sha256])]
-        dropped = read_dropped(self._store, manifest.key) if found else None
-        for path, (file, error) in {file.path: (file, error) for file, error in reversed(found)}.items():
-            if not (dropped and isinstance(error, MissingBlobError) and dropped.folder_of([file])):
-                yield Damage(path, str(error))
+        return verify(self._store, self._all_records(prefix))
 
     def collect_garbage(
         self,
@@ -554,14 +348,5 @@ def _checked_name(name: str) -> str:
         raise ArtifactError(f"not an artifact's name: {error}") from error
 
 
-def _is_within(path: str, subtree: str) -> bool:
-    return not subtree or path == subtree or path.startswith(f"{subtree}/")
-
-
 def _digest_in(key: str) -> str:
     return key.removesuffix(".json").rpartition("-")[2]
-
-
-def _some_of(items: list[str], limit: int = 5) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more if items else "none"

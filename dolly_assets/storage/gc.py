@@ -25,7 +25,7 @@ import yaml
 from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from dolly_assets.config import Config
-from dolly_assets.errors import ArtifactError, ConfigurationError
+from dolly_assets.errors import ArtifactError, ConfigurationError, some_of
 from dolly_assets.storage import ranks
 from dolly_assets.storage.locks import mark_sweep, sweeping
 from dolly_assets.storage.manifest import (
@@ -43,8 +43,6 @@ from dolly_assets.storage.manifest import (
 )
 from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.transfer import SMALL_READS_AT_ONCE, in_parallel
-
-NAMES_SHOWN = 10
 
 
 class Rule(Config):
@@ -263,10 +261,9 @@ def _foreign(manifests: list[Manifest], is_known_run: Callable[[str], bool]) -> 
 
 def _others_count_on_it(store: ObjectStore, foreign: list[str]) -> str:
     names = sorted({name_in(key) for key in foreign})
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return (
         f"{store.url}: nothing was removed, as {len(foreign)} publications are by runs that this Dagster instance does "
-        f"not know ({', '.join(names[:NAMES_SHOWN])}{more}), so another instance may point at what would go; run it "
+        f"not know ({some_of(names, 10)}), so another instance may point at what would go; run it "
         "from that instance, or with --only-instance if there is no other"
     )
 

@@ -35,6 +35,8 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
             shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(str(value))
         elif value not in (None, "", []):
             shown[name] = value
+    if artifact.manifest.sent_bytes is not None:
+        shown["sent_bytes"] = artifact.manifest.sent_bytes  # the rest was in the store already
     return {
         **shown,
         "dagster/uri": artifact.uri,

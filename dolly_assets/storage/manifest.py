@@ -90,6 +90,7 @@ class Manifest(Config):
     inputs: dict[str, str] = Field(default={})  # input name -> digest of the artifact it was made from
     attributes: dict[str, JsonValue] = Field(default={})  # metrics and facts
     made_by: dict[str, str] = Field(default={})  # run id, code version, host
+    sent_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)  # the store lacked so much
     created_at: AwareDatetime
 
     @model_validator(mode="after")

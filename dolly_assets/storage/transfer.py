@@ -97,10 +97,16 @@ def reading_flow() -> Flow:
 
 
 class Sender:
-    """Puts contents into one store, each once, and remembers what it has sent itself."""
+    """Puts contents into one store, each once, and remembers what it has sent itself.
+
+    Attributes:
+        sent_bytes: of all content that it has put there so far.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self.sent_bytes = 0
+        self._lock = threading.Lock()
         self._sent: dict[str, bytes | None] = {}  # sha256 -> the last sweep before it was sent
         self._absent_in_a_row = 0
         self._sweep: bytes | None = None
@@ -114,16 +120,21 @@ class Sender:
         blob = Blob(hashlib.sha256(data).hexdigest(), start, len(data))
         if blob.size_bytes <= SMALL_BYTES and self._absent_in_a_row >= ABSENT_IN_A_ROW:
             if self._store.create(blob.key, data):
-                self._sent[blob.sha256] = self._sweep
+                self._note_sent(blob)
                 return blob
             self._absent_in_a_row = 0
         if has_blob(self._store, blob):
             self._absent_in_a_row = 0
         else:
             self._store.write(blob.key, data)
-            self._sent[blob.sha256] = self._sweep
+            self._note_sent(blob)
             self._absent_in_a_row += 1
         return blob
+
+    def _note_sent(self, blob: Blob) -> None:
+        with self._lock:
+            self._sent[blob.sha256] = self._sweep
+            self.sent_bytes += blob.size_bytes
 
     def lacking(self, blobs: Iterable[Blob]) -> set[str]:
         """SHA-256 of the contents that the store does not have.

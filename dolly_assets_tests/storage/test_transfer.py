@@ -46,11 +46,11 @@ def test_a_second_publication_of_the_same_tree_sends_no_file(
     s3: str, tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     """The server's own log tells which requests came."""
-    store = ArtifactStore(s3, tmp_path / "cache")
+    store, sent_bytes = ArtifactStore(s3, tmp_path / "cache"), []
 
     def blob_writes() -> int:
         caplog.clear()
-        store.publish("a", tree, kind="k")
+        sent_bytes.append(store.publish("a", tree, kind="k").manifest.sent_bytes)
         lines = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
         assert any("PUT" in line and "manifests" in line for line in lines)
         return sum(("PUT" in line or "POST" in line) and "blobs" in line for line in lines)
@@ -58,6 +58,7 @@ def test_a_second_publication_of_the_same_tree_sends_no_file(
     with caplog.at_level(logging.INFO, logger="werkzeug"):
         assert blob_writes() >= 4
         assert blob_writes() == 0
+    assert sent_bytes == [sum(map(len, contents(tree).values())), 0]
 
 
 def test_an_interrupted_upload_goes_on_within_a_file(s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
