@@ -16,6 +16,7 @@ from dolly_assets.datasets.formats import format_of, read_file
 from dolly_assets.datasets.schema import canonical_from_table
 from dolly_assets.errors import ArtifactError, ConfigurationError, DatasetError
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.s3 import S3Settings
 
 DEMO = "builtin:demo"
 DOWNLOAD_BYTES = 16 * 2**20
@@ -94,7 +95,7 @@ def _read_s3(source: str) -> Source:
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
         path = Path(folder) / Path(key).name
         try:
-            _download(ObjectStore(f"s3://{bucket}", max_retries=3), key, path)
+            _download(ObjectStore(f"s3://{bucket}", S3Settings(max_attempts=4)), key, path)
         except (ArtifactError, ConfigurationError) as error:
             raise DatasetError(str(error)) from error
         return _source_of_file(path, source)
