@@ -1,0 +1,320 @@
+"""Training beside the plain way: real tokens per second, padding, and seconds lost to saving.
+
+The plain way is that of the Dolly scripts, on the same Trainer and DeepSpeed: batches of 8 and of 16 examples for each
+rank, padded to the longest of the batch and up to a multiple of 8, logits for every token, the state saved in the
+training loop. Both train the same examples on the same model, data type and ranks, in turns, each in fresh processes;
+ours takes as many rows for a step as hold about as many examples. What is lost to saving lies between the last step of
+one epoch and the first of the next.
+
+By default a Llama of 30 million parameters with random weights, and random tokens with the lengths of Alpaca's prompts
+and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `--model` (as `base_model.source`).
+
+    python benchmarks/training.py [--data FILE --model PATH] [--rows 16] [--max-length 768] [--ranks 2] [--repeats 1]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainerCallback
+
+    from dolly_assets.training.recipe import Recipe
+
+# Quantiles of 999 Alpaca records, from the shortest to the longest in equal steps: tokens as SmolLM2 counts them.
+# fmt: off
+PROMPT_TOKENS = (
+    27, 29, 30, 31, 31, 32, 32, 33, 33, 33, 34, 34, 34, 35, 35, 36, 36, 37, 37, 38, 39, 40, 41, 41, 42, 43, 44, 45, 46,
+    47, 49, 50, 51, 53, 55, 57, 60, 64, 70, 83, 196,
+)
+RESPONSE_TOKENS = (
+    3, 8, 10, 11, 13, 14, 16, 18, 21, 24, 27, 31, 35, 40, 49, 58, 66, 74, 86, 97, 108, 122, 131, 144, 163, 174, 190,
+    203, 219, 244, 261, 274, 292, 309, 322, 345, 364, 382, 403, 464, 596,
+)
+# fmt: on
+VOCABULARY = 16_384
+LLAMA = {
+    "hidden_size": 512,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 1408,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+}
+EXAMPLES_PER_ROW = 4  # about, at 768 tokens: ours takes a row where the plain way takes so many examples
+EPOCHS = 2  # the second ends with its first step: it shows what lies between them
+BATCHES = (8, 16)
+
+
+# --- what is trained on
+
+
+def write_random(folder: Path, rows: int, max_length: int) -> None:
+    """A model from its configuration, and random examples."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("llama", vocab_size=VOCABULARY, **LLAMA)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "weights")
+    words = Tokenizer(models.WordLevel({str(number): number for number in range(VOCABULARY)}, unk_token="0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0").save_pretrained(folder / "weights")
+    chance = np.random.default_rng(0)
+    prompts, responses = (
+        np.interp(chance.random(rows * EXAMPLES_PER_ROW * 2), np.linspace(0, 1, len(tokens)), tokens).astype(int)
+        for tokens in (PROMPT_TOKENS, RESPONSE_TOKENS)
+    )
+    ids = [chance.integers(VOCABULARY, size=length).tolist() for length in prompts + responses]
+    write_table(folder, pa.table({"input_ids": ids, "prompt_length": prompts}), rows, max_length)
+
+
+def write_real(folder: Path, data: Path, model: str, rows: int, max_length: int) -> None:
+    """A real model, and real examples as the worker tokenizes them."""
+    from transformers import AutoTokenizer
+
+    from dolly_assets.datasets.formats import read_file
+    from dolly_assets.tokenization.prompt_style import PromptStyle
+    from dolly_assets.tokenization.tokenize import tokenize
+    from dolly_assets.training.base_model import BaseModelConfig, prepare
+
+    style, weights = PromptStyle(), folder / "weights"
+    base = BaseModelConfig(source=model, license="unknown")
+    prepare(base, special_tokens=style.special_tokens, texts=list, out=weights, log=print)
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    raw = read_file(data, source=str(data)).table
+    found = tokenize(raw, tokenizer, style, max_length=max_length, packing=True, held_out_examples=1, seed=0).train
+    write_table(folder, found.select(["input_ids", "prompt_length"]), rows, max_length)
+
+
+def write_table(folder: Path, examples: pa.Table, rows: int, max_length: int) -> None:
+    """As many of the examples as fill so many rows, in an order of chance, since packing sorts by length."""
+    from dolly_assets.tokenization.pack import pack
+
+    shuffled = examples.take(np.random.default_rng(1).permutation(len(examples)))
+    lengths = np.array([len(ids) for ids in shuffled["input_ids"]])
+    shuffled = shuffled.filter(pa.array((lengths <= max_length) & (lengths.cumsum() <= rows * max_length)))
+    lengths = np.array([len(ids) for ids in shuffled["input_ids"]])
+    table = shuffled.append_column("row", pa.array(pack(lengths, max_length))).sort_by("row")
+    table = table.filter(pa.array(table["row"].to_numpy() < rows)).cast(
+        pa.schema({"input_ids": pa.list_(pa.int32()), "prompt_length": pa.int32(), "row": pa.int32()})
+    )
+    with pa.ipc.new_file(folder / "train.arrow", table.schema) as writer:
+        writer.write_table(table)
+
+
+# --- the contenders: each function is a rank of its own
+
+
+class Log:
+    """What this rank's micro-batches held, and when its steps and epochs were over."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, int]] = []  # real, processed and labelled tokens
+        self.steps: list[float] = []
+        self.epoch_ends: list[float] = []
+        self.epoch_begins: list[float] = []
+
+    def callback(self) -> "TrainerCallback":
+        """The Trainer's, that looks at the clock."""
+        from transformers import TrainerCallback
+
+        log = self
+
+        class Clock(TrainerCallback):
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                log.steps.append(time.time())
+
+            def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                log.epoch_begins.append(time.time())
+                control.should_training_stop = len(log.epoch_begins) == EPOCHS  # after the first step
+
+            def on_epoch_end(self, *_: Any, **__: Any) -> None:
+                log.epoch_ends.append(time.time())
+
+        return Clock()
+
+
+def plain(folder: Path, batch: int, log: Log) -> None:
+    """The plain way."""
+    import torch
+    from transformers import AutoModelForCausalLM, Trainer
+
+    arguments = _arguments(folder, rows=batch, packing=False)
+    arguments.logging_steps, arguments.train_sampling_strategy = 10, "random"
+    table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
+
+    def collate(examples: list[dict[str, Any]]) -> "dict[str, torch.Tensor]":
+        longest = -(-max(len(example["input_ids"]) for example in examples) // 8) * 8
+        shape = (len(examples), longest)
+        input_ids, labels, mask = torch.zeros(shape).long(), torch.full(shape, -100), torch.zeros(shape).long()
+        for row, example in enumerate(examples):
+            ids, prompt = torch.tensor(example["input_ids"]), example["prompt_length"]
+            input_ids[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+            labels[row, prompt : len(ids)] = ids[prompt:]
+        log.batches.append((int(mask.sum()), mask.numel(), int((labels[:, 1:] != -100).sum())))
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "weights", dtype=torch.float32)
+    model.config.use_cache = False
+    examples: Any = table.to_pylist()
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=examples, data_collator=collate, callbacks=[log.callback()]
+    )
+    trainer.train()
+
+
+def ours(folder: Path, batch: int, log: Log) -> None:
+    """Packed rows."""
+    from dolly_assets.training.batches import MicroBatch, Row, RowDataset
+    from dolly_assets.training.trainer import load_trainer
+
+    recipe = _recipe(rows=batch // EXAMPLES_PER_ROW, packing=True)
+    table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
+    dataset = RowDataset(table, global_batch_size=recipe.global_batch_size, seed=0)
+    arguments = _arguments(folder, rows=batch // EXAMPLES_PER_ROW, packing=True)
+    trainer, _ = load_trainer(
+        recipe, folder / "weights", dataset, arguments, callbacks=[log.callback()], profile_dir=None
+    )
+    collate = trainer.data_collator
+
+    def counting(rows: list[Row]) -> MicroBatch:
+        found: Any = collate(rows)
+        log.batches.append(
+            (sum(found["lengths"][: found["examples"]]), found["input_ids"].numel(), found["targets"].numel())
+        )
+        return found
+
+    trainer.data_collator = counting
+    trainer.train()
+
+
+def _recipe(*, rows: int, packing: bool) -> "Recipe":
+    from dolly_assets.training.recipe import Recipe
+
+    return Recipe(
+        epochs=EPOCHS,
+        max_length=1024,
+        packing=packing,
+        held_out_examples=1,
+        global_batch_size=rows * int(os.environ["WORLD_SIZE"]),
+        micro_batch_size=rows,
+        learning_rate=1e-5,
+        precision="fp32",
+        zero_stage=1,
+    )
+
+
+def _arguments(folder: Path, *, rows: int, packing: bool) -> Any:
+    """The Trainer's arguments on ranks that have met."""
+    import deepspeed.comm
+    import deepspeed.ops
+
+    from dolly_assets.training.fine_tune import training_arguments
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # compiled at first use, and never used
+    arguments = training_arguments(_recipe(rows=rows, packing=packing), folder / "trainer")
+    _ = arguments.device
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend="gloo")
+    return arguments
+
+
+def contend(name: str, folder: Path, batch: int) -> None:
+    """One rank; writes what it logged."""
+    log = Log()
+    {"plain": plain, "ours": ours}[name](folder, batch, log)
+    (folder / f"log-{os.environ['RANK']}.json").write_text(json.dumps(vars(log)))
+
+
+# --- the comparison
+
+
+def run(name: str, folder: Path, batch: int, ranks: int) -> dict[str, float]:
+    """Real and labelled tokens per second, processed per real tokens, and the seconds between two epochs."""
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", __file__]
+    process = subprocess.run(
+        [sys.executable, *command, "--contender", name, str(folder), str(batch)],
+        env={**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        sys.exit(f"{name} failed:\n{process.stderr}")
+    logs = [json.loads((folder / f"log-{rank}.json").read_text()) for rank in range(ranks)]
+    ended_at = logs[0]["epoch_ends"][0]
+    steps = sum(step <= ended_at for step in logs[0]["steps"])
+    counted = np.array([log["batches"][:steps] for log in logs]).sum(axis=(0, 1))
+    seconds = ended_at - logs[0]["epoch_begins"][0]
+    return {
+        "real": counted[0] / seconds,
+        "labelled": counted[2] / seconds,
+        "processed_per_real": counted[1] / counted[0],
+        "stall": logs[0]["epoch_begins"][1] - ended_at,
+    }
+
+
+def best(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The fastest of each."""
+    fastest = max(found, key=lambda each: each["real"])
+    return {**fastest, "stall": min(each["stall"] for each in found)}
+
+
+def main() -> None:
+    """Runs the contenders in turns and prints a table and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="examples; default: random ones")
+    parser.add_argument("--model", help="base model; default: a Llama of 30 million random weights")
+    parser.add_argument(
+        "--rows", type=int, default=16, help="of the data, that are trained on; a multiple of 4 × ranks"
+    )
+    parser.add_argument("--max-length", type=int, default=768, help="of a row, in tokens")
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
+    options = parser.parse_args()
+    if bool(options.data) != bool(options.model):
+        parser.error("--data and --model go together")
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if options.data:
+            write_real(folder, options.data, options.model, options.rows, options.max_length)
+        else:
+            write_random(folder, options.rows, options.max_length)
+        for _ in range(options.repeats):
+            for batch in BATCHES:
+                for name in ("plain", "ours"):
+                    found.setdefault((name, batch), []).append(run(name, folder, batch, options.ranks))
+    figures = {key: best(each) for key, each in found.items()}
+    print(f"{'':<7}{'batch':>6}{'real tokens/s':>15}{'labelled/s':>12}{'processed/real':>16}{'lost s/epoch':>14}")
+    for (name, batch), row in figures.items():
+        print(
+            f"{name:<7}{batch:>6}{row['real']:>15,.0f}{row['labelled']:>12,.0f}"
+            f"{row['processed_per_real']:>16.3f}{row['stall']:>14.2f}"
+        )
+    for batch in BATCHES:
+        ratio = figures["ours", batch]["real"] / figures["plain", batch]["real"]
+        print(f"ratio training.batch{batch}.vs_reference {ratio:.2f}")
+    print(f"ratio training.processed_per_real {figures['ours', 16]['processed_per_real']:.3f}")
+    stalls = [min(figures[name, batch]["stall"] for batch in BATCHES) for name in ("ours", "plain")]
+    print(f"ratio training.publish_stall.vs_reference {stalls[0] / stalls[1]:.2f}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--contender"]:
+        contend(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()
