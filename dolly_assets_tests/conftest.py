@@ -40,7 +40,7 @@ attributes:
     global_batch_size: 8
     micro_batch_size: 2
     learning_rate: 1.0e-3
-    warmup_steps: 2
+    warmup_steps: 0
     precision: fp32
     zero_stage: 1
     seed: 7
