@@ -36,11 +36,12 @@ attributes:
   recipe:
     epochs: 4
     max_length: 96
+    packing: false
     held_out_examples: 8
     global_batch_size: 8
     micro_batch_size: 2
     learning_rate: 1.0e-3
-    warmup_steps: 0
+    warmup_steps: 2
     precision: fp32
     zero_stage: 1
     seed: 7

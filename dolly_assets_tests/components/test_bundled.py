@@ -48,7 +48,11 @@ def test_dolly_1_is_gpt_j_on_alpaca_as_published(bundled: dict[str, ModelFamily]
     assert family.base_model.source == "EleutherAI/gpt-j-6B"
     assert family.dataset == "alpaca"
     assert (recipe.learning_rate, recipe.scheduler, recipe.warmup_steps) == (1e-5, "constant", 0)
-    assert (recipe.micro_batch_size, recipe.global_batch_size, family.compute.gpus) == (8, 64, 8)
+    assert (recipe.micro_batch_size, recipe.global_batch_size, family.compute.gpus) == (
+        1,
+        8,
+        8,
+    )  # rows: some 64 examples
     assert (recipe.held_out_examples, recipe.max_length, recipe.weight_decay) == (1000, 1024, 0.0)
 
 
@@ -58,7 +62,11 @@ def test_dolly_2_is_pythia_12b_on_databricks_dolly_15k_as_published(bundled: dic
     assert family.base_model.source == "EleutherAI/pythia-12b"
     assert family.dataset == "databricks_dolly_15k"
     assert (recipe.learning_rate, recipe.scheduler, recipe.warmup_steps) == (5e-6, "constant", 50)
-    assert (recipe.micro_batch_size, recipe.global_batch_size, family.compute.gpus) == (6, 48, 8)
+    assert (recipe.micro_batch_size, recipe.global_batch_size, family.compute.gpus) == (
+        1,
+        8,
+        8,
+    )  # rows: some 48 examples
     assert (recipe.held_out_examples, recipe.max_length, recipe.weight_decay) == (200, 2048, 0.0)
 
 
