@@ -188,10 +188,10 @@ def ours(folder: Path, batch: int, log: Log) -> None:
     trainer, _ = load_trainer(
         recipe, folder / "weights", dataset, arguments, callbacks=[log.callback()], profile_dir=None
     )
-    collate = trainer.data_collator
+    collate: Any = trainer.data_collator
 
-    def counting(rows: list[Row]) -> MicroBatch:
-        found: Any = collate(rows)
+    def counting(rows: list[Row]) -> Any:
+        found: MicroBatch = collate(rows)
         log.batches.append(
             (sum(found["lengths"][: found["examples"]]), found["input_ids"].numel(), found["targets"].numel())
         )
