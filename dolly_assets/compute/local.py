@@ -20,7 +20,6 @@ from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_
 
 from dolly_assets.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.family import ModelFamily
-from dolly_assets.profiling.devices import find_devices
 from dolly_assets.training.out_of_memory import what_to_change
 from dolly_assets.training.stop import SIGNALS, STOPPED
 from dolly_assets.worker.report import MESSAGE, Failed, Log, Message, Stopped, Stopping
@@ -169,9 +168,12 @@ def _undisturbed() -> Iterator[None]:
 
 
 def count_gpus() -> int:
-    """GPUs that a worker would see, honouring CUDA_VISIBLE_DEVICES."""
-    devices, _ = find_devices()
-    return len(devices)
+    """Devices that a worker would see, honouring CUDA_VISIBLE_DEVICES; none where nvidia-ml-py is not installed."""
+    try:
+        from dolly_assets.profiling.gpus import visible_devices
+    except ImportError:
+        return 0
+    return sum(device.cuda_device_count for device in visible_devices())
 
 
 def _ranks(spec: WorkerSpec, gpus: int) -> int:

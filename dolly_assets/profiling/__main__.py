@@ -1,6 +1,6 @@
 """Profiles any command: runs it under the sampler, passes its exit code through and writes the report.
 
-python -m dolly_assets.profiling [--interval-seconds S] [--out DIR] -- COMMAND …
+python -m dolly_assets.profiling [--interval SECONDS] [--out DIR] -- COMMAND …
 """
 
 import shlex
@@ -9,54 +9,92 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 import click
 
 from dolly_assets.errors import DollyError
-from dolly_assets.profiling.report import REPORT_FILE, build_report
-from dolly_assets.profiling.sampler import Sampler
+from dolly_assets.profiling.sampler import LOG_FILE, Sampler
 
-_NOT_FOUND = 127  # what a shell says for a command that isn't there
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--interval-seconds", type=float, default=1.0, show_default=True, help="Time between samples.")
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--interval", type=float, default=1.0, show_default=True, help="Seconds between samples.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     default=Path("profile"),
     show_default=True,
     help="Folder to write.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def main(interval_seconds: float, out: Path, command: tuple[str, ...]) -> None:
-    """Profiles COMMAND and writes a report of what it did to the devices and the host."""
+def main(interval: float, out: Path, command: tuple[str, ...]) -> None:
+    """Profiles COMMAND and writes a report of what it did to the devices and the host.
+
+    The exit code is the command's, 128 and the signal's number if one ended it. SIGTERM and SIGHUP are passed on.
+    """
+    _require_writable(out)
     started_at = time.time()
     try:
-        exit_code, ended_at = _run(command, out, interval_seconds)
+        exit_code, ended_at = _run(command, out, interval)
     except DollyError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     except OSError as error:
         click.echo(f"Error: cannot run {command[0]}: {error.strerror}", err=True)
-        sys.exit(_NOT_FOUND)
-    title = shlex.join(command)
-    summary = build_report(out, title=title, started_at=started_at, ended_at=ended_at, out=out)
-    click.echo(f"{summary.verdict}\n{out / REPORT_FILE}", err=True)
+        sys.exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+    _report(out, shlex.join(command), started_at, ended_at)
     sys.exit(exit_code)
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOG_FILE).touch()
+    except OSError as error:
+        raise click.BadParameter(f"cannot write to {folder}: {error.strerror}", param_hint="--out") from error
+
+
+def _report(out: Path, title: str, started_at: float, ended_at: float) -> None:
+    """Writes the report. That it can't is said, but it is not the command's failure."""
+    try:
+        from dolly_assets.profiling.report import REPORT_FILE, build_report
+
+        summary = build_report(out, title=title, started_at=started_at, ended_at=ended_at, out=out)
+    except Exception as error:  # noqa: BLE001 whatever it is, the command's exit code matters more
+        click.echo(f"Error: the samples are in {out}, but the report could not be written: {error}", err=True)
+        return
+    click.echo(f"{summary.verdict}\n{out / REPORT_FILE}", err=True)
 
 
 def _run(command: tuple[str, ...], folder: Path, interval_seconds: float) -> tuple[int, float]:
     """Runs the command; returns the exit code a shell would give, and when it ended (UTC epoch seconds)."""
     Sampler(folder, interval_seconds)  # a bad interval is said before the command starts
-    with subprocess.Popen(command) as process, Sampler(folder, interval_seconds, process.pid):
-        # Ctrl-C reaches the command through the terminal, SIGTERM only us. Either way the report is still
-        # written.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    processes: list[subprocess.Popen[bytes]] = []
+    _pass_signals_on(processes)
+    process = subprocess.Popen(command)
+    processes.append(process)
+    with process, Sampler(folder, interval_seconds, process.pid):
         code = process.wait()
         ended_at = time.time()
     return (code if code >= 0 else 128 - code), ended_at
+
+
+def _pass_signals_on(processes: list[subprocess.Popen[bytes]]) -> None:
+    """From now on signals are the processes' to handle, and this one lives to write the report.
+
+    Ctrl-C reaches a command through the terminal by itself. Handlers and not SIG_IGN, which a command would inherit.
+    """
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    for number in _FORWARDED:
+        signal.signal(number, forward)
+    signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,38 @@
-"""The one door to NVML and psutil: what hardware there is, and what it reads right now.
+"""What hardware and software there is and how it is connected: `devices.json`, written once by the sampler.
 
-Every reading may be missing, and none may crash a training: a field that a driver, a container or a MIG slice
-does not give is left out of the dictionary. Names carry their units. Knows nothing of files, intervals or
-reports.
+Names carry their units; what a driver does not say is None or empty. Knows no NVML, and nothing of readings over time.
 """
 
 import json
-import os
-import platform
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from dolly_assets.profiling.versions import read_torch_versions
+
+DEVICES_FILE = "devices.json"
+
+
+@dataclass(frozen=True)
+class MigInstance:
+    """A part of a GPU that works as one of its own.
+
+    Attributes:
+        index: NVML's, within the GPU. Its samples are `gpu.<GPU>.mig.<index>.…`
+        uuid: `MIG-…`
+        name: Such as "NVIDIA A100-SXM4-80GB MIG 2g.20gb".
+        gpu_instance: The ids that older drivers name it by in `CUDA_VISIBLE_DEVICES`.
+        is_visible: Whether this training may use it.
+    """
+
+    index: int
+    uuid: str = ""
+    name: str = ""
+    memory_total_bytes: int | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    is_visible: bool = True
 
 
 @dataclass(frozen=True)
@@ -23,15 +43,54 @@ class Device:
         index: NVML's index, which is the PCI bus order (`CUDA_DEVICE_ORDER=PCI_BUS_ID`).
         name: The product's name.
         uuid: `GPU-…`, the same across reboots; empty where the driver gives none.
-        memory_total_bytes: None where the driver does not say.
-        missing: The fields of `GPU_FIELDS` that this device does not give.
+        compute_capability: Such as "8.0".
+        mig_mode: Whether it is cut into instances, all of which are listed.
+        power_limit_watts: The one in force.
+        numa_nodes: Those nearest to it, with their CPUs in `near_cpus`.
+        missing: The readings that this device does not give, each with the reason.
     """
 
     index: int
     name: str = "NVIDIA GPU"
     uuid: str = ""
     memory_total_bytes: int | None = None
-    missing: tuple[str, ...] = ()
+    compute_capability: str = ""
+    bus_id: str = ""
+    mig_mode: bool | None = None
+    mig_instances: tuple[MigInstance, ...] = ()
+    ecc_mode: bool | None = None
+    persistence_mode: bool | None = None
+    power_limit_watts: float | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    numa_nodes: tuple[int, ...] = ()
+    near_cpus: tuple[int, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def cuda_device_count(self) -> int:
+        """As how many devices CUDA shows it: itself, or its visible MIG instances."""
+        return sum(each.is_visible for each in self.mig_instances) if self.mig_mode else 1
+
+
+@dataclass(frozen=True)
+class Link:
+    """The connection of two GPUs, by index.
+
+    Attributes:
+        level: The nearest thing that both hang on, as in `nvidia-smi topo -m`: PIX (one PCIe switch), PXB (several),
+            PHB (a CPU's PCIe bridge), NODE (a NUMA node), SYS (across sockets), or "same board".
+        nvlink_count: Links between them, direct or through a switch.
+        p2p: "ok" where each can read the other's memory, else why not.
+    """
+
+    first: int
+    second: int
+    level: str | None = None
+    nvlink_count: int = 0
+    p2p: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +100,15 @@ class Hardware:
     Attributes:
         devices: The visible GPUs.
         no_device_reason: Why `devices` is empty, else an empty string.
+        links: Of each pair of `devices`.
+        cuda_driver_version: The newest CUDA that the driver can run, such as "12.4".
         host: The host's name.
         cpu_count: Logical CPUs of the host.
         memory_total_bytes: The host's memory, not a container's limit.
+        container_cpu_limit: CPUs' time that this container may use, None without a limit.
+        container_memory_limit_bytes: Likewise.
+        image_digest: What the environment variable DOLLY_IMAGE says.
+        versions: Of the packages, by name; `nccl`, `cudnn` and `cuda_runtime` are those that torch runs with.
     """
 
     devices: tuple[Device, ...] = ()
@@ -51,6 +116,14 @@ class Hardware:
     host: str = ""
     cpu_count: int = 1
     memory_total_bytes: int | None = None
+    links: tuple[Link, ...] = ()
+    driver_version: str = ""
+    cuda_driver_version: str = ""
+    nvml_version: str = ""
+    container_cpu_limit: float | None = None
+    container_memory_limit_bytes: int | None = None
+    image_digest: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes it as JSON, whole or not at all."""
@@ -60,212 +133,61 @@ class Hardware:
 
     @classmethod
     def load(cls, path: Path) -> "Hardware":
-        """Reads what `write` wrote; a missing file becomes a reason, since reports must not depend on it."""
+        """Reads what `write` wrote, and the versions that the training wrote beside it.
+
+        A missing file becomes a reason, since reports must not depend on it.
+        """
         if not path.exists():
             return cls(no_device_reason=f"{path.name} is missing, the sampler did not start")
         fields = json.loads(path.read_text())
-        devices = [Device(**{**device, "missing": tuple(device["missing"])}) for device in fields["devices"]]
-        return cls(**{**fields, "devices": tuple(devices)})
+        fields["devices"] = tuple(_device(each) for each in fields["devices"])
+        fields["links"] = tuple(Link(**each) for each in fields["links"])
+        fields["versions"] |= read_torch_versions(path.parent)
+        return cls(**fields)
 
 
-def find_hardware() -> Hardware:
-    """Looks at the host and its GPUs."""
-    import psutil
-
-    devices, reason = find_devices()
-    return Hardware(
-        devices=tuple(devices),
-        no_device_reason=reason,
-        host=platform.node(),
-        cpu_count=psutil.cpu_count() or 1,
-        memory_total_bytes=psutil.virtual_memory().total,
-    )
+def _device(fields: dict[str, Any]) -> Device:
+    instances = tuple(MigInstance(**each) for each in fields.pop("mig_instances"))
+    numa_nodes, near_cpus = tuple(fields.pop("numa_nodes")), tuple(fields.pop("near_cpus"))
+    return Device(**fields, numa_nodes=numa_nodes, near_cpus=near_cpus, mig_instances=instances)
 
 
-# --- GPUs, through NVML. Each query is one call and gives the fields it fills; new readings are new rows
-# here.
+def visible(devices: Sequence[Device], chosen: str | None) -> tuple[Device, ...]:
+    """The GPUs, and in them the MIG instances, that `CUDA_VISIBLE_DEVICES` leaves to a training.
 
-_Query = Callable[[Any, Any], dict[str, float]]
+    As CUDA reads it: indices in PCI bus order, `GPU-…` or `MIG-…` or their beginnings, and of older drivers
+    `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`; what follows an entry that names nothing does not count.
 
-
-def _utilization(nvml: Any, handle: Any) -> dict[str, float]:
-    # Share of the driver's last sample period (1/6 to 1 s) with a kernel running, resp. memory being read or
-    # written.
-    rates = nvml.nvmlDeviceGetUtilizationRates(handle)
-    return {"gpu_utilization_percent": rates.gpu, "memory_utilization_percent": rates.memory}
-
-
-def _memory(nvml: Any, handle: Any) -> dict[str, float]:
-    return {"memory_used_bytes": nvml.nvmlDeviceGetMemoryInfo(handle).used}
-
-
-def _power(nvml: Any, handle: Any) -> dict[str, float]:
-    return {"power_watts": nvml.nvmlDeviceGetPowerUsage(handle) / 1000}  # from milliwatts
-
-
-def _energy(nvml: Any, handle: Any) -> dict[str, float]:
-    # Millijoules since the driver was loaded; Volta and newer.
-    return {"energy_joules": nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000}
-
-
-def _temperature(nvml: Any, handle: Any) -> dict[str, float]:
-    return {"temperature_celsius": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)}
-
-
-def _sm_clock(nvml: Any, handle: Any) -> dict[str, float]:
-    return {"sm_clock_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)}
-
-
-_QUERIES: tuple[_Query, ...] = (_utilization, _memory, _power, _energy, _temperature, _sm_clock)
-GPU_FIELDS = (
-    "gpu_utilization_percent",
-    "memory_utilization_percent",
-    "memory_used_bytes",
-    "power_watts",
-    "energy_joules",
-    "temperature_celsius",
-    "sm_clock_mhz",
-)
-
-
-def find_devices() -> tuple[list[Device], str]:
-    """The GPUs this process may use, or an empty list and the reason.
-
-    `CUDA_VISIBLE_DEVICES` is respected, as indices in PCI bus order or as UUIDs; NVML itself ignores it, and
-    a neighbour's GPU is not part of this training's profile.
+    Args:
+        devices: All GPUs of the host.
+        chosen: The variable's value, None when it is not set.
     """
-    try:
-        import pynvml as nvml
-    except ImportError:
-        return [], "the package nvidia-ml-py is not installed"
-    try:
-        nvml.nvmlInit()
-        devices = [_describe(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
-    except nvml.NVMLError as error:
-        return [], str(error)
-    if not devices:
-        return [], "the NVIDIA driver reports no device"
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = _visible(devices, chosen)
-    return devices, "" if devices else f"CUDA_VISIBLE_DEVICES={chosen!r} hides every device"
+    if chosen is None:
+        return tuple(devices)
+    kept: dict[int, Device] = {}
+    for entry in (part.strip() for part in chosen.split(",")):
+        found = next((shown for device in devices if (shown := _shown(device, entry))), None)
+        if found is None:
+            break
+        kept[found.index] = _united(kept[found.index], found) if found.index in kept else found
+    return tuple(kept[index] for index in sorted(kept))
 
 
-def _describe(nvml: Any, index: int) -> Device:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    described: dict[str, Any] = {}
-    for field, query in (
-        ("name", lambda: nvml.nvmlDeviceGetName(handle)),
-        ("uuid", lambda: nvml.nvmlDeviceGetUUID(handle)),
-        ("memory_total_bytes", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total),
-    ):
-        with suppress(nvml.NVMLError):
-            described[field] = query()
-    given = read_device(Device(index))
-    return Device(index, **described, missing=tuple(field for field in GPU_FIELDS if field not in given))
+def _shown(device: Device, entry: str) -> Device | None:
+    """The device as far as the entry names it; None where it names another."""
+    if entry == str(device.index) or (entry.startswith("GPU-") and device.uuid.startswith(entry)):
+        return device
+    if not entry.startswith("MIG-"):
+        return None
+    instances = tuple(replace(each, is_visible=_names(entry, device, each)) for each in device.mig_instances)
+    return replace(device, mig_instances=instances) if any(each.is_visible for each in instances) else None
 
 
-def _visible(devices: list[Device], chosen: str | None) -> list[Device]:
-    if chosen is None or "MIG-" in chosen:  # a MIG slice's parent is not named by its UUID: keep all
-        return devices
-    wanted = [part.strip() for part in chosen.split(",") if part.strip()]
-    return [
-        device
-        for device in devices
-        if any(part == str(device.index) or (device.uuid and device.uuid.startswith(part)) for part in wanted)
-    ]
+def _names(entry: str, device: Device, instance: MigInstance) -> bool:
+    by_ids = f"MIG-{device.uuid}/{instance.gpu_instance}/{instance.compute_instance}"
+    return instance.uuid.startswith(entry) or entry == by_ids
 
 
-def read_device(device: Device) -> dict[str, float]:
-    """Reads the fields of `GPU_FIELDS` that the device gives now; a lost GPU gives none."""
-    import pynvml as nvml
-
-    values: dict[str, float] = {}
-    for query in _QUERIES:
-        with suppress(nvml.NVMLError):
-            values.update(query(nvml, nvml.nvmlDeviceGetHandleByIndex(device.index)))
-    return values
-
-
-# --- The host and a process tree, through psutil.
-
-
-def read_host() -> dict[str, float]:
-    """Reads the host: `cpu_percent` (of all CPUs, since the last call), memory, and the counters of disk and
-    network.
-
-    `memory_used_bytes` is what is not available without swapping. Disk and network are bytes since boot, of
-    the whole host (network: of this network namespace), and are left out where the kernel hides them.
-    """
-    import psutil
-
-    memory = psutil.virtual_memory()
-    values: dict[str, float] = {
-        "cpu_percent": psutil.cpu_percent(),
-        "memory_used_bytes": memory.total - memory.available,
-    }
-    with suppress(OSError, RuntimeError):
-        if disk := psutil.disk_io_counters():
-            values |= {"disk_read_bytes": disk.read_bytes, "disk_written_bytes": disk.write_bytes}
-    with suppress(OSError, RuntimeError):
-        if network := psutil.net_io_counters():
-            values |= {
-                "network_received_bytes": network.bytes_recv,
-                "network_sent_bytes": network.bytes_sent,
-            }
-    return values
-
-
-class ProcessTree:
-    """A process and its descendants, this process itself left out.
-
-    CPU time is the tree's own plus what its reaped children had used, so a child that comes and goes between
-    two readings is still counted, once. Its resolution is the kernel's tick, usually 10 ms.
-    """
-
-    def __init__(self, pid: int) -> None:
-        import psutil
-
-        self._psutil = psutil
-        self._pids: set[int] = set()
-        self._tree: list[psutil.Process] = []
-        try:
-            self._root: psutil.Process | None = psutil.Process(pid)
-        except psutil.NoSuchProcess:
-            self._root = None
-
-    def is_alive(self) -> bool:
-        """False once the root has ended, even where its pid was given away or nobody reaped it."""
-        if self._root is None:
-            return False
-        try:
-            return self._root.is_running() and self._root.status() != self._psutil.STATUS_ZOMBIE
-        except self._psutil.NoSuchProcess:
-            return False
-
-    def read(self) -> dict[str, float]:
-        """Reads `cpu_seconds` (used so far), `memory_bytes` and `process_count`; nothing once the root has
-        ended.
-
-        `memory_bytes` is the sum of resident sizes: pages that processes share are counted for each of them.
-        """
-        self._refresh()
-        cpu_seconds, memory_bytes, count = 0.0, 0, 0
-        for process in self._tree:
-            with suppress(self._psutil.Error):
-                cpu_seconds += sum(process.cpu_times()[:4])  # user, system, and both again of reaped children
-                memory_bytes += process.memory_info().rss
-                count += 1
-        if not count:
-            return {}
-        return {"cpu_seconds": cpu_seconds, "memory_bytes": memory_bytes, "process_count": count}
-
-    def _refresh(self) -> None:
-        """Lists the tree anew when the host's processes changed: asking each for its parent is dear."""
-        pids = set(self._psutil.pids())
-        if self._root is None or pids == self._pids:
-            return
-        self._pids = pids
-        self._tree = []
-        with suppress(self._psutil.Error):
-            family = [self._root, *self._root.children(recursive=True)]
-            self._tree = [process for process in family if process.pid != os.getpid()]
+def _united(one: Device, other: Device) -> Device:
+    pairs = zip(one.mig_instances, other.mig_instances, strict=True)
+    return replace(one, mig_instances=tuple(replace(a, is_visible=a.is_visible or b.is_visible) for a, b in pairs))

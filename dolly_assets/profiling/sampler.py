@@ -2,11 +2,12 @@
 
     python -m dolly_assets.profiling.sampler --folder DIR --interval-seconds 1 --watch-pid PID
 
-A process of its own, so that a trainer that holds the interpreter lock, hangs or dies is still seen. It
-writes `devices.json` (what there is, what is missing and why), then one line per tick to the journal
-`samples.jsonl`:
+A process of its own, so that a trainer that holds the interpreter lock, hangs or dies is still seen. It writes
 
-    {"time_seconds": <UTC epoch>, "host": {…}, "process": {…}, "gpu": {"0": {…}, …}}
+- `devices.json`: what there is, how it is connected, what is missing and why (see devices.py),
+- `samples.jsonl`: one line per tick (see samples.py for what is in it),
+- `events.jsonl`: what happened at a moment (see events.py),
+- `health.jsonl`: the GPUs' error counts, when the sampler starts, ends, and after an event (see events.py).
 
 It ends when the watched process is gone, or on SIGTERM. It knows nothing of training, epochs or reports.
 """
@@ -14,29 +15,33 @@ It ends when the watched process is gone, or on SIGTERM. It knows nothing of tra
 import argparse
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dolly_assets.errors import ConfigurationError
-from dolly_assets.profiling.devices import (
-    Hardware,
-    ProcessTree,
-    find_hardware,
-    read_device,
-    read_host,
-)
+from dolly_assets.profiling.devices import DEVICES_FILE, Hardware
+from dolly_assets.profiling.events import EVENTS_FILE, HEALTH_FILE, Event
 from dolly_assets.profiling.journal import Journal
 
-DEVICES_FILE = "devices.json"
+if TYPE_CHECKING:
+    from dolly_assets.profiling.container import ControlGroup
+    from dolly_assets.profiling.gpus import GpuWatch
+
 SAMPLES_FILE = "samples.jsonl"
 LOG_FILE = "sampler.log"
 SHORTEST_INTERVAL_SECONDS = 0.1
+SLOW_SECONDS = 10.0  # between readings of the dear fields
+LOOK_SECONDS = 1.0  # to wait for the driver before the first sample; it may answer later
 _STOP_TIMEOUT_SECONDS = 5
+_HEALTH_TIMEOUT_SECONDS = 1.0
 
 
 class Sampler:
@@ -103,18 +108,103 @@ def sample(folder: Path, interval_seconds: float, watch_pid: int) -> None:
     and we outlive it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    hardware = find_hardware()
-    hardware.write(folder / DEVICES_FILE)
-    tree = ProcessTree(watch_pid)
-    read_host()  # psutil measures CPU between calls: the first has nothing to compare with
-    journal = Journal(folder / SAMPLES_FILE)
+    recorder = Recorder(folder, interval_seconds, watch_pid)
     started = time.monotonic()
     tick = 1
-    while tree.is_alive() and not _stopped_before(started + tick * interval_seconds):
-        journal.append(_read_all(hardware, tree))
+    while recorder.watched_is_alive() and not _stopped_before(started + tick * interval_seconds):
+        recorder.sample()
         ticks_passed = (time.monotonic() - started) / interval_seconds
         tick = max(tick + 1, math.ceil(ticks_passed))
-    journal.close()
+    recorder.end()
+
+
+class Recorder:
+    """Takes samples and writes them down. What one sample needs more than the time between two is left out of it."""
+
+    def __init__(self, folder: Path, interval_seconds: float, watch_pid: int) -> None:
+        from dolly_assets.profiling.container import ControlGroup
+        from dolly_assets.profiling.host import ProcessTree, read_host
+
+        self._folder = folder
+        self._tree = ProcessTree(watch_pid)
+        self._container = ControlGroup()
+        self._read_host = read_host
+        self._timeout_seconds = min(0.9 * interval_seconds, 0.5)
+        self._slow_at = 0.0
+        self._samples = Journal(folder / SAMPLES_FILE)
+        self._events = Journal(folder / EVENTS_FILE)
+        self._health = Journal(folder / HEALTH_FILE)
+        self._watch, reason = _watch_gpus(self._note)
+        read_host()  # psutil measures CPU between calls: the first has nothing to compare with
+        self._hardware = _find_host(self._container, reason)
+        if not self._look(LOOK_SECONDS):
+            self._hardware.write(folder / DEVICES_FILE)
+
+    def watched_is_alive(self) -> bool:
+        """Whether there is still something to watch."""
+        return self._tree.is_alive()
+
+    def sample(self) -> None:
+        """Takes one sample and writes it down."""
+        self._look()
+        is_slow = time.monotonic() >= self._slow_at
+        # The time comes first: readers find the lines of an epoch without parsing the others.
+        record: dict[str, Any] = {"time_seconds": round(time.time(), 3)}
+        if self._watch:
+            record["gpu"] = self._watch.read(is_slow, self._timeout_seconds)
+        record |= {"host": self._read_host(), "process": self._tree.read()}
+        if is_slow:
+            self._slow_at = time.monotonic() + SLOW_SECONDS
+            record["container"] = self._container.read()
+        self._samples.append(record)
+        if self._watch and self._watch.has_news:
+            self._write_health("event")
+
+    def end(self) -> None:
+        """Writes what is told at the end."""
+        self._write_health("end")
+
+    def _look(self, timeout_seconds: float = 0.0) -> bool:
+        """Writes down the GPUs once they are found; the driver may take its time."""
+        if not self._watch or not self._watch.look(timeout_seconds):
+            return False
+        self._hardware = self._watch.described(self._hardware)
+        self._hardware.write(self._folder / DEVICES_FILE)
+        self._write_health("start")
+        return True
+
+    def _write_health(self, when: str) -> None:
+        if self._watch and (counts := self._watch.read_health(_HEALTH_TIMEOUT_SECONDS)):
+            self._health.append({"time_seconds": round(time.time(), 3), "when": when, "gpu": counts})
+
+    def _note(self, event: Event) -> None:
+        self._events.append({name: value for name, value in asdict(event).items() if value is not None})
+
+
+def _watch_gpus(note: Callable[[Event], None]) -> "tuple[GpuWatch | None, str]":
+    """The watch over the GPUs, or why there is none."""
+    try:
+        from dolly_assets.profiling.gpus import GpuWatch
+    except ImportError:
+        return None, "the package nvidia-ml-py is not installed"
+    return GpuWatch(note), "the NVIDIA driver has not answered yet"
+
+
+def _find_host(container: "ControlGroup", no_device_reason: str) -> Hardware:
+    import psutil
+
+    from dolly_assets.profiling.versions import installed_versions
+
+    return Hardware(
+        no_device_reason=no_device_reason,
+        host=platform.node(),
+        cpu_count=psutil.cpu_count() or 1,
+        memory_total_bytes=psutil.virtual_memory().total,
+        container_cpu_limit=container.cpu_limit(),
+        container_memory_limit_bytes=container.memory_limit_bytes(),
+        image_digest=os.environ.get("DOLLY_IMAGE", ""),
+        versions=installed_versions(),
+    )
 
 
 def _stopped_before(deadline: float) -> bool:
@@ -124,16 +214,6 @@ def _stopped_before(deadline: float) -> bool:
         if received and received.si_signo == signal.SIGTERM:
             return True
     return False
-
-
-def _read_all(hardware: Hardware, tree: ProcessTree) -> dict[str, Any]:
-    # The time comes first: readers find the lines of an epoch without parsing the others.
-    return {
-        "time_seconds": round(time.time(), 3),
-        "host": read_host(),
-        "process": tree.read(),
-        "gpu": {str(device.index): read_device(device) for device in hardware.devices},
-    }
 
 
 def _check_interval(interval_seconds: float) -> None:

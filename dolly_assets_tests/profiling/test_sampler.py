@@ -2,11 +2,12 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,17 +18,10 @@ from dolly_assets.errors import ConfigurationError
 from dolly_assets.profiling.devices import Hardware
 from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE, Sampler
 from dolly_assets.profiling.samples import Samples, read_samples
+from dolly_assets_tests.waiting import wait_until
 
 BUSY = [sys.executable, "-c", "while True: sum(range(10_000))"]
 ASLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-
-
-def _until(happened: Callable[[], bool]) -> None:
-    """Another process's file or end has no event to await, so look again and again."""
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -45,7 +39,7 @@ def _samples(folder: Path) -> Samples:
 
 def test_a_busy_process_is_seen_busy(tmp_path: Path) -> None:
     with _running(BUSY) as busy, Sampler(tmp_path, 0.1, busy.pid) as sampler:
-        _until(lambda: len(_samples(tmp_path)) >= 8)
+        wait_until(lambda: len(_samples(tmp_path)) >= 8)
         assert sampler.is_alive
     assert not sampler.is_alive
     samples = _samples(tmp_path)
@@ -57,10 +51,10 @@ def test_a_busy_process_is_seen_busy(tmp_path: Path) -> None:
 
 def test_killed_sampler_loses_no_line_and_its_torn_end_costs_no_later_one(tmp_path: Path) -> None:
     with Sampler(tmp_path, 0.1) as sampler:
-        _until(lambda: len(_samples(tmp_path)) >= 5)
+        wait_until(lambda: len(_samples(tmp_path)) >= 5)
         assert sampler.pid is not None
         os.kill(sampler.pid, signal.SIGKILL)
-        _until(lambda: not sampler.is_alive)
+        wait_until(lambda: not sampler.is_alive)
     path = tmp_path / SAMPLES_FILE
     lines = path.read_bytes().splitlines()
     assert all("host" in json.loads(line) for line in lines)
@@ -68,22 +62,37 @@ def test_killed_sampler_loses_no_line_and_its_torn_end_costs_no_later_one(tmp_pa
     path.write_bytes(path.read_bytes()[:-7])  # as if the kill had hit in the middle of the write
     assert len(_samples(tmp_path)) == len(lines) - 1
     with Sampler(tmp_path, 0.1):
-        _until(lambda: len(_samples(tmp_path)) >= len(lines) + 2)
+        wait_until(lambda: len(_samples(tmp_path)) >= len(lines) + 2)
     assert path.read_bytes().count(b"\n") == len(_samples(tmp_path)) + 1  # the torn line alone is lost
+
+
+@pytest.mark.parametrize("victims", ["training", "training and sampler"])
+def test_a_kill_at_any_moment_costs_at_most_two_seconds(tmp_path: Path, victims: str) -> None:
+    """As of a machine out of memory, or a container that is ended with all that is in it."""
+    with _running(BUSY) as training, Sampler(tmp_path, 0.5, training.pid) as sampler:
+        assert sampler.pid is not None
+        wait_until(lambda: len(_samples(tmp_path)) >= 1)
+        time.sleep(random.uniform(0.5, 1.5))  # the moment that nobody chose
+        killed_at = time.time()
+        for pid in (training.pid, sampler.pid)[: 1 + (victims != "training")]:
+            os.kill(pid, signal.SIGKILL)
+    times = _samples(tmp_path).time_seconds
+    assert times[-1] > killed_at - 2
+    assert np.diff(times).max() < 2
 
 
 def test_it_ends_when_the_watched_process_is_gone(tmp_path: Path) -> None:
     with _running(ASLEEP) as asleep, Sampler(tmp_path, 0.1, asleep.pid) as sampler:
-        _until(lambda: len(_samples(tmp_path)) >= 1)
+        wait_until(lambda: len(_samples(tmp_path)) >= 1)
         asleep.kill()  # unreaped until the block ends: a zombie counts as gone
-        _until(lambda: not sampler.is_alive)
+        wait_until(lambda: not sampler.is_alive)
 
 
 def test_sigterm_ends_it_cleanly_between_ticks_and_ctrl_c_does_not(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dolly_assets.profiling.sampler", "--folder", str(tmp_path)]
     command += ["--interval-seconds", "3600", "--watch-pid", str(os.getpid())]
     with _running(command) as process:
-        _until(lambda: (tmp_path / SAMPLES_FILE).exists())
+        wait_until(lambda: (tmp_path / SAMPLES_FILE).exists())
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
