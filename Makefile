@@ -29,6 +29,7 @@ format: $(VENV)/.installed-dev ## Bring the code into shape
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev ## Every benchmark beside its baseline; S3 as the AWS_* variables say, bucket BUCKET
+	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/store_faults.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/store.py --bucket $(BUCKET)
