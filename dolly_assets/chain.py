@@ -5,6 +5,7 @@ It must be known to the Dagster instance too, so that the UI shows it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -14,6 +15,7 @@ from dolly_assets.assets.epoch_comparison import comparison_inputs, is_score_of,
 from dolly_assets.assets.events import DATA_VERSION
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import partition_key
+from dolly_assets.assets.planner import planned
 from dolly_assets.assets.quality_reports import licenses_of, require_sound, require_trainable
 from dolly_assets.assets.raw_dataset import checks_attribute
 from dolly_assets.assets.training_state import Training, plan_training
@@ -82,6 +84,8 @@ class Chain:
         if 0 not in wanted and not self._epoch_is_current(training, 0):
             missing.insert(0, 0)
         ranges = list(_ranges(missing))
+        trained = sum(epoch > 0 for epoch in missing)
+        runs = self._plan(training, trained) if trained else 0
         for first, last in ranges:  # refused before anything runs
             plan_training(self.platform.store, training, range(first, last + 1), retrain=retrain)
         if ranges:
@@ -92,7 +96,28 @@ class Chain:
             self.platform.materialize(
                 keys, partition_key(self.dataset, first), partition_key(self.dataset, last), config
             )
-        return len(ranges)
+        return runs + len(ranges)
+
+    def _plan(self, training: Training, epochs: int) -> int:
+        """Materializes the plan if it is out of date.
+
+        Raises:
+            TrainingError: The training cannot fit. The plan, whose check fails, is there to be looked at.
+        """
+        key = [self.family.name, "training_plan"]
+        inputs = {
+            "base_model": training.base_model.digest,
+            "tokenized_dataset": training.tokenized_dataset.digest,
+        }
+        has_settings = self._has_settings("training_plan")
+        is_current = self._is_current(
+            key, self.dataset, lambda item: item.manifest.inputs == inputs and has_settings(item)
+        )
+        estimate = planned(self.platform.store, training, self.platform.prices, epochs=epochs)
+        with suppress(dg.DagsterError) if estimate.plan.fits is False else nullcontext():
+            self._materialize(key, is_current)
+        estimate.refuse_what_cannot_fit()
+        return int(not is_current)
 
     def _score(self, asset: str, epochs: Iterable[int]) -> int:
         ranges = list(_ranges(epoch for epoch in epochs if not self._score_is_current(asset, epoch)))

@@ -13,6 +13,7 @@ import click
 from dolly_assets import __version__
 from dolly_assets.cli_artifacts import artifacts, gc
 from dolly_assets.cli_lineage import lineage
+from dolly_assets.cli_plan import plan
 from dolly_assets.cli_profile import profile
 from dolly_assets.environment import PROJECT, Environment
 from dolly_assets.errors import ConfigurationError, DollyError, WorkerStopped
@@ -49,6 +50,7 @@ main.add_command(artifacts)
 main.add_command(gc)
 main.add_command(profile)
 main.add_command(lineage)
+main.add_command(plan)
 
 
 @main.command()

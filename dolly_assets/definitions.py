@@ -10,7 +10,7 @@ import dagster as dg
 from dolly_assets import defs as bundled
 from dolly_assets.assets.quality_checks import build_dataset_checks
 from dolly_assets.assets.raw_dataset import build_raw_dataset
-from dolly_assets.assets.resources import StoreResource, WorkerResource
+from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource
 from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
 from dolly_assets.console import CONSOLE, console_logger
 from dolly_assets.datasets.catalogue import DatasetConfig
@@ -61,6 +61,7 @@ def resources(environment: Environment) -> dict[str, object]:
     store = StoreResource(url=environment.store_url, cache_dir=str(environment.cache_dir))
     return {
         "store": store,
+        "planning": PlanningResource(prices_file=str(environment.prices_file) if environment.prices_file else None),
         "worker": WorkerResource(store=store, scratch_dir=str(environment.scratch_dir)),
         "io_manager": ArtifactIOManager(url=environment.store_url, cache_dir=str(environment.cache_dir)),
     }

@@ -5,6 +5,7 @@
 | `DOLLY_HOME` | everything this machine keeps: store, cache, Dagster       | `.dolly/` under the project  |
 | `DOLLY_STORE`| URL of the object store                                    | the folder `store` in it     |
 | `DOLLY_DEFS` | a folder with more model families, beside the bundled ones | none                         |
+| `DOLLY_PRICES`| a YAML file of GPU prices, over the bundled examples      | none                         |
 """
 
 import os
@@ -26,6 +27,7 @@ class Environment(Config):
     home: Path = Field(description="Everything this machine keeps.")
     store_url: str = Field(description="URL of the object store.")
     more_defs: Path | None = Field(description="A folder with more model families.")
+    prices_file: Path | None = Field(default=None, description="A YAML file of GPU prices.")
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
@@ -38,7 +40,13 @@ class Environment(Config):
         more_defs = Path(variables["DOLLY_DEFS"]).expanduser().resolve() if variables.get("DOLLY_DEFS") else None
         if more_defs and not more_defs.is_dir():
             raise ConfigurationError(f"DOLLY_DEFS={more_defs} is not a folder: expected one sub-folder per family")
-        return cls(home=home, store_url=variables.get("DOLLY_STORE") or str(home / "store"), more_defs=more_defs)
+        prices_file = Path(variables["DOLLY_PRICES"]).expanduser().resolve() if variables.get("DOLLY_PRICES") else None
+        return cls(
+            home=home,
+            store_url=variables.get("DOLLY_STORE") or str(home / "store"),
+            more_defs=more_defs,
+            prices_file=prices_file,
+        )
 
     @property
     def cache_dir(self) -> Path:

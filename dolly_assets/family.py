@@ -35,6 +35,9 @@ class Compute(Config):
     hang_minutes: float = Field(
         default=10, gt=0, description="Without a step, at least, before a training counts as hung and is ended."
     )
+    device: str | None = Field(default=None, description="Kind of GPU, to plan for one that is not here: A100-80GB.")
+    gpu_hour_usd: float | None = Field(default=None, ge=0, description="US dollars per GPU and hour, for the plan.")
+    carbon_g_per_kwh: float | None = Field(default=None, ge=0, description="Grams of CO2 per kilowatt-hour there.")
 
 
 class Evaluation(Config):
@@ -79,6 +82,7 @@ class ModelFamily(FamilyAttributes):
                 recipe.held_out_examples,
                 recipe.seed,
             ],
+            "training_plan": [recipe.model_dump(), self.compute.model_dump()],
             "model_checkpoint": [recipe.digest],
             "gpu_profile": [],
             "evaluation": [self.evaluation.examples, self.evaluation.max_new_tokens],

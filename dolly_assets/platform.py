@@ -24,6 +24,7 @@ from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.environment import Environment
 from dolly_assets.errors import ConfigurationError, DollyError
 from dolly_assets.family import ModelFamily
+from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 
@@ -66,6 +67,11 @@ class Platform:
     def store(self) -> ArtifactStore:
         """The artifacts."""
         return ArtifactStore(self.environment.store_url, self.environment.cache_dir)
+
+    @cached_property
+    def prices(self) -> Prices:
+        """What GPUs and electricity cost; raises ConfigurationError if the file of `DOLLY_PRICES` is wrong."""
+        return Prices.read(self.environment.prices_file)
 
     @cached_property
     def catalogue(self) -> Catalogue:

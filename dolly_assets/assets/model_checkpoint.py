@@ -12,8 +12,9 @@ from pydantic import JsonValue
 from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
+from dolly_assets.assets.planner import planned
 from dolly_assets.assets.quality_reports import licenses_of, raw_of, require_trainable
-from dolly_assets.assets.resources import StoreResource, WorkerResource, ref
+from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource, ref
 from dolly_assets.assets.training_state import Training, made_newest, plan_training
 from dolly_assets.datasets.licenses import license_facts
 from dolly_assets.errors import ArtifactError
@@ -30,7 +31,7 @@ class FineTuneConfig(dg.Config):
 
 def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
     """The assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
-    inputs = [[family.name, "base_model"], [family.name, "tokenized_dataset"]]
+    inputs = [[family.name, asset] for asset in ("base_model", "tokenized_dataset", "training_plan")]
 
     def spec(asset: str, kinds: set[str], description: str) -> dg.AssetSpec:
         return dg.AssetSpec(
@@ -60,6 +61,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: FineTuneConfig,
         store: StoreResource,
+        planning: PlanningResource,
         worker: WorkerResource,
     ) -> Iterator[dg.Output]:
         artifacts = store.open()
@@ -69,6 +71,10 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
             for artifact in plan.published:
                 context.log.info(f"{artifact.name} is in the store already: not trained again")
                 context.log_event(materialization_of(made_newest(artifacts, artifact)))
+            if trained := sum(epoch > 0 for epoch in plan.epochs):
+                estimate = planned(artifacts, training, planning.prices(), epochs=trained)
+                context.log.info(estimate.verdict)
+                estimate.refuse_what_cannot_fit()
             if plan.epochs:
                 require_trainable(artifacts, family, training.tokenized_dataset)
                 task = Train(

@@ -12,6 +12,7 @@ from dolly_assets.code import code_digest
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.family import ModelFamily
+from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.storage.object_store import ObjectStore
@@ -25,6 +26,16 @@ class StoreResource(StoreSettings, dg.ConfigurableResource):
     def catalogue(self, declared: Sequence[DatasetConfig]) -> Catalogue:
         """The datasets known by name."""
         return Catalogue(ObjectStore(self.url, self.s3), declared)
+
+
+class PlanningResource(dg.ConfigurableResource):
+    """What plans are made with besides the store."""
+
+    prices_file: str | None = None
+
+    def prices(self) -> Prices:
+        """The prices of GPUs and electricity."""
+        return Prices.read(Path(self.prices_file) if self.prices_file else None)
 
 
 class WorkerResource(dg.ConfigurableResource):

@@ -12,6 +12,7 @@ from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
+from dolly_assets.assets.training_plan import build_training_plan
 from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import FamilyAttributes, ModelFamily
 from dolly_assets.naming import check_family_name
@@ -19,6 +20,7 @@ from dolly_assets.naming import check_family_name
 BUILDERS = (
     build_base_model,
     build_tokenized_dataset,
+    build_training_plan,
     build_model_checkpoint,
     build_sample_responses,
     build_evaluation,

@@ -6,6 +6,7 @@ from dolly_assets.training import checkpoint
 from dolly_assets.training.fine_tune import FineTune, fine_tune
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 from dolly_assets.training.stop import StopRequest
+from dolly_assets.worker.preflight import preflight
 from dolly_assets.worker.profiler import profile_dir
 from dolly_assets.worker.publisher import EpochPublisher
 from dolly_assets.worker.report import Report
@@ -22,6 +23,7 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequ
     task = spec.task
     assert isinstance(task, Train)
     base_model = store.get(task.base_model.name, task.base_model.digest)
+    preflight(spec, base_model, report)
     tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
     stopped: TrainingStopped | None = None
     data = TrainingData(tokenized)

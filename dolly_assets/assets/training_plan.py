@@ -1,0 +1,85 @@
+"""training_plan: whether a training fits, how long it takes and what it costs, before a worker is started."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.planner import Planned, planned
+from dolly_assets.assets.resources import PlanningResource, StoreResource, made_by
+from dolly_assets.assets.training_state import Training
+from dolly_assets.family import ModelFamily
+from dolly_assets.planning.text import sentence, table_markdown
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+
+PLAN_FILE = "plan.json"
+CHECK = "fits"
+
+
+def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
+    """The asset `FAMILY/training_plan`, by dataset, with a check that stops what cannot fit."""
+    key = dg.AssetKey([family.name, "training_plan"])
+
+    @dg.asset(
+        key=key,
+        ins={asset: dg.AssetIn([family.name, asset]) for asset in ("base_model", "tokenized_dataset")},
+        partitions_def=DATASETS,
+        group_name=family.name,
+        description="Memory, disk, time and cost of a training, from formulas or from what earlier epochs took.",
+        code_version=family.settings_digest("training_plan"),
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, blocking=True, description="Whether memory suffices.")],
+    )
+    def training_plan(
+        context: dg.AssetExecutionContext,
+        store: StoreResource,
+        planning: PlanningResource,
+        base_model: Artifact,
+        tokenized_dataset: Artifact,
+    ) -> Iterator[dg.Output[Artifact] | dg.AssetCheckResult]:
+        training = Training(family, context.partition_key, base_model, tokenized_dataset)
+        artifacts = store.open()
+        result = planned(artifacts, training, planning.prices(), epochs=family.recipe.epochs)
+        context.log.info(result.verdict)
+        yield dg.Output(_publish(artifacts, training, result, made_by(context)))
+        yield dg.AssetCheckResult(
+            check_name=CHECK,
+            passed=bool(result.plan.fits),
+            severity=dg.AssetCheckSeverity.WARN if result.plan.fits is None else dg.AssetCheckSeverity.ERROR,
+            description=result.verdict,
+        )
+
+    return training_plan
+
+
+def _publish(store: ArtifactStore, training: Training, result: Planned, by: dict[str, str]) -> Artifact:
+    made = result.plan
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / PLAN_FILE).write_text(made.model_dump_json(indent=1), encoding="utf-8")
+        return store.publish(
+            artifact_name([training.family.name, "training_plan"], training.dataset),
+            Path(folder),
+            kind="training_plan",
+            inputs={
+                "base_model": training.base_model.digest,
+                "tokenized_dataset": training.tokenized_dataset.digest,
+            },
+            attributes={
+                "settings": training.family.settings_digest("training_plan"),
+                "training": training.digest,
+                "plan": sentence(made),
+                "verdict": result.verdict,
+                "needed_bytes": made.needed_bytes,
+                "hours": made.hours,
+                "cost_usd": made.cost_usd,
+                "energy_kwh": made.energy_kwh,
+                "carbon_kg": made.carbon_kg,
+                "store_bytes": made.store_bytes,
+                "operations_per_epoch": made.operations_per_epoch,
+                "formula_bytes": made.formula_bytes,
+                "calibrated_by": made.calibrated_by,
+                "table_markdown": table_markdown(made),
+            },
+            made_by=by,
+        )

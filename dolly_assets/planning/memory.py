@@ -1,0 +1,207 @@
+"""Memory of a training, part by part, from published formulas. Knows no store and no machine but its number of ranks.
+
+Model states follow ZeRO (Rajbhandari et al., 2020, https://arxiv.org/abs/1910.02054, section 3.1) and agree with
+DeepSpeed's own estimators (https://deepspeed.readthedocs.io/en/latest/memory.html). What those leave out follows
+Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198, section 4.1), without the attention scores, which are never
+written down, and with the output layer on labelled tokens only.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.planning.model_shape import ModelShape
+from dolly_assets.training.recipe import Recipe
+
+GIB = 2**30
+# DeepSpeed's defaults, in elements: https://www.deepspeed.ai/docs/config-json/#zero-optimizations-for-fp16-training.
+REDUCE_BUCKET = 500_000_000
+MAX_LIVE_PARAMETERS = 1_000_000_000
+# What DeepSpeed's estimators multiply host memory by.
+HOST_FACTOR = 1.5
+# The CUDA context, cuBLAS' workspaces and NCCL's buffers, as nvidia-smi shows them on an A100 for a process that holds
+# no tensor yet: a fixed sum by experience.
+CUDA_BYTES = int(1.25 * GIB)
+# PyTorch's allocator keeps blocks that fit no request.
+FRAGMENTATION = 0.05
+# Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing.
+RANK_BYTES = int(0.75 * GIB)
+
+
+class Amount(Config):
+    """Memory for one purpose."""
+
+    name: str = Field(description="What it is for.")
+    size_bytes: int = Field(ge=0)
+    source: str = Field(description="The formula, or where it was measured.")
+
+
+def element_bytes(recipe: Recipe) -> int:
+    """Bytes of a weight, a gradient or an activation."""
+    return 4 if recipe.precision == "fp32" else 2
+
+
+def offloaded(recipe: Recipe, what: str) -> bool:
+    """Whether the recipe's DeepSpeed settings move `optimizer` or `param` to the host."""
+    settings = _zero_settings(recipe).get(f"offload_{what}")
+    return isinstance(settings, Mapping) and settings.get("device", "none") != "none"
+
+
+def model_states(shape: ModelShape, recipe: Recipe, ranks: int) -> tuple[Amount, Amount, Amount]:
+    """Weights, gradients and optimizer of one rank, wherever they are kept.
+
+    With ZeRO, or in mixed precision, DeepSpeed's optimizer works on a float32 copy of the weights and, during a step,
+    of the gradients: 16 bytes per parameter with Adam's two moments.
+    """
+    size, stage, parameters = element_bytes(recipe), recipe.zero_stage, shape.parameters
+    has_copies = size < 4 or stage > 0
+    per_parameter = 16 if has_copies else 8
+    return (
+        Amount(
+            name="weights",
+            size_bytes=size * parameters // (ranks if stage == 3 else 1),
+            source=_per_parameter(size, stage == 3, ranks),
+        ),
+        Amount(
+            name="gradients",
+            size_bytes=size * parameters // (ranks if stage >= 2 else 1),
+            source=_per_parameter(size, stage >= 2, ranks),
+        ),
+        Amount(
+            name="optimizer",
+            size_bytes=per_parameter * parameters // (ranks if stage >= 1 else 1),
+            source=_per_parameter(per_parameter, stage >= 1, ranks)
+            + (", float32 copies included" if has_copies else ""),
+        ),
+    )
+
+
+def device_memory(
+    shape: ModelShape, recipe: Recipe, *, ranks: int, micro_tokens: int, micro_labels: int, on_gpu: bool
+) -> tuple[Amount, ...]:
+    """What one rank needs on its device, at its fullest.
+
+    Args:
+        shape: The model.
+        recipe: How it is trained.
+        ranks: Devices that share the work.
+        micro_tokens: Tokens of the largest micro-batch.
+        micro_labels: Labelled ones of them.
+        on_gpu: Otherwise the device is the host, and what is reserved but never touched takes nothing.
+    """
+    states = model_states(shape, recipe, ranks)
+    parts = [
+        *(part for part, kept in zip(states, _kept_on_device(recipe), strict=True) if kept),
+        *_sharding_buffers(shape, recipe, ranks, on_gpu=on_gpu),
+        _activations(shape, recipe, micro_tokens),
+        _logits(shape, recipe, micro_labels),
+    ]
+    if on_gpu:
+        total = sum(part.size_bytes for part in parts)
+        parts += [
+            Amount(name="CUDA context", size_bytes=CUDA_BYTES, source="1.25 GiB, by experience"),
+            Amount(name="fragmentation", size_bytes=int(FRAGMENTATION * total), source="5 % of the above, assumed"),
+        ]
+    else:
+        parts.append(Amount(name="process", size_bytes=RANK_BYTES, source="0.75 GiB of libraries, measured"))
+    return tuple(part for part in parts if part.size_bytes)
+
+
+def host_memory(shape: ModelShape, recipe: Recipe, *, ranks: int, ranks_per_node: int) -> tuple[Amount, ...]:
+    """What the ranks of one machine need beside their GPUs: while they load, and while they train.
+
+    At ZeRO 3 the weights are sharded as they are loaded (zero.Init), and rank 0 alone reads them; else each rank does.
+    """
+    size = element_bytes(recipe)
+    whole = 1 if recipe.zero_stage == 3 else ranks_per_node
+    weights, gradients, optimizer = model_states(shape, recipe, ranks)
+    kept = _kept_on_device(recipe)
+    moved = sum(part.size_bytes for part, stays in zip((weights, gradients, optimizer), kept, strict=True) if not stays)
+    loading = whole * size * shape.parameters
+    offload = int(HOST_FACTOR * moved * ranks_per_node)
+    parts = [
+        Amount(
+            name="processes",
+            size_bytes=ranks_per_node * 4 * RANK_BYTES,
+            source="3 GiB for each rank: libraries and CUDA's host side, by experience",
+        ),
+        Amount(name="loading weights", size_bytes=loading, source=f"{size} B × parameters × {whole} ranks that read"),
+        Amount(name="offload", size_bytes=offload, source="what is not on the GPU, × 1.5 as DeepSpeed's estimator"),
+    ]
+    return tuple(part for part in parts if part.size_bytes)
+
+
+def activation_bytes_per_token(shape: ModelShape, recipe: Recipe) -> int:
+    """What the backward pass of one layer needs of its forward pass, for each token.
+
+    The inputs of: two norms, the three projections, attention, its output projection, the first and the last matrix of
+    the feed-forward part, and its activation function (twice: as PyTorch computes it, and gated models also keep what
+    the gate multiplies). Dropout keeps a byte-mask for each of its two places.
+    """
+    attention = 4 * shape.hidden + 3 * shape.attention + 3 * shape.key_value
+    inner = (4 if shape.gated else 3) * shape.inner
+    return element_bytes(recipe) * (attention + inner) + (2 * shape.hidden if shape.dropout else 0)
+
+
+def _activations(shape: ModelShape, recipe: Recipe, micro_tokens: int) -> Amount:
+    layer = activation_bytes_per_token(shape, recipe)
+    if recipe.gradient_checkpointing:
+        per_token = shape.layers * element_bytes(recipe) * shape.hidden + layer
+        source = f"the input of {shape.layers} layers, and one layer computed again"
+    else:
+        per_token, source = shape.layers * layer, f"{layer / 1e3:,.1f} kB × {shape.layers} layers"
+    return Amount(
+        name="activations",
+        size_bytes=per_token * micro_tokens,
+        source=f"{source}, for {micro_tokens:,} tokens of the largest micro-batch (Korthikanti et al.)",
+    )
+
+
+def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> Amount:
+    per_label = shape.vocabulary_rows * (element_bytes(recipe) + 8)
+    return Amount(
+        name="logits",
+        size_bytes=per_label * micro_labels,
+        source=f"{micro_labels:,} labelled tokens × {shape.vocabulary_rows:,}, and in float32 with their gradient",
+    )
+
+
+def _sharding_buffers(shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: bool) -> list[Amount]:
+    size, stage, settings = element_bytes(recipe), recipe.zero_stage, _zero_settings(recipe)
+    if stage == 0:
+        return []
+    bucket = int(settings.get("reduce_bucket_size", REDUCE_BUCKET))
+    if not on_gpu:
+        bucket = min(bucket, shape.parameters)
+    copies = 2 if settings.get("overlap_comm") and stage < 3 else 1
+    parts = [
+        Amount(
+            name="reduce bucket",
+            size_bytes=copies * size * bucket,
+            source=f"{bucket:,} elements" + (" × 2, as communication overlaps" if copies > 1 else ""),
+        )
+    ]
+    if stage == 3:
+        live = min(shape.parameters, int(settings.get("stage3_max_live_parameters", MAX_LIVE_PARAMETERS)))
+        gathered = max(size * live, 4 * shape.largest_layer)
+        parts.append(
+            Amount(name="gathered weights", size_bytes=gathered, source=f"{live:,} parameters live at once, at most")
+        )
+    return parts
+
+
+def _kept_on_device(recipe: Recipe) -> tuple[bool, bool, bool]:
+    """Whether weights, gradients and optimizer stay on the device."""
+    optimizer = not offloaded(recipe, "optimizer")
+    return not offloaded(recipe, "param"), optimizer, optimizer
+
+
+def _per_parameter(size: int, sharded: bool, ranks: int) -> str:
+    return f"{size} B × parameters" + (f" / {ranks} ranks (ZeRO)" if sharded and ranks > 1 else "")
+
+
+def _zero_settings(recipe: Recipe) -> Mapping[str, Any]:
+    settings = recipe.deepspeed.get("zero_optimization", {})
+    return settings if isinstance(settings, Mapping) else {}

@@ -1,0 +1,101 @@
+"""The sizes of a decoder-only transformer, read off its configuration. Needs neither torch nor transformers."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.errors import BaseModelError
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.training.flops import ModelFlops
+
+# What transformers' architectures call the same thing.
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
+_KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+_INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "decoder_ffn_dim")
+_DROPOUT = ("hidden_dropout", "resid_pdrop", "resid_dropout", "hidden_dropout_prob", "dropout")
+
+
+class ModelShape(Config):
+    """A dense decoder. Mixtures of experts are planned as if each token met all of their weights."""
+
+    parameters: int = Field(ge=1, description="All of them, shared ones once.")
+    vocabulary_rows: int = Field(ge=1, description="Rows of the embedding.")
+    tied_embeddings: bool = Field(description="Whether the output layer is the embedding.")
+    layers: int = Field(ge=1)
+    hidden: int = Field(ge=1, description="Width of the residual stream.")
+    attention: int = Field(ge=1, description="Query heads times their size.")
+    key_value: int = Field(ge=1, description="Key heads times their size.")
+    inner: int = Field(ge=1, description="Width inside the feed-forward part.")
+    gated: bool = Field(description="Whether the feed-forward part has a gate beside its first matrix.")
+    dropout: bool = Field(description="Whether masks are kept for the backward pass.")
+
+    @classmethod
+    def of(
+        cls, config: Mapping[str, Any], *, parameters: int, vocabulary_rows: int, tied_embeddings: bool, name: str
+    ) -> Self:
+        """Reads a config.json; parameters and rows are the prepared model's, which may have grown.
+
+        Raises:
+            BaseModelError: It has no width or number of layers under any name known here.
+        """
+        text = config.get("text_config", config)
+        hidden, layers = _first(text, _HIDDEN), _first(text, _LAYERS)
+        if not hidden or not layers:
+            raise BaseModelError(
+                f"{name}: its config.json has neither {', '.join(_HIDDEN)} nor {', '.join(_LAYERS)}, "
+                f"found {', '.join(sorted(text)[:12])}: no training of it can be planned"
+            )
+        heads = _first(text, _HEADS) or max(1, hidden // 64)
+        head_size = text.get("head_dim") or hidden // heads
+        key_value_heads = _first(text, _KEY_VALUE_HEADS) or (1 if text.get("multi_query") else heads)
+        attention, key_value, inner = heads * head_size, key_value_heads * head_size, _first(text, _INNER) or 4 * hidden
+        embeddings = vocabulary_rows * hidden * (1 if tied_embeddings else 2)
+        matrices = (parameters - embeddings) / layers - 2 * hidden * (attention + key_value)
+        return cls(
+            parameters=parameters,
+            vocabulary_rows=vocabulary_rows,
+            tied_embeddings=tied_embeddings,
+            layers=layers,
+            hidden=hidden,
+            attention=attention,
+            key_value=key_value,
+            inner=inner,
+            gated=matrices > 2.5 * hidden * inner,  # three matrices instead of two; no configuration says so
+            dropout=any(text.get(key) for key in _DROPOUT),
+        )
+
+    @classmethod
+    def of_artifact(cls, base_model: Artifact) -> Self:
+        """The sizes of a base model in the store; of its files only the configuration is read."""
+        facts = base_model.manifest.attributes
+        return cls.of(
+            json.loads(base_model.read_bytes("weights/config.json")),
+            parameters=int(str(facts["parameters"])),
+            vocabulary_rows=int(str(facts["embedding_rows"])),
+            tied_embeddings=bool(facts["tied_embeddings"]),
+            name=base_model.name,
+        )
+
+    @property
+    def largest_layer(self) -> int:
+        """Parameters of the largest single layer, which ZeRO 3 gathers whole."""
+        return self.hidden * max(self.vocabulary_rows, self.inner)
+
+    @property
+    def flops(self) -> ModelFlops:
+        """What the count of its operations needs."""
+        head = self.vocabulary_rows * self.hidden
+        return ModelFlops(
+            body_weights=self.parameters - head * (1 if self.tied_embeddings else 2),
+            head_weights=head,
+            attention_width=self.layers * self.attention,
+        )
+
+
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((value for name in names if isinstance(value := config.get(name), int)), None)

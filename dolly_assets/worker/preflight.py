@@ -1,0 +1,274 @@
+"""What can be known to be wrong before a model is loaded, in a second: driver, devices, network, store, disk, clocks.
+
+Every rank calls it. What it measures goes to the log and to `preflight.json` in the profile's folder, beside what the
+sampler writes there: a JSON object whose keys are the fields of `Findings`, a field that was not measured being null.
+"""
+
+import os
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.errors import TrainingError
+from dolly_assets.planning.model_shape import ModelShape
+from dolly_assets.planning.plan import scratch_bytes
+from dolly_assets.planning.text import size
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.worker.profiler import profile_dir
+from dolly_assets.worker.report import Report
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+if TYPE_CHECKING:
+    import torch
+
+PREFLIGHT_FILE = "preflight.json"
+STORE_PREFIX = "preflight"
+STORE_BYTES = 1 << 16
+REDUCED_BYTES = 4 << 20
+REDUCED_TIMES = 3
+MATRIX = 1024
+MEET_SECONDS = 60.0
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 NCCL's and gloo's, not ours
+# Docker's default, of which NCCL takes some 10 MiB for each pair of GPUs.
+SMALL_SHARED_BYTES = 64 << 20
+# S3 refuses requests whose clock is 15 minutes off; locks and retention compare times already at less.
+SKEW_SECONDS, MOST_SKEW_SECONDS = 30.0, 900.0
+
+
+class Findings(Config):
+    """What a preflight measured, on rank 0."""
+
+    seconds: float = Field(description="What it took.")
+    ranks: int
+    gpus: int = Field(description="That this rank sees.")
+    cuda_runtime: str | None = Field(description="That torch was built for, such as 12.8.")
+    cuda_driver: str | None = Field(description="The newest that the driver knows.")
+    allreduce_bytes_per_second: float | None = Field(description="Bus bandwidth, as nccl-tests count it.")
+    matmul_flops: float = Field(description="Of this rank while all ranks multiply, in the recipe's precision.")
+    store_write_seconds: float
+    store_read_seconds: float
+    clock_skew_seconds: float = Field(description="The store's clock less this machine's; within the time of a write.")
+    disk_free_bytes: int
+    disk_needed_bytes: int
+    shared_memory_bytes: int | None
+
+
+def preflight(spec: WorkerSpec, base_model: Artifact, report: Report) -> None:
+    """Checks this machine for the training of a spec.
+
+    Raises:
+        TrainingError: The training could not run here; the text says what to change.
+        ArtifactError: The store cannot be written to or read.
+    """
+    task = spec.task
+    assert isinstance(task, Train)
+    if not task.epochs[-1]:
+        return  # only the base model is published
+    begin = time.perf_counter()
+    ranks = _Ranks.here()
+    gpus, runtime, driver = _cuda(spec.family.compute.gpus, ranks.of_this_machine)
+    bandwidth, flops = _devices_at_work(ranks, spec.family.recipe.precision, on_gpu=gpus > 0)
+    if ranks.rank:
+        return
+    needed = scratch_bytes(ModelShape.of_artifact(base_model), spec.family.recipe)
+    free = _check_disk(spec.scratch_dir, needed)
+    written, read, skew = _store_round_trip(ObjectStore(spec.store_url))
+    findings = Findings(
+        seconds=time.perf_counter() - begin,
+        ranks=ranks.count,
+        gpus=gpus,
+        cuda_runtime=runtime,
+        cuda_driver=driver,
+        allreduce_bytes_per_second=bandwidth,
+        matmul_flops=flops,
+        store_write_seconds=written,
+        store_read_seconds=read,
+        clock_skew_seconds=skew,
+        disk_free_bytes=free,
+        disk_needed_bytes=needed,
+        shared_memory_bytes=shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None,
+    )
+    folder = profile_dir(spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PREFLIGHT_FILE).write_text(findings.model_dump_json(indent=1), encoding="utf-8")
+    for line in _lines(findings):
+        report.log(line)
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    rank: int
+    count: int
+    of_this_machine: int
+    local: int
+
+    @classmethod
+    def here(cls) -> "_Ranks":
+        """As torchrun says; the only one where it says nothing."""
+        names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "LOCAL_RANK": 0}
+        return cls(*(int(os.environ.get(name, default)) for name, default in names.items()))
+
+
+def _cuda(asked: int, ranks: int) -> tuple[int, str | None, str | None]:
+    """GPUs that are seen, torch's CUDA version, and the driver's newest; refuses what does not go together."""
+    import torch
+
+    runtime = torch.version.cuda
+    driver = driver_cuda() if runtime else None
+    if asked and runtime and driver and _major(driver) < _major(runtime):
+        raise TrainingError(
+            f"the NVIDIA driver knows CUDA {driver} and torch was built for {runtime}: update the driver, or install "
+            f"torch for CUDA {_major(driver)}"
+        )
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked and seen < ranks:
+        raise TrainingError(
+            f"the plan is for {ranks} GPUs and torch {torch.__version__} sees {seen}: look at nvidia-smi, "
+            "CUDA_VISIBLE_DEVICES and the container's GPU request"
+        )
+    return seen, runtime, driver
+
+
+def driver_cuda() -> str | None:
+    """The newest CUDA version that the NVIDIA driver knows, such as `12.8`; None without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        version = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+    except pynvml.NVMLError:
+        return None
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _major(version: str) -> int:
+    return int(version.split(".")[0])
+
+
+def _devices_at_work(ranks: _Ranks, precision: str, *, on_gpu: bool) -> tuple[float | None, float]:
+    """All-reduce bandwidth among the ranks (None for one), and the rate of a matrix product while all multiply."""
+    import torch
+
+    device = torch.device("cuda", ranks.local) if on_gpu else torch.device("cpu")
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if ranks.count == 1:
+        return None, _matmul_flops(device, dtype)
+    try:
+        group = _group(ranks, on_gpu=on_gpu)
+        tensor = torch.ones(REDUCED_BYTES // 4, device=device)
+        group.allreduce([tensor]).wait()  # connects
+        _wait_for(device)
+        begin = time.perf_counter()
+        for _ in range(REDUCED_TIMES):
+            group.allreduce([tensor]).wait()
+        _wait_for(device)
+        seconds = (time.perf_counter() - begin) / REDUCED_TIMES
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the {ranks.count} ranks cannot add up {REDUCED_BYTES >> 20} MiB among them "
+            f"({' '.join(str(error).split())[:200]}): look at the network between them"
+        ) from error
+    # https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md#allreduce
+    bandwidth = 2 * (ranks.count - 1) / ranks.count * REDUCED_BYTES / seconds
+    return bandwidth, _matmul_flops(device, dtype)
+
+
+def _group(ranks: _Ranks, *, on_gpu: bool) -> Any:
+    """The ranks as a group of its own, which leaves nothing behind: the training's group is made by DeepSpeed."""
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    timeout = timedelta(seconds=MEET_SECONDS)
+    store, _, _ = next(rendezvous("env://", timeout=timeout))
+    apart = dist.PrefixStore(STORE_PREFIX, store)  # pyright: ignore[reportPrivateImportUsage]
+    if not on_gpu:
+        return dist.ProcessGroupGloo(apart, ranks.rank, ranks.count, timeout)
+    torch.cuda.set_device(ranks.local)
+    options = dist.ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    return dist.ProcessGroupNCCL(apart, ranks.rank, ranks.count, options)
+
+
+def _matmul_flops(device: "torch.device", dtype: "torch.dtype") -> float:
+    """Operations per second: the best of three."""
+    import torch
+
+    matrix = torch.ones(MATRIX, MATRIX, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(3):
+        _wait_for(device)
+        begin = time.perf_counter()
+        torch.mm(matrix, matrix)
+        _wait_for(device)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * MATRIX**3 / min(seconds)
+
+
+def _wait_for(device: "torch.device") -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _check_disk(folder: Path, needed: int) -> int:
+    """Free bytes where the training writes; refuses too few."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainingError(
+            f"the plan needs {size(needed)} of disk for the weights and two checkpoints, and {folder} has "
+            f"{size(free)} free: free some space, or set DOLLY_HOME to a larger disk"
+        )
+    return free
+
+
+def _store_round_trip(store: ObjectStore) -> tuple[float, float, float]:
+    """Seconds to write and to read an object, and by how much the store's clock is ahead; refuses clocks far apart."""
+    key, data = f"{STORE_PREFIX}/{secrets.token_hex(8)}", secrets.token_bytes(STORE_BYTES)
+    before, begin = time.time(), time.perf_counter()
+    store.write(key, data)
+    after, written = time.time(), time.perf_counter()
+    try:
+        came_back = store.read_all(key) == data
+        read = time.perf_counter()
+        modified = next(found.modified_at for found in store.objects(STORE_PREFIX) if found.key == key).timestamp()
+    finally:
+        store.delete([key])
+    if not came_back:
+        raise TrainingError(f"{store.url_of(key)} reads back otherwise than it was written: the store is not sound")
+    # Stores tell whole seconds, and the object was written somewhere between two looks at the clock.
+    skew = min(modified + 1 - before, 0.0) if modified < before else max(modified - after, 0.0)
+    if abs(skew) > MOST_SKEW_SECONDS:
+        raise TrainingError(
+            f"the store's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's: set this "
+            "machine's clock"
+        )
+    return written - begin, read - written, skew
+
+
+def _lines(found: Findings) -> list[str]:
+    """For the log: what was found, and what is odd."""
+    network = ""
+    if found.allreduce_bytes_per_second:
+        network = f"all-reduce {found.allreduce_bytes_per_second / 1e9:,.2f} GB/s among {found.ranks} ranks, "
+    lines = [
+        f"preflight in {found.seconds:.1f} s: {network}{found.matmul_flops / 1e12:,.3g} TFLOP/s per rank, store "
+        f"{1000 * found.store_write_seconds:.0f} ms to write and {1000 * found.store_read_seconds:.0f} ms to read, "
+        f"disk {size(found.disk_free_bytes)} free of {size(found.disk_needed_bytes)} needed"
+    ]
+    if abs(found.clock_skew_seconds) > SKEW_SECONDS:
+        lines.append(f"the store's clock differs from this machine's by {found.clock_skew_seconds:,.0f} s: set it")
+    shared = found.shared_memory_bytes
+    if found.gpus and found.ranks > 1 and shared is not None and shared <= SMALL_SHARED_BYTES:
+        lines.append(f"{SHARED_MEMORY} has only {size(shared)}, which NCCL can run out of: give the container more")
+    return lines
