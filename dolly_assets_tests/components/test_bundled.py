@@ -15,6 +15,7 @@ from dolly_assets.family import ModelFamily
 ASSETS = {
     "base_model",
     "tokenized_dataset",
+    "training_plan",
     "model_checkpoint",
     "gpu_profile",
     "sample_responses",
