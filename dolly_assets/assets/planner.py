@@ -9,7 +9,7 @@ from dolly_assets.errors import TrainingError
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.changes import Change, changes_that_fit
 from dolly_assets.planning.machine import Machines, host_bytes, named_gpus
-from dolly_assets.planning.measured import Calibration, Measured, calibration
+from dolly_assets.planning.measured import Measured, calibration
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import Job, Plan, plan
 from dolly_assets.planning.prices import Prices
@@ -46,10 +46,17 @@ def planned(store: ArtifactStore, training: Training, prices: Prices, *, epochs:
         TrainingError: The ranks cannot share the global batch.
         BaseModelError: The base model's configuration does not say how large it is.
     """
+    job = job_of(store, training, prices, epochs=epochs)
+    made = plan(job)
+    return Planned(made, changes_that_fit(job) if made.fits is False else ())
+
+
+def job_of(store: ArtifactStore, training: Training, prices: Prices, *, epochs: int) -> Job:
+    """What is planned: the training on its machines, with what the store knows of earlier epochs."""
     compute = training.family.compute
     if compute.carbon_g_per_kwh is not None:
         prices = prices.model_copy(update={"carbon_g_per_kwh": compute.carbon_g_per_kwh})
-    job = Job(
+    return Job(
         recipe=training.family.recipe,
         shape=ModelShape.of_artifact(training.base_model),
         data=TrainingData.of(training.tokenized_dataset.read_table("train.arrow")),
@@ -57,10 +64,8 @@ def planned(store: ArtifactStore, training: Training, prices: Prices, *, epochs:
         epochs=epochs,
         prices=prices,
         gpu_hour_usd=compute.gpu_hour_usd,
-        calibration=_calibration(store, training.family),
+        calibration=calibration(*history(store, training.family)),
     )
-    made = plan(job)
-    return Planned(made, changes_that_fit(job) if made.fits is False else ())
 
 
 def machines_for(family: ModelFamily) -> Machines:
@@ -86,8 +91,8 @@ def machines_for(family: ModelFamily) -> Machines:
     )
 
 
-def _calibration(store: ArtifactStore, family: ModelFamily) -> Calibration | None:
-    """What the family's epochs in the store took, of any dataset, beside what their trainings' plans had said."""
+def history(store: ArtifactStore, family: ModelFamily) -> tuple[list[Measured], dict[str, tuple[float, int]]]:
+    """What the family's epochs in the store took, of any dataset, oldest first, and their trainings' plans."""
     checkpoints = _all(store, family, "model_checkpoint")
     profiles = {item.name.split("/", 2)[2]: item for item in _all(store, family, "gpu_profile")}
     epochs: list[tuple[datetime, Measured]] = []
@@ -102,9 +107,9 @@ def _calibration(store: ArtifactStore, family: ModelFamily) -> Calibration | Non
             int(str(attributes["formula_bytes"])),
         )
         for name in store.names(artifact_name([family.name, "training_plan"]))
-        for attributes in (item.manifest.attributes for item in store.history(name))
+        for attributes in (item.manifest.attributes for item in reversed(store.history(name)))
     }
-    return calibration((measured for _, measured in sorted(epochs, key=lambda pair: pair[0])), plans)
+    return [measured for _, measured in sorted(epochs, key=lambda pair: pair[0])], plans
 
 
 def _all(store: ArtifactStore, family: ModelFamily, asset: str) -> list[Artifact]:

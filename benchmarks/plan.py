@@ -1,0 +1,53 @@
+"""Plans beside reality: for each epoch in the store, what the epochs before it would have foretold.
+
+    dolly train --model demo --dataset demo --epochs 1-3
+    python benchmarks/plan.py --model demo --dataset demo
+
+The first line is by formulas alone, the baseline; each other one is calibrated by the epochs above it. A ratio is
+predicted over measured. Time is that of an epoch's training; memory is the peak of the fullest GPU, or of all CPU ranks
+together.
+"""
+
+import argparse
+from dataclasses import replace
+
+from dolly_assets.assets.inputs import required
+from dolly_assets.assets.planner import history, job_of
+from dolly_assets.assets.training_state import Training
+from dolly_assets.environment import Environment
+from dolly_assets.planning.measured import calibration
+from dolly_assets.planning.plan import plan
+from dolly_assets.planning.text import duration, size
+from dolly_assets.platform import Platform
+
+
+def main() -> None:
+    """Prints a line for each epoch of the newest training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--dataset", required=True)
+    arguments = parser.parse_args()
+    platform = Platform(Environment.read())
+    family, store = platform.family(arguments.model), platform.store
+    training = Training(
+        family,
+        arguments.dataset,
+        required(store, [family.name, "base_model"]),
+        required(store, [family.name, "tokenized_dataset"], arguments.dataset),
+    )
+    job = job_of(store, training, platform.prices, epochs=1)
+    epochs, plans = history(store, family)
+    epochs = [epoch for epoch in epochs if epoch.training == training.digest]
+    print(f"{'epoch':<36} {'time':>9} {'planned':>9} {'ratio':>6}   {'memory':>9} {'planned':>9} {'ratio':>6}")
+    for index, epoch in enumerate(epochs):
+        made = plan(replace(job, calibration=calibration(epochs[:index], plans)))
+        seconds, peak = made.seconds_per_epoch or 0.0, epoch.peak_bytes or 0
+        print(
+            f"{epoch.source:<36} {duration(epoch.seconds / 3600):>9} {duration(seconds / 3600):>9} "
+            f"{seconds / epoch.seconds:>6.2f}   {size(peak):>9} {size(made.needed_bytes):>9} "
+            f"{made.needed_bytes / peak if peak else 0:>6.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
