@@ -50,7 +50,7 @@ def changes_that_fit(job: Job) -> tuple[Change, ...]:
             enough.append(together)
             found.append(Change(" and ".join(setting.text for setting in some), planned))
     more = next(_more_gpus(job), None)
-    return (*found[: TOLD - 1], more) if more and len(found) >= TOLD else (*found, *([more] if more else []))[:TOLD]
+    return (*found[: TOLD - 1], more) if more else tuple(found[:TOLD])
 
 
 def _settings(job: Job) -> Iterator[_Setting]:
