@@ -127,7 +127,11 @@ def host_memory(shape: ModelShape, recipe: Recipe, *, ranks: int, ranks_per_node
             size_bytes=ranks_per_node * 4 * RANK_BYTES,
             source="3 GiB for each rank: libraries and CUDA's host side, by experience",
         ),
-        Amount(name="loading weights", size_bytes=loading, source=f"{size} B × parameters × {whole} ranks that read"),
+        Amount(
+            name="loading weights",
+            size_bytes=loading,
+            source=f"{size} B × parameters, for each of the ranks that read: {whole}",
+        ),
         Amount(name="offload", size_bytes=offload, source="what is not on the GPU, × 1.5 as DeepSpeed's estimator"),
     ]
     return tuple(part for part in parts if part.size_bytes)

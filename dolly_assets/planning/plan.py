@@ -218,7 +218,7 @@ def _seconds(job: Job, operations: float) -> tuple[float | None, str]:
         return operations / (share * peak), f"{share:.0%} of {peak / 1e12:,.0f} TFLOP/s, as measured in {known.source}"
     share = ASSUMED_SHARE[machines.kind]
     what = "of a matrix product's speed here" if machines.kind == "cpu" else f"of the data sheet's {precision} peak"
-    return operations / (share * peak), f"assumed {share:.0%} {what}, {peak / 1e12:,.3g} TFLOP/s in all"
+    return operations / (share * peak), f"assumed {share:.0%} {what}, {peak / 1e12:,.2f} TFLOP/s in all"
 
 
 def _memory_ratio(job: Job) -> float:
