@@ -13,8 +13,8 @@ from dolly_assets.planning.measured import Measured, calibration
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import Job, Plan, plan
 from dolly_assets.planning.prices import Prices
+from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.planning.text import verdict
-from dolly_assets.planning.training_data import TrainingData
 from dolly_assets.profiling.devices import find_devices
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.transfer import in_parallel
@@ -59,7 +59,7 @@ def job_of(store: ArtifactStore, training: Training, prices: Prices, *, epochs: 
     return Job(
         recipe=training.family.recipe,
         shape=ModelShape.of_artifact(training.base_model),
-        data=TrainingData.of(training.tokenized_dataset.read_table("train.arrow")),
+        data=TrainingRows.of(training.tokenized_dataset.read_table("train.arrow")),
         machines=machines_for(training.family),
         epochs=epochs,
         prices=prices,

@@ -20,7 +20,7 @@ from dolly_assets.planning.memory import (
 )
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.prices import Prices
-from dolly_assets.planning.training_data import TrainingData
+from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.profiling.device_table import device_spec
 from dolly_assets.training.recipe import Recipe
 
@@ -51,7 +51,7 @@ class Job:
 
     recipe: Recipe
     shape: ModelShape
-    data: TrainingData
+    data: TrainingRows
     machines: Machines
     epochs: int
     prices: Prices = field(default_factory=Prices.read)

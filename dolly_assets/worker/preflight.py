@@ -80,7 +80,7 @@ def preflight(spec: WorkerSpec, base_model: Artifact, report: Report) -> None:
         return
     needed = scratch_bytes(ModelShape.of_artifact(base_model), spec.family.recipe)
     free = _check_disk(spec.scratch_dir, needed)
-    written, read, skew = _store_round_trip(ObjectStore(spec.store_url))
+    written, read, skew = _store_round_trip(ObjectStore(spec.store_url, spec.s3))
     findings = Findings(
         seconds=time.perf_counter() - begin,
         ranks=ranks.count,

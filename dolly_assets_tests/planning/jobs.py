@@ -7,7 +7,7 @@ import numpy as np
 from dolly_assets.planning.machine import Machines, named_gpus
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import Job
-from dolly_assets.planning.training_data import TrainingData
+from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.training.recipe import Recipe
 
 # https://huggingface.co/EleutherAI/gpt-j-6b/blob/main/config.json
@@ -35,9 +35,9 @@ def recipe(**changed: Any) -> Recipe:
     return Recipe.model_validate({**settings, **changed})
 
 
-def alpaca(rows: int = 5600, tokens: int = 1000, labels: int = 550, examples: int = 9) -> TrainingData:
+def alpaca(rows: int = 5600, tokens: int = 1000, labels: int = 550, examples: int = 9) -> TrainingRows:
     """52,000 examples of some 110 tokens in rows of 1,024."""
-    return TrainingData(
+    return TrainingRows(
         row_tokens=np.full(rows, tokens),
         row_labels=np.full(rows, labels),
         lengths=np.full(rows * examples, tokens // examples),

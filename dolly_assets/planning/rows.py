@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
-class TrainingData:
+class TrainingRows:
     """The rows of a tokenized split (see `dolly_assets.training.batches` for what a row is).
 
     Attributes:
