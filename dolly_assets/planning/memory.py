@@ -26,7 +26,7 @@ HOST_FACTOR = 1.5
 CUDA_BYTES = int(1.25 * GIB)
 # PyTorch's allocator keeps blocks that fit no request.
 FRAGMENTATION = 0.05
-# Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing.
+# Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing: an assumption.
 RANK_BYTES = int(0.75 * GIB)
 
 
@@ -105,7 +105,7 @@ def device_memory(
             Amount(name="fragmentation", size_bytes=int(FRAGMENTATION * total), source="5 % of the above, assumed"),
         ]
     else:
-        parts.append(Amount(name="process", size_bytes=RANK_BYTES, source="0.75 GiB of libraries, measured"))
+        parts.append(Amount(name="process", size_bytes=RANK_BYTES, source="0.75 GiB of libraries, assumed"))
     return tuple(part for part in parts if part.size_bytes)
 
 

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a model is loaded, in a second: driver, devices, network, store, disk, clocks.
+"""What can be known to be wrong before a model is loaded: driver, devices, network, store, disk, clocks.
 
 Every rank calls it. What it measures goes to the log and to `preflight.json` in the profile's folder, beside what the
 sampler writes there: a JSON object whose keys are the fields of `Findings`, a field that was not measured being null.
