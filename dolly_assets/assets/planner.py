@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dolly_assets.assets.training_state import Training
-from dolly_assets.compute.local import ranks_for
+from dolly_assets.compute.local import gpus_here, ranks_for
 from dolly_assets.errors import TrainingError
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.changes import Change, changes_that_fit
@@ -15,7 +15,6 @@ from dolly_assets.planning.plan import Job, Plan, plan
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.planning.text import verdict
-from dolly_assets.profiling.devices import find_devices
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.transfer import in_parallel
 
@@ -74,7 +73,7 @@ def machines_for(family: ModelFamily) -> Machines:
     of_cluster = int(compute.memory_gib * 2**30)
     if compute.device:
         return named_gpus(compute.device, gpus=compute.gpus, nodes=compute.nodes, host_bytes=of_cluster)
-    devices, _ = find_devices()
+    devices = gpus_here()
     if compute.gpus > len(devices):  # not this machine's, so it is not known what they are
         ranks = compute.gpus * compute.nodes
         return Machines(

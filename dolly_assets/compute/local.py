@@ -20,6 +20,7 @@ from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_
 
 from dolly_assets.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.family import ModelFamily
+from dolly_assets.profiling.devices import Device
 from dolly_assets.training.out_of_memory import what_to_change
 from dolly_assets.training.stop import SIGNALS, STOPPED
 from dolly_assets.worker.report import MESSAGE, Failed, Log, Message, Stopped, Stopping
@@ -167,13 +168,18 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def count_gpus() -> int:
-    """Devices that a worker would see, honouring CUDA_VISIBLE_DEVICES; none where nvidia-ml-py is not installed."""
+def gpus_here() -> tuple[Device, ...]:
+    """GPUs that a worker would see, honouring CUDA_VISIBLE_DEVICES; none where nvidia-ml-py is not installed."""
     try:
         from dolly_assets.profiling.gpus import visible_devices
     except ImportError:
-        return 0
-    return sum(device.cuda_device_count for device in visible_devices())
+        return ()
+    return visible_devices()
+
+
+def count_gpus() -> int:
+    """Devices that a worker would see; a GPU that is cut into instances counts as those that it is to see."""
+    return sum(device.cuda_device_count for device in gpus_here())
 
 
 def _ranks(spec: WorkerSpec, gpus: int) -> int:
