@@ -33,6 +33,7 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         exact.name,
         exact.manifest.files,
         kind="tokenized_dataset",
+        inputs=exact.manifest.inputs,
         attributes={**exact.manifest.attributes, "answers": answers},
     )
     recorded = Recorded()
