@@ -256,7 +256,7 @@ def test_a_full_disk_is_named_and_what_was_published_stays_whole(
 
     _fill(tmp_path, leave_bytes=1_500_000)
     message = home.dolly("train", "--model=tiny", "--dataset=animals", "--epochs=3", code=2)
-    assert f"dolly: no space left on the disk of {path}/scratch/" in message or "disk is full" in message
+    assert f"{path}/scratch/" in message or "disk is full" in message
     assert "free some space" in message
 
     _fill(tmp_path, leave_bytes=0)
