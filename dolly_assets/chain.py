@@ -4,6 +4,7 @@ What is current is read off the store: an artifact whose settings are the family
 It must be known to the Dagster instance too, so that the UI shows it.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import partition_key
 from dolly_assets.assets.planner import planned
 from dolly_assets.assets.quality_reports import licenses_of, require_sound, require_trainable
-from dolly_assets.assets.raw_dataset import checks_attribute
+from dolly_assets.assets.raw_dataset import is_unchanged
 from dolly_assets.assets.training_state import Training, plan_training
+from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN, check_use, licensed_inputs
-from dolly_assets.datasets.sources import local_revision
+from dolly_assets.errors import DatasetError
 from dolly_assets.family import ModelFamily
 from dolly_assets.naming import epoch_key
 from dolly_assets.platform import Platform
 from dolly_assets.storage.artifact import Artifact, artifact_name
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Chain:
         scored = sorted(newest_training(self.platform.store, self.family, self.dataset))
         runs += self._score("evaluation", scored) + self._score("sample_responses", scored)
         runs += self._materialize([self.family.name, "epoch_comparison"], self._comparison_is_current())
+        runs += self._materialize([self.family.name, "champion_model"], self._champion_is_current())
         return runs
 
     def _check_declared_license(self) -> None:
@@ -128,16 +133,7 @@ class Chain:
 
     def _raw_is_current(self) -> bool:
         dataset = self.platform.catalogue.get(self.dataset)
-        facts = {"source": dataset.source, "answers": dataset.answers, "checks": checks_attribute(dataset)}
-        if dataset.license != "unknown":
-            facts["license"] = dataset.license
-        if revision := local_revision(dataset.source):
-            facts["revision"] = revision
-        return self._is_current(
-            ["raw_dataset"],
-            self.dataset,
-            lambda item: facts == {name: item.manifest.attributes.get(name) for name in facts},
-        )
+        return self._is_current(["raw_dataset"], self.dataset, lambda item: _unchanged_if_reachable(dataset, item))
 
     def _base_is_current(self) -> bool:
         return self._is_current([self.family.name, "base_model"], None, self._has_settings("base_model"))
@@ -188,6 +184,14 @@ class Chain:
             [self.family.name, "epoch_comparison"], self.dataset, lambda item: item.manifest.inputs == inputs
         )
 
+    def _champion_is_current(self) -> bool:
+        comparison = self._require("epoch_comparison", self.dataset)
+        return self._is_current(
+            [self.family.name, "champion_model"],
+            self.dataset,
+            lambda item: item.manifest.inputs["epoch_comparison"] == comparison.digest,
+        )
+
     def _has_settings(self, asset: str) -> Callable[[Artifact], bool]:
         digest = self.family.settings_digest(asset)
         return lambda item: item.manifest.attributes.get("settings") == digest
@@ -207,6 +211,15 @@ class Chain:
 
     def _require(self, asset: str, *partition: str) -> Artifact:
         return required(self.platform.store, [self.family.name, asset], *partition)
+
+
+def _unchanged_if_reachable(dataset: DatasetConfig, artifact: Artifact) -> bool:
+    """A source that is out of reach now does not keep from training on what the store has of it."""
+    try:
+        return is_unchanged(dataset, artifact)
+    except DatasetError as error:
+        LOG.warning("going on with the dataset of %s: %s", f"{artifact.manifest.created_at:%Y-%m-%d}", error)
+        return True
 
 
 def _ranges(epochs: Iterable[int]) -> Iterable[tuple[int, int]]:

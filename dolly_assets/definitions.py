@@ -11,6 +11,11 @@ from dolly_assets import defs as bundled
 from dolly_assets.assets.quality_checks import build_dataset_checks
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource
+from dolly_assets.automation.alert_sensors import build_alert_sensors
+from dolly_assets.automation.alerts import AlertsResource, check_urls
+from dolly_assets.automation.conditions import automation_sensor
+from dolly_assets.automation.inbox_sensor import build_inbox_sensor
+from dolly_assets.automation.schedules import build_schedules
 from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
 from dolly_assets.console import CONSOLE, console_logger
 from dolly_assets.datasets.catalogue import DatasetConfig
@@ -58,10 +63,13 @@ def first_broken_file(environment: Environment) -> Path | None:
 
 def resources(environment: Environment) -> dict[str, object]:
     """What assets need from the environment."""
-    store = StoreResource(url=environment.store_url, cache_dir=str(environment.cache_dir))
+    store = StoreResource(
+        url=environment.store_url, cache_dir=str(environment.cache_dir), inbox_url=environment.inbox_url
+    )
     return {
         "store": store,
         "planning": PlanningResource(prices_file=str(environment.prices_file) if environment.prices_file else None),
+        "alerts": AlertsResource(urls=check_urls(environment.alerts)),
         "worker": WorkerResource(store=store, scratch_dir=str(environment.scratch_dir)),
         "io_manager": ArtifactIOManager(url=environment.store_url, cache_dir=str(environment.cache_dir)),
     }
@@ -77,9 +85,16 @@ def build(environment: Environment) -> dg.Definitions:
         for tree in more_trees
         for component in tree.get_all_components(of_type=ModelFamilyComponent)
     ]
+    declared, is_on = declared_datasets(trees), environment.automation == "on"
     rest = dg.Definitions(
-        assets=[build_raw_dataset(declared_datasets(trees))],
+        assets=[build_raw_dataset(declared)],
         asset_checks=[build_dataset_checks()],
+        sensors=[
+            build_inbox_sensor(declared, is_on=is_on),
+            automation_sensor(is_on=is_on),
+            *build_alert_sensors(is_on=is_on),
+        ],
+        schedules=build_schedules(declared, is_on=is_on),
         resources=resources(environment),
         loggers={CONSOLE: console_logger},
     )

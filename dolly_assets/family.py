@@ -5,9 +5,10 @@ Orchestrator and worker share this description; the worker gets it as JSON in it
 
 import hashlib
 import json
-from typing import Annotated
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dolly_assets.config import Config
 from dolly_assets.datasets.licenses import Use
@@ -51,6 +52,24 @@ class Evaluation(Config):
     prompts: tuple[Prompt, ...] = Field(default=DEFAULT_PROMPTS, min_length=1, description="Answered by every epoch.")
 
 
+class Automation(Config):
+    """What happens by itself when sensors are on."""
+
+    datasets: tuple[str, ...] = Field(
+        default=(), description="Names or patterns (`support_*`) of the datasets that the family follows."
+    )
+    training: Literal["automatic", "after_approval", "never"] = Field(
+        default="never",
+        description="When new data is trained on: at once, when training_approval is materialized, or by hand.",
+    )
+    epochs: int | None = Field(default=None, ge=1, description="Epochs trained by themselves; all when left out.")
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether somebody has to let a training begin."""
+        return self.training == "after_approval"
+
+
 class FamilyAttributes(Config):
     """What a family's YAML says under `attributes`."""
 
@@ -63,12 +82,25 @@ class FamilyAttributes(Config):
     recipe: Recipe
     compute: Compute = Field(default_factory=Compute)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    automation: Automation = Field(default_factory=Automation)
+
+    @model_validator(mode="after")
+    def _automatic_epochs_exist(self) -> Self:
+        if self.automation.epochs and self.automation.epochs > self.recipe.epochs:
+            raise ValueError(
+                f"automation.epochs {self.automation.epochs} is more than recipe.epochs {self.recipe.epochs}"
+            )
+        return self
 
 
 class ModelFamily(FamilyAttributes):
     """A family with its name: the folder's, and the prefix of its assets' keys."""
 
     name: str
+
+    def follows(self, dataset: str) -> bool:
+        """Whether the family takes new data of this dataset by itself."""
+        return any(fnmatchcase(dataset, pattern) for pattern in self.automation.datasets)
 
     def settings_digest(self, asset: str) -> str:
         """SHA-256 over the settings that decide what an asset of this family holds: its code version in Dagster."""
@@ -91,6 +123,8 @@ class ModelFamily(FamilyAttributes):
                 self.evaluation.model_dump(mode="json"),
             ],
             "epoch_comparison": [],
+            "champion_model": [],
+            "training_approval": [],
         }[asset]
         decisive = [*settings, OUTPUT_VERSIONS.get(asset, 1)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,7 @@ from dolly_assets import definitions as code_location
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.console import CONSOLE
 from dolly_assets.datasets.catalogue import Catalogue
+from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.environment import Environment
 from dolly_assets.errors import ConfigurationError, DollyError
 from dolly_assets.family import ModelFamily
@@ -33,7 +34,18 @@ PROCESS_TAG = "dolly/process"
 # How Dagster says where in a YAML file a key is, and pydantic what it found there.
 _KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
 _FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")
-DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:  # no dialog for new users\n  enabled: false\n"
+DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+nux:  # no dialog for new users
+  enabled: false
+freshness:
+  enabled: true
+concurrency:
+  pools:
+    granularity: op
+    default_limit: 1  # one training or scoring at a time on this machine
+"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,8 @@ class Platform:
         """
         with self._yaml_problems_explained():
             declared = code_location.declared_datasets(self.trees)
-        return Catalogue(ObjectStore(self.environment.store_url), declared)
+        inbox = Inbox(self.environment.inbox_url) if self.environment.inbox_url else None
+        return Catalogue(ObjectStore(self.environment.store_url), declared, inbox)
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
@@ -162,6 +175,7 @@ def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
         pid, _, created = process.partition(":")
         if host == socket.gethostname() and not _is_alive(int(pid), created):
             instance.report_run_failed(run, "the process of this run was killed; what it had published is kept")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _is_alive(pid: int, created: str) -> bool:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required
-from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
+from dolly_assets.assets.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
 from dolly_assets.assets.planner import planned
 from dolly_assets.assets.quality_reports import licenses_of, raw_of, require_trainable
 from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource, ref
@@ -32,6 +32,8 @@ class FineTuneConfig(dg.Config):
 def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
     """The assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
     inputs = [[family.name, asset] for asset in ("base_model", "tokenized_dataset", "training_plan")]
+    if family.automation.needs_approval:
+        inputs.append([family.name, "training_approval"])
 
     def spec(asset: str, kinds: set[str], description: str) -> dg.AssetSpec:
         return dg.AssetSpec(
@@ -56,6 +58,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         ],
         partitions_def=dataset_epochs(family),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=GPU_POOL,
     )
     def fine_tune(
         context: dg.AssetExecutionContext,

@@ -1,4 +1,4 @@
-"""The partitions that assets share: datasets come and go, a family's epochs are fixed by its recipe."""
+"""What assets share: the partitions (datasets come and go, a family's epochs are fixed by its recipe), and the pool."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ import dagster as dg
 from dolly_assets.family import ModelFamily
 from dolly_assets.naming import epoch_key
 
+GPU_POOL = "gpu"  # its limit is the number of workers that train or score at once
 DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required_checkpoints
-from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset
+from dolly_assets.assets.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
 from dolly_assets.assets.resources import StoreResource, WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
@@ -41,6 +41,7 @@ def build_per_epoch_asset(
         ],
         partitions_def=dataset_epochs(family),
         backfill_policy=SEVERAL_EPOCHS_PER_RUN,
+        pool=GPU_POOL,
     )
     def per_epoch(
         context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource

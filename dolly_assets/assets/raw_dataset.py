@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import StoreResource, made_by
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.schema import SCHEMA, content_digest
-from dolly_assets.datasets.sources import read_source
+from dolly_assets.datasets.sources import read_source, source_version
 from dolly_assets.markdown import markdown_table
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.storage.conventions import TABLE_FILE
@@ -26,6 +27,7 @@ COLUMNS = {
     "response": "The answer to learn.",
     "category": "Kind of task; may be empty.",
 }
+LATE_AFTER = timedelta(days=8)  # sources are looked at weekly
 
 
 def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
@@ -36,10 +38,16 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         partitions_def=DATASETS,
         group_name="datasets",
         kinds={"parquet"},
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=LATE_AFTER),
         description="Instruction data as its source gives it, in the columns instruction, context, response, category.",
     )
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset = store.catalogue(declared).get(context.partition_key)
+        newest = store.open().latest(artifact_name(["raw_dataset"], dataset.name))
+        if newest and is_unchanged(dataset, newest):
+            context.log.info(f"{dataset.source} is what it was: not read again")
+            return newest
+        version = source_version(dataset.source)  # before it is read: what changes meanwhile is seen the next time
         context.log.info(f"reading {dataset.source}")
         source = read_source(dataset.source)
         with tempfile.TemporaryDirectory() as folder:
@@ -49,12 +57,11 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
                 Path(folder),
                 kind="raw_dataset",
                 attributes={
-                    "source": dataset.source,
+                    **_facts(dataset),
+                    "version": version,
                     "revision": source.revision,
                     "format": source.format,
                     "license": dataset.license if dataset.license != "unknown" else source.license or "unknown",
-                    "answers": dataset.answers,
-                    "checks": checks_attribute(dataset),
                     "rows": source.table.num_rows,
                     "content_digest": content_digest(source.table),
                     "dropped_columns": list(source.dropped_columns) or None,
@@ -77,9 +84,25 @@ def _link(artifact: Artifact) -> dict[str, dg.MetadataValue]:
     return {"upstream": hub_link(f"datasets/{name.partition('@')[0]}", commit.removeprefix("commit:"))}
 
 
-def checks_attribute(dataset: DatasetConfig) -> dict[str, Any] | None:
-    """What the dataset says of its checks, as its artifact keeps it; None where it says nothing."""
-    return {name: limits.model_dump(exclude_unset=True) for name, limits in dataset.checks.items()} or None
+def is_unchanged(dataset: DatasetConfig, artifact: Artifact) -> bool:
+    """Whether a dataset is what an artifact holds: same source at the same version, and the same said of it.
+
+    The source is looked at, not read.
+
+    Raises:
+        DatasetError: The source cannot be reached, or there is nothing at it.
+    """
+    attributes, facts = artifact.manifest.attributes, _facts(dataset)
+    if facts != {name: attributes.get(name) for name in facts}:
+        return False
+    return attributes.get("version") == source_version(dataset.source)
+
+
+def _facts(dataset: DatasetConfig) -> dict[str, Any]:
+    """What the catalogue says of a dataset, as its artifact keeps it; an unstated licence is the source's."""
+    checks = {name: limits.model_dump(exclude_unset=True) for name, limits in dataset.checks.items()}
+    stated = {"license": dataset.license} if dataset.license != "unknown" else {}
+    return {"source": dataset.source, "answers": dataset.answers, "checks": checks or None, **stated}
 
 
 def _sample(table: pa.Table) -> str:

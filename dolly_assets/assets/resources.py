@@ -11,6 +11,7 @@ from dolly_assets import __version__
 from dolly_assets.code import code_digest
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
+from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import Artifact
@@ -23,9 +24,12 @@ from dolly_assets.worker.spec import ArtifactRef, Task, WorkerSpec
 class StoreResource(StoreSettings, dg.ConfigurableResource):
     """The object store that holds every artifact and the catalogue of datasets."""
 
+    inbox_url: str | None = None
+
     def catalogue(self, declared: Sequence[DatasetConfig]) -> Catalogue:
         """The datasets known by name."""
-        return Catalogue(ObjectStore(self.url, self.s3), declared)
+        inbox = Inbox(self.inbox_url) if self.inbox_url else None
+        return Catalogue(ObjectStore(self.url, self.s3), declared, inbox)
 
 
 class PlanningResource(dg.ConfigurableResource):

@@ -6,13 +6,16 @@ import dagster as dg
 from pydantic import BaseModel
 
 from dolly_assets.assets.base_model import build_base_model
+from dolly_assets.assets.champion_model import build_champion_model
 from dolly_assets.assets.epoch_comparison import build_epoch_comparison
 from dolly_assets.assets.evaluation import build_evaluation
 from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
+from dolly_assets.assets.training_approval import build_training_approval
 from dolly_assets.assets.training_plan import build_training_plan
+from dolly_assets.automation.conditions import with_automation
 from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import FamilyAttributes, ModelFamily
 from dolly_assets.naming import check_family_name
@@ -25,6 +28,7 @@ BUILDERS = (
     build_sample_responses,
     build_evaluation,
     build_epoch_comparison,
+    build_champion_model,
 )
 
 
@@ -54,8 +58,9 @@ class ModelFamilyComponent(dg.Component):
         return cls(family)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The family's assets."""
-        assets = [_owned(build(self.family), self.family) for build in BUILDERS]
+        """The family's assets, with its owners and the conditions of its automation policy."""
+        builders = [*BUILDERS, *([build_training_approval] if self.family.automation.needs_approval else [])]
+        assets = [_owned(with_automation(build(self.family), self.family), self.family) for build in builders]
         return dg.Definitions(assets=assets, asset_checks=[build_split_checks(self.family)])
 
 

@@ -1,12 +1,13 @@
-"""The datasets that are known by name: those declared in YAML, and those added by hand, which live in the store.
+"""The datasets that are known by name: those declared in YAML, those added by hand, and those in the inbox.
 
-The store is shared by everyone who works with it, so a dataset added on one machine is known on all of them.
+What was added lives in the store, which is shared: a dataset added on one machine is known on all of them.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from dolly_assets.config import Config
 from dolly_assets.datasets.quality.checks import CheckName, Limits
@@ -14,7 +15,13 @@ from dolly_assets.errors import DatasetError
 from dolly_assets.naming import check_dataset_name
 from dolly_assets.storage.object_store import ObjectStore
 
+if TYPE_CHECKING:
+    from dolly_assets.datasets.inbox import Inbox
+
 _PREFIX = "catalogue"
+WEEKLY = "0 6 * * 1"
+_CRON_FIELD = r"[0-9*/,a-zA-Z-]+"
+Cron = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")]
 
 
 class DatasetConfig(Config):
@@ -30,34 +37,45 @@ class DatasetConfig(Config):
     checks: dict[CheckName, Limits] = Field(
         default={}, description="How much of what a quality check finds is borne, where it is not the default."
     )
+    schedule: Cron | None = Field(
+        default=WEEKLY, description="When the source is looked at again, as a cron expression in UTC; null is never."
+    )
 
 
 class Catalogue:
-    """Looks datasets up by name; a declared one wins over an added one of the same name."""
+    """Looks datasets up by name. A declared one wins over an added one of the same name, and that over the inbox."""
 
-    def __init__(self, objects: ObjectStore, declared: Iterable[DatasetConfig]) -> None:
+    def __init__(self, objects: ObjectStore, declared: Iterable[DatasetConfig], inbox: "Inbox | None" = None) -> None:
         self._objects = objects
         self._declared = {dataset.name: dataset for dataset in declared}
+        self._inbox = inbox
 
     def all(self) -> list[DatasetConfig]:
-        """Every known dataset, by name."""
+        """Every known dataset, by name; what the inbox holds but cannot be taken is not one."""
+        return [dataset for _, dataset in sorted({**self._arrived(), **self.kept()}.items())]
+
+    def kept(self) -> dict[str, DatasetConfig]:
+        """The declared and the added datasets: those that are known whatever the inbox holds."""
         added = {dataset.name: dataset for dataset in map(self._read, self._objects.keys(_PREFIX))}
-        return [dataset for _, dataset in sorted({**added, **self._declared}.items())]
+        return {**added, **self._declared}
 
     def get(self, name: str) -> DatasetConfig:
         """The dataset of that name.
 
         Raises:
-            DatasetError: The name is not allowed, or not known; the text lists the known ones.
+            DatasetError: The name is not allowed, or not known; the text lists the known ones. Or it is in the inbox
+                and cannot be taken.
         """
         check_dataset_name(name)
-        known = {dataset.name: dataset for dataset in self.all()}
-        if name not in known:
-            raise DatasetError(
-                f"unknown dataset {name!r}; known: {', '.join(known) or 'none'}. "
-                "Add it with: dolly datasets add NAME SOURCE"
-            )
-        return known[name]
+        kept = self.kept()
+        if name in kept:
+            return kept[name]
+        if self._inbox and (arrival := self._inbox.arrivals().get(name)):
+            return self._inbox.config(arrival)
+        raise DatasetError(
+            f"unknown dataset {name!r}; known: {', '.join(item.name for item in self.all()) or 'none'}. "
+            "Add it with: dolly datasets add NAME SOURCE"
+        )
 
     def add(self, dataset: DatasetConfig) -> None:
         """Adds a dataset for everyone who uses this store; the same source again can change its licence and answers.
@@ -68,13 +86,19 @@ class Catalogue:
         check_dataset_name(dataset.name)
         if dataset.name in self._declared:
             raise DatasetError(f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another name")
-        known = {existing.name: existing for existing in self.all()}
-        existing = known.get(dataset.name)
+        existing = self.kept().get(dataset.name)
         if existing and existing.source != dataset.source:
             raise DatasetError(
                 f"dataset {dataset.name!r} is already {existing.source}; choose another name for {dataset.source}"
             )
         self._objects.write(f"{_PREFIX}/{dataset.name}.json", dataset.model_dump_json().encode())
+
+    def _arrived(self) -> dict[str, DatasetConfig]:
+        arrived = {}
+        for name, arrival in self._inbox.arrivals().items() if self._inbox else ():
+            with suppress(DatasetError):
+                arrived[name] = self._inbox.config(arrival)  # pyright: ignore[reportOptionalMemberAccess]
+        return arrived
 
     def _read(self, key: str) -> DatasetConfig:
         try:

@@ -21,6 +21,8 @@ from dolly_assets.errors import DatasetError
 MAX_LINE_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 2**30
 """A JSON array has to be held in memory as a whole; a JSONL file is read line by line."""
+MAX_TEXT_BYTES = 4 * 2**30
+"""The most text that a file may hold, decompressed: a dataset is held in memory, and a gzip file can hide any size."""
 UTF8_BOM = b"\xef\xbb\xbf"
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".json.gz", ".jsonl.gz", ".csv.gz")
 
@@ -142,6 +144,11 @@ def _checked_header(names: list[str], source: str) -> list[str]:
 def _read_parquet(path: Path, source: str) -> CanonicalTable:
     try:
         with pq.ParquetFile(path) as file:
+            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+            if (size_bytes := sum(group.total_byte_size for group in groups)) > MAX_TEXT_BYTES:
+                raise DatasetError(
+                    f"{source}: {size_bytes:,} bytes decompressed, more than {MAX_TEXT_BYTES:,}; split the file"
+                )
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{source}: not a readable Parquet file ({error}); write or copy it again") from error
@@ -159,6 +166,8 @@ def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
         bom = UTF8_BOM if number == 1 and line.startswith(UTF8_BOM) else b""
         yield _decode(line[len(bom) :], source, line=number, offset=offset + len(bom))
         offset += len(line)
+        if offset > MAX_TEXT_BYTES:
+            raise DatasetError(f"{source}: more than {MAX_TEXT_BYTES:,} bytes of text; split it into several datasets")
 
 
 def _decode(content: bytes, source: str, *, line: int = 1, offset: int = 0) -> str:

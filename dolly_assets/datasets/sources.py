@@ -6,18 +6,25 @@ It knows where examples come from. How a file is read is `formats`' business, wh
 import hashlib
 import re
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from dolly_assets.datasets import demo
-from dolly_assets.datasets.formats import format_of, read_file
+from dolly_assets.datasets.formats import SUFFIXES, format_of, read_file
 from dolly_assets.datasets.schema import canonical_from_table
 from dolly_assets.errors import ArtifactError, ConfigurationError, DatasetError
-from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo
+
+REMOTE = ("s3://", "gs://", "az://")
 DEMO = "builtin:demo"
 DOWNLOAD_BYTES = 16 * 2**20
 HUB_ID = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
@@ -31,8 +38,8 @@ class Source:
         table: The examples in canonical columns.
         format: `json`, `jsonl`, `csv` or `parquet`; `hub`; or `generated`.
         dropped_columns: The columns of the source that no example has.
-        revision: What was read, exactly: `commit:…` on the Hub, `sha256:…` of a file's bytes. None for a generated
-            dataset, whose code is its revision.
+        revision: What was read, exactly: `commit:…` on the Hub, `sha256:…` of a file's bytes, `digest:…` of several
+            files'. None for a generated dataset, whose code is its revision.
         license: The licence that the Hub states, if it does.
     """
 
@@ -50,11 +57,12 @@ def read_source(source: str) -> Source:
         source: One of
 
             - `builtin:demo`, the generated demo dataset;
-            - `s3://bucket/key`, a file in S3; endpoint, region and credentials from the `AWS_*` variables;
-            - a local file: whatever starts with `/`, `./`, `../` or `~`, or exists as a file;
+            - `s3://bucket/key`, a file in S3 or, with a `/` at its end, all files below it; endpoint, region and
+              credentials from the `AWS_*` variables; `gs://…` and `az://…` likewise;
+            - a local file, or a folder for all files below it: whatever starts with `/`, `./`, `../` or `~`, or exists;
             - `owner/name` or `owner/name@revision`, the train split of a dataset on the Hugging Face Hub.
 
-            Files are JSON, JSONL, CSV or Parquet; see `formats.SUFFIXES`.
+            Files are JSON, JSONL, CSV or Parquet; see `formats.SUFFIXES`. Those of a folder follow each other by name.
 
     Raises:
         DatasetError: The source is none of these, cannot be reached, or its content is not a dataset.
@@ -63,8 +71,8 @@ def read_source(source: str) -> Source:
         if source != DEMO:
             raise DatasetError(f"{source}: there is no such built-in dataset; the only one is {DEMO}")
         return Source(demo.generate(), "generated")
-    if source.startswith("s3://"):
-        return _read_s3(source)
+    if source.startswith(REMOTE):
+        return _read_remote(source)
     if _is_local(source):
         return _read_local(source)
     if match := HUB_ID.fullmatch(source):
@@ -75,91 +83,158 @@ def read_source(source: str) -> Source:
     )
 
 
+def source_version(source: str) -> str | None:
+    """A cheap look at a source: what this gives changes when `read_source` would give something else.
+
+    Returns:
+        The Hub's commit, the ETags of objects in a store, or the SHA-256 of local files; None for a generated dataset.
+
+    Raises:
+        DatasetError: The source cannot be reached, or there is nothing at it.
+    """
+    if source.startswith(REMOTE):
+        objects, files = _remote_files(source)
+        return _digest_of((objects.url_of(file.key), file.size_bytes, file.e_tag) for file in files)
+    if _is_local(source):
+        return _version_of_files(_local_files(source))
+    if match := HUB_ID.fullmatch(source):
+        return f"commit:{_hub_info(match['name'], match['revision']).sha}"
+    return None
+
+
 def _read_local(source: str) -> Source:
-    path = Path(source).expanduser().absolute()
-    if path.is_dir():
-        raise DatasetError(f"{path} is a folder; name the one file in it that holds the examples")
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file; check the path of the dataset's source")
+    files = _local_files(source)
     try:
-        return _source_of_file(path, str(path))
+        return _source_of_files(files, [str(path) for path in files])
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
 
 
-def _read_s3(source: str) -> Source:
-    bucket, _, key = source.removeprefix("s3://").partition("/")
-    if not bucket or not key or key.endswith("/"):
-        raise DatasetError(f"{source}: expected s3://bucket/key, the key being that of one file")
-    format_of(key)  # nothing is downloaded that cannot be read
+def _local_files(source: str) -> list[Path]:
+    path = Path(source).expanduser().absolute()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DatasetError(f"{path}: no such file; check the path of the dataset's source")
+    files = sorted(file for file in path.rglob("*") if _is_part(file.relative_to(path).as_posix()) and file.is_file())
+    if not files:
+        raise DatasetError(f"{path}: a folder without dataset files; expected names that end in {', '.join(SUFFIXES)}")
+    return files
+
+
+def _read_remote(source: str) -> Source:
+    objects, files = _remote_files(source)
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
-        path = Path(folder) / Path(key).name
+        paths = [Path(folder) / str(number) / file.key.rpartition("/")[2] for number, file in enumerate(files)]
         try:
-            _download(ObjectStore(f"s3://{bucket}", S3Settings(max_attempts=4)), key, path)
+            for file, path in zip(files, paths, strict=True):
+                _download(objects, file, path)
         except (ArtifactError, ConfigurationError) as error:
             raise DatasetError(str(error)) from error
-        return _source_of_file(path, source)
+        return _source_of_files(paths, [objects.url_of(file.key) for file in files])
 
 
-def _download(store: ObjectStore, key: str, path: Path) -> None:
-    size_bytes = store.size_bytes(key)
-    if size_bytes is None:
-        raise DatasetError(f"{store.url_of(key)}: no such object; check bucket and key")
-    with path.open("wb") as file:
-        while file.tell() < size_bytes:
-            file.write(store.read(key, file.tell(), min(DOWNLOAD_BYTES, size_bytes - file.tell())))
+def _remote_files(source: str) -> tuple[ObjectStore, list[Found]]:
+    """The object that a URL names, or with a `/` at its end the dataset files below it."""
+    scheme, _, rest = source.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not bucket or not key:
+        raise DatasetError(
+            f"{source}: expected {scheme}://bucket/key, the key being that of a file, or a prefix with /"
+        )
+    if not key.endswith("/"):
+        format_of(key)  # nothing is asked for that cannot be read
+    try:
+        objects = ObjectStore(f"{scheme}://{bucket}", S3Settings(max_attempts=4))
+        if not key.endswith("/"):
+            found = objects.stat(key)
+            files = [found] if found else []
+        else:
+            files = [found for found in objects.objects(key.rstrip("/")) if _is_part(found.key.removeprefix(key))]
+    except (ArtifactError, ConfigurationError) as error:
+        raise DatasetError(str(error)) from error
+    if not files:
+        raise DatasetError(f"{source}: no such object; check bucket and key")
+    return objects, files
 
 
-def _source_of_file(path: Path, source: str) -> Source:
-    table, dropped_columns = read_file(path, source=source)
-    return Source(table, format_of(path.name), dropped_columns, _file_revision(path))
+def _download(objects: ObjectStore, file: Found, path: Path) -> None:
+    path.parent.mkdir()
+    with path.open("wb") as stream:
+        while stream.tell() < file.size_bytes:
+            stream.write(objects.read(file.key, stream.tell(), min(DOWNLOAD_BYTES, file.size_bytes - stream.tell())))
 
 
-def local_revision(source: str) -> str | None:
-    """What `read_source` would now give as the revision of a local file; None for other sources."""
-    path = Path(source).expanduser().absolute()
-    return _file_revision(path) if _is_local(source) and path.is_file() else None
+def _is_part(name: str) -> bool:
+    """Whether a file below a dataset's folder holds examples; hidden ones do not."""
+    return name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _source_of_files(paths: list[Path], names: list[str]) -> Source:
+    read = [read_file(path, source=name) for path, name in zip(paths, names, strict=True)]
+    formats = {format_of(path.name) for path in paths}
+    dropped = dict.fromkeys(name for part in read for name in part.dropped_columns)
+    table = pa.concat_tables([part.table for part in read])
+    return Source(table, "+".join(sorted(formats)), tuple(dropped), _version_of_files(paths))
+
+
+def _version_of_files(paths: list[Path]) -> str:
+    digests = [_file_sha256(path) for path in paths]
+    return f"sha256:{digests[0]}" if len(paths) == 1 else _digest_of(digests)
+
+
+def _digest_of(facts: Iterable[object]) -> str:
+    return f"digest:{hashlib.sha256(repr(list(facts)).encode()).hexdigest()}"
 
 
 def _is_local(source: str) -> bool:
     return source.startswith(("/", "./", "../", "~")) or Path(source).is_file()
 
 
-def _file_revision(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_hub(name: str, revision: str | None) -> Source:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
+
+    source = f"{name}@{revision}" if revision else name
+    info = _hub_info(name, revision)  # asked first, so that what is loaded is one known commit
+    with _hub_problems_explained(source):
+        split = load_dataset(name, revision=info.sha, split="train")
+    table, dropped_columns = canonical_from_table(split.data.table, source=source)
+    license_id = info.card_data.get("license") if info.card_data else None
+    return Source(table, "hub", dropped_columns, f"commit:{info.sha}", license_id)
+
+
+def _hub_info(name: str, revision: str | None) -> "DatasetInfo":
     from huggingface_hub import HfApi
+
+    with _hub_problems_explained(f"{name}@{revision}" if revision else name):
+        return HfApi().dataset_info(name, revision=revision)
+
+
+@contextmanager
+def _hub_problems_explained(source: str) -> Iterator[None]:
+    from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.errors import HTTPError as ConnectionFailure  # pyright: ignore[reportPrivateImportUsage]
 
-    source = f"{name}@{revision}" if revision else name
     try:
-        # Asked first, so that what is loaded is one known commit.
-        info = HfApi().dataset_info(name, revision=revision)
-        split = load_dataset(name, revision=info.sha, split="train")
+        yield
     except HfHubHTTPError as error:
         raise DatasetError(
             f"{source}: the Hub does not serve this dataset ({_first_line(error)}); check name and revision, "
             "and HF_TOKEN if it is private"
         ) from error
-    except (
-        DatasetsError,
-        ValueError,
-    ) as error:  # files that cannot be read, several configurations, no train split
+    except (DatasetsError, ValueError) as error:  # unreadable files, several configurations, no train split
         reason = _first_line(error.__cause__ or error)
         raise DatasetError(f"{source}: found on the Hub, but its train split cannot be loaded: {reason}") from error
     except (ConnectionFailure, OSError) as error:  # no connection, offline mode, a time-out
         raise DatasetError(
             f"{source}: the Hub cannot be reached ({_first_line(error)}); go online, or name a file instead"
         ) from error
-    table, dropped_columns = canonical_from_table(split.data.table, source=source)
-    license_id = info.card_data.get("license") if info.card_data else None
-    return Source(table, "hub", dropped_columns, f"commit:{info.sha}", license_id)
 
 
 def _first_line(error: BaseException) -> str:

@@ -30,6 +30,7 @@ from dolly_assets.errors import ArtifactError, ConfigurationError
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings, endpoint_of, s3_arguments
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore as RawStore
 
 REQUEST_TIMEOUT = "120s"
@@ -55,6 +56,7 @@ class Found(NamedTuple):
     key: str
     size_bytes: int
     modified_at: datetime  # by the store's clock
+    e_tag: str  # changes with the content; empty where the store has none
 
 
 class ObjectStore:
@@ -96,9 +98,14 @@ class ObjectStore:
 
     def size_bytes(self, key: str) -> int | None:
         """The object's size, or None when there is no such object."""
+        found = self.stat(key)
+        return found.size_bytes if found else None
+
+    def stat(self, key: str) -> Found | None:
+        """What a listing would say of the object, or None when there is no such object."""
         with self._explained(key):
             try:
-                return obstore.head(self._raw, key)["size"]
+                return _found(obstore.head(self._raw, key))
             except (FileNotFoundError, NotFoundError) as error:
                 if MISSING_BUCKET.search(str(error)):
                     raise
@@ -152,7 +159,7 @@ class ObjectStore:
                 listed = _again(lambda: [found for page in obstore.list(self._raw, prefix) for found in page])
             else:
                 listed = _again(lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"]))
-        return sorted(Found(found["path"], found["size"], found["last_modified"]) for found in listed)
+        return sorted(map(_found, listed))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; one that is not there is no error."""
@@ -215,6 +222,10 @@ class ObjectStore:
                 f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url, self._s3)}"
             )
         return ArtifactError(f"{where}: {_one_safe_line(text)}")
+
+
+def _found(meta: "ObjectMeta") -> Found:
+    return Found(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
 
 
 def _again(request: Callable[[], Result]) -> Result:

@@ -9,7 +9,7 @@ from dolly_assets.generation.evaluate import Answer, ExactMatch, exact_match, he
 from dolly_assets.generation.model import load
 from dolly_assets.markdown import markdown_table
 from dolly_assets.naming import epoch_key
-from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
@@ -21,8 +21,7 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
     settings = family.evaluation
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
-        name = artifact_name([family.name, "tokenized_dataset"], task.dataset)
-        tokenized = store.get(name, checkpoint.manifest.inputs["tokenized_dataset"])
+        tokenized = _scored_on(task, family.name, store, checkpoint)
         held_out = tokenized.read_table("held_out.arrow")
         model, tokenizer = load(checkpoint.fetch("weights"))
         loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
@@ -42,9 +41,9 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
         out.mkdir(parents=True)
         (out / "evaluation.json").write_text(json.dumps(_document(loss, matches), indent=1))
         artifact = store.publish(
-            artifact_name([family.name, "evaluation"], task.dataset, epoch_key(epoch)),
+            artifact_name([family.name, task.asset], task.dataset, epoch_key(epoch)),
             out,
-            kind="evaluation",
+            kind=task.asset,
             inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
             attributes={
                 "epoch": epoch,
@@ -61,6 +60,14 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
         )
         report.published(artifact)
         del model, tokenizer  # before the next one is loaded
+
+
+def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Artifact) -> Artifact:
+    """The tokenized dataset whose held-out split a checkpoint is scored on."""
+    if task.tokenized_dataset:
+        return store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
+    name = artifact_name([family, "tokenized_dataset"], task.dataset)
+    return store.get(name, checkpoint.manifest.inputs["tokenized_dataset"])
 
 
 def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:

@@ -54,6 +54,12 @@ class Evaluate(Config):
     task: Literal["evaluate"] = "evaluate"
     dataset: str
     checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
+    asset: Literal["evaluation", "champion_evaluation"] = Field(
+        default="evaluation", description="What the scores are published as."
+    )
+    tokenized_dataset: ArtifactRef | None = Field(
+        default=None, description="The dataset whose held-out split is scored on; each checkpoint's own if left out."
+    )
 
 
 class Respond(Config):

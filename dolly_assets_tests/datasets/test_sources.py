@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from dolly_assets.datasets import sources
 from dolly_assets.datasets.demo import generate
-from dolly_assets.datasets.sources import read_source
+from dolly_assets.datasets.sources import read_source, source_version
 from dolly_assets.errors import DatasetError
 
 CONTENT = b'{"instruction": "a", "input": "c", "output": "b", "text": "t"}\n'
@@ -62,9 +62,34 @@ def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch):
         read_source("no.jsonl")
 
 
-def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=f"{tmp_path} is a folder"):
+def test_a_folder_is_all_its_files_by_name(tmp_path):
+    (tmp_path / "b.jsonl").write_bytes(CONTENT)
+    (tmp_path / "a.jsonl").write_bytes(CONTENT)
+    (tmp_path / "readme.md").write_text("not data")
+    assert read_source(f"{tmp_path}/").table.num_rows == 2 * read_source(f"{tmp_path}/a.jsonl").table.num_rows
+
+
+def test_a_folder_without_dataset_files_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=f"{tmp_path}: a folder without dataset files"):
         read_source(str(tmp_path))
+
+
+def test_the_version_of_a_source_follows_its_content(tmp_path, bucket):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(CONTENT)
+    bucket.put_object(Key="a.jsonl", Body=CONTENT)
+    before = [source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")]
+    assert before == [source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")]
+    path.write_bytes(CONTENT * 2)
+    bucket.put_object(Key="a.jsonl", Body=CONTENT * 2)
+    after = [source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")]
+    assert all(new != old for new, old in zip(after, before, strict=True))
+
+
+def test_a_prefix_in_s3_is_all_files_below_it(bucket):
+    for key in ("many/a.jsonl", "many/deep/b.jsonl", "other/c.jsonl"):
+        bucket.put_object(Key=key, Body=CONTENT)
+    assert read_source("s3://data/many/").table.num_rows == 2 * read_source("s3://data/other/c.jsonl").table.num_rows
 
 
 def test_an_error_in_a_file_names_its_absolute_path(tmp_path, monkeypatch):
@@ -122,7 +147,7 @@ def test_an_error_in_an_object_names_its_url(bucket):
         read_source("s3://data/a.jsonl")
 
 
-@pytest.mark.parametrize("source", ["s3://data", "s3://data/", "s3:///a.jsonl", "s3://data/folder/"])
+@pytest.mark.parametrize("source", ["s3://data", "s3://data/", "s3:///a.jsonl"])
 def test_an_s3_url_without_bucket_or_file_is_refused(source):
     with pytest.raises(DatasetError, match="expected s3://bucket/key"):
         read_source(source)

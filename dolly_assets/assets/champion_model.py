@@ -1,0 +1,195 @@
+"""champion_model: the best model that a family has of a dataset, defended against each new training.
+
+It begins as the base model. The best epoch of a comparison takes its place if it is better on the same held-out
+examples; otherwise the champion stays as it is, digest and all, and the reason is told.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import dagster as dg
+
+from dolly_assets.assets.inputs import required
+from dolly_assets.assets.partitions import DATASETS, GPU_POOL
+from dolly_assets.assets.resources import StoreResource, WorkerResource, made_by, ref
+from dolly_assets.errors import ArtifactError
+from dolly_assets.family import ModelFamily
+from dolly_assets.naming import epoch_key
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.worker.spec import Evaluate
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model with its scores on one held-out split."""
+
+    model: Artifact  # a checkpoint, or a champion that was one
+    evaluation: Artifact
+
+    @property
+    def exact_match(self) -> float | None:
+        """Share of answers that are right to the letter, 0 to 1; None where answers are open."""
+        return self._score("exact_match")
+
+    @property
+    def heldout_loss(self) -> float | None:
+        """Nats per response token; None if it was not finite."""
+        return self._score("heldout_loss")
+
+    @property
+    def checkpoint(self) -> str:
+        """The digest of the checkpoint that it is or was."""
+        return str(self.model.manifest.attributes.get("checkpoint", self.model.digest))
+
+    def _score(self, name: str) -> float | None:
+        value: Any = self.evaluation.manifest.attributes.get(name)
+        return value
+
+
+class Decision(NamedTuple):
+    """What becomes of a candidate, and why."""
+
+    verdict: Literal["promoted", "rejected", "unchanged"]
+    reason: str
+
+
+def decide(candidate: Contender, champion: Contender) -> Decision:
+    """Compares two models that were scored on the same held-out split.
+
+    Exact match decides where both have it; where it is equal, or answers are open, the held-out loss does. A draw
+    leaves things as they are.
+    """
+    if candidate.checkpoint == champion.checkpoint:
+        return Decision("unchanged", "it is the champion already")
+    new, old = candidate.exact_match, champion.exact_match
+    if new is not None and old is not None and new != old:
+        return Decision(_verdict(new > old), f"exact match {new:.3f} against {old:.3f}")
+    new, old = candidate.heldout_loss, champion.heldout_loss
+    if new is None:
+        return Decision("rejected", "its held-out loss is not finite")
+    if old is None:
+        return Decision("promoted", f"held-out loss {new:.4f}; the champion's is not finite")
+    return Decision(_verdict(new < old), f"held-out loss {new:.4f} against {old:.4f}")
+
+
+def _verdict(is_better: bool) -> Literal["promoted", "rejected"]:
+    return "promoted" if is_better else "rejected"
+
+
+def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
+    """The asset `FAMILY/champion_model`, by dataset."""
+
+    @dg.asset(
+        key=[family.name, "champion_model"],
+        deps=[[family.name, name] for name in ("epoch_comparison", "evaluation", "model_checkpoint")],
+        partitions_def=DATASETS,
+        group_name=family.name,
+        kinds={"pytorch"},
+        description="The best model so far; a new training's best epoch is promoted or rejected.",
+        code_version=family.settings_digest("champion_model"),
+        pool=GPU_POOL,
+    )
+    def champion_model(context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource) -> Artifact:
+        artifacts, dataset = store.open(), context.partition_key
+        comparison = required(artifacts, [family.name, "epoch_comparison"], dataset)
+        candidate = _contender(artifacts, family, dataset, comparison, _best_epoch(comparison))
+        champion = artifacts.latest(artifact_name([family.name, "champion_model"], dataset))
+        if champion is None:
+            incumbent = _contender(artifacts, family, dataset, comparison, 0)
+        else:
+            incumbent = _scored_again(context, artifacts, family, dataset, champion, candidate, worker)
+        decision = decide(candidate, incumbent)
+        return _publish(context, artifacts, family, comparison, candidate, incumbent, decision)
+
+    return champion_model
+
+
+def _best_epoch(comparison: Artifact) -> int:
+    epoch: Any = comparison.manifest.attributes["best_epoch"]
+    if epoch is None:
+        raise ArtifactError(f"{comparison.name} has no scored epoch: materialize evaluation, then epoch_comparison")
+    return epoch
+
+
+def _contender(store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact, epoch: int) -> Contender:
+    """An epoch as the comparison shows it."""
+
+    def shown(asset: str) -> Artifact:
+        name = artifact_name([family.name, asset], dataset, epoch_key(epoch))
+        if name not in comparison.manifest.inputs:
+            raise ArtifactError(
+                f"{comparison.name} does not show {name}: materialize it, then epoch_comparison and champion_model"
+            )
+        return store.get(name, comparison.manifest.inputs[name])
+
+    return Contender(shown("model_checkpoint"), shown("evaluation"))
+
+
+def _scored_again(
+    context: dg.AssetExecutionContext,
+    store: ArtifactStore,
+    family: ModelFamily,
+    dataset: str,
+    champion: Artifact,
+    candidate: Contender,
+    worker: WorkerResource,
+) -> Contender:
+    """The champion, scored on the candidate's held-out split: the data may have changed since it won."""
+    epoch: Any = champion.manifest.attributes["epoch"]
+    split = candidate.evaluation.manifest.inputs["tokenized_dataset"]
+    settings = family.settings_digest("evaluation")
+    for asset in ("champion_evaluation", "evaluation"):
+        found = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
+        if (
+            found
+            and found.manifest.inputs["model_checkpoint"]
+            in (champion.digest, champion.manifest.attributes["checkpoint"])
+            and found.manifest.inputs["tokenized_dataset"] == split
+            and found.manifest.attributes.get("settings") == settings
+        ):
+            return Contender(champion, found)
+    task = Evaluate(
+        dataset=dataset,
+        checkpoints={epoch: ref(champion)},
+        asset="champion_evaluation",
+        tokenized_dataset=ref(store.get(artifact_name([family.name, "tokenized_dataset"], dataset), split)),
+    )
+    [evaluation] = worker.run(context, family, task)
+    return Contender(champion, evaluation)
+
+
+def _publish(
+    context: dg.AssetExecutionContext,
+    store: ArtifactStore,
+    family: ModelFamily,
+    comparison: Artifact,
+    candidate: Contender,
+    incumbent: Contender,
+    decision: Decision,
+) -> Artifact:
+    """Commits whoever won. Files are referred to, not sent; those of resuming are left out."""
+    best: Any = candidate.model.manifest.attributes["epoch"]
+    winner = candidate if decision.verdict == "promoted" else incumbent
+    sentence = f"epoch {best} is {decision.verdict}: {decision.reason}"
+    context.log.info(sentence)
+    kept = winner.model.manifest.attributes
+    return store.commit(
+        artifact_name([family.name, "champion_model"], context.partition_key),
+        [entry for entry in winner.model.manifest.files if not entry.path.startswith("state/")],
+        kind="champion_model",
+        inputs=winner.model.manifest.inputs | {"epoch_comparison": comparison.digest},
+        attributes={
+            "verdict": decision.verdict,
+            "reason": sentence,
+            "epoch": kept["epoch"],
+            "training": kept["training"],
+            "weights_sha256": kept["weights_sha256"],
+            "checkpoint": winner.checkpoint,
+            "exact_match": winner.exact_match,
+            "heldout_loss": winner.heldout_loss,
+            "candidate_epoch": best,
+            "candidate_exact_match": candidate.exact_match,
+            "candidate_heldout_loss": candidate.heldout_loss,
+        },
+        made_by=made_by(context),
+    )

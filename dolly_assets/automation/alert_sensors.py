@@ -1,0 +1,94 @@
+"""The sensors behind alerts: runs that failed, checks that failed, champions that changed, sources that are late.
+
+They follow the runs that have ended, so each is told once, whichever database the instance keeps.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dolly_assets.automation.alerts import Alert, AlertsResource
+
+LATE = "FAIL"
+
+
+def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
+    """The sensors `alerts_on_success`, `alerts_on_failure` and `alerts_on_late`."""
+    status = dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        name="alerts_on_success",
+        default_status=status,
+        description="Tells of failed checks and new champions.",
+    )
+    def alerts_on_success(context: dg.RunStatusSensorContext, alerts: AlertsResource) -> None:
+        for alert in _told_by(context.instance, context.dagster_run.run_id):
+            alerts.send(alert)
+
+    @dg.run_failure_sensor(
+        name="alerts_on_failure", default_status=status, description="Tells of failed runs, and why they failed."
+    )
+    def alerts_on_failure(context: dg.RunFailureSensorContext, alerts: AlertsResource) -> None:
+        run = context.dagster_run
+        reasons = [_reason(event) for event in context.get_step_failure_events()] or [
+            context.failure_event.message or ""
+        ]
+        what = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ())) or run.job_name
+        partition = run.tags.get(dg.PARTITION_NAME_TAG) or run.tags.get("dagster/asset_partition_range_start", "")
+        title = f"{what} {partition}".strip() + f" failed in run {run.run_id[:8]}"
+        alerts.send(Alert(kind="run_failed", title=title, text="\n".join(reasons)))
+        for alert in _told_by(context.instance, run.run_id):
+            alerts.send(alert)
+
+    @dg.sensor(
+        name="alerts_on_late",
+        default_status=status,
+        minimum_interval_seconds=300,
+        description="Tells of assets that are later than their freshness policy allows.",
+    )
+    def alerts_on_late(context: dg.SensorEvaluationContext, alerts: AlertsResource) -> dg.SensorResult:
+        assert context.repository_def
+        records = context.instance.get_freshness_state_records(
+            list(context.repository_def.asset_graph.get_all_asset_keys())
+        )
+        late = {key.to_user_string() for key, record in records.items() if record.freshness_state.value == LATE}
+        for asset in sorted(late - set((context.cursor or "").split())):
+            alerts.send(
+                Alert(kind="late", title=f"{asset} is late", text="It was not materialized in the time allowed.")
+            )
+        return dg.SensorResult(cursor=" ".join(sorted(late)))
+
+    return [alerts_on_success, alerts_on_failure, alerts_on_late]
+
+
+def _told_by(instance: dg.DagsterInstance, run_id: str) -> Iterator[Alert]:
+    """What the events of a run give reason to tell, besides its end."""
+    events = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_MATERIALIZATION}
+    for record in instance.get_records_for_run(run_id, of_type=events).records:
+        event = record.event_log_entry.dagster_event
+        if event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            yield from _of_check(event.asset_check_evaluation_data)
+        elif materialization := record.asset_materialization:
+            yield from _of_champion(materialization)
+
+
+def _of_check(check: dg.AssetCheckEvaluation) -> Iterator[Alert]:
+    if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+        of = f" of {check.partition}" if check.partition else ""
+        title = f"{check.check_name} failed on {check.asset_key.to_user_string()}{of}"
+        yield Alert(kind="check_failed", title=title, text=check.description or "")
+
+
+def _of_champion(materialization: dg.AssetMaterialization) -> Iterator[Alert]:
+    metadata = materialization.metadata
+    if materialization.asset_key.path[-1] == "champion_model" and metadata["verdict"].value == "promoted":
+        title = f"{materialization.asset_key.path[0]} has a new champion on {materialization.partition}"
+        yield Alert(kind="champion_changed", title=title, text=str(metadata["reason"].value))
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error and error.cause:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip() if error else event.message}"

@@ -1,0 +1,69 @@
+"""Alerts: what somebody should hear of without looking. To the log always, and to the URLs of `DOLLY_ALERTS`.
+
+| URL | what is posted |
+| --- | --- |
+| `https://…` | the alert as JSON: kind, title, text, at |
+| `slack+https://…` | `{"text": …}`, as Slack's and Mattermost's incoming webhooks take it |
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+import dagster as dg
+import requests
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.errors import ConfigurationError
+
+LOG = logging.getLogger(__name__)
+SLACK = "slack+"
+TIMEOUT_SECONDS = 10
+
+AlertKind = Literal["run_failed", "check_failed", "late", "champion_changed", "dataset_refused"]
+
+
+class Alert(Config):
+    """Something that somebody should hear of."""
+
+    kind: AlertKind
+    title: str = Field(description="One line.")
+    text: str = Field(default="", description="What there is to say, and what to do.")
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class AlertsResource(dg.ConfigurableResource):
+    """Sends alerts. One that cannot be delivered is logged, and fails nothing."""
+
+    urls: list[str] = Field(default=[], description="Where alerts are posted to, besides the log.")
+
+    def send(self, alert: Alert) -> None:
+        """Tells everybody who asked to be told."""
+        LOG.warning("%s: %s. %s", alert.kind, alert.title, alert.text)
+        for number, url in enumerate(self.urls, 1):
+            try:
+                _post(url, alert)
+            except requests.RequestException as error:  # the URL is a secret: neither it nor the error's text is told
+                LOG.error(
+                    "alert %r was not delivered to URL %d of DOLLY_ALERTS: %s",
+                    alert.title,
+                    number,
+                    type(error).__name__,
+                )
+
+
+def check_urls(urls: tuple[str, ...]) -> list[str]:
+    """The URLs if each can be posted to, else raises ConfigurationError."""
+    for number, url in enumerate(urls, 1):
+        if not url.removeprefix(SLACK).startswith(("https://", "http://")):
+            raise ConfigurationError(
+                f"DOLLY_ALERTS: entry {number} is no URL; expected https://… or slack+https://…, with spaces between"
+            )
+    return list(urls)
+
+
+def _post(url: str, alert: Alert) -> None:
+    is_slack = url.startswith(SLACK)
+    body = {"text": f"*{alert.title}*\n{alert.text}".strip()} if is_slack else alert.model_dump(mode="json")
+    requests.post(url.removeprefix(SLACK), json=body, timeout=TIMEOUT_SECONDS).raise_for_status()

@@ -1,0 +1,140 @@
+"""The sensor that watches the inbox: a dataset that has arrived whole becomes a partition, and its raw_dataset a run.
+
+What was seen is kept in the sensor's cursor, by name and fingerprint, so equal timestamps and changed files make no
+difference. A tick that is killed half-way is made again: a run's key says which content of which dataset it is for, and
+Dagster starts no key twice.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import dagster as dg
+
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import StoreResource
+from dolly_assets.automation.alerts import Alert, AlertsResource
+from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.inbox import Arrival, Inbox
+from dolly_assets.errors import DatasetError
+
+TAKEN_PER_TICK = 200
+"""A tick has 60 seconds by default; starting a run takes tens of milliseconds."""
+
+State = Literal["seen", "taken", "refused"]
+
+
+@dataclass
+class Cursor:
+    """What the inbox held at the last tick: name -> fingerprint and what became of it."""
+
+    known: dict[str, tuple[str, State]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, text: str | None) -> "Cursor":
+        """Reads what `dump` wrote."""
+        return cls({name: (fingerprint, state) for name, (fingerprint, state) in json.loads(text or "{}").items()})
+
+    def dump(self) -> str:
+        """The cursor as Dagster keeps it."""
+        return json.dumps(self.known, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What to do now."""
+
+    taken: list[Arrival]
+    refused: dict[str, str]  # name -> reason; each is told once
+    waiting: int  # still changing, or left for the next tick
+    cursor: Cursor
+
+
+def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tick:
+    """Compares the inbox with what was seen before.
+
+    Args:
+        inbox: Where datasets arrive.
+        cursor: What was there at the last look.
+        kept: The datasets that are known without the inbox; their names are taken.
+    """
+    taken: list[Arrival] = []
+    refused: dict[str, str] = {}
+    waiting = 0
+    known: dict[str, tuple[str, State]] = {}
+    for name, arrival in sorted(inbox.arrivals().items()):
+        fingerprint, state = cursor.known.get(name, ("", "seen"))
+        is_same = fingerprint == arrival.fingerprint
+        if is_same and state != "seen":
+            known[name] = (fingerprint, state)
+        elif not is_same and not arrival.is_marked_complete:
+            known[name] = (arrival.fingerprint, "seen")
+            waiting += 1
+        elif reason := _refusal(inbox, arrival, kept):
+            known[name] = (arrival.fingerprint, "refused")
+            refused[name] = reason
+        elif len(taken) < TAKEN_PER_TICK:
+            known[name] = (arrival.fingerprint, "taken")
+            taken.append(arrival)
+        else:
+            known[name] = (arrival.fingerprint, "seen")
+            waiting += 1
+    return Tick(taken, refused, waiting, Cursor(known))
+
+
+def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.SensorDefinition:
+    """The sensor `inbox`."""
+
+    @dg.sensor(
+        name="inbox",
+        target=dg.AssetSelection.assets("raw_dataset"),
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
+        description="Takes datasets that arrive in DOLLY_INBOX.",
+    )
+    def inbox(
+        context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        if not store.inbox_url:
+            return dg.SkipReason("DOLLY_INBOX is not set: name a folder or s3://bucket/prefix")
+        watched = Inbox(store.inbox_url)
+        tick = look(watched, Cursor.load(context.cursor), store.catalogue(declared).kept())
+        for name, reason in tick.refused.items():
+            context.log.warning(f"{name} is not taken: {reason}")
+            alerts.send(Alert(kind="dataset_refused", title=f"{name!r} in the inbox is not taken", text=reason))
+        names = [arrival.name for arrival in tick.taken]
+        result = dg.SensorResult(
+            run_requests=[_request(arrival) for arrival in tick.taken],
+            dynamic_partitions_requests=[DATASETS.build_add_request(names)] if names else [],
+            cursor=tick.cursor.dump(),
+        )
+        if names:
+            return result
+        refused = [name for name, (_, state) in tick.cursor.known.items() if state == "refused"]
+        return result._replace(
+            skip_reason=dg.SkipReason(
+                f"nothing new in {watched.url}: {len(tick.cursor.known)} datasets, {tick.waiting} still arriving, "
+                f"{len(refused)} refused{': ' if refused else ''}{', '.join(refused[:10])}"
+            )
+        )
+
+    return inbox
+
+
+def _refusal(inbox: Inbox, arrival: Arrival, kept: Mapping[str, DatasetConfig]) -> str | None:
+    if arrival.name in kept:
+        return f"the name is taken by {kept[arrival.name].source}: put the data there, or choose another name"
+    try:
+        inbox.config(arrival)
+    except DatasetError as error:
+        return str(error)
+    return None
+
+
+def _request(arrival: Arrival) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{arrival.name}:{arrival.fingerprint}",
+        partition_key=arrival.name,
+        tags={"dolly/inbox": arrival.source},
+    )

@@ -1,0 +1,44 @@
+"""Schedules that look at sources again: one for each cron expression that a dataset names.
+
+A run asks the source for its version before anything is read; where that is what it was, the materialization has the
+same data version and nothing follows.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import StoreResource
+from dolly_assets.datasets.catalogue import WEEKLY, DatasetConfig
+
+
+def build_schedules(declared: Sequence[DatasetConfig], *, is_on: bool) -> list[dg.ScheduleDefinition]:
+    """A schedule `sources_…` for each cron expression; datasets that were added by hand are looked at weekly."""
+    crons = sorted({WEEKLY, *(dataset.schedule for dataset in declared if dataset.schedule)})
+    return [_schedule(cron, declared, is_on=is_on) for cron in crons]
+
+
+def _schedule(cron: str, declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="sources_weekly" if cron == WEEKLY else f"sources_{_as_name(cron)}",
+        cron_schedule=cron,
+        target=dg.AssetSelection.assets("raw_dataset"),
+        default_status=dg.DefaultScheduleStatus.RUNNING if is_on else dg.DefaultScheduleStatus.STOPPED,
+        description=f"Looks at the sources of the datasets whose schedule is {cron!r} again.",
+    )
+    def sources(context: dg.ScheduleEvaluationContext, store: StoreResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        known = set(context.instance.get_dynamic_partitions(str(DATASETS.name)))
+        due = [item.name for item in store.catalogue(declared).kept().values() if item.schedule == cron]
+        at = context.scheduled_execution_time.isoformat()
+        for name in sorted(known.intersection(due)):
+            yield dg.RunRequest(run_key=f"{name}:{at}", partition_key=name)
+        if not known.intersection(due):
+            yield dg.SkipReason("no dataset in use has this schedule")
+
+    return sources
+
+
+def _as_name(cron: str) -> str:
+    words = {"*": "any", "/": "_per_", "-": "_to_", ",": "_and_", " ": "_"}
+    return "".join(words.get(char, char) for char in cron)

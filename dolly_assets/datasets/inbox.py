@@ -1,0 +1,164 @@
+"""The inbox: a folder or an object store's prefix in which datasets arrive by being put there.
+
+`name.jsonl` is the dataset `name`, and so is every file below `name/`. It knows names, sizes and ETags; what a file
+holds is found out when `raw_dataset` reads it. Nothing is ever moved or deleted here.
+
+| beside it | means |
+| --- | --- |
+| `name.yaml` or `name/dataset.yaml` | license, answers, description of the dataset |
+| `name.done` or `name/_SUCCESS` | the dataset is complete: it is taken without waiting for it to hold still |
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import yaml
+from pydantic import Field, ValidationError
+
+from dolly_assets.config import Config
+from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
+from dolly_assets.errors import DatasetError
+from dolly_assets.naming import check_dataset_name
+from dolly_assets.storage.object_store import Found, ObjectStore
+from dolly_assets.storage.s3 import S3Settings
+
+CARD, FOLDER_CARD = ".yaml", "dataset.yaml"
+MARKER, FOLDER_MARKER = ".done", "_SUCCESS"
+STILL_WRITTEN = (".tmp", ".part", ".partial", ".crdownload", ".filepart", "~")
+
+
+class Card(Config):
+    """What `name.yaml` says of a dataset."""
+
+    license: str = Field(default="unknown", description="SPDX id or the Hub's licence tag.")
+    answers: str = Field(default="open", pattern="^(open|exact)$", description="exact: one answer is right.")
+    description: str = Field(default="", description="What the dataset is.")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A dataset in the inbox, as a listing shows it."""
+
+    name: str  # as it was found; a dataset's name only if there is no problem
+    source: str  # where raw_dataset finds it: a file, or a folder that ends in /
+    files: tuple[Found, ...]
+    card: str | None  # the key of its card
+    is_marked_complete: bool
+    problem: str | None  # why it cannot be taken
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change when a file is added, removed or written again."""
+        facts = [(file.key, file.size_bytes, file.e_tag or file.modified_at.isoformat()) for file in self.files]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+class Inbox:
+    """Lists what has arrived.
+
+    Args:
+        url: A folder of this machine, or `s3://bucket/prefix` and the like.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._objects = ObjectStore(url, S3Settings(max_attempts=4))
+
+    @property
+    def url(self) -> str:
+        """Where datasets arrive."""
+        return self._objects.url
+
+    def arrivals(self) -> dict[str, Arrival]:
+        """Every dataset in the inbox by its name, whole or not, usable or not.
+
+        Raises:
+            ArtifactError: The inbox cannot be listed.
+        """
+        found = [item for item in self._objects.objects("") if not _is_hidden(item.key)]
+        by_name = groupby(sorted(found, key=lambda item: _name_of(item.key)), key=lambda item: _name_of(item.key))
+        arrivals = (self._arrival(name, list(files)) for name, files in by_name)
+        return {arrival.name: arrival for arrival in arrivals if arrival}
+
+    def config(self, arrival: Arrival) -> DatasetConfig:
+        """The dataset as the catalogue knows it.
+
+        Raises:
+            DatasetError: It cannot be taken, or its card is wrong.
+        """
+        if arrival.problem:
+            raise DatasetError(f"{arrival.source}: {arrival.problem}")
+        card = self._card(arrival.card) if arrival.card else Card()
+        facts = {"name": arrival.name, "source": arrival.source, "schedule": None}  # the inbox itself is watched
+        return DatasetConfig.model_validate({**facts, **card.model_dump()})
+
+    def _card(self, key: str) -> Card:
+        where = self._objects.url_of(key)
+        try:
+            return Card.model_validate(yaml.safe_load(self._objects.read_all(key)) or {})
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where_in_it = ".".join(map(str, first["loc"])) or "the file"
+            known = ", ".join(Card.model_fields)
+            raise DatasetError(f"{where}: {where_in_it}: {first['msg']}; known keys: {known}") from error
+
+    def _arrival(self, name: str, found: list[Found]) -> Arrival | None:
+        in_folder = [item for item in found if "/" in item.key]
+        at_top = [item for item in found if "/" not in item.key]
+        cards = [item.key for item in found if item.key in (name + CARD, f"{name}/{FOLDER_CARD}")]
+        markers = [item.key for item in found if item.key in (name + MARKER, f"{name}/{FOLDER_MARKER}")]
+        rest = [item for item in found if item.key not in (*cards, *markers)]
+        if not rest:
+            return None  # a card or a marker that is waiting for its dataset
+        files = tuple(item for item in rest if item.key.lower().endswith(SUFFIXES))
+        source = f"{name}/" if in_folder and not [item for item in at_top if item in files] else rest[0].key
+        return Arrival(
+            name=name,
+            source=self._source(source),
+            files=files or tuple(rest),
+            card=cards[0] if cards else None,
+            is_marked_complete=bool(markers),
+            problem=_problem(name, rest, files),
+        )
+
+    def _source(self, key: str) -> str:
+        local = self._objects.local_path(key)
+        return self._objects.url_of(key) if local is None else f"{local}/" if key.endswith("/") else str(local)
+
+
+def _is_hidden(key: str) -> bool:
+    """Files that programs keep for themselves or have not finished."""
+    return any(part.startswith(".") for part in key.split("/")) or key.lower().endswith(STILL_WRITTEN)
+
+
+def _name_of(key: str) -> str:
+    """The dataset that a key belongs to: that of its folder, or of the file without its suffix."""
+    folder, slash, _ = key.partition("/")
+    if slash:
+        return folder
+    suffixes = sorted((*SUFFIXES, CARD, MARKER), key=len, reverse=True)
+    return next((key[: -len(suffix)] for suffix in suffixes if key.lower().endswith(suffix)), key)
+
+
+def _problem(name: str, rest: Iterable[Found], files: tuple[Found, ...]) -> str | None:
+    """Why a dataset cannot be taken, or None."""
+    try:
+        check_dataset_name(name)
+    except DatasetError as error:
+        return str(error)
+    if not files:
+        return f"no file that can be read; expected names that end in one of {', '.join(SUFFIXES)}"
+    at_top = [item.key for item in rest if "/" not in item.key]
+    if len(at_top) > 1 or (at_top and len(files) > 1):
+        found = ", ".join(sorted(item.key for item in rest)[:5])
+        return f"several files claim the name {name!r} ({found}): keep one, or put them all into {name}/"
+    too_large = next((item for item in files if item.size_bytes > MAX_TEXT_BYTES), None)
+    if too_large:
+        return (
+            f"{too_large.key} has {too_large.size_bytes:,} bytes, more than {MAX_TEXT_BYTES:,}: split it into datasets"
+        )
+    return None

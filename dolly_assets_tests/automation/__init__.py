@@ -1,0 +1,1 @@
+"""What happens by itself. Dagster's own evaluator and instance are real; nothing is trained."""

@@ -1,0 +1,94 @@
+"""What counts as a dataset in the inbox, and what is refused. The inbox is a real folder."""
+
+from pathlib import Path
+
+import pytest
+
+from dolly_assets.datasets.catalogue import Catalogue
+from dolly_assets.datasets.inbox import Inbox
+from dolly_assets.datasets.sources import read_source
+from dolly_assets.errors import DatasetError
+from dolly_assets.storage.object_store import ObjectStore
+
+LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
+
+
+def put(folder: Path, name: str, text: str = LINE) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_file_and_a_folder_are_datasets(tmp_path: Path) -> None:
+    put(tmp_path, "one.jsonl")
+    put(tmp_path, "two/a.jsonl")
+    put(tmp_path, "two/deep/b.csv", "instruction,response\nName a number.,One.\n")
+    arrivals = Inbox(str(tmp_path)).arrivals()
+    assert {name: arrival.problem for name, arrival in arrivals.items()} == {"one": None, "two": None}
+    assert read_source(arrivals["one"].source).table.num_rows == 1
+    assert read_source(arrivals["two"].source).table["response"].to_pylist() == ["Blue.", "One."]
+
+
+def test_a_card_says_what_a_dataset_is(tmp_path: Path) -> None:
+    put(tmp_path, "one.jsonl")
+    put(tmp_path, "one.yaml", "license: cc-by-4.0\nanswers: exact\n")
+    put(tmp_path, "later.yaml", "license: mit\n")
+    catalogue = Catalogue(ObjectStore(str(tmp_path / "store")), [], Inbox(str(tmp_path)))
+    assert (catalogue.get("one").license, catalogue.get("one").answers) == ("cc-by-4.0", "exact")
+    assert [dataset.name for dataset in catalogue.all()] == ["one"]
+
+
+def test_a_wrong_card_names_file_and_key(tmp_path: Path) -> None:
+    put(tmp_path, "one.jsonl")
+    put(tmp_path, "one.yaml", "licence: mit\n")
+    inbox = Inbox(str(tmp_path))
+    with pytest.raises(DatasetError, match=r"one\.yaml: licence: .*known keys: license, answers, description"):
+        inbox.config(inbox.arrivals()["one"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("two words.jsonl", "not allowed"),
+        ("daten_für_uns.jsonl", "not allowed"),
+        ("a..b.jsonl", "not allowed"),
+        ("a;rm -rf $HOME.jsonl", "not allowed"),
+        ("notes.docx", "not allowed|no file that can be read"),
+        ("folder/readme.md", "no file that can be read"),
+    ],
+)
+def test_what_cannot_be_taken_says_why(tmp_path: Path, name: str, reason: str) -> None:
+    put(tmp_path, name)
+    [arrival] = Inbox(str(tmp_path)).arrivals().values()
+    assert arrival.problem
+    with pytest.raises(DatasetError, match=reason):
+        Inbox(str(tmp_path)).config(arrival)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "one.jsonl")
+    put(tmp_path, "one.csv")
+    put(tmp_path, "both.jsonl")
+    put(tmp_path, "both/part.jsonl")
+    problems = [arrival.problem or "" for arrival in Inbox(str(tmp_path)).arrivals().values()]
+    assert all("several files claim the name" in problem for problem in problems)
+
+
+def test_a_file_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with put(tmp_path, "huge.jsonl").open("r+b") as file:
+        file.truncate(5 * 2**30)  # sparse: it takes no room
+    assert "more than" in (Inbox(str(tmp_path)).arrivals()["huge"].problem or "")
+
+
+def test_files_that_are_being_written_are_not_seen(tmp_path: Path) -> None:
+    for name in (".one.jsonl.swp", "one.jsonl.part", "two.tmp", "folder/.hidden/three.jsonl"):
+        put(tmp_path, name)
+    assert not Inbox(str(tmp_path)).arrivals()
+
+
+def test_a_fingerprint_follows_the_content_at_equal_size(tmp_path: Path) -> None:
+    put(tmp_path, "one.jsonl")
+    before = Inbox(str(tmp_path)).arrivals()["one"].fingerprint
+    put(tmp_path, "one.jsonl", LINE.replace("Blue", "Teal"))
+    assert Inbox(str(tmp_path)).arrivals()["one"].fingerprint != before
