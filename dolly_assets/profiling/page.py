@@ -1,5 +1,6 @@
 """A report as a page: one HTML file that loads nothing, in light and dark."""
 
+import functools
 import html
 import json
 import string
@@ -100,13 +101,18 @@ def _gib(size_bytes: int | None) -> str:
     return f", {size_bytes / 2**30:.1f} GiB" if size_bytes else ""
 
 
-def _scripts(charts: "Charts") -> str:
-    """Vega itself and what it draws, inline: the page opens without a network."""
+@functools.cache
+def _vega() -> str:
+    """Vega's own script; bundling it takes two seconds."""
     import vl_convert
 
+    return vl_convert.javascript_bundle(_EXPOSE_VEGA)
+
+
+def _scripts(charts: "Charts") -> str:
+    """Vega itself and what it draws, inline: the page opens without a network."""
     drawn = {"specification": charts.specification, "curves": charts.curves, "rows": charts.rows}
     # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an escape.
     text = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
     script = resources.files("dolly_assets.profiling").joinpath("report_charts.js").read_text(encoding="utf-8")
-    vega = vl_convert.javascript_bundle(_EXPOSE_VEGA)
-    return f"<script>{vega}</script>\n<script>const CHARTS = {text};\n{script}</script>"
+    return f"<script>{_vega()}</script>\n<script>const CHARTS = {text};\n{script}</script>"
