@@ -21,6 +21,7 @@ ASSETS = {
     "sample_responses",
     "evaluation",
     "epoch_comparison",
+    "champion_model",
 }
 
 
