@@ -6,9 +6,6 @@ Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198, section 4.1), withou
 written down, and with the output layer on labelled tokens only.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import Field
 
 from dolly_assets.config import Config
@@ -16,9 +13,6 @@ from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.training.recipe import Recipe
 
 GIB = 2**30
-# DeepSpeed's defaults, in elements: https://www.deepspeed.ai/docs/config-json/#zero-optimizations-for-fp16-training.
-REDUCE_BUCKET = 500_000_000
-MAX_LIVE_PARAMETERS = 1_000_000_000
 # What DeepSpeed's estimators multiply host memory by.
 HOST_FACTOR = 1.5
 # The CUDA context, cuBLAS' workspaces and NCCL's buffers, as nvidia-smi shows them on an A100 for a process that holds
@@ -45,8 +39,9 @@ def element_bytes(recipe: Recipe) -> int:
 
 def offloaded(recipe: Recipe, what: str) -> bool:
     """Whether the recipe's DeepSpeed settings move `optimizer` or `param` to the host."""
-    settings = _zero_settings(recipe).get(f"offload_{what}")
-    return isinstance(settings, Mapping) and settings.get("device", "none") != "none"
+    zero = recipe.deepspeed.zero_optimization
+    settings = {"optimizer": zero.offload_optimizer, "param": zero.offload_param}[what]
+    return settings is not None and settings.device != "none"
 
 
 def model_states(shape: ModelShape, recipe: Recipe, ranks: int) -> tuple[Amount, Amount, Amount]:
@@ -173,13 +168,14 @@ def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> Amount:
 
 
 def _sharding_buffers(shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: bool) -> list[Amount]:
-    size, stage, settings = element_bytes(recipe), recipe.zero_stage, _zero_settings(recipe)
+    size, stage, settings = element_bytes(recipe), recipe.zero_stage, recipe.deepspeed.zero_optimization
     if stage == 0:
         return []
-    bucket = int(settings.get("reduce_bucket_size", REDUCE_BUCKET))
+    asked = settings.reduce_bucket_size
+    bucket = shape.hidden**2 if asked == "auto" else asked  # as transformers fills it in
     if not on_gpu:
         bucket = min(bucket, shape.parameters)
-    copies = 2 if settings.get("overlap_comm") and stage < 3 else 1
+    copies = 2 if settings.overlap_comm and stage < 3 else 1
     parts = [
         Amount(
             name="reduce bucket",
@@ -188,7 +184,7 @@ def _sharding_buffers(shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: 
         )
     ]
     if stage == 3:
-        live = min(shape.parameters, int(settings.get("stage3_max_live_parameters", MAX_LIVE_PARAMETERS)))
+        live = min(shape.parameters, settings.stage3_max_live_parameters)
         gathered = max(size * live, 4 * shape.largest_layer)
         parts.append(
             Amount(name="gathered weights", size_bytes=gathered, source=f"{live:,} parameters live at once, at most")
@@ -204,8 +200,3 @@ def _kept_on_device(recipe: Recipe) -> tuple[bool, bool, bool]:
 
 def _per_parameter(size: int, sharded: bool, ranks: int) -> str:
     return f"{size} B × parameters" + (f" / {ranks} ranks (ZeRO)" if sharded and ranks > 1 else "")
-
-
-def _zero_settings(recipe: Recipe) -> Mapping[str, Any]:
-    settings = recipe.deepspeed.get("zero_optimization", {})
-    return settings if isinstance(settings, Mapping) else {}

@@ -1,7 +1,7 @@
 """DeepSpeed's configuration for a recipe. What the recipe does not say, DeepSpeed's own defaults decide.
 
 Keys: https://www.deepspeed.ai/docs/config-json/. No "optimizer" section: the Trainer's AdamW is used, which needs no
-compiler on the machine; a recipe's `deepspeed` settings can name another.
+compiler on the machine.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def deepspeed_config(recipe: Recipe, ranks: int, *, load_universal: bool = False
         config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
     if load_universal:
         config["checkpoint"] = {"load_universal": True}
-    return _laid_over(config, recipe.deepspeed)
+    return _laid_over(config, recipe.deepspeed.to_dict())
 
 
 def _laid_over(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,5 +49,5 @@ def _changes(recipe: Recipe) -> Iterator[str]:
     if recipe.precision == "fp32":
         yield "recipe.precision from fp32 to bf16"
     yield f"recipe.max_length from {recipe.max_length} to {max(8, recipe.max_length // 2)}"
-    yield "recipe.deepspeed to {zero_optimization: {offload_optimizer: {device: cpu}}}, which takes host memory instead"
+    yield "recipe.deepspeed to offload_optimizer, which takes host memory instead"
     yield "compute.gpus or compute.cpu_ranks to more"

@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dolly_assets.config import Config
 from dolly_assets.errors import TrainingError
+from dolly_assets.training import presets
+from dolly_assets.training.deepspeed_settings import DeepSpeedSettings
 from dolly_assets.training.guards import GuardSettings
 
 
@@ -45,11 +47,45 @@ class Recipe(Config):
     seed: int = Field(
         default=42, ge=0, lt=2**32, description="Seed of the split, the order of examples, dropout and new weights."
     )
-    deepspeed: dict[str, Any] = Field(
-        default_factory=dict, description="More DeepSpeed settings, laid over the ones that follow from this recipe."
+    deepspeed: DeepSpeedSettings = Field(
+        default_factory=DeepSpeedSettings,
+        description="The name of a preset, or DeepSpeed's own settings, laid over those that follow from this recipe.",
     )
-
     guards: GuardSettings = Field(default_factory=GuardSettings, description="What is done when training looks wrong.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_decides(cls, values: Any) -> Any:
+        name = values.get("deepspeed") if isinstance(values, Mapping) else None
+        return {**presets.load(name).decided, **values} if name in presets.names() else values
+
+    @field_validator("deepspeed", mode="before")
+    @classmethod
+    def _of_a_preset(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str):
+            return value
+        preset = presets.load(value)
+        for key, decided in preset.decided.items():
+            if key in info.data and info.data[key] != decided:
+                raise ValueError(
+                    f"the preset {value} is for {key} {decided}, and the recipe says {info.data[key]}: leave {key} "
+                    "out, or name another preset"
+                )
+        return preset.deepspeed
+
+    @field_validator("deepspeed")
+    @classmethod
+    def _fits_the_stage(cls, settings: DeepSpeedSettings, info: ValidationInfo) -> DeepSpeedSettings:
+        zero, stage = settings.zero_optimization, info.data.get("zero_stage", 3)
+        for name, moved, least in (
+            ("offload_optimizer", zero.offload_optimizer, 1),
+            ("offload_param", zero.offload_param, 3),
+        ):
+            if moved and moved.device != "none" and stage < least:
+                raise ValueError(
+                    f"zero_optimization.{name} needs a recipe.zero_stage of at least {least}, found {stage}"
+                )
+        return settings
 
     @model_validator(mode="after")
     def _batches_divide(self) -> "Recipe":

@@ -77,10 +77,11 @@ def test_both_train_in_bf16_under_zero_3_with_seed_42(bundled: dict[str, ModelFa
     recipe = bundled[name].recipe
     assert (recipe.precision, recipe.zero_stage, recipe.gradient_checkpointing, recipe.seed) == ("bf16", 3, True, 42)
     assert recipe.accumulation_steps(ranks=8) == 1
-    zero = recipe.deepspeed["zero_optimization"]
-    assert zero["overlap_comm"] is True
-    assert zero["contiguous_gradients"] is True
-    assert zero["sub_group_size"] == 1_000_000_000
+    zero = recipe.deepspeed.zero_optimization
+    assert zero.overlap_comm is True
+    assert zero.contiguous_gradients is True
+    assert zero.sub_group_size == 1_000_000_000
+    assert zero.offload_optimizer is None
 
 
 @pytest.mark.parametrize("name", ["gpt_j_6b", "pythia_12b"])

@@ -206,6 +206,12 @@ def test_on_another_number_of_ranks_it_goes_on_within_rounding(
     assert [step.step for step in outcome.steps] == [4, 5, 6]
 
 
+def test_offloading_changes_where_it_is_computed_and_not_what(runs: Runs, weights: Path, tmp_path: Path) -> None:
+    moved = RECIPE.model_validate({**RECIPE.model_dump(), "zero_stage": 3, "deepspeed": "offload_parameters"})
+    plain = runs.run(job(weights, tmp_path / "plain"))
+    assert runs.run(job(weights, tmp_path / "moved", recipe=moved)).losses == pytest.approx(plain.losses, rel=1e-5)
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_before_its_epoch_is_handed_over(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:

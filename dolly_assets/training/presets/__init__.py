@@ -1,0 +1,45 @@
+"""Presets: named parts of a recipe that go together, one YAML file each, with DeepSpeed's settings among them."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dolly_assets.config import Config
+from dolly_assets.training.deepspeed_settings import DeepSpeedSettings
+
+_FOLDER = Path(__file__).parent
+
+
+class Preset(Config):
+    """What a preset says of a recipe."""
+
+    description: str
+    zero_stage: Literal[0, 1, 2, 3] | None = None  # None leaves it to the recipe
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    deepspeed: DeepSpeedSettings = Field(default_factory=DeepSpeedSettings)
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """The recipe's own settings that it decides."""
+        return self.model_dump(include={"zero_stage", "precision"}, exclude_none=True)
+
+
+def names() -> list[str]:
+    """The presets that there are."""
+    return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
+
+
+@cache
+def load(name: str) -> Preset:
+    """A preset by its name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    import yaml
+
+    if name not in names():
+        raise ValueError(f"no preset is called {name!r}: expected DeepSpeed's settings, or one of {', '.join(names())}")
+    return Preset.model_validate(yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
