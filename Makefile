@@ -5,7 +5,12 @@ BIN := $(VENV)/bin
 UI_PORT ?= 3000
 BUCKET ?= dolly-bench
 
-.PHONY: demo ui test lint format bench lock clean
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REGISTRY ?= registry.example.com/dolly
+CUDA_VERSION ?= 13.0.1
+CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
+
+.PHONY: demo ui test lint format bench lock clean image deploy-check
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -36,6 +41,18 @@ bench: $(VENV)/.installed-dev ## Every benchmark beside its baseline; S3 as the 
 
 lock: $(VENV)/.installed-dev ## Write down the versions of everything that is installed
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+image: ## Build the images of orchestrator and worker with docker or podman; REGISTRY and CUDA_VERSION as they are set
+	@test -n "$(CONTAINER)" \
+	  || (echo "Building images takes docker or podman, and neither is installed here. Try: make image CONTAINER=/path/to/one" && exit 1)
+	@$(CONTAINER) info >/dev/null 2>&1 \
+	  || (echo "$(CONTAINER) is installed, and does not answer ($(CONTAINER) info): is its daemon running?" && exit 1)
+	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/orchestrator.Dockerfile --tag $(REGISTRY)/orchestrator:$(VERSION) .
+	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/worker.Dockerfile --build-arg CUDA_VERSION=$(CUDA_VERSION) \
+	  --tag $(REGISTRY)/worker:$(VERSION) .
+
+deploy-check: $(VENV)/.installed-dev ## Check everything under deploy/ without a cluster and without the network
+	$(BIN)/python -m deploy.check
 
 clean: ## Remove the environment; the store in .dolly/ stays
 	rm -rf $(VENV)

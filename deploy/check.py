@@ -1,0 +1,278 @@
+"""`make deploy-check`: everything under deploy/ as far as that goes without cluster, registry and network.
+
+Each check yields its problems, one line each, and returns what it looked at.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy import chart, instance, rights
+
+DEPLOY = Path(__file__).parent
+PROJECT = DEPLOY.parent
+KUBERNETES = DEPLOY / "kubernetes"
+KUBERNETES_VERSION = "1.35"
+# Of other projects; their schemas are not part of Kubernetes.
+FOREIGN_GROUPS = ("kueue.x-k8s.io", "karpenter.sh", "karpenter.k8s.aws", "kustomize.config.k8s.io")
+VARIABLE = re.compile(r"\$\{(\w+)(?::[?-][^}]*)?\}")
+VERSIONED = re.compile(r".+:(?!latest$)[^:/]*\d[^:/]*$")
+
+Check = Generator[str, None, str]
+
+
+def main() -> int:
+    """Prints what was checked; 1 if anything is wrong."""
+    warnings.simplefilter("ignore")
+    wrong = 0
+    for name, check in CHECKS.items():
+        problems, looked_at = run(check)
+        wrong += len(problems)
+        for problem in problems:
+            print(f"{name}: {problem}")
+        print(f"{'FAILED' if problems else 'ok':<7} {name}: {looked_at}")
+    return 1 if wrong else 0
+
+
+def run(check: Callable[[], Check]) -> tuple[list[str], str]:
+    """A check's problems, and what it looked at."""
+    generator, problems = check(), []
+    while True:
+        try:
+            problems.append(next(generator))
+        except StopIteration as end:
+            return problems, end.value
+
+
+def objects(folder: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every Kubernetes object of deploy/kubernetes/, or of a folder in it, with its file."""
+    for file in sorted((KUBERNETES / folder).rglob("*.yaml")):
+        yield from ((file, each) for each in yaml.safe_load_all(file.read_text()))
+
+
+def check_manifests() -> Check:
+    """Schemas; and names that objects use of each other, by environment."""
+    checked, foreign = 0, 0
+    for file, each in objects():
+        if each["apiVersion"].partition("/")[0] in FOREIGN_GROUPS:
+            foreign += 1
+            continue
+        checked += 1
+        yield from (f"{_short(file)}: {problem}" for problem in _against_schema(each))
+    for file, each in objects():
+        if each["kind"] == "Kustomization":
+            missing = [name for name in each["resources"] if not (file.parent / name).exists()]
+            listed = {(file.parent / name).name for name in each["resources"]}
+            beside = {other.name for other in file.parent.glob("*.yaml")} - {file.name}
+            yield from (f"{_short(file)}: {name} is not there" for name in missing)
+            yield from (f"{_short(file)}: {name} is not listed" for name in sorted(beside - listed))
+    for environment in chart.ENVIRONMENTS:
+        yield from _dangling(environment)
+    return f"{checked} objects against Kubernetes {KUBERNETES_VERSION}, strictly; {foreign} of others only parsed"
+
+
+def _against_schema(each: dict[str, Any]) -> Iterator[str]:
+    import kubernetes_validate
+
+    name = f"{each['kind']} {each['metadata']['name']}"
+    try:
+        kubernetes_validate.validate(each, KUBERNETES_VERSION, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        yield f"{name}: {'/'.join(map(str, error.path))}: {error.message}"
+    except kubernetes_validate.SchemaNotFoundError:
+        yield f"{name}: Kubernetes {KUBERNETES_VERSION} has no {each['kind']} in {each['apiVersion']}"
+
+
+def _dangling(environment: str) -> Iterator[str]:
+    """Accounts, Roles, ConfigMaps and Secrets that are named and not there."""
+    folders = ("base", environment, "examples")
+    there = {
+        (each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
+        for folder in folders
+        for _, each in objects(folder)
+        if "namespace" in each.get("metadata", {})
+    }
+    named: set[tuple[str, str, str]] = set()
+    for _, each in objects("base"):
+        if each["kind"] == "RoleBinding":
+            named.add(("Role", each["metadata"]["namespace"], each["roleRef"]["name"]))
+        if each["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            named |= {(subject["kind"], subject["namespace"], subject["name"]) for subject in each["subjects"]}
+    values = chart.values_of(environment)
+    locations = values.dagster_user_deployments
+    named.add(("ServiceAccount", "dagster", values.service_account.name))
+    named.add(("ServiceAccount", "dagster", locations.service_account.name))
+    named.add(("Secret", "dagster", values.global_.postgresql_secret_name))
+    launcher = values.run_launcher.config["k8sRunLauncher"]
+    for part in (values.dagster_webserver, values.dagster_daemon, launcher, *locations.deployments):
+        named |= {("Secret", "dagster", each.name) for each in part.env_secrets}
+        named |= {("ConfigMap", "dagster", each.name) for each in part.env_config_maps}
+    yield from (
+        f"{environment}: {kind} {name} in {space} is named, and not there" for kind, space, name in named - there
+    )
+
+
+def check_chart() -> Check:
+    """The values as the chart takes them; what it makes of them, as Dagster loads it; the Job of a run."""
+    for environment in chart.ENVIRONMENTS:
+        try:
+            values = chart.values_of(environment)
+        except ValueError as error:
+            yield f"values-{environment}.yaml: {' '.join(str(error).split())}"
+            continue
+        content = chart.dagster_yaml(values)
+        if problems := instance.problems_of(content):
+            yield from (f"values-{environment}.yaml: {problem}" for problem in problems)
+            continue
+        try:
+            job = instance.run_job(content, _image(values))
+        except Exception as error:  # noqa: BLE001 dagster-k8s raises no other for a key that no pod has
+            yield f"values-{environment}.yaml: the Job of a run: {error}"
+            continue
+        yield from (f"values-{environment}.yaml: {problem}" for problem in _against_schema(job))
+    return f"values for {' and '.join(chart.ENVIRONMENTS)} (chart {chart.CHART_VERSION}), and the Job of a run"
+
+
+def check_instance() -> Check:
+    """dagster.yaml of one machine: it loads, and says what the chart's says of the same things."""
+    content = yaml.safe_load(instance.INSTANCE.read_text())
+    yield from instance.problems_of(content)
+    of_chart = chart.dagster_yaml(chart.values_of("staging"))
+    for key in (
+        "compute_logs",
+        "run_coordinator",
+        "run_monitoring",
+        "run_retries",
+        "concurrency",
+        "retention",
+        "telemetry",
+    ):
+        if content[key] != of_chart[key]:
+            yield f"{key} differs: {content[key]} here, {of_chart[key]} by the chart"
+    return "deploy/instance/dagster.yaml, with Dagster's loader, and beside the chart's"
+
+
+def check_settings() -> Check:
+    """The variables of ours that deployments set are those that something reads."""
+    read = set(re.findall(r"\bDOLLY_\w+", (PROJECT / "docs" / "settings.md").read_text()))
+    read |= set(re.findall(r"env: (\w+)", instance.INSTANCE.read_text()))
+    given = {
+        _short(file): set(each["data"])
+        for file, each in objects()
+        if each["kind"] == "ConfigMap" and each["metadata"]["name"] == "dolly-settings"
+    }
+    compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    given["compose.yaml"] = set(compose["x-dolly"]["environment"])
+    for file, names in given.items():
+        ours = {name for name in names if name.startswith("DOLLY_")}
+        yield from (f"{file}: {name} is read by nothing" for name in sorted(ours - read))
+    return f"{sum(map(len, given.values()))} variables in {len(given)} files"
+
+
+def check_compose() -> Check:
+    """References among services, volumes and variables; versions; ports that are open to this machine only."""
+    folder = DEPLOY / "compose"
+    files = {file.name: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))}
+    main_file = files["compose.yaml"]
+    known = re.findall(r"^(\w+)=", (folder / "example.env").read_text(), re.MULTILINE)
+    for name, content in files.items():
+        services = content.get("services", {})
+        asked = {found[1] for found in VARIABLE.finditer((folder / name).read_text().replace("$$", ""))}
+        yield from (f"{name}: ${each} is not in example.env" for each in sorted(asked - {*known, "DOLLY_VERSION"}))
+        for service, settings in services.items():
+            for needed in settings.get("depends_on", {}):
+                if needed not in {**main_file["services"], **services}:
+                    yield f"{name}: {service} depends on {needed}, which is not there"
+            for volume in settings.get("volumes", []):
+                source = volume.partition(":")[0]
+                if source.startswith(".") and not (folder / source).exists():
+                    yield f"{name}: {service}: {source} is not there"
+                if not source.startswith(".") and source not in main_file["volumes"]:
+                    yield f"{name}: {service}: volume {source} is not declared"
+            image = VARIABLE.sub(lambda found: found[0].rpartition("-")[2].rstrip("}"), settings.get("image", "none:0"))
+            if not VERSIONED.match(image):
+                yield f"{name}: {service}: image {image} has no version"
+            yield from (
+                f"{name}: {service}: port {port} is open to the network"
+                for port in settings.get("ports", [])
+                if not port.startswith("127.0.0.1:")
+            )
+    return f"{len(files)} files, {len(main_file['services'])} services; parsed, not started"
+
+
+def check_rights() -> Check:
+    """Every right that a Role gives is used by the code, and every request of the code is allowed."""
+    roles = {
+        each["metadata"]["name"]: rights.rights_of_role(each)
+        for _, each in objects("base")
+        if each["kind"] in ("Role", "ClusterRole")
+    }
+    needed = rights.needed()
+    yield from (f"role {name} is not that of any code" for name in sorted(roles.keys() - needed.keys()))
+    for name, expected in needed.items():
+        yield from rights.differences(roles.get(name, set()), expected, name)
+    return f"{sum(map(len, roles.values()))} rights of {len(roles)} roles, beside the requests that the code makes"
+
+
+def check_dockerfiles() -> Check:
+    """hadolint; not root; versions."""
+    files = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([str(hadolint), "--no-color", *map(str, files)], capture_output=True, text=True, check=False)
+    yield from done.stdout.splitlines() + done.stderr.splitlines()
+    for file in files:
+        users = re.findall(r"^USER (\S+)$", file.read_text(), re.MULTILINE)
+        if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
+            yield f"{file.name}: does not end as a user by number that is not root"
+        for name, default in re.findall(r"^ARG (\w+_IMAGE)=(.*)$", file.read_text(), re.MULTILINE):
+            if not VERSIONED.match(default):
+                yield f"{file.name}: {name}={default} has no version"
+    return f"{len(files)} Dockerfiles with hadolint; not built"
+
+
+def check_iam() -> Check:
+    """IAM policies: parsed; nothing of everything."""
+    files = sorted((DEPLOY / "iam").glob("*.json"))
+    for file in files:
+        policy = json.loads(file.read_text())
+        if policy["Version"] != "2012-10-17":
+            yield f"{file.name}: Version has to be 2012-10-17"
+        for statement in policy["Statement"]:
+            for action in statement["Action"]:
+                if not re.fullmatch(r"s3:[A-Z]\w+", action):
+                    yield f"{file.name}: {statement['Sid']}: {action} is not one action of S3"
+            for resource in statement["Resource"]:
+                if not re.fullmatch(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/\*)?", resource):
+                    yield f"{file.name}: {statement['Sid']}: {resource} is wider than a folder of a bucket"
+    return f"{len(files)} policies"
+
+
+def _image(values: chart.Values) -> str:
+    image = values.dagster_user_deployments.deployments[0].image
+    return f"{image.repository}:{image.tag}"
+
+
+def _short(file: Path) -> str:
+    return str(file.relative_to(DEPLOY))
+
+
+CHECKS: dict[str, Callable[[], Check]] = {
+    "manifests": check_manifests,
+    "chart": check_chart,
+    "instance": check_instance,
+    "settings": check_settings,
+    "compose": check_compose,
+    "rights": check_rights,
+    "images": check_dockerfiles,
+    "iam": check_iam,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

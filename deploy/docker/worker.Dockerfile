@@ -1,0 +1,48 @@
+# syntax=docker/dockerfile:1.7
+# What runs beside the GPUs: torch and DeepSpeed, no Dagster.
+# torch's wheels bring the CUDA libraries that they need. A recipe that names an optimizer of DeepSpeed's own compiles it on the
+# machine: build with CUDA_FLAVOR=devel for those.
+ARG CUDA_VERSION=13.0.1
+ARG CUDA_FLAVOR=base
+ARG UBUNTU_VERSION=24.04
+
+FROM nvidia/cuda:${CUDA_VERSION}-${CUDA_FLAVOR}-ubuntu${UBUNTU_VERSION} AS base
+# Debian and Ubuntu remove versions that are superseded: a pinned one stops the build within weeks.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM base AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv /opt/dolly
+WORKDIR /src
+# One machine that does both sides (deploy/compose/) builds with EXTRAS=orchestrator,worker.
+ARG EXTRAS=worker
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+# The packages are a layer of their own: a change of our code does not install them again.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    mkdir dolly_assets && touch dolly_assets/__init__.py \
+    && /opt/dolly/bin/pip install -c constraints.txt ".[${EXTRAS}]"
+COPY dolly_assets dolly_assets
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/dolly/bin/pip install --no-deps --force-reinstall .
+
+FROM base
+RUN groupadd --gid 10001 dolly \
+    && useradd --uid 10001 --gid dolly --no-create-home --home-dir /var/lib/dolly --shell /usr/sbin/nologin dolly \
+    && install -d -o dolly -g dolly /var/lib/dolly /opt/dagster/dagster_home
+COPY --from=build /opt/dolly /opt/dolly
+ENV PATH=/opt/dolly/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    DOLLY_HOME=/var/lib/dolly \
+    DAGSTER_HOME=/opt/dagster/dagster_home \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+WORKDIR /var/lib/dolly
+USER 10001:10001
+CMD ["python", "-c", "import dolly_assets; print('dolly_assets', dolly_assets.__version__, 'worker: a launcher gives the command')"]

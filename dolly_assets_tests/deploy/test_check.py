@@ -1,0 +1,85 @@
+"""deploy/ passes its own check, and the check sees what is wrong."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy import chart, check, instance, rights
+
+
+@pytest.mark.parametrize("name", check.CHECKS)
+def test_what_is_deployed_passes(name: str) -> None:
+    problems, _ = check.run(check.CHECKS[name])
+    assert not problems
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """Replaces text in a copy of deploy/, which is what is checked then."""
+    copy = Path(shutil.copytree(check.DEPLOY, tmp_path / "deploy"))
+    monkeypatch.setattr(check, "DEPLOY", copy)
+    monkeypatch.setattr(check, "KUBERNETES", copy / "kubernetes")
+    monkeypatch.setattr(chart, "HELM", copy / "helm")
+    monkeypatch.setattr(instance, "INSTANCE", copy / "instance" / "dagster.yaml")
+
+    def replace(file: str, text: str, by: str) -> None:
+        path = copy / file
+        assert text in path.read_text()
+        path.write_text(path.read_text().replace(text, by))
+
+    return replace
+
+
+# By check: file, text in it, what takes its place, and what the check says then.
+MISTAKES = {
+    "manifests": [
+        ("kubernetes/base/workers-service.yaml", "clusterIP:", "clusterIp:", "clusterIp"),
+        ("kubernetes/base/priority.yaml", "scheduling.k8s.io/v1", "scheduling.k8s.io/v3", "no PriorityClass"),
+        ("kubernetes/base/accounts.yaml", "name: dolly-run ", "name: dolly-runs ", "dolly-run in dagster"),
+        ("kubernetes/prod/kustomization.yaml", "  - quota.yaml\n", "", "quota.yaml is not listed"),
+    ],
+    "chart": [
+        ("helm/values-prod.yaml", "maxConcurrentRuns", "maximumRuns", "maximumRuns"),
+        ("helm/values.yaml", "terminationGracePeriodSeconds", "gracePeriodSeconds", "gracePeriodSeconds"),
+    ],
+    "instance": [
+        ("instance/dagster.yaml", "max_retries: 3", "max_retries: 4", "run_retries differs"),
+        ("instance/dagster.yaml", "upload_interval", "upload_every", "upload_every"),
+    ],
+    "settings": [("kubernetes/prod/settings.yaml", "DOLLY_STORE", "DOLLY_SHOP", "DOLLY_SHOP is read by nothing")],
+    "compose": [
+        ("compose/compose.yaml", "postgres:15.14-bookworm", "postgres", "has no version"),
+        ("compose/compose.yaml", "127.0.0.1:3000", "3000", "open to the network"),
+        ("compose/compose.yaml", "../instance/dagster.yaml", "./dagster.yaml", "is not there"),
+    ],
+    "rights": [
+        ("kubernetes/base/roles.yaml", "[create, delete, list]", "[create, list]", "does not allow what is used"),
+        ("kubernetes/base/roles.yaml", "verbs: [delete, list]", "verbs: [delete, list, patch]", "nothing uses"),
+    ],
+    "images": [("docker/worker.Dockerfile", "USER 10001:10001", "USER root", "not root")],
+    "iam": [
+        ("iam/worker.json", "s3:GetObject", "s3:*", "not one action"),
+        ("iam/run.json", "arn:aws:s3:::dolly-artifacts-prod/models/*", "*", "wider than a folder"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_is_wrong_is_said(broken: Callable[[str, str, str], None], name: str) -> None:
+    for file, text, by, _ in MISTAKES[name]:
+        broken(file, text, by)
+    problems, _ = check.run(check.CHECKS[name])
+    for *_, said in MISTAKES[name]:
+        assert any(said in problem for problem in problems), (said, problems)
+
+
+def test_a_request_of_the_code_is_the_right_that_the_api_server_asks_for() -> None:
+    """Against the table in https://kubernetes.io/docs/reference/access-authn-authz/authorization/."""
+    assert rights.right_of("create_namespaced_job") == rights.Right("create", "batch", "jobs")
+    assert rights.right_of("read_namespaced_pod_log") == rights.Right("get", "", "pods/log")
+    assert rights.right_of("delete_collection_namespaced_pod") == rights.Right("deletecollection", "", "pods")
+    assert rights.right_of("replace_namespaced_job_status") == rights.Right("update", "batch", "jobs/status")
+    assert rights.right_of("read_priority_class") == rights.Right("get", "scheduling.k8s.io", "priorityclasses")
+    assert rights.right_of("read_file") is None
