@@ -21,7 +21,7 @@ ui: $(VENV)/.installed ## The Dagster UI on http://localhost:3000
 	$(BIN)/dolly ui --port $(UI_PORT)
 
 test: lint ## Lint, type checks and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## Style, types, and the code location as Dagster's own tools check it
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """A family that trains in seconds, in a home of its own. DeepSpeed's ranks, the store and Dagster are real."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -131,10 +132,21 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> "Bench":
 
 
 @pytest.fixture(scope="session")
-def trained(new_home: Callable[[], Home]) -> Home:
-    """A home in which the epochs 1-2 of tiny were trained in one go. Tests must leave it as it is."""
-    home = new_home()
-    home.dolly("train", "--model", "tiny", "--dataset", "animals", "--epochs", "1-2")
+def trained(new_home: Callable[[], Home], tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home in which the epochs 1-2 of tiny were trained in one go. Tests must leave it as it is.
+
+    The processes of a parallel test run share it: the first that needs it trains.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with (shared / "trained").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        if path := note.read():
+            return Home(Path(path))
+        home = new_home()
+        home.dolly("train", "--model", "tiny", "--dataset", "animals", "--epochs", "1-2")
+        note.write(str(home.path))
     return home
 
 
