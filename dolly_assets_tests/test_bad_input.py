@@ -86,7 +86,9 @@ def test_a_file_that_is_no_dataset_is_refused(
 def test_a_missing_file_and_a_folder_are_refused(variables: dict[str, str], tmp_path: Path) -> None:
     missing = refusal(variables, "datasets", "add", "new", f"{tmp_path}/none.jsonl")
     assert f"{tmp_path}/none.jsonl: no such file; check the path" in missing
-    assert "a folder without dataset files; expected names that end in" in refusal(variables, "datasets", "add", "new", str(tmp_path))
+    assert "a folder without dataset files; expected names that end in" in refusal(
+        variables, "datasets", "add", "new", str(tmp_path)
+    )
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", "A", "", "a b", "a|b", "x" * 64])
