@@ -42,7 +42,8 @@ def test_a_job_runs_to_its_end_and_is_watched_and_read(cluster: Cluster, api: An
     version = batch.list_namespaced_job(NAMESPACE).metadata.resource_version
     batch.create_namespaced_job(NAMESPACE, job("import os; print('index', os.environ['JOB_COMPLETION_INDEX'])"))
     types = []
-    for event in watch.Watch().stream(batch.list_namespaced_job, NAMESPACE, resource_version=version):
+    events: Any = watch.Watch().stream(batch.list_namespaced_job, NAMESPACE, resource_version=version)
+    for event in events:
         types.append(event["type"])
         if any(item.type == "Complete" for item in event["object"].status.conditions or []):
             break
