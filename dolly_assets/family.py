@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from dolly_assets.config import Config
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
+from dolly_assets.profiling.limits import ProfileLimits
 from dolly_assets.tokenization.pack import PACKING_VERSION
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig
@@ -83,6 +84,7 @@ class FamilyAttributes(Config):
     compute: Compute = Field(default_factory=Compute)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     automation: Automation = Field(default_factory=Automation)
+    profile: ProfileLimits = Field(default_factory=ProfileLimits, description="When gpu_profile warns.")
 
     @model_validator(mode="after")
     def _automatic_epochs_exist(self) -> Self:

@@ -88,6 +88,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
                     resume_from=ref(plan.resume_from) if plan.resume_from else None,
                     state=ref(plan.state) if plan.state else None,
                     training=training.digest,
+                    prices=planning.prices(),
                     facts=_facts(artifacts, training),
                 )
                 worker.run(context, family, task, lambda item: context.log_event(materialization_of(item)))

@@ -10,14 +10,6 @@ from dolly_assets.config import Config
 JOULES_PER_KWH = 3.6e6
 
 
-class Prices(Config):
-    """What the caller knows of the place where the training ran."""
-
-    gpu_hour_usd: float | None = Field(default=None, description="US dollars for an hour of one GPU.")
-    carbon_g_per_kwh: float | None = Field(default=None, description="Grams of CO2 per kilowatt-hour.")
-    source: str = Field(default="", description="Where the price is from, for the reader.")
-
-
 class CostFigures(Config):
     """What a span took."""
 
@@ -31,14 +23,19 @@ class CostFigures(Config):
 
 
 def cost_figures(
-    gpu_count: int, seconds: float, energy_joules: float | None, labelled_tokens: int | None, prices: Prices
+    gpu_count: int,
+    seconds: float,
+    energy_joules: float | None,
+    labelled_tokens: int | None,
+    gpu_hour_usd: float | None,
+    carbon_g_per_kwh: float | None,
 ) -> CostFigures:
-    """The figures of a span of so many seconds."""
+    """The figures of a span of so many seconds, at US dollars per GPU and hour and grams of CO2 per kilowatt-hour."""
     gpu_hours = gpu_count * seconds / 3600 if gpu_count else None
-    usd = gpu_hours * prices.gpu_hour_usd if gpu_hours and prices.gpu_hour_usd else None
+    usd = gpu_hours * gpu_hour_usd if gpu_hours and gpu_hour_usd is not None else None
     co2 = None
-    if energy_joules is not None and prices.carbon_g_per_kwh is not None:
-        co2 = energy_joules / JOULES_PER_KWH * prices.carbon_g_per_kwh
+    if energy_joules is not None and carbon_g_per_kwh is not None:
+        co2 = energy_joules / JOULES_PER_KWH * carbon_g_per_kwh
 
     def per_million(amount: float | None) -> float | None:
         return amount * 1e6 / labelled_tokens if amount is not None and labelled_tokens else None

@@ -12,6 +12,7 @@ from typing import Any
 from dolly_assets.profiling.versions import read_torch_versions
 
 DEVICES_FILE = "devices.json"
+DRIVER_SILENT = "the NVIDIA driver has not answered yet"  # a reason why there are no devices
 
 
 @dataclass(frozen=True)

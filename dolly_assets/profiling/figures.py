@@ -1,17 +1,20 @@
 """From a span's samples, steps and phases to its numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.profiling.cost import Prices, cost_figures
+from dolly_assets.profiling.cost import cost_figures
 from dolly_assets.profiling.devices import Hardware
 from dolly_assets.profiling.dips import find_dips
 from dolly_assets.profiling.events import Event
 from dolly_assets.profiling.findings import find, idle_share, unseen_seconds
 from dolly_assets.profiling.health import DeviceHealth
+from dolly_assets.profiling.limits import ProfileLimits
 from dolly_assets.profiling.panels import Panel, digest
 from dolly_assets.profiling.phases import Phase
 from dolly_assets.profiling.samples import Samples, Series
@@ -39,6 +42,7 @@ class Recording:
         phases: With their ends known and inside the span.
         steps: Columns as in `dolly_assets.profiling.steplog`.
         health: Of the GPUs, in their order.
+        preflight: What was measured before the model was loaded, by name; the names end in their units.
     """
 
     hardware: Hardware
@@ -47,6 +51,7 @@ class Recording:
     steps: pa.Table
     events: Sequence[Event]
     health: Sequence[DeviceHealth]
+    preflight: Mapping[str, Any]
     span: tuple[float, float]
 
 
@@ -55,16 +60,24 @@ class Circumstances:
     """What only the caller knows.
 
     Attributes:
-        prices: Of the place where it ran.
+        gpu_hour_usd: US dollars for an hour of one GPU, where it ran.
+        carbon_g_per_kwh: Grams of CO2 per kilowatt-hour, where it ran.
+        limits: From where on something is worth a finding.
         peak_flops: Of one rank's device, in floating-point operations per second.
         attempts: Earlier ones at the same epoch, which were cut.
         cut: When and how the training ended, if it did not end well.
+        refresh_seconds: How often the page is made anew, if the training still runs.
+        cache_dir: Where this machine keeps what is dear to make and the same for every report.
     """
 
-    prices: Prices = field(default_factory=Prices)
+    gpu_hour_usd: float | None = None
+    carbon_g_per_kwh: float | None = None
+    limits: ProfileLimits = field(default_factory=ProfileLimits)
     peak_flops: float | None = None
     attempts: Sequence[Attempt] = ()
     cut: str = ""
+    refresh_seconds: int | None = None
+    cache_dir: Path | None = None
 
 
 def summarize(recording: Recording, panels: Sequence[Panel], title: str, circumstances: Circumstances) -> ReportSummary:
@@ -72,7 +85,16 @@ def summarize(recording: Recording, panels: Sequence[Panel], title: str, circums
     samples, hardware, span = recording.samples, recording.hardware, recording.span
     steps = step_figures(recording.steps, circumstances.peak_flops)
     checkpoints = _checkpoints(recording)
-    found = find(samples, hardware, steps, span, checkpoints.stalled_seconds, recording.events, recording.health)
+    found = find(
+        samples,
+        hardware,
+        steps,
+        span,
+        checkpoints.stalled_seconds,
+        recording.events,
+        recording.health,
+        circumstances.limits,
+    )
     main = _main_curve(samples, hardware)
     energy = energy_joules(samples, hardware)
     utilization = [_stats(samples, name) for name in _of_gpus(samples, hardware, "gpu_utilization_percent")]
@@ -112,7 +134,8 @@ def summarize(recording: Recording, panels: Sequence[Panel], title: str, circums
             span[1] - span[0],
             energy,
             steps.labelled_tokens if steps else None,
-            circumstances.prices,
+            circumstances.gpu_hour_usd,
+            circumstances.carbon_g_per_kwh,
         ),
         checkpoints=checkpoints,
         attempts=list(circumstances.attempts),

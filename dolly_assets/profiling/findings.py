@@ -5,11 +5,13 @@ True sentences about what was measured, and nothing that it does not show. The w
 - *idle* (GPU): a sample whose utilization is under `IDLE_BELOW_PERCENT`.
 - *waits for data*: the share of its steps' time that a rank spent waiting for micro-batches.
 - *straggler*: a rank whose own part of a step (data and forward, which no other rank can hold up) takes
-  `STRAGGLER_SHARE` of a step longer than the middle rank's; or a GPU that works and whose mean clock is under
+  `straggler_percent` of a step longer than the middle rank's; or a GPU that works and whose mean clock is under
   `SLOW_CLOCK` of the middle one's.
 - *too hot*: the driver or the hardware held the clocks down for the temperature's sake.
-- *nearly full*: a peak of at least `NEARLY_FULL` of the memory.
+- *nearly full*: a peak of at least `memory_percent` of the memory.
 - *unseen*: time without samples, where two are further apart than `GAP_INTERVALS` sampling intervals.
+
+Limits in lower case are those of limits.py, which a family can change.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,19 +22,18 @@ import numpy as np
 from pydantic import Field
 
 from dolly_assets.config import Config
-from dolly_assets.profiling.devices import Device, Hardware
+from dolly_assets.profiling.devices import DRIVER_SILENT, Device, Hardware
 from dolly_assets.profiling.events import XID_WORDS, Event
 from dolly_assets.profiling.health import DeviceHealth
+from dolly_assets.profiling.limits import ProfileLimits
 from dolly_assets.profiling.samples import THERMAL_REASONS, Samples, Series, time_share, typical_interval_seconds
 from dolly_assets.profiling.steps_view import RankFigures, StepFigures
 
 Check = Literal["gpu_idle", "thermal_throttling", "gpu_errors", "memory_nearly_full", "straggler"]
 
 IDLE_BELOW_PERCENT = 5.0
-IDLE_SHARE = 0.10
 DATA_SHARE = 0.05
 STALL_SHARE = 0.05
-STRAGGLER_SHARE = 0.05
 SLOW_CLOCK = 0.85
 NEARLY_FULL = 0.95
 HOLLOW_BELOW_PERCENT = 60.0  # of SMs, while NVML calls the GPU busy
@@ -40,7 +41,6 @@ BUSY_FROM_PERCENT = 90.0
 GAP_INTERVALS = 5
 UNSEEN_SHARE = 0.05
 LOST_SECONDS = 2.0
-THERMAL_SHARE = 0.01
 
 
 class Finding(Config):
@@ -60,16 +60,17 @@ def find(
     stalled_seconds: float,
     events: Sequence[Event],
     health: Sequence[DeviceHealth],
+    limits: ProfileLimits,
 ) -> list[Finding]:
     """What stands out, the worst first. The span is in UTC epoch seconds."""
     found = [
         *_errors(samples, hardware, events, health),
-        *_hot(health, samples),
-        *_idle(samples, hardware),
+        *_hot(health, samples, limits.thermal_percent / 100),
+        *_idle(samples, hardware, limits.idle_percent / 100),
         *_hollow(samples, hardware),
         *_waiting_for_data(steps, hardware),
-        *_stragglers(samples, hardware, steps),
-        *_memory(samples, hardware),
+        *_stragglers(samples, hardware, steps, limits.straggler_percent / 100),
+        *_memory(samples, hardware, limits.memory_percent / 100),
         *_stalls(stalled_seconds, span),
         *_unseen(samples, span),
     ]
@@ -80,6 +81,13 @@ def _errors(
     samples: Samples, hardware: Hardware, events: Sequence[Event], health: Sequence[DeviceHealth]
 ) -> Iterator[Finding]:
     """GPUs with errors: one finding each, of the worst that is known about it."""
+    if hardware.no_device_reason == DRIVER_SILENT:
+        yield Finding(
+            check="gpu_errors",
+            weight=13,
+            text="the NVIDIA driver does not answer: no GPU could be seen",
+            advice="Look into `dmesg`; if nvidia-smi hangs too, only a restart of the machine helps.",
+        )
     for device, state in zip(hardware.devices, health, strict=True):
         index = device.index
         of_gpu = [event for event in events if event.gpu == index]
@@ -132,11 +140,11 @@ def _silent_since(samples: Samples, device: Device) -> float | None:
     return last if samples.time_seconds[-1] - last > patience else None
 
 
-def _hot(health: Sequence[DeviceHealth], samples: Samples) -> Iterator[Finding]:
+def _hot(health: Sequence[DeviceHealth], samples: Samples, most: float) -> Iterator[Finding]:
     shares = {
         state.gpu: time_share(samples.get(f"gpu.{state.gpu}.throttle_reasons"), THERMAL_REASONS) for state in health
     }
-    hot = {gpu: share for gpu, share in shares.items() if share >= THERMAL_SHARE}
+    hot = {gpu: share for gpu, share in shares.items() if share >= most}
     if not hot:
         return
     worst = max(hot, key=lambda gpu: hot[gpu])
@@ -154,13 +162,13 @@ def _hot(health: Sequence[DeviceHealth], samples: Samples) -> Iterator[Finding]:
     )
 
 
-def _idle(samples: Samples, hardware: Hardware) -> Iterator[Finding]:
+def _idle(samples: Samples, hardware: Hardware, most: float) -> Iterator[Finding]:
     shares = {
         device.index: idle_share(values)
         for device in hardware.devices
         if len(values := samples.get(_gpu(device, "gpu_utilization_percent")))
     }
-    idle = {index: share for index, share in shares.items() if share >= IDLE_SHARE}
+    idle = {index: share for index, share in shares.items() if share >= most}
     if not idle:
         return
     worst = max(idle, key=lambda index: idle[index])
@@ -209,8 +217,8 @@ def _waiting_for_data(steps: StepFigures | None, hardware: Hardware) -> Iterator
         )
 
 
-def _stragglers(samples: Samples, hardware: Hardware, steps: StepFigures | None) -> Iterator[Finding]:
-    slow = _slow_rank(steps)
+def _stragglers(samples: Samples, hardware: Hardware, steps: StepFigures | None, most: float) -> Iterator[Finding]:
+    slow = _slow_rank(steps, most)
     if slow and steps:
         rank, behind = slow
         yield Finding(
@@ -239,16 +247,16 @@ def _stragglers(samples: Samples, hardware: Hardware, steps: StepFigures | None)
         )
 
 
-def _slow_rank(steps: StepFigures | None) -> tuple[RankFigures, float] | None:
+def _slow_rank(steps: StepFigures | None, most: float) -> tuple[RankFigures, float] | None:
     """The rank furthest behind the middle one, and by how many seconds of each step, if that is worth saying."""
     if steps is None or len(steps.ranks) < 2:
         return None
     slowest = max(steps.ranks, key=lambda rank: rank.own_seconds)
     behind = slowest.own_seconds - float(np.median([rank.own_seconds for rank in steps.ranks]))
-    return (slowest, behind) if behind >= STRAGGLER_SHARE * steps.step_seconds else None
+    return (slowest, behind) if behind >= most * steps.step_seconds else None
 
 
-def _memory(samples: Samples, hardware: Hardware) -> Iterator[Finding]:
+def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[Finding]:
     fullest: tuple[float, Device] | None = None
     for device in hardware.devices:
         values = samples.get(_gpu(device, "memory_used_bytes"))
@@ -258,7 +266,7 @@ def _memory(samples: Samples, hardware: Hardware) -> Iterator[Finding]:
                 (float(np.nanmax(values)) / device.memory_total_bytes, device),
                 key=lambda pair: pair[0],
             )
-    if fullest and fullest[0] >= NEARLY_FULL:
+    if fullest and fullest[0] >= most:
         yield Finding(
             check="memory_nearly_full",
             weight=0.2,
@@ -268,7 +276,7 @@ def _memory(samples: Samples, hardware: Hardware) -> Iterator[Finding]:
         )
     host = samples.get("host.memory_used_bytes")
     total = hardware.memory_total_bytes
-    if len(host) and total and np.nanmax(host) >= NEARLY_FULL * total:
+    if len(host) and total and np.nanmax(host) >= most * total:
         yield Finding(
             check="memory_nearly_full",
             weight=0.2,

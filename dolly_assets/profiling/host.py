@@ -1,6 +1,8 @@
 """The host, a process tree and a container's limits, through psutil and the kernel's files. Knows no GPUs."""
 
 import os
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
@@ -29,14 +31,23 @@ def read_host() -> dict[str, float]:
     return values
 
 
+def read_self(*, with_memory: bool) -> dict[str, float]:
+    """What this process took so far: `cpu_seconds`, and when asked for `memory_bytes`, its resident size."""
+    values: dict[str, float] = {"cpu_seconds": round(time.process_time(), 4)}
+    if with_memory:
+        values["memory_bytes"] = psutil.Process().memory_info().rss
+    return values
+
+
 class ProcessTree:
-    """A process and its descendants, this process itself left out.
+    """A process and its descendants, without this process and those that are to be left out.
 
     CPU time is the tree's own plus what its reaped children had used, so a child that comes and goes between
     two readings is still counted, once. Its resolution is the kernel's tick, usually 10 ms.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, leave_out: Sequence[int] = ()) -> None:
+        self._left_out = {os.getpid(), *leave_out}
         self._pids: set[int] = set()
         self._tree: list[psutil.Process] = []
         try:
@@ -79,4 +90,4 @@ class ProcessTree:
         self._tree = []
         with suppress(psutil.Error):
             family = [self._root, *self._root.children(recursive=True)]
-            self._tree = [process for process in family if process.pid != os.getpid()]
+            self._tree = [process for process in family if process.pid not in self._left_out]

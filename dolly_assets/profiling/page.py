@@ -3,6 +3,7 @@
 import functools
 import html
 import json
+import os
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dolly_assets.profiling import tables
 from dolly_assets.profiling.devices import Hardware
-from dolly_assets.profiling.figures import Recording
+from dolly_assets.profiling.figures import Circumstances, Recording
 from dolly_assets.profiling.samples import typical_interval_seconds
 from dolly_assets.profiling.summary import ReportSummary
 from dolly_assets.profiling.units import duration
@@ -30,6 +31,7 @@ def write_page(
     recording: Recording,
     charts: "Charts | None",
     previous: Sequence[ReportSummary],
+    known: Circumstances,
 ) -> None:
     """Writes the page of a report; without charts, where there was nothing to draw."""
     sections = [
@@ -43,18 +45,23 @@ def write_page(
         tables.tokens_and_cost(summary),
         tables.checkpoints(summary),
         tables.health(summary),
+        tables.topology(recording.hardware),
         tables.comparison(summary, previous),
+        tables.before_the_start(recording.preflight),
         tables.host(summary),
+        tables.sampler(recording.samples),
+        tables.software(recording.hardware),
     ]
     path.write_text(
         _template("report_template.html").substitute(
             title=html.escape(summary.title),
-            refresh="",
+            refresh=f'<meta http-equiv="refresh" content="{known.refresh_seconds}">' if known.refresh_seconds else "",
+            state=html.escape(_state(summary, known)),
             verdict=html.escape(summary.verdict),
             busy=html.escape(summary.busy),
             facts="<br>".join(html.escape(fact) for fact in _facts(summary, recording)),
             sections="\n".join(section for section in sections if section),
-            scripts=_scripts(charts) if charts else "",
+            scripts=_scripts(charts, known.cache_dir) if charts else "",
         ),
         encoding="utf-8",
     )
@@ -62,6 +69,14 @@ def write_page(
 
 def _template(name: str) -> string.Template:
     return string.Template(resources.files("dolly_assets.profiling").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _state(summary: ReportSummary, known: Circumstances) -> str:
+    """How the training is, where it did not end well or has not ended."""
+    if known.refresh_seconds:
+        moment = datetime.fromtimestamp(summary.ended_at, UTC).strftime("%H:%M:%S")
+        return f"Running: this is how it was at {moment} UTC. The page loads itself anew."
+    return f"Cut: {summary.cut}." if summary.cut else ""
 
 
 def _charts_section(summary: ReportSummary) -> str:
@@ -78,22 +93,33 @@ def _facts(summary: ReportSummary, recording: Recording) -> list[str]:
     )
     interval = typical_interval_seconds(recording.samples.time_seconds)
     rate = f", one each {interval:.2g} s" if interval else ""
-    return [
+    limits = ""
+    if hardware.container_cpu_limit or hardware.container_memory_limit_bytes:
+        cpus = f"{hardware.container_cpu_limit:g} CPUs" if hardware.container_cpu_limit else "all CPUs"
+        limits = f"; this container may use {cpus}{_gib(hardware.container_memory_limit_bytes)}"
+    facts = [
         f"{start} to {end} UTC ({duration(summary.duration_seconds)}), {summary.samples_count:,} samples{rate}",
-        f"{hardware.host or 'host unknown'}: {hardware.cpu_count} CPUs{_gib(hardware.memory_total_bytes)}",
+        f"{hardware.host or 'host unknown'}: {hardware.cpu_count} CPUs{_gib(hardware.memory_total_bytes)}{limits}",
         *_device_facts(hardware),
     ]
+    if hardware.image_digest:
+        facts.append(f"image {hardware.image_digest}")
+    return facts
 
 
 def _device_facts(hardware: Hardware) -> list[str]:
     if not hardware.devices:
         reason = f" ({hardware.no_device_reason})" if hardware.no_device_reason else ""
         return [f"No NVIDIA device{reason}: this report shows CPU, memory and process."]
-    alike = Counter((device.name, device.memory_total_bytes, tuple(device.missing)) for device in hardware.devices)
+    alike = Counter(
+        (device.name, device.memory_total_bytes, device.mig_mode, device.ecc_mode, tuple(device.missing.items()))
+        for device in hardware.devices
+    )
     facts = []
-    for (name, memory_bytes, missing), count in alike.items():
-        lack = f"; not measured: {', '.join(missing)}" if missing else ""
-        facts.append(f"{count} × {name}{_gib(memory_bytes)}{lack}")
+    for (name, memory_bytes, mig, ecc, missing), count in alike.items():
+        modes = f"{', MIG on' if mig else ''}{', ECC off' if ecc is False else ''}"
+        lack = ", ".join(reading for reading, _ in missing)
+        facts.append(f"{count} × {name}{_gib(memory_bytes)}{modes}{f'; not measured: {lack}' if lack else ''}")
     return facts
 
 
@@ -102,17 +128,26 @@ def _gib(size_bytes: int | None) -> str:
 
 
 @functools.cache
-def _vega() -> str:
-    """Vega's own script; bundling it takes two seconds."""
+def _vega(cache_dir: Path | None) -> str:
+    """Vega's own script. Bundling it takes two seconds, so it is kept, where there is a place for it."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(_EXPOSE_VEGA)
+    kept = cache_dir / f"vega-{vl_convert.__version__}.js" if cache_dir else None
+    if kept and kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    script = vl_convert.javascript_bundle(_EXPOSE_VEGA)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(script, encoding="utf-8")
+        unfinished.replace(kept)
+    return script
 
 
-def _scripts(charts: "Charts") -> str:
+def _scripts(charts: "Charts", cache_dir: Path | None) -> str:
     """Vega itself and what it draws, inline: the page opens without a network."""
     drawn = {"specification": charts.specification, "curves": charts.curves, "rows": charts.rows}
     # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an escape.
     text = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
     script = resources.files("dolly_assets.profiling").joinpath("report_charts.js").read_text(encoding="utf-8")
-    return f"<script>{_vega()}</script>\n<script>const CHARTS = {text};\n{script}</script>"
+    return f"<script>{_vega(cache_dir)}</script>\n<script>const CHARTS = {text};\n{script}</script>"

@@ -100,6 +100,11 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
 
     sizes = [device.memory_total_bytes or 0 for device in hardware.devices]
     memory_top = max(sizes, default=0) / GIB or None
+    instances = {
+        f"GPU {device.index} MIG {instance.index}": f"gpu.{device.index}.mig.{instance.index}.memory_used_bytes"
+        for device in hardware.devices
+        for instance in device.mig_instances
+    }
     return [
         Panel("GPU utilization", "%", curves("gpu_utilization_percent"), top=100, alike=True, tells_idle=True),
         Panel("GPU memory", "GiB", curves("memory_used_bytes", GIB), top=memory_top, alike=True),
@@ -109,6 +114,7 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
         Panel("SMs at work", "%", curves("sm_active_percent"), top=100, alike=True),
         Panel("Tensor cores at work", "%", curves("tensor_active_percent"), top=100, alike=True),
         Panel("GPU memory bus", "%", curves("memory_utilization_percent"), top=100, alike=True),
+        Panel("MIG memory", "GiB", Curves(samples, instances, GIB), alike=True),
         Panel("NVLink received", "MiB/s", curves("nvlink_received_bytes_per_second", MIB), alike=True),
         Panel("PCIe received", "MiB/s", curves("pcie_received_bytes_per_second", MIB), alike=True),
     ]

@@ -3,21 +3,23 @@
 Takes the folder that a sampler, a trainer and its ranks wrote to, and two times. Knows no epochs and no Dagster.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dolly_assets.profiling.devices import Hardware
+from dolly_assets.profiling.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.events import read_events
 from dolly_assets.profiling.figures import Circumstances, Recording, summarize
 from dolly_assets.profiling.health import device_health
 from dolly_assets.profiling.page import write_page
 from dolly_assets.profiling.panels import panels_of
 from dolly_assets.profiling.phases import PHASES_FILE, Phase, read_phases
-from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.profiling.sampler import SAMPLES_FILE
 from dolly_assets.profiling.samples import write_samples
 from dolly_assets.profiling.steplog import read_steps
 from dolly_assets.profiling.steps_view import step_panel, step_phases, step_stack
@@ -27,6 +29,7 @@ REPORT_FILE = "report.html"
 PICTURE_FILE = "picture.png"
 PARQUET_FILE = "samples.parquet"
 STEPS_FILE = "steps.parquet"
+PREFLIGHT_FILE = "preflight.json"  # beside the samples: a JSON object, what was measured before the start
 SHORTEST_SHARE = 1 / 2000  # of the span: a phase of a step that is shorter can't be seen
 MOST_STEP_PHASES = 300
 
@@ -43,7 +46,7 @@ def build_report(
 ) -> ReportSummary:
     """Writes report.html, picture.png, samples.parquet, steps.parquet and summary.json over a span.
 
-    Without samples the report says so; it never fails for what was not measured.
+    Of a training that still runs there is no picture. Without samples the report says so; it never fails for what was not measured.
 
     Args:
         folder: Where the sampler, the phase log and the step log wrote.
@@ -58,18 +61,20 @@ def build_report(
     from dolly_assets.profiling.picture import picture
 
     out.mkdir(parents=True, exist_ok=True)
+    known = circumstances or Circumstances()
     span = (started_at, ended_at)
     recording = _read(folder, span, out / PARQUET_FILE)
     panels = panels_of(recording.samples, recording.hardware)
-    summary = summarize(recording, panels, title, circumstances or Circumstances())
+    summary = summarize(recording, panels, title, known)
     times = recording.samples.time_seconds
     bands = _with_steps(recording.phases, recording.steps, span)
     charts = None
     if panels:
         steps = (step_panel(recording.steps), step_stack(recording.steps)) if recording.steps.num_rows else (None, None)
         charts = page_charts(panels, bands, times, span, *steps)
-    write_page(out / REPORT_FILE, summary, recording, charts, previous)
-    (out / PICTURE_FILE).write_bytes(picture(panels, recording.phases, times, span, summary.verdict))
+    write_page(out / REPORT_FILE, summary, recording, charts, previous, known)
+    if not known.refresh_seconds:
+        (out / PICTURE_FILE).write_bytes(picture(panels, recording.phases, times, span, summary.verdict))
     if recording.steps.num_rows:
         pq.write_table(recording.steps, out / STEPS_FILE, compression="zstd")
     (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n")
@@ -87,8 +92,13 @@ def _read(folder: Path, span: tuple[float, float], parquet: Path) -> Recording:
         steps=read_steps(folder, *span),
         events=events,
         health=device_health(hardware, samples, events, folder, span),
+        preflight=_read_preflight(folder / PREFLIGHT_FILE),
         span=span,
     )
+
+
+def _read_preflight(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_bytes()) if path.exists() else {}
 
 
 def _inside(phases: Sequence[Phase], started_at: float, ended_at: float) -> list[Phase]:

@@ -20,14 +20,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.errors import ConfigurationError
-from dolly_assets.profiling.devices import DEVICES_FILE, Hardware
+from dolly_assets.profiling.devices import DEVICES_FILE, DRIVER_SILENT, Hardware
 from dolly_assets.profiling.events import EVENTS_FILE, HEALTH_FILE, Event
 from dolly_assets.profiling.journal import Journal
 
@@ -54,16 +54,20 @@ class Sampler:
         folder: Where the sampler writes; made when missing. Samples are added to those already there.
         interval_seconds: Time between ticks, at least 0.1.
         watch_pid: The process to watch with its descendants; this process when left out.
+        leave_out: Descendants that are not counted as its own.
 
     Raises:
         ConfigurationError: The interval is too short.
     """
 
-    def __init__(self, folder: Path, interval_seconds: float = 1.0, watch_pid: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, interval_seconds: float = 1.0, watch_pid: int | None = None, leave_out: Sequence[int] = ()
+    ) -> None:
         _check_interval(interval_seconds)
         self.folder = folder
         self.interval_seconds = interval_seconds
         self.watch_pid = os.getpid() if watch_pid is None else watch_pid
+        self.leave_out = leave_out
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,6 +85,7 @@ class Sampler:
         command = [sys.executable, "-m", "dolly_assets.profiling.sampler"]
         command += ["--folder", str(self.folder), "--interval-seconds", str(self.interval_seconds)]
         command += ["--watch-pid", str(self.watch_pid)]
+        command += [f"--leave-out={pid}" for pid in self.leave_out]
         # Not our stderr: a sampler stuck in a driver must not hold open a pipe that someone reads to its end.
         with (self.folder / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -100,7 +105,7 @@ class Sampler:
             self._process.kill()
 
 
-def sample(folder: Path, interval_seconds: float, watch_pid: int) -> None:
+def sample(folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]) -> None:
     """Samples in this process until the watched process is gone or SIGTERM comes.
 
     Ticks sit on multiples of the interval from the start, so they don't drift; a tick that a busy host made
@@ -108,7 +113,7 @@ def sample(folder: Path, interval_seconds: float, watch_pid: int) -> None:
     and we outlive it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    recorder = Recorder(folder, interval_seconds, watch_pid)
+    recorder = Recorder(folder, interval_seconds, watch_pid, leave_out)
     started = time.monotonic()
     tick = 1
     while recorder.watched_is_alive() and not _stopped_before(started + tick * interval_seconds):
@@ -121,14 +126,14 @@ def sample(folder: Path, interval_seconds: float, watch_pid: int) -> None:
 class Recorder:
     """Takes samples and writes them down. What one sample needs more than the time between two is left out of it."""
 
-    def __init__(self, folder: Path, interval_seconds: float, watch_pid: int) -> None:
+    def __init__(self, folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]) -> None:
         from dolly_assets.profiling.container import ControlGroup
-        from dolly_assets.profiling.host import ProcessTree, read_host
+        from dolly_assets.profiling.host import ProcessTree, read_host, read_self
 
         self._folder = folder
-        self._tree = ProcessTree(watch_pid)
+        self._tree = ProcessTree(watch_pid, leave_out)
         self._container = ControlGroup()
-        self._read_host = read_host
+        self._read_host, self._read_self = read_host, read_self
         self._timeout_seconds = min(0.9 * interval_seconds, 0.5)
         self._slow_at = 0.0
         self._samples = Journal(folder / SAMPLES_FILE)
@@ -153,6 +158,7 @@ class Recorder:
         if self._watch:
             record["gpu"] = self._watch.read(is_slow, self._timeout_seconds)
         record |= {"host": self._read_host(), "process": self._tree.read()}
+        record["sampler"] = self._read_self(with_memory=is_slow)
         if is_slow:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             record["container"] = self._container.read()
@@ -187,7 +193,7 @@ def _watch_gpus(note: Callable[[Event], None]) -> "tuple[GpuWatch | None, str]":
         from dolly_assets.profiling.gpus import GpuWatch
     except ImportError:
         return None, "the package nvidia-ml-py is not installed"
-    return GpuWatch(note), "the NVIDIA driver has not answered yet"
+    return GpuWatch(note), DRIVER_SILENT
 
 
 def _find_host(container: "ControlGroup", no_device_reason: str) -> Hardware:
@@ -230,13 +236,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--interval-seconds", type=float, default=1.0)
     parser.add_argument("--watch-pid", type=int, required=True)
+    parser.add_argument("--leave-out", type=int, action="append", default=[])
     arguments = parser.parse_args()
     try:
         _check_interval(arguments.interval_seconds)
     except ConfigurationError as error:
         parser.error(str(error))
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    sample(arguments.folder, arguments.interval_seconds, arguments.watch_pid)
+    sample(arguments.folder, arguments.interval_seconds, arguments.watch_pid, arguments.leave_out)
 
 
 if __name__ == "__main__":

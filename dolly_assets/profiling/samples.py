@@ -19,13 +19,13 @@ of the host `host.`
 - `cpu_percent` (all cores are 100), `load_1m`, `memory_used_bytes`, `swap_used_bytes`, and the counters
   `disk_read_bytes`, `disk_written_bytes`, `network_received_bytes`, `network_sent_bytes`,
 
-and of the watched process and its descendants `process.cpu_seconds` (a counter), `process.memory_bytes` and
-`process.process_count`. Every 10 s only, and NaN in between, there are
+of the watched process and its descendants `process.cpu_seconds` (a counter), `process.memory_bytes` and
+`process.process_count`, and of the sampler itself `sampler.cpu_seconds` (a counter). Every 10 s only, and NaN in between, there are
 
 - `gpu.<index>.`: `pcie_sent_bytes_per_second`, `pcie_received_bytes_per_second` (over 20 ms), `nvlink_sent_bytes`,
   `nvlink_received_bytes`, `nvlink_error_count` (counters over all links), `fan_percent`, `process_memory_bytes.<pid>`,
   `mig.<index>.process_memory_bytes.<pid>`;
-- `container.`: `memory_bytes`, and the counters `cpu_throttled_seconds`, `cpu_pressure_seconds`,
+- `sampler.memory_bytes`, and `container.`: `memory_bytes`, and the counters `cpu_throttled_seconds`, `cpu_pressure_seconds`,
   `memory_pressure_seconds`, `io_pressure_seconds`, `out_of_memory_kills`.
 
 Of counters in bytes or seconds, the rate since the counter's last reading is a series too: `…_bytes_per_second`,

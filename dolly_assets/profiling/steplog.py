@@ -87,11 +87,16 @@ class StepLog:
         self._journal.close()
 
 
+def step_files(folder: Path) -> list[Path]:
+    """The journals of all ranks that have begun one."""
+    return sorted(folder.glob("steps-*.jsonl"))
+
+
 def read_steps(folder: Path, started_at: float = -math.inf, ended_at: float = math.inf) -> pa.Table:
     """The steps of all ranks that ended in [started_at, ended_at], by step and rank; columns of STEP_SCHEMA."""
     records = [
         record
-        for file in sorted(folder.glob("steps-*.jsonl"))
+        for file in step_files(folder)
         for record in read_journal(file)
         if started_at <= record["ended_at"] <= ended_at
     ]

@@ -1,10 +1,15 @@
 """The sections of a report's page: each a piece of HTML over its numbers, or empty where there is nothing to tell."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from dolly_assets.profiling.compare import compare
+from dolly_assets.profiling.devices import Hardware
 from dolly_assets.profiling.findings import clock
+from dolly_assets.profiling.samples import Samples, counter_increase
 from dolly_assets.profiling.steps_view import STEP_PHASE_MEANS, STEP_PHASE_NAMES, STEP_PHASES
 from dolly_assets.profiling.summary import ReportSummary, SeriesSummary
 from dolly_assets.profiling.units import UNMEASURED, dollars, duration, energy, flops, grams, number, share, size
@@ -188,6 +193,62 @@ def _words(name: str) -> str:
     return name.replace("_", " ").removesuffix(" count")
 
 
+def topology(hardware: Hardware) -> str:
+    """Who is connected to whom, and how."""
+    if not hardware.links:
+        return ""
+    indices = [device.index for device in hardware.devices]
+    links = {frozenset((link.first, link.second)): link for link in hardware.links}
+
+    def cell(one: int, other: int) -> str:
+        link = links.get(frozenset((one, other)))
+        if one == other:
+            return "·"
+        if link is None:
+            return "?"
+        return f"NV{link.nvlink_count}" if link.nvlink_count else link.level or "?"
+
+    rows = [[f"GPU {one}", *(cell(one, other) for other in indices)] for one in indices]
+    nodes = {device.index: ", ".join(map(str, device.numa_nodes)) for device in hardware.devices if device.numa_nodes}
+    near = "; ".join(f"GPU {index}: NUMA {text}" for index, text in nodes.items())
+    note = "NV12: 12 NVLinks. PIX: one PCIe switch, PXB: several, PHB: a CPU's bridge, NODE: a NUMA node, "
+    note += f"SYS: across sockets. {near}"
+    return _section(
+        "How they are connected",
+        table(["", *(f"GPU {index}" for index in indices)], rows, kind="matrix")
+        + f'<p class="note">{html.escape(note)}</p>',
+    )
+
+
+def before_the_start(preflight: Mapping[str, Any]) -> str:
+    """What was measured before the model was loaded."""
+    rows = [[name.replace("_", " "), _with_unit(name, value)] for name, value in preflight.items() if value is not None]
+    return _section("Before the start", table(["", ""], rows)) if rows else ""
+
+
+def _with_unit(name: str, value: Any) -> str:
+    if name.endswith("_bytes_per_second"):
+        return f"{size(value)}/s"
+    if name.endswith("_bytes"):
+        return size(value)
+    if name.endswith("seconds"):
+        return duration(value) if value >= 0 else f"-{duration(-value)}"
+    return flops(value) if name.endswith("_flops") else str(value)
+
+
+def sampler(samples: Samples) -> str:
+    """What the measuring itself took."""
+    seconds, memory = samples.get("sampler.cpu_seconds"), samples.get("sampler.memory_bytes")
+    if len(seconds) < 2:
+        return ""
+    took = counter_increase(seconds)
+    lasted = float(samples.time_seconds[-1] - samples.time_seconds[0])
+    rows = [["CPU time", f"{duration(took)}, {share(took / lasted)} of one core"]]
+    if len(memory):
+        rows.append(["memory at its peak", size(float(np.nanmax(memory)))])
+    return _section("What the sampler took", table(["", ""], rows))
+
+
 def comparison(summary: ReportSummary, previous: Sequence[ReportSummary]) -> str:
     """What changed against other reports."""
     parts = []
@@ -205,6 +266,17 @@ def host(summary: ReportSummary) -> str:
         if each.panel not in IN_DEVICE_TABLE
     ]
     return _section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows)) if rows else ""
+
+
+def software(hardware: Hardware) -> str:
+    """Driver and package versions."""
+    versions: Mapping[str, str] = {
+        "NVIDIA driver": hardware.driver_version,
+        "CUDA of the driver": hardware.cuda_driver_version,
+        **hardware.versions,
+    }
+    known = [[name, version] for name, version in versions.items() if version]
+    return _section("Software", table(["", ""], known, kind="matrix")) if known else ""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:

@@ -1,5 +1,6 @@
-"""Names of files that mean the same in every artifact. Workers write them, Dagster's side shows and loads them."""
+"""Names that mean the same everywhere in the store. Workers write them, Dagster's side shows and loads them."""
 
 TABLE_FILE = "data.parquet"
 VALUE_FILE = "value.json"
 PICTURE_FILE = "picture.png"
+LIVE = "live"  # folder of the store for what is overwritten while a training runs

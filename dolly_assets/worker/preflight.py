@@ -20,16 +20,16 @@ from dolly_assets.errors import TrainingError
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import scratch_bytes
 from dolly_assets.planning.text import size
+from dolly_assets.profiling.report import PREFLIGHT_FILE
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.worker.profiler import profile_dir
+from dolly_assets.worker.profiles import profile_dir
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 if TYPE_CHECKING:
     import torch
 
-PREFLIGHT_FILE = "preflight.json"
 STORE_PREFIX = "preflight"
 STORE_BYTES = 1 << 16
 REDUCED_BYTES = 4 << 20

@@ -27,6 +27,13 @@ class Published(Config):
     digest: str
 
 
+class Live(Config):
+    """The report of the running training is in the store, and is refreshed from now on."""
+
+    event: Literal["live"] = "live"
+    key: str = Field(description="Its key in the store.")
+
+
 class Failed(Config):
     """The worker ends with an error."""
 
@@ -50,7 +57,7 @@ class Stopped(Config):
     text: str = Field(description="Where it is.")
 
 
-Message = Log | Published | Failed | Stopping | Stopped
+Message = Log | Published | Live | Failed | Stopping | Stopped
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
 
 
@@ -69,6 +76,10 @@ class Report:
     def published(self, artifact: Artifact) -> None:
         """Announces an artifact that is whole in the store."""
         self._send(Published(name=artifact.name, digest=artifact.digest))
+
+    def live(self, key: str) -> None:
+        """Announces the report that is refreshed while the training runs."""
+        self._send(Live(key=key))
 
     def failed(self, error: str, *, by_user: bool) -> None:
         """Announces the error that this rank ends with."""

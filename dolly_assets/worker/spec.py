@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 
 from dolly_assets.config import Config
 from dolly_assets.family import ModelFamily
+from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.s3 import S3Settings
 
 
@@ -43,6 +44,7 @@ class Train(Config):
     resume_from: ArtifactRef | None = Field(default=None, description="The checkpoint of the epoch before the first.")
     state: ArtifactRef | None = Field(default=None, description="A state within the first epoch, to go on from.")
     training: str = Field(description="Digest of what decides the weights; epochs of one training share it.")
+    prices: Prices = Field(default_factory=Prices.read, description="What its profiles reckon with.")
     facts: dict[str, JsonValue] = Field(
         default={}, description="What its checkpoints say besides: licences and obligations."
     )

@@ -7,7 +7,7 @@ from dolly_assets.training.fine_tune import FineTune, fine_tune
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 from dolly_assets.training.stop import StopRequest
 from dolly_assets.worker.preflight import preflight
-from dolly_assets.worker.profiler import profile_dir
+from dolly_assets.worker.profiles import profile_dir
 from dolly_assets.worker.publisher import EpochPublisher
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec

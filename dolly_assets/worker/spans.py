@@ -1,0 +1,36 @@
+"""Which epoch a training was at when: spans written down as they begin and end, so that they outlive who writes them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dolly_assets.profiling.journal import Journal, read_journal
+
+SPANS_FILE = "spans.jsonl"
+
+
+@dataclass(frozen=True)
+class EpochSpan:
+    """What the profile of an epoch covers. Times are UTC epoch seconds; `ended_at` is None while it lasts."""
+
+    epoch: int
+    started_at: float
+    ended_at: float | None = None
+
+
+class SpanLog:
+    """The writing end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._journal = Journal(folder / SPANS_FILE)
+
+    def write(self, span: EpochSpan) -> None:
+        """Writes that a span began, or that one ended which was written before."""
+        self._journal.append({"epoch": span.epoch, "started_at": span.started_at, "ended_at": span.ended_at})
+
+
+def read_spans(folder: Path) -> list[EpochSpan]:
+    """The spans in the order they began; what was written last of each counts."""
+    spans: dict[float, EpochSpan] = {}
+    for record in read_journal(folder / SPANS_FILE):
+        spans[record["started_at"]] = EpochSpan(**record)
+    return list(spans.values())
