@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    """Looks again and again, and fails when it takes a minute."""
-    deadline = time.monotonic() + 60
+def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
+    """Looks again and again, and fails when it takes longer."""
+    deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.02)

@@ -8,16 +8,18 @@ from pathlib import Path
 import dagster as dg
 
 from dolly_assets import __version__
+from dolly_assets.assets.cut_profiles import observe_live, report_cut, report_left_behind
 from dolly_assets.code import code_digest
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.prices import Prices
-from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.worker.report import Log, Message, Published
+from dolly_assets.worker.profiles import profile_dir, spec_in
+from dolly_assets.worker.report import Live, Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, Task, WorkerSpec
 
 
@@ -67,13 +69,15 @@ class WorkerResource(dg.ConfigurableResource):
         def on_message(message: Message) -> None:
             if isinstance(message, Log):
                 context.log.info(message.text)
+            elif isinstance(message, Live):
+                observe_live(context, spec, message.key)
             elif isinstance(message, Published):
                 artifact = store.get(message.name, message.digest)
                 published.append(artifact)
                 on_published(artifact)
 
         shutil.rmtree(scratch, ignore_errors=True)
-        self._free_scratch_of_finished_runs(context.instance)
+        self._free_scratch_of_finished_runs(context, store)
         spec = WorkerSpec(
             family=family,
             task=task,
@@ -83,28 +87,35 @@ class WorkerResource(dg.ConfigurableResource):
             scratch_dir=scratch,
             made_by=made_by(context),
         )
+        report_left_behind(context, spec, store)
         try:
             LocalLauncher().run(spec, on_message)
-        except BaseException:
+        except Exception:
+            report_cut(context, spec, store)
             keep_logs_only(scratch)
+            raise
+        except BaseException:  # whoever stops a run does not want to wait: the next one reports
+            keep_logs_only(scratch, but=profile_dir(spec))
             raise
         shutil.rmtree(scratch)
         with contextlib.suppress(OSError):  # another step of this run may use it
             scratch.parent.rmdir()
         return published
 
-    def _free_scratch_of_finished_runs(self, instance: dg.DagsterInstance) -> None:
+    def _free_scratch_of_finished_runs(self, context: dg.AssetExecutionContext, store: ArtifactStore) -> None:
         """A run that was killed could not clean up after itself; what tells why it failed is kept."""
         for folder in Path(self.scratch_dir).glob("*"):
-            run = instance.get_run_by_id(folder.name)
+            run = context.instance.get_run_by_id(folder.name)
             if run is not None and run.is_finished:
                 for scratch in folder.glob("*"):
+                    if left := spec_in(scratch):
+                        report_cut(context, left, store)
                     keep_logs_only(scratch)
 
 
-def keep_logs_only(scratch: Path) -> None:
-    """Frees the disk of what a worker that failed left behind, but for what tells why."""
-    for folder in (path for path in scratch.glob("*") if path.is_dir()):
+def keep_logs_only(scratch: Path, but: Path | None = None) -> None:
+    """Frees the disk of what a worker that failed left behind, but for what tells why, and one folder."""
+    for folder in (path for path in scratch.glob("*") if path.is_dir() and path != but):
         shutil.rmtree(folder, ignore_errors=True)
 
 

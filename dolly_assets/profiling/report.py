@@ -46,7 +46,8 @@ def build_report(
 ) -> ReportSummary:
     """Writes report.html, picture.png, samples.parquet, steps.parquet and summary.json over a span.
 
-    Of a training that still runs there is no picture. Without samples the report says so; it never fails for what was not measured.
+    Of a training that still runs there is no picture. Without samples the report says so; it never fails for what was
+    not measured.
 
     Args:
         folder: Where the sampler, the phase log and the step log wrote.

@@ -20,18 +20,21 @@ of the host `host.`
   `disk_read_bytes`, `disk_written_bytes`, `network_received_bytes`, `network_sent_bytes`,
 
 of the watched process and its descendants `process.cpu_seconds` (a counter), `process.memory_bytes` and
-`process.process_count`, and of the sampler itself `sampler.cpu_seconds` (a counter). Every 10 s only, and NaN in between, there are
+`process.process_count`, and of the sampler itself `sampler.cpu_seconds` (a counter). Every 10 s only, and NaN in
+between, there are
 
 - `gpu.<index>.`: `pcie_sent_bytes_per_second`, `pcie_received_bytes_per_second` (over 20 ms), `nvlink_sent_bytes`,
   `nvlink_received_bytes`, `nvlink_error_count` (counters over all links), `fan_percent`, `process_memory_bytes.<pid>`,
   `mig.<index>.process_memory_bytes.<pid>`;
-- `sampler.memory_bytes`, and `container.`: `memory_bytes`, and the counters `cpu_throttled_seconds`, `cpu_pressure_seconds`,
-  `memory_pressure_seconds`, `io_pressure_seconds`, `out_of_memory_kills`.
+- `sampler.memory_bytes`, and `container.`: `memory_bytes`, and the counters `cpu_throttled_seconds`,
+  `cpu_pressure_seconds`, `memory_pressure_seconds`, `io_pressure_seconds`, `out_of_memory_kills`.
 
 Of counters in bytes or seconds, the rate since the counter's last reading is a series too: `…_bytes_per_second`,
 `process.cpu_percent` (one busy core is 100) and, for what a container waited, `…_percent` of the time.
 """
 
+import contextlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,6 +51,7 @@ Series = NDArray[np.float64]
 
 TIME = "time_seconds"
 _ROWS_PER_GROUP = 8192
+_TAIL_BYTES = 1 << 20  # holds some lines of many GPUs
 _MOST_NUMBERS_KEPT = 16_000_000  # 128 MB
 # Counters, by the last part of their names, and the rate derived from each: (rate's name, factor).
 _RATES = {
@@ -140,6 +144,19 @@ def write_samples(path: Path, started_at: float, ended_at: float, parquet: Path)
     if len(parts) == 1:
         parts[0].replace(parquet)
     return open_samples(parquet)
+
+
+def last_sample_at(path: Path) -> float | None:
+    """When the last whole sample of a journal was taken, UTC epoch seconds; None if there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = file.read().split(b"\n")[:-1]  # what follows the last newline is torn
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return float(json.loads(line)[TIME])
+    return None
 
 
 def open_samples(parquet: Path) -> Samples:

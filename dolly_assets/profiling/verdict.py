@@ -19,7 +19,7 @@ FEW_SAMPLES = 5
 def headline(found: Sequence[Finding], samples: Samples, span: tuple[float, float], cut: str) -> str:
     """The sentence over a report. `cut` says when a training ended that did not end well, or is empty."""
     if cut:
-        beginning = f"Cut: {cut}. "
+        beginning = cut_sentence(cut)
     elif len(samples) and len(samples) < FEW_SAMPLES:
         beginning = f"Only {len(samples)} {'sample' if len(samples) == 1 else 'samples'}: a glimpse. "
     else:
@@ -30,6 +30,11 @@ def headline(found: Sequence[Finding], samples: Samples, span: tuple[float, floa
         return f"{beginning}Nothing stands out."
     worst = found[0].text
     return f"{beginning}{worst[0].upper()}{worst[1:]}."
+
+
+def cut_sentence(cut: str) -> str:
+    """What stands before the verdict of a training that did not end well."""
+    return f"Cut: {cut}. "
 
 
 def busy_sentence(samples: Samples, hardware: Hardware) -> str:

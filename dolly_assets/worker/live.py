@@ -36,6 +36,11 @@ class LiveState(Config):
     made_by: dict[str, str]
 
     @property
+    def seconds_since_refresh(self) -> float:
+        """By this machine's clock."""
+        return time.time() - self.refreshed_at
+
+    @property
     def folder(self) -> str:
         """Key prefix of its objects."""
         return live_folder(self.family, self.dataset, self.run_id)

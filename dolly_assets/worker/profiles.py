@@ -3,13 +3,13 @@
 It knows epochs as spans of time. Who samples, and whether the training still runs, it doesn't know.
 """
 
+import contextlib
 import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from dolly_assets.config import Config
 from dolly_assets.errors import DollyError
@@ -22,6 +22,8 @@ from dolly_assets.profiling.summary import SUMMARY_FILE, Attempt, ReportSummary
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.worker.spec import Train, WorkerSpec
 
+PROFILE_FOLDER = "profile"
+SPEC_FILE = "spec.json"  # in the profile's folder: what the worker was told
 WHOLE, CUT = "gpu_profile", "cut_profile"  # of an epoch that ended, of one that did not
 
 
@@ -37,7 +39,14 @@ class ProfileRequest(Config):
 
 def profile_dir(spec: WorkerSpec) -> Path:
     """Where the sampler, the phases and every rank's step timings of this run go."""
-    return spec.scratch_dir / "profile"
+    return spec.scratch_dir / PROFILE_FOLDER
+
+
+def spec_in(scratch: Path) -> WorkerSpec | None:
+    """What the training in a scratch folder was told, if it left something to report; None also of another version."""
+    with contextlib.suppress(OSError, ValidationError):
+        return WorkerSpec.model_validate_json((scratch / PROFILE_FOLDER / SPEC_FILE).read_bytes())
+    return None
 
 
 class Profiles:

@@ -22,10 +22,10 @@ from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.profiling.steplog import step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.live import LiveReport
-from dolly_assets.worker.profiles import ProfileRequest, Profiles, profile_dir
+from dolly_assets.worker.profiles import SPEC_FILE, ProfileRequest, Profiles, profile_dir
 from dolly_assets.worker.report import Report
-from dolly_assets.worker.spec import WorkerSpec
 from dolly_assets.worker.spans import read_spans
+from dolly_assets.worker.spec import WorkerSpec
 
 NICENESS = 10
 LOOK_SECONDS = 1.0
@@ -33,7 +33,6 @@ FIRST_LIVE_SECONDS = 10.0  # after the first step: a training that is over by th
 REFRESH_SECONDS = 15.0
 REFRESH_SHARE = 0.05  # of one core that refreshing may take
 LOG_FILE = "reporter.log"
-SPEC_FILE = "reporter.json"
 
 
 class Reporter:

@@ -1,4 +1,4 @@
-"""Which epoch a training was at when: spans written down as they begin and end, so that they outlive who writes them."""
+"""Which epoch a training was at when: spans written down as they begin and end, to outlive who writes."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,123 @@
+"""The report of a training that runs, and what is left of it after SIGKILL. Trainings, kills and the store are real."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dolly_assets.assets.resources import ref
+from dolly_assets.compute.local import LocalLauncher
+from dolly_assets.errors import WorkerError
+from dolly_assets.profiling.sampler import SAMPLES_FILE
+from dolly_assets.profiling.samples import last_sample_at
+from dolly_assets.profiling.steplog import read_steps
+from dolly_assets.profiling.summary import ReportSummary
+from dolly_assets.storage.artifact import artifact_name
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.worker.harvest import harvest, harvest_store
+from dolly_assets.worker.live import left_behind
+from dolly_assets.worker.profiles import profile_dir, spec_in
+from dolly_assets.worker.report import Live, Message
+from dolly_assets.worker.spec import Tokenize, WorkerSpec
+from dolly_assets.worker.tokenize import tokenize
+from dolly_assets_tests.tiny_training import DATASET, RAW, Bench, Recorded
+from dolly_assets_tests.waiting import wait_until
+
+LIVE_WITHIN_SECONDS = 30  # of the first step
+LOST_SECONDS = 2
+MANY = 400  # copies of the examples: an epoch that nobody waits for
+
+
+@pytest.fixture(scope="module")
+def killed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A training whose whole process tree was killed once its live report was in the store."""
+    folder = tmp_path_factory.mktemp("killed")
+    own = Bench(Path(shutil.copytree(bench.folder, folder / "bench")), bench.family)
+    _lengthen(own, folder)
+    spec = own.spec(own.train(1, 1), folder / "scratch").model_copy(update={"made_by": {"run_id": "killed"}})
+    messages: list[Message] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            LocalLauncher().run(spec, messages.append)
+        except WorkerError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: bool(errors or left_behind(ObjectStore(spec.store_url), "tiny", DATASET)), seconds=200)
+    state = left_behind(ObjectStore(spec.store_url), "tiny", DATASET)[0]
+    wait_until(lambda: any(isinstance(message, Live) for message in messages))
+    [worker] = [child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())]
+    killed_at = time.time()
+    os.killpg(worker.pid, signal.SIGKILL)
+    thread.join()
+    copy = Bench(Path(shutil.copytree(own.folder, folder / "machine gone")), bench.family)
+    yield {"bench": own, "copy": copy, "spec": spec, "killed_at": killed_at, "state": state, "messages": messages}
+
+
+def _lengthen(bench: Bench, folder: Path) -> None:
+    raw_folder = folder / "raw"
+    raw_folder.mkdir()
+    pq.write_table(pa.concat_tables([RAW] * MANY), raw_folder / "data.parquet")
+    name = artifact_name(["raw_dataset"], DATASET)
+    raw = bench.store.publish(name, raw_folder, kind="raw_dataset", attributes={"answers": "exact"})
+    task = Tokenize(dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model")))
+    tokenize(bench.spec(task, folder / "tokenize"), bench.store, Recorded().report)
+
+
+def test_a_live_report_is_in_the_store_soon_after_the_first_step(killed: dict[str, Any]) -> None:
+    spec: WorkerSpec = killed["spec"]
+    first_step = read_steps(profile_dir(spec))["started_at"].to_pylist()[0]
+    assert killed["state"].refreshed_at - first_step < LIVE_WITHIN_SECONDS
+    [live] = [message for message in killed["messages"] if isinstance(message, Live)]
+    assert live.key == f"live/tiny/{DATASET}/killed/report.html"
+    page = ObjectStore(spec.store_url).read_all(live.key).decode()
+    assert 'http-equiv="refresh"' in page
+    assert "Running: " in page
+
+
+def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_it_was_cut(
+    killed: dict[str, Any],
+) -> None:
+    spec: WorkerSpec = killed["spec"]
+    bench: Bench = killed["bench"]
+    left = spec_in(spec.scratch_dir)
+    assert left == spec
+    [artifact] = harvest(left, bench.store, print)
+    assert harvest(left, bench.store, print) == [], "once is enough"
+    summary = ReportSummary.model_validate_json(artifact.read_bytes("summary.json"))
+    last_sample = last_sample_at(profile_dir(spec) / SAMPLES_FILE)
+    assert last_sample
+    assert summary.ended_at == last_sample
+    assert killed["killed_at"] - summary.ended_at < LOST_SECONDS
+    assert summary.steps
+    assert summary.verdict.startswith("Cut: the training ended at ")
+    assert f"after step {summary.steps.last_step}" in summary.verdict
+    assert "Cut: the training ended" in artifact.read_bytes("report.html").decode()
+    assert artifact.name == f"tiny/cut_profile/{DATASET}/01"
+    assert bench.store.latest(f"tiny/gpu_profile/{DATASET}/01") is None
+    assert left_behind(ObjectStore(spec.store_url), "tiny", DATASET) == []
+
+
+def test_where_the_machine_is_gone_the_live_report_becomes_the_report(killed: dict[str, Any]) -> None:
+    bench: Bench = killed["copy"]
+    objects = ObjectStore(str(bench.folder / "store"))
+    assert harvest_store(bench.store, objects, "tiny", DATASET, lambda state: False) == []
+    [artifact] = harvest_store(bench.store, objects, "tiny", DATASET, lambda state: state.run_id == "killed")
+    assert artifact.manifest.attributes["training"] == killed["spec"].task.training
+    page = artifact.read_bytes("report.html").decode()
+    assert "Cut: the training ended after " in page
+    assert 'http-equiv="refresh"' not in page
+    assert "Cut: " in ReportSummary.model_validate_json(artifact.read_bytes("summary.json")).verdict
+    assert left_behind(objects, "tiny", DATASET) == []
