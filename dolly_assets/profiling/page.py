@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,7 @@ def _vega(cache_dir: Path | None) -> str:
     """Vega's own script. Bundling it takes two seconds, so it is kept, where there is a place for it."""
     import vl_convert
 
-    kept = cache_dir / f"vega-{vl_convert.__version__}.js" if cache_dir else None
+    kept = cache_dir / f"vega-{version('vl-convert-python')}.js" if cache_dir else None
     if kept and kept.is_file():
         return kept.read_text(encoding="utf-8")
     script = vl_convert.javascript_bundle(_EXPOSE_VEGA)

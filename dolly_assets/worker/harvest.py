@@ -33,7 +33,9 @@ def harvest(spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) 
     folder, profiles = profile_dir(spec), Profiles(spec, store, log)
     last_at = last_sample_at(folder / SAMPLES_FILE)
     harvested = []
-    for span in read_spans(folder) if last_at else ():
+    for span in read_spans(folder):
+        if last_at is None:
+            break
         request = _request(spec, span, last_at, folder)
         if request and not _is_published(spec, store, profiles, span.epoch):
             harvested.append(profiles.publish(request))
