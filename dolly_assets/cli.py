@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dolly_assets.cli_artifacts import artifacts, gc
 from dolly_assets.cli_lineage import lineage
 from dolly_assets.cli_plan import plan
 from dolly_assets.cli_profile import profile
+from dolly_assets.cli_reports import reports
 from dolly_assets.environment import PROJECT, Environment
 from dolly_assets.errors import ConfigurationError, DollyError, WorkerStopped
 from dolly_assets.storage import artifact_name
@@ -49,6 +51,7 @@ def main() -> None:
 main.add_command(artifacts)
 main.add_command(gc)
 main.add_command(profile)
+main.add_command(reports)
 main.add_command(lineage)
 main.add_command(plan)
 
@@ -204,6 +207,15 @@ def ui(host: str, port: int) -> None:
     workspace = PROJECT / "workspace.yaml"
     target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "dolly_assets.definitions"]
     click.echo(f"http://{host}:{port}")
+    reports_url = os.environ.get("DOLLY_REPORTS_URL") or f"http://{host}:{port + 1}"
+    if not os.environ.get("DOLLY_REPORTS_URL"):
+        os.environ["DOLLY_REPORTS_URL"] = reports_url
+        # It ends when its input does, which the UI's process holds open.
+        reading, writing = os.pipe()
+        os.set_inheritable(writing, True)
+        serve = [sys.executable, "-m", "dolly_assets.cli_reports", "--host", host, "--port", str(port + 1)]
+        subprocess.Popen([*serve, "--end-with-stdin"], stdin=reading)
+        os.close(reading)
     command = [sys.executable, "-m", "dagster", "dev", *target, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 the UI takes this process's place
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from dolly_assets.assets.partitions import partition_key
-from dolly_assets.assets.report_links import report_link
+from dolly_assets.assets.report_links import linked_report, report_link
 from dolly_assets.errors import DollyError
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import artifact_metadata
@@ -73,6 +73,6 @@ def _observe(context: dg.AssetExecutionContext, cut: Sequence[Artifact]) -> None
             dg.AssetObservation(
                 dg.AssetKey([family, "gpu_profile"]),
                 partition=partition_key(dataset, int(epoch)),
-                metadata=artifact_metadata(artifact),
+                metadata={**linked_report(artifact), **artifact_metadata(artifact)},
             )
         )

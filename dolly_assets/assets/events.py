@@ -3,6 +3,7 @@
 import dagster as dg
 
 from dolly_assets.assets.partitions import partition_key
+from dolly_assets.assets.report_links import linked_report
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.io_manager import artifact_metadata
 
@@ -15,6 +16,6 @@ def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         asset_key=dg.AssetKey([family, asset]),
         partition=partition_key(dataset, int(epoch)),
-        metadata=artifact_metadata(artifact),
+        metadata={**linked_report(artifact), **artifact_metadata(artifact)},
         tags={DATA_VERSION: artifact.digest},
     )

@@ -10,6 +10,7 @@ from dolly_assets.assets.champion_model import build_champion_model
 from dolly_assets.assets.epoch_comparison import build_epoch_comparison
 from dolly_assets.assets.evaluation import build_evaluation
 from dolly_assets.assets.model_checkpoint import build_model_checkpoint
+from dolly_assets.assets.profile_checks import build_profile_checks
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
@@ -61,7 +62,9 @@ class ModelFamilyComponent(dg.Component):
         """The family's assets, with its owners and the conditions of its automation policy."""
         builders = [*BUILDERS, *([build_training_approval] if self.family.automation.needs_approval else [])]
         assets = [_owned(with_automation(build(self.family), self.family), self.family) for build in builders]
-        return dg.Definitions(assets=assets, asset_checks=[build_split_checks(self.family)])
+        return dg.Definitions(
+            assets=assets, asset_checks=[build_split_checks(self.family), build_profile_checks(self.family)]
+        )
 
 
 def _owned(assets: dg.AssetsDefinition, family: ModelFamily) -> dg.AssetsDefinition:

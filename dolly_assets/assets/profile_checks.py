@@ -1,0 +1,73 @@
+"""What a profile warns of, as asset checks of `gpu_profile`: one evaluation for each epoch of a run's range.
+
+A check is of what a report found, and so of the limits that held when it was built. What no device was there to be
+checked for has no evaluation: neither green nor yellow.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset, partition_key
+from dolly_assets.assets.resources import StoreResource
+from dolly_assets.family import ModelFamily
+from dolly_assets.naming import epoch_key
+from dolly_assets.profiling.findings import Check
+from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
+from dolly_assets.storage.artifact import Artifact, artifact_name
+
+CHECKS: dict[Check, str] = {
+    "gpu_idle": "No GPU is idle for long.",
+    "thermal_throttling": "No GPU is slowed down by heat.",
+    "gpu_errors": "No GPU was lost, hung, or had ECC or Xid errors.",
+    "memory_nearly_full": "Neither a GPU's memory nor the host's was nearly full.",
+    "straggler": "No rank or GPU keeps the others waiting.",
+}
+OF_ANY_DEVICE: tuple[Check, ...] = ("memory_nearly_full", "straggler")  # the others ask for GPUs
+
+
+def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
+    """The checks of `FAMILY/gpu_profile`, in one step."""
+    key = dg.AssetKey([family.name, "gpu_profile"])
+    partitions = dataset_epochs(family)
+
+    @dg.multi_asset_check(
+        name=f"{family.name}__gpu_profile_health",
+        specs=[
+            dg.AssetCheckSpec(name, asset=key, description=text, partitions_def=partitions)
+            for name, text in CHECKS.items()
+        ],
+        description="What in an epoch's profile is worth a look, and what to do about it.",
+        can_subset=True,
+    )
+    def profile_health(context: dg.AssetCheckExecutionContext, store: StoreResource) -> Iterator[dg.AssetCheckResult]:
+        artifacts, run = store.open(), context.op_execution_context
+        for dataset, epochs in epochs_by_dataset(run.partition_keys).items():
+            for epoch in epochs:
+                profile = artifacts.latest(artifact_name([family.name, "gpu_profile"], dataset, epoch_key(epoch)))
+                for evaluation in _evaluations(profile, partition_key(dataset, epoch)) if profile else ():
+                    run.log_event(evaluation)
+        yield from ()
+
+    return profile_health
+
+
+def _evaluations(profile: Artifact, partition: str) -> Iterator[dg.AssetCheckEvaluation]:
+    if not any(entry.path == SUMMARY_FILE for entry in profile.manifest.files):
+        return  # it could not be built
+    summary = ReportSummary.read(profile.local_file(SUMMARY_FILE).parent)
+    if not summary.samples_count:
+        return
+    family, asset, *_ = profile.name.split("/")
+    for check in CHECKS:
+        found = [finding for finding in summary.findings if finding.check == check]
+        if not found and summary.device_kind == "cpu" and check not in OF_ANY_DEVICE:
+            continue
+        yield dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey([family, asset]),
+            check_name=check,
+            passed=not found,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join(f"{finding.text}. {finding.advice}" for finding in found) or "nothing found",
+            partition=partition,
+        )
