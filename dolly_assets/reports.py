@@ -15,7 +15,7 @@ from dolly_assets.storage.conventions import LIVE
 from dolly_assets.storage.object_store import ObjectStore
 
 _PAGE = re.compile(r"(?P<name>[^/]+(?:/[^/]+)+)/(?P<digest>[0-9a-f]{64})/(?P<file>[\w-]+\.html)")
-_LIVE_PAGE = re.compile(rf"{LIVE}/[\w.-]+/[\w.-]+/[\w.-]+/report\.html")
+_LIVE_PAGE = re.compile(rf"{LIVE}(?:/[\w-][\w.-]*){{3}}/report\.html")
 # A page is one file that loads nothing; Vega makes functions of its expressions.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 

@@ -129,7 +129,7 @@ def _gib(size_bytes: int | None) -> str:
 
 
 @functools.cache
-def _vega(cache_dir: Path | None) -> str:
+def vega(cache_dir: Path | None) -> str:
     """Vega's own script. Bundling it takes two seconds, so it is kept, where there is a place for it."""
     import vl_convert
 
@@ -151,4 +151,4 @@ def _scripts(charts: "Charts", cache_dir: Path | None) -> str:
     # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an escape.
     text = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
     script = resources.files("dolly_assets.profiling").joinpath("report_charts.js").read_text(encoding="utf-8")
-    return f"<script>{_vega(cache_dir)}</script>\n<script>const CHARTS = {text};\n{script}</script>"
+    return f"<script>{vega(cache_dir)}</script>\n<script>const CHARTS = {text};\n{script}</script>"

@@ -3,6 +3,7 @@
 Takes the folder that a sampler, a trainer and its ranks wrote to, and two times. Knows no epochs and no Dagster.
 """
 
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from dolly_assets.profiling.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.events import read_events
 from dolly_assets.profiling.figures import Circumstances, Recording, summarize
 from dolly_assets.profiling.health import device_health
-from dolly_assets.profiling.page import write_page
+from dolly_assets.profiling.page import vega, write_page
 from dolly_assets.profiling.panels import panels_of
 from dolly_assets.profiling.phases import PHASES_FILE, Phase, read_phases
 from dolly_assets.profiling.sampler import SAMPLES_FILE
@@ -80,6 +81,12 @@ def build_report(
         pq.write_table(recording.steps, out / STEPS_FILE, compression="zstd")
     (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n")
     return summary
+
+
+def get_ready(cache_dir: Path) -> None:
+    """Loads what every report needs, which takes seconds, so that the first one is there sooner."""
+    importlib.import_module("dolly_assets.profiling.picture")  # and with it charts.py and altair
+    vega(cache_dir)
 
 
 def _read(folder: Path, span: tuple[float, float], parquet: Path) -> Recording:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dolly_assets.profiling.journal import read_journal
-from dolly_assets.profiling.report import REPORT_FILE
+from dolly_assets.profiling.report import REPORT_FILE, get_ready
 from dolly_assets.profiling.steplog import step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.live import LiveReport
@@ -29,7 +29,7 @@ from dolly_assets.worker.spec import WorkerSpec
 
 NICENESS = 10
 LOOK_SECONDS = 1.0
-FIRST_LIVE_SECONDS = 10.0  # after the first step: a training that is over by then needs none
+FIRST_LIVE_SECONDS = 5.0  # after the first step: a training that is over by then needs none
 REFRESH_SECONDS = 15.0
 REFRESH_SHARE = 0.05  # of one core that refreshing may take
 LOG_FILE = "reporter.log"
@@ -98,6 +98,7 @@ class _Loop:
 
     def __init__(self, spec: WorkerSpec, out: TextIO) -> None:
         self._folder, self._scratch, self._out = profile_dir(spec), spec.scratch_dir, out
+        self._cache_dir = spec.cache_dir
         self._profiles = Profiles(
             spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), lambda text: self._say({"log": text})
         )
@@ -130,6 +131,7 @@ class _Loop:
         if self._live_at is None:
             if any(next(read_journal(file), None) for file in step_files(self._folder)):
                 self._live_at = time.monotonic() + FIRST_LIVE_SECONDS
+                get_ready(self._cache_dir)
         elif time.monotonic() >= self._live_at:
             began = time.process_time()
             try:

@@ -17,7 +17,7 @@ from dolly_assets.assets.resources import ref
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.errors import WorkerError
 from dolly_assets.profiling.sampler import SAMPLES_FILE
-from dolly_assets.profiling.samples import last_sample_at
+from dolly_assets.profiling.samples import read_samples
 from dolly_assets.profiling.steplog import read_steps
 from dolly_assets.profiling.summary import ReportSummary
 from dolly_assets.storage.artifact import artifact_name
@@ -31,8 +31,6 @@ from dolly_assets.worker.tokenize import tokenize
 from dolly_assets_tests.tiny_training import DATASET, RAW, Bench, Recorded
 from dolly_assets_tests.waiting import wait_until
 
-LIVE_WITHIN_SECONDS = 30  # of the first step
-LOST_SECONDS = 2
 MANY = 400  # copies of the examples: an epoch that nobody waits for
 
 
@@ -80,7 +78,7 @@ def _lengthen(bench: Bench, folder: Path) -> None:
 def test_a_live_report_is_in_the_store_soon_after_the_first_step(killed: dict[str, Any]) -> None:
     spec: WorkerSpec = killed["spec"]
     first_step = read_steps(profile_dir(spec))["started_at"].to_pylist()[0]
-    assert killed["state"].refreshed_at - first_step < LIVE_WITHIN_SECONDS
+    assert first_step < killed["state"].refreshed_at < killed["killed_at"]
     [live] = [message for message in killed["messages"] if isinstance(message, Live)]
     assert live.key == f"live/tiny/{DATASET}/killed/report.html"
     page = ObjectStore(spec.store_url).read_all(live.key).decode()
@@ -98,10 +96,9 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     [artifact] = harvest(left, bench.store, print)
     assert harvest(left, bench.store, print) == [], "once is enough"
     summary = ReportSummary.model_validate_json(artifact.read_bytes("summary.json"))
-    last_sample = last_sample_at(profile_dir(spec) / SAMPLES_FILE)
-    assert last_sample
-    assert summary.ended_at <= last_sample
-    assert killed["killed_at"] - summary.ended_at < LOST_SECONDS
+    seen = read_samples(profile_dir(spec) / SAMPLES_FILE, 0, killed["killed_at"])
+    assert summary.ended_at >= seen.time_seconds[-1], "nothing that was sampled before the kill is missing"
+    assert summary.samples_count >= len(seen)
     assert summary.steps
     assert summary.verdict.startswith("Cut: the training ended at ")
     assert f"after step {summary.steps.last_step}" in summary.verdict
