@@ -49,7 +49,7 @@ def report_server(store: ArtifactStore, objects: ObjectStore, host: str, port: i
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *arguments: object) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 as in the base class
             """Says nothing."""
 
     return ThreadingHTTPServer((host, port), Handler)

@@ -30,8 +30,7 @@ def publish(store: ArtifactStore, folder: Path, epoch: str, gpus: int, limits: P
         used = {str(gpu): {"gpu_utilization_percent": 90 * bool(second % 4)} for gpu in range(gpus)}
         journal.append({"time_seconds": START + second, "gpu": used, "host": {"cpu_percent": 90}})
     known = Circumstances(limits=limits or ProfileLimits())
-    span = {"started_at": START, "ended_at": START + 19}
-    build_report(folder, title=epoch, out=folder / "out", circumstances=known, **span)
+    build_report(folder, title=epoch, out=folder / "out", started_at=START, ended_at=START + 19, circumstances=known)
     store.publish(f"tiny/gpu_profile/{DATASET}/{epoch}", folder / "out", kind="gpu_profile")
 
 

@@ -92,6 +92,7 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     spec: WorkerSpec = killed["spec"]
     bench: Bench = killed["bench"]
     left = spec_in(spec.scratch_dir)
+    assert left
     assert left == spec
     [artifact] = harvest(left, bench.store, print)
     assert harvest(left, bench.store, print) == [], "once is enough"
