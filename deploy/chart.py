@@ -80,6 +80,7 @@ class UserDeployments(_Keys):
 class RunK8sConfig(_Keys):
     """Laid over each run's Job."""
 
+    container_config: dict[str, Any] = {}  # such as GPUs, where runs train in their own pods
     pod_template_spec_metadata: dict[str, Any]
     pod_spec_config: dict[str, Any]
     job_spec_config: dict[str, Any]
