@@ -81,7 +81,7 @@ def test_an_empty_file_is_refused(read, name):
         ("a.json", "[]"),
         ("a.jsonl", "\n\n"),
         ("a.csv", "instruction,response\n"),
-        ("a.jsonl.gz", gzip.compress(b"")),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
     ],
 )
 def test_a_file_without_records_is_refused(read, name, content):
@@ -201,7 +201,11 @@ def test_a_csv_field_may_be_as_long_as_a_line(read):
 
 @pytest.mark.parametrize(
     "content",
-    [JSONL.encode(), gzip.compress(JSONL.encode())[:-12], gzip.compress(JSONL.encode())[:-8] + bytes(8)],
+    [
+        JSONL.encode(),
+        gzip.compress(JSONL.encode(), mtime=0)[:-12],
+        gzip.compress(JSONL.encode(), mtime=0)[:-8] + bytes(8),
+    ],
     ids=["not-gzip", "cut-short", "wrong-checksum"],
 )
 def test_damaged_gzip_is_refused(read, content):
