@@ -12,6 +12,7 @@ import dagster as dg
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import DATASETS, GPU_POOL
 from dolly_assets.assets.resources import StoreResource, WorkerResource, made_by, ref
+from dolly_assets.datasets.licenses import LICENSE_FACTS
 from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.naming import epoch_key
@@ -138,16 +139,13 @@ def _scored_again(
     epoch: Any = champion.manifest.attributes["epoch"]
     split = candidate.evaluation.manifest.inputs["tokenized_dataset"]
     settings = family.settings_digest("evaluation")
+    is_it = (champion.digest, champion.manifest.attributes["checkpoint"])
     for asset in ("champion_evaluation", "evaluation"):
-        found = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
-        if (
-            found
-            and found.manifest.inputs["model_checkpoint"]
-            in (champion.digest, champion.manifest.attributes["checkpoint"])
-            and found.manifest.inputs["tokenized_dataset"] == split
-            and found.manifest.attributes.get("settings") == settings
-        ):
-            return Contender(champion, found)
+        for found in store.history(artifact_name([family.name, asset], dataset, epoch_key(epoch))):
+            inputs = found.manifest.inputs
+            is_of_both = inputs["model_checkpoint"] in is_it and inputs["tokenized_dataset"] == split
+            if is_of_both and found.manifest.attributes.get("settings") == settings:
+                return Contender(champion, found)
     task = Evaluate(
         dataset=dataset,
         checkpoints={epoch: ref(champion)},
@@ -172,12 +170,19 @@ def _publish(
     winner = candidate if decision.verdict == "promoted" else incumbent
     sentence = f"epoch {best} is {decision.verdict}: {decision.reason}"
     context.log.info(sentence)
-    kept = winner.model.manifest.attributes
+    kept, made_from = winner.model.manifest.attributes, winner.model.manifest.inputs
+    checkpoint = artifact_name(
+        [family.name, "model_checkpoint"], context.partition_key, epoch_key(int(str(kept["epoch"])))
+    )
     return store.commit(
         artifact_name([family.name, "champion_model"], context.partition_key),
         [entry for entry in winner.model.manifest.files if not entry.path.startswith("state/")],
         kind="champion_model",
-        inputs=winner.model.manifest.inputs | {"epoch_comparison": comparison.digest},
+        inputs={
+            **{name: made_from[name] for name in ("base_model", "tokenized_dataset")},
+            checkpoint: winner.checkpoint,
+            "epoch_comparison": comparison.digest,
+        },
         attributes={
             "verdict": decision.verdict,
             "reason": sentence,
@@ -190,6 +195,7 @@ def _publish(
             "candidate_epoch": best,
             "candidate_exact_match": candidate.exact_match,
             "candidate_heldout_loss": candidate.heldout_loss,
+            **{name: kept.get(name) for name in LICENSE_FACTS},
         },
         made_by=made_by(context),
     )

@@ -17,7 +17,7 @@ from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source, source_version
 from dolly_assets.markdown import markdown_table
-from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, Facts, artifact_name
 from dolly_assets.storage.conventions import TABLE_FILE
 
 SAMPLE_ROWS = 5
@@ -42,37 +42,46 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         description="Instruction data as its source gives it, in the columns instruction, context, response, category.",
     )
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
-        dataset = store.catalogue(declared).get(context.partition_key)
-        newest = store.open().latest(artifact_name(["raw_dataset"], dataset.name))
-        if newest and is_unchanged(dataset, newest):
+        dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
+        artifact = artifacts.latest(artifact_name(["raw_dataset"], dataset.name))
+        if artifact and is_unchanged(dataset, artifact):
             context.log.info(f"{dataset.source} is what it was: not read again")
-            return newest
-        version = source_version(dataset.source)  # before it is read: what changes meanwhile is seen the next time
-        context.log.info(f"reading {dataset.source}")
-        source = read_source(dataset.source)
-        with tempfile.TemporaryDirectory() as folder:
-            pq.write_table(source.table, Path(folder) / TABLE_FILE, compression="zstd")
-            artifact = store.open().publish(
-                artifact_name(["raw_dataset"], dataset.name),
-                Path(folder),
-                kind="raw_dataset",
-                attributes={
-                    **_facts(dataset),
-                    "version": version,
-                    "revision": source.revision,
-                    "format": source.format,
-                    "license": dataset.license if dataset.license != "unknown" else source.license or "unknown",
-                    "rows": source.table.num_rows,
-                    "content_digest": content_digest(source.table),
-                    "dropped_columns": list(source.dropped_columns) or None,
-                    "sample_markdown": _sample(source.table),
-                },
-                made_by=made_by(context),
-            )
-        context.add_output_metadata({"dagster/row_count": source.table.num_rows, **_link(artifact)})
+        else:
+            context.log.info(f"reading {dataset.source}")
+            artifact = _read(dataset, artifacts, artifact, made_by(context))
+        rows = int(str(artifact.manifest.attributes["rows"]))
+        context.add_output_metadata({"dagster/row_count": rows, **_link(artifact)})
         return artifact
 
     return raw_dataset
+
+
+def _read(dataset: DatasetConfig, store: ArtifactStore, newest: Artifact | None, by: dict[str, str]) -> Artifact:
+    """Publishes what the source holds. Equal examples are the files of before, so that nothing downstream is stale."""
+    version = source_version(dataset.source)  # before it is read: what changes meanwhile is seen the next time
+    source = read_source(dataset.source)
+    content = content_digest(source.table)
+    facts: Facts = {
+        "kind": "raw_dataset",
+        "attributes": {
+            **_facts(dataset),
+            "version": version,
+            "revision": source.revision,
+            "format": source.format,
+            "license": dataset.license if dataset.license != "unknown" else source.license or "unknown",
+            "rows": source.table.num_rows,
+            "content_digest": content,
+            "dropped_columns": list(source.dropped_columns) or None,
+            "sample_markdown": _sample(source.table),
+        },
+        "made_by": by,
+    }
+    name = artifact_name(["raw_dataset"], dataset.name)
+    if newest and newest.manifest.attributes.get("content_digest") == content:
+        return store.commit(name, newest.manifest.files, **facts)
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(source.table, Path(folder) / TABLE_FILE, compression="zstd")
+        return store.publish(name, Path(folder), **facts)
 
 
 def _link(artifact: Artifact) -> dict[str, dg.MetadataValue]:

@@ -19,8 +19,8 @@ from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.inbox import Arrival, Inbox
 from dolly_assets.errors import DatasetError
 
-TAKEN_PER_TICK = 200
-"""A tick has 60 seconds by default; starting a run takes tens of milliseconds."""
+PER_TICK = 200
+"""Datasets that are taken or refused: a tick has 60 seconds by default, and each may mean reading a card."""
 
 State = Literal["seen", "taken", "refused"]
 
@@ -68,18 +68,15 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
         is_same = fingerprint == arrival.fingerprint
         if is_same and state != "seen":
             known[name] = (fingerprint, state)
-        elif not is_same and not arrival.is_marked_complete:
+        elif not (is_same or arrival.is_marked_complete) or len(taken) + len(refused) == PER_TICK:
             known[name] = (arrival.fingerprint, "seen")
             waiting += 1
         elif reason := _refusal(inbox, arrival, kept):
             known[name] = (arrival.fingerprint, "refused")
             refused[name] = reason
-        elif len(taken) < TAKEN_PER_TICK:
+        else:
             known[name] = (arrival.fingerprint, "taken")
             taken.append(arrival)
-        else:
-            known[name] = (arrival.fingerprint, "seen")
-            waiting += 1
     return Tick(taken, refused, waiting, Cursor(known))
 
 

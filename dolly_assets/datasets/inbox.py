@@ -45,14 +45,18 @@ class Arrival:
     name: str  # as it was found; a dataset's name only if there is no problem
     source: str  # where raw_dataset finds it: a file, or a folder that ends in /
     files: tuple[Found, ...]
-    card: str | None  # the key of its card
+    card: Found | None
     is_marked_complete: bool
     problem: str | None  # why it cannot be taken
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when a file is added, removed or written again."""
-        facts = [(file.key, file.size_bytes, file.e_tag or file.modified_at.isoformat()) for file in self.files]
+        """Sixteen hex digits that change when a file or the card is added, removed or written again.
+
+        Also when it is written again with what it held before: times count beside ETags, which would be equal then.
+        """
+        parts = [*self.files, *([self.card] if self.card else [])]
+        facts = [(part.key, part.size_bytes, part.e_tag, part.modified_at.isoformat()) for part in parts]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -90,7 +94,7 @@ class Inbox:
         """
         if arrival.problem:
             raise DatasetError(f"{arrival.source}: {arrival.problem}")
-        card = self._card(arrival.card) if arrival.card else Card()
+        card = self._card(arrival.card.key) if arrival.card else Card()
         facts = {"name": arrival.name, "source": arrival.source, "schedule": None}  # the inbox itself is watched
         return DatasetConfig.model_validate({**facts, **card.model_dump()})
 
@@ -109,9 +113,9 @@ class Inbox:
     def _arrival(self, name: str, found: list[Found]) -> Arrival | None:
         in_folder = [item for item in found if "/" in item.key]
         at_top = [item for item in found if "/" not in item.key]
-        cards = [item.key for item in found if item.key in (name + CARD, f"{name}/{FOLDER_CARD}")]
-        markers = [item.key for item in found if item.key in (name + MARKER, f"{name}/{FOLDER_MARKER}")]
-        rest = [item for item in found if item.key not in (*cards, *markers)]
+        cards = [item for item in found if item.key in (name + CARD, f"{name}/{FOLDER_CARD}")]
+        markers = [item for item in found if item.key in (name + MARKER, f"{name}/{FOLDER_MARKER}")]
+        rest = [item for item in found if item not in (*cards, *markers)]
         if not rest:
             return None  # a card or a marker that is waiting for its dataset
         files = tuple(item for item in rest if item.key.lower().endswith(SUFFIXES))

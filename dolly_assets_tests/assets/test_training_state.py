@@ -1,9 +1,5 @@
 """What the store has of a training decides what is trained; a fake training's epochs are a few bytes each."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from dolly_assets.assets.epoch_comparison import comparison_inputs, newest_training, scores_of
@@ -12,28 +8,9 @@ from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset, pa
 from dolly_assets.assets.training_state import Training, plan_training
 from dolly_assets.errors import ArtifactError, TrainingError
 from dolly_assets.naming import epoch_key
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets_tests.assets.conftest import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
-
-Publish = Callable[..., Artifact]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
-
-
-@pytest.fixture
-def publish(store: ArtifactStore, tmp_path: Path) -> Publish:
-    """Publishes an artifact whose one file says what it is."""
-
-    def publish(key: list[str], *partition: str, text: str = "", **values: Any) -> Artifact:
-        file = tmp_path / "content"
-        name = artifact_name(key, *partition)
-        file.write_text(f"{name} {text}")
-        return store.publish(name, {"content": file}, kind=key[-1], **values)
-
-    return publish
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dagster import build_sensor_context
 
 from dolly_assets.assets.resources import StoreResource
 from dolly_assets.automation.alerts import AlertsResource
-from dolly_assets.automation.inbox_sensor import TAKEN_PER_TICK, build_inbox_sensor
+from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
 from dolly_assets.datasets.catalogue import DatasetConfig
 
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
@@ -102,11 +102,11 @@ def test_what_cannot_be_taken_is_told_once_and_left_where_it_is(
 
 
 def test_more_than_a_tick_can_take_are_taken_by_the_next_ones(watched: Watched) -> None:
-    names = {f"d{number}" for number in range(TAKEN_PER_TICK + 20)}
+    names = {f"d{number}" for number in range(PER_TICK + 20)}
     for name in names:
         watched.put(f"{name}.jsonl")
     watched.tick()
     first, second = watched.tick(), watched.tick()
-    assert len(first) == TAKEN_PER_TICK
+    assert len(first) == PER_TICK
     assert first.keys() | second.keys() == names
     assert not first.keys() & second.keys()

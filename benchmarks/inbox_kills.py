@@ -1,0 +1,168 @@
+"""Kills Dagster's daemon at random moments while it takes thousands of datasets out of an inbox, and counts runs.
+
+    python benchmarks/inbox_kills.py [--keys 10000] [--kills 50] [--seed 1]
+
+The code location, the instance (SQLite), the inbox and `dagster-daemon` are real; runs are only queued, never launched.
+A third of the kills falls on any moment, a third on the moment when partitions were just added, a third among the run
+requests of a tick. Each key must end as one partition with one run. Exit code 1 if one is lost or doubled.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus  # there is no public door to ticks
+
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.automation.inbox_sensor import PER_TICK
+
+LOCATION = ["-m", "dolly_assets.definitions"]
+DAGSTER_YAML = """\
+telemetry: {enabled: false}
+concurrency: {runs: {max_concurrent_runs: 0}}  # nothing leaves the queue
+"""
+LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
+INTERVAL_SECONDS = 30  # between two ticks of the sensor
+PATIENCE_SECONDS = 180  # without anything new, before the daemon counts as stuck
+
+
+class Watched:
+    """A home with a full inbox, and the daemon that empties it."""
+
+    def __init__(self, home: Path, keys: int) -> None:
+        self.home = home
+        self.names = [f"d{number:05d}" for number in range(keys)]
+        (home / "inbox").mkdir()
+        (home / "dagster").mkdir()
+        (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
+        for name in self.names:
+            (home / "inbox" / f"{name}.jsonl").write_text(LINE)
+        subprocess.run([_dagster("dagster"), "sensor", "start", "inbox", *LOCATION], env=self._variables, check=True)
+        self.instance = dg.DagsterInstance.from_config(str(home / "dagster"))
+        self._counting = sqlite3.connect(f"file:{home}/dagster/history/runs/index.db?mode=ro", uri=True)
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DAGSTER_HOME": str(self.home / "dagster"),
+            "DOLLY_HOME": str(self.home),
+            "DOLLY_INBOX": str(self.home / "inbox"),
+        }
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Starts the daemon, with the code server that it starts, in a process group of their own."""
+        with (self.home / "daemon.log").open("ab") as log:
+            return subprocess.Popen(
+                [_dagster("dagster-daemon"), "run", *LOCATION],
+                env=self._variables,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def partitions(self) -> int:
+        """How many datasets Dagster knows; cheap, to be asked all the time."""
+        return self._counting.execute("SELECT COUNT(*) FROM dynamic_partitions").fetchone()[0]
+
+    def runs(self) -> int:
+        """How many runs were requested."""
+        return self.instance.get_runs_count()
+
+    def last_tick(self) -> InstigatorTick | None:
+        """The newest tick of the sensor."""
+        [state] = [state for state in self.instance.all_instigator_state() if state.name == "inbox"]
+        ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        return ticks[0] if ticks else None
+
+    def moment(self) -> str:
+        """What a daemon that is no more was doing."""
+        tick = self.last_tick()
+        if tick is None or tick.status != TickStatus.STARTED:
+            return "between ticks"
+        if tick.tick_data.reserved_run_ids:
+            return "among run requests"
+        return "between partitions and run requests" if self.partitions() > self.runs() else "looking"
+
+
+def main() -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        watched = Watched(Path(folder), arguments.keys)
+        moments: Counter[str] = Counter()
+        while moments.total() < arguments.kills:
+            moments[_run_until_killed(watched, chance)] += 1
+            print(f"{moments.total()} kills, {watched.runs()} runs: {dict(moments)}", file=sys.stderr, flush=True)
+        _run_to_the_end(watched)
+        runs = Counter(run.tags[dg.PARTITION_NAME_TAG] for run in watched.instance.get_runs())
+        partitions = Counter(watched.instance.get_dynamic_partitions(str(DATASETS.name)))
+    lost = sum(runs[name] == 0 or partitions[name] == 0 for name in watched.names)
+    doubled = sum(runs[name] > 1 or partitions[name] > 1 for name in watched.names)
+    print("| keys | kills | where they fell | partitions | runs | lost | doubled | minutes |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    where = ", ".join(f"{count} {moment}" for moment, count in moments.most_common())
+    print(
+        f"| {arguments.keys:,} | {moments.total()} | {where} | {partitions.total():,} | {runs.total():,} "
+        f"| {lost} | {doubled} | {(time.monotonic() - began) / 60:.0f} |"
+    )
+    return int(bool(lost or doubled or runs.total() != arguments.keys))
+
+
+def _run_until_killed(watched: Watched, chance: random.Random) -> str:
+    """Runs the daemon up to a chosen moment, kills it, and says where that fell."""
+    partitions, runs = watched.partitions(), watched.runs()
+    seconds, requests = chance.uniform(0, 2 * INTERVAL_SECONDS), chance.randrange(1, PER_TICK)
+    kinds: dict[str, Callable[[], bool]] = {
+        "any moment": lambda: False,
+        "partitions added": lambda: watched.partitions() > partitions,
+        "runs requested": lambda: watched.runs() >= runs + requests,
+    }
+    kind = chance.choice(list(kinds))
+    daemon = watched.start()
+    deadline = time.monotonic() + (seconds if kind == "any moment" else 3 * INTERVAL_SECONDS)
+    while time.monotonic() < deadline and not kinds[kind]():
+        time.sleep(0.001 if kind == "partitions added" else 0.05)
+    _kill(daemon)
+    return watched.moment()
+
+
+def _run_to_the_end(watched: Watched) -> None:
+    daemon = watched.start()
+    before, deadline = watched.runs(), time.monotonic() + PATIENCE_SECONDS
+    while before < len(watched.names) and time.monotonic() < deadline:
+        time.sleep(1)
+        if watched.runs() > before:
+            before, deadline = watched.runs(), time.monotonic() + PATIENCE_SECONDS
+    time.sleep(2 * INTERVAL_SECONDS)  # for runs that should not come
+    _kill(daemon)
+
+
+def _kill(daemon: subprocess.Popen[bytes]) -> None:
+    assert daemon.poll() is None, "the daemon ended by itself: see its log"
+    os.killpg(daemon.pid, signal.SIGKILL)
+    daemon.wait()
+
+
+def _dagster(command: str) -> str:
+    return str(Path(sys.executable).parent / command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Who becomes champion, and what is told of it. Dagster and the store are real; the scores are made up."""
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dolly_assets.assets.champion_model import Contender, build_champion_model, decide
+from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.resources import StoreResource, WorkerResource
+from dolly_assets.lineage import Lineage
+from dolly_assets.naming import epoch_key
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.io_manager import ArtifactIOManager
+from dolly_assets_tests.assets.conftest import Publish
+from dolly_assets_tests.tiny_training import DATASET, tiny_family
+
+FAMILY = tiny_family()
+Scores = tuple[float | None, float | None]  # exact match, held-out loss
+BASE: Scores = (0.0, 6.0)
+
+
+class Contest:
+    """Trainings of the family `tiny` on one dataset that never changes, and the champion after each of them."""
+
+    def __init__(self, store: ArtifactStore, publish: Publish) -> None:
+        self.store, self._publish = store, publish
+        publish(["raw_dataset"], DATASET)
+        self._inputs = {
+            "base_model": publish([FAMILY.name, "base_model"]).digest,
+            "tokenized_dataset": publish([FAMILY.name, "tokenized_dataset"], DATASET).digest,
+        }
+
+    def trained(self, name: str, *scores: Scores) -> None:
+        """A training's base model and epochs were scored and compared; the last one is the best."""
+        shown = {}
+        for epoch, (exact_match, loss) in enumerate(scores):
+            of = (DATASET, epoch_key(epoch))
+            facts = {"epoch": epoch, "training": name, "weights_sha256": f"{name} {epoch}", "commercial_use": "no"}
+            text = name if epoch else ""  # the base model is the same in each
+            checkpoint = self._publish(
+                [FAMILY.name, "model_checkpoint"], *of, text=text, inputs=self._inputs, attributes=facts
+            )
+            evaluation = self._publish(
+                [FAMILY.name, "evaluation"],
+                *of,
+                text=text,
+                inputs={**self._inputs, "model_checkpoint": checkpoint.digest},
+                attributes={
+                    "settings": FAMILY.settings_digest("evaluation"),
+                    "exact_match": exact_match,
+                    "heldout_loss": loss,
+                },
+            )
+            shown |= {checkpoint.name: checkpoint.digest, evaluation.name: evaluation.digest}
+        best = {"best_epoch": len(scores) - 1}
+        self._publish([FAMILY.name, "epoch_comparison"], DATASET, text=name, inputs=shown, attributes=best)
+
+    def champion(self) -> Artifact:
+        """Materializes it."""
+        settings: dict[str, Any] = {"url": self.store.url, "cache_dir": self.store.url + "/../cache"}
+        store = StoreResource(**settings)
+        resources = {
+            "store": store,
+            "io_manager": ArtifactIOManager(**settings),
+            "worker": WorkerResource(store=store, scratch_dir=self.store.url + "/../scratch"),
+        }
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions(str(DATASETS.name), [DATASET])
+            assets = [build_champion_model(FAMILY)]
+            assert dg.materialize(assets, instance=instance, partition_key=DATASET, resources=resources).success
+        champion = self.store.latest(f"{FAMILY.name}/champion_model/{DATASET}")
+        assert champion
+        return champion
+
+
+@pytest.fixture
+def contest(store: ArtifactStore, publish: Publish) -> Contest:
+    return Contest(store, publish)
+
+
+def told(champion: Artifact) -> tuple[Any, Any, Any]:
+    facts = champion.manifest.attributes
+    return facts["verdict"], facts["weights_sha256"], facts["reason"]
+
+
+def test_the_first_training_is_measured_against_the_base_model(contest: Contest) -> None:
+    contest.trained("first", BASE, (0.5, 1.0))
+    assert told(contest.champion()) == (
+        "promoted",
+        "first 1",
+        "epoch 1 is promoted: exact match 0.500 against 0.000",
+    )
+
+
+def test_a_training_that_made_things_worse_leaves_the_base_model_champion(contest: Contest) -> None:
+    contest.trained("first", BASE, (0.0, 7.0))
+    verdict, weights, reason = told(contest.champion())
+    assert (verdict, weights) == ("rejected", "first 0")
+    assert reason == "epoch 1 is rejected: held-out loss 7.0000 against 6.0000"
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "verdict"),
+    [
+        ((0.6, 2.0), (0.5, 1.0), "promoted"),  # exact match decides where it differs
+        ((0.4, 0.1), (0.5, 1.0), "rejected"),
+        ((0.5, 0.9), (0.5, 1.0), "promoted"),  # then the loss does
+        ((0.5, 1.1), (0.5, 1.0), "rejected"),
+        ((0.5, 1.0), (0.5, 1.0), "rejected"),  # a draw leaves things as they are
+        ((0.5, None), (0.5, 1.0), "rejected"),  # its loss was not finite
+        ((0.5, 9.0), (0.5, None), "promoted"),
+        ((None, 0.9), (0.5, 1.0), "promoted"),  # answers that cannot be checked any more
+    ],
+)
+def test_the_better_scores_win(publish: Publish, new: Scores, old: Scores, verdict: str) -> None:
+    def contender(name: str, scores: Scores) -> Contender:
+        facts = dict(zip(("exact_match", "heldout_loss"), scores, strict=True))
+        return Contender(publish([name]), publish([name, "evaluation"], attributes=facts))
+
+    assert decide(contender("new", new), contender("old", old)).verdict == verdict
+
+
+def test_a_champion_is_defended_and_stays_the_same_data(contest: Contest) -> None:
+    contest.trained("first", BASE, (0.5, 1.0))
+    first = contest.champion()
+    contest.trained("second", BASE, (0.4, 0.1))
+    champion = contest.champion()
+    assert told(champion)[:2] == ("rejected", "first 1")
+    assert champion.digest == first.digest
+    contest.trained("third", BASE, (0.6, 2.0))
+    assert told(contest.champion())[:2] == ("promoted", "third 1")
+
+
+def test_the_same_comparison_again_changes_nothing(contest: Contest) -> None:
+    contest.trained("first", BASE, (0.5, 1.0))
+    first, again = contest.champion(), contest.champion()
+    assert (told(again)[0], again.digest) == ("unchanged", first.digest)
+
+
+def test_a_champion_carries_its_licence_and_leads_back_to_its_data(contest: Contest) -> None:
+    contest.trained("first", BASE, (0.5, 1.0))
+    champion = contest.champion()
+    assert champion.manifest.attributes["commercial_use"] == "no"
+    made_from = {each.manifest.kind for each in Lineage(contest.store, champion).ancestors}
+    assert {"model_checkpoint", "tokenized_dataset", "base_model"} <= made_from

@@ -1,0 +1,108 @@
+"""Who is told of what: real runs of Dagster's, the sensors on what they left, and a web server that listens."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dolly_assets.automation.alert_sensors import build_alert_sensors
+from dolly_assets.automation.alerts import Alert, AlertsResource, check_urls
+from dolly_assets.errors import ConfigurationError
+
+ALERT = Alert(kind="champion_changed", title="demo has a new champion", text="epoch 3 is promoted")
+
+
+class Listener(ThreadingHTTPServer):
+    """Keeps what is posted to it; answers what is posted to /broken with an error."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.posted: list[tuple[str, Any]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Listener)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posted.append((self.path, json.loads(body)))
+        self.send_response(500 if self.path == "/broken" else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_an_alert_is_posted_whole_and_as_slack_takes_it(listener: Listener) -> None:
+    AlertsResource(urls=[f"{listener.url}/hook", f"slack+{listener.url}/slack"]).send(ALERT)
+    (path, whole), (slack_path, slack) = listener.posted
+    assert (path, slack_path) == ("/hook", "/slack")
+    assert whole == ALERT.model_dump(mode="json")
+    assert slack == {"text": "*demo has a new champion*\nepoch 3 is promoted"}
+
+
+def test_an_alert_that_cannot_be_delivered_is_logged_and_the_others_are(
+    listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = "http://127.0.0.1:9/secret-token"
+    AlertsResource(urls=[nobody, f"{listener.url}/broken", f"{listener.url}/hook"]).send(ALERT)
+    assert [path for path, _ in listener.posted] == ["/broken", "/hook"]
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 2
+    assert all(f"to URL {number} of DOLLY_ALERTS" in error for number, error in enumerate(errors, 1))
+    assert "secret-token" not in caplog.text, "the URL of a webhook is a password"
+    assert ALERT.title in caplog.text
+
+
+def test_a_url_that_cannot_be_posted_to_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigurationError, match="entry 2 is no URL") as refused:
+        check_urls(("https://one.example", "hooks.example/secret-token"))
+    assert "secret-token" not in str(refused.value)
+
+
+def test_a_failed_run_a_failed_check_and_a_new_champion_are_told(listener: Listener) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("clean", asset="data"), dg.AssetCheckSpec("fair", asset="data")])
+    def data() -> Iterator[Any]:
+        yield dg.MaterializeResult()
+        error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+        yield dg.AssetCheckResult(passed=False, check_name="clean", severity=error, description="3 records are empty")
+        yield dg.AssetCheckResult(passed=False, check_name="fair", severity=warn)
+
+    @dg.asset(key=["tiny", "champion_model"])
+    def champion() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata={"verdict": "promoted", "reason": "exact match 0.9 against 0.1"})
+
+    @dg.asset(deps=[data])
+    def broken() -> None:
+        raise ValueError("no such thing")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        alerts = {"alerts": AlertsResource(urls=[listener.url])}
+        on_success, on_failure, _ = build_alert_sensors(is_on=True)
+        for assets, sensor in (([data, champion], on_success), ([broken], on_failure)):
+            result = dg.materialize(assets, instance=instance, raise_on_error=False)
+            end = "PIPELINE_SUCCESS" if result.success else "PIPELINE_FAILURE"
+            [event] = [event for event in result.all_events if event.event_type_value == end]
+            context = dg.build_run_status_sensor_context(
+                sensor_name=sensor.name, dagster_instance=instance, dagster_run=result.dagster_run, dagster_event=event
+            )
+            sensor(context if result.success else context.for_run_failure(), **alerts)
+    told = {alert["kind"]: alert for _, alert in listener.posted}
+    assert set(told) == {"check_failed", "champion_changed", "run_failed"}, "a warning is no alert"
+    assert told["check_failed"]["title"] == "clean failed on data"
+    assert told["check_failed"]["text"] == "3 records are empty"
+    assert told["champion_changed"]["text"] == "exact match 0.9 against 0.1"
+    assert "no such thing" in told["run_failed"]["text"]
