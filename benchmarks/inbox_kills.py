@@ -2,7 +2,7 @@
 
     python benchmarks/inbox_kills.py [--keys 10000] [--kills 50] [--seed 1]
 
-The code location, the instance (SQLite), the inbox and `dagster-daemon` are real; runs are only queued, never launched.
+Sensor, asset, instance (SQLite), inbox and `dagster-daemon` are real; runs are only queued, never launched.
 A third of the kills falls on any moment, a third on the moment when partitions were just added, a third among the run
 requests of a tick. Each key must end as one partition with one run. Exit code 1 if one is lost or doubled.
 """
@@ -24,9 +24,12 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus  # there is no public door to ticks
 
 from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.automation.inbox_sensor import PER_TICK
+from dolly_assets.assets.raw_dataset import build_raw_dataset
+from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
+from dolly_assets.definitions import resources
+from dolly_assets.environment import Environment
 
-LOCATION = ["-m", "dolly_assets.definitions"]
+LOCATION = ["-f", __file__, "-a", "location"]
 DAGSTER_YAML = """\
 telemetry: {enabled: false}
 concurrency: {runs: {max_concurrent_runs: 0}}  # nothing leaves the queue
@@ -34,6 +37,16 @@ concurrency: {runs: {max_concurrent_runs: 0}}  # nothing leaves the queue
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 INTERVAL_SECONDS = 30  # between two ticks of the sensor
 PATIENCE_SECONDS = 180  # without anything new, before the daemon counts as stuck
+
+
+@dg.definitions
+def location() -> dg.Definitions:
+    """What the daemon loads: the inbox's sensor and what it asks for, and no model family."""
+    return dg.Definitions(
+        assets=[build_raw_dataset([])],
+        sensors=[build_inbox_sensor([], is_on=True)],
+        resources=resources(Environment.read()),
+    )
 
 
 class Watched:
@@ -47,8 +60,8 @@ class Watched:
         (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
         for name in self.names:
             (home / "inbox" / f"{name}.jsonl").write_text(LINE)
-        subprocess.run([_dagster("dagster"), "sensor", "start", "inbox", *LOCATION], env=self._variables, check=True)
         self.instance = dg.DagsterInstance.from_config(str(home / "dagster"))
+        self.instance.get_dynamic_partitions(str(DATASETS.name))  # makes the database
         self._counting = sqlite3.connect(f"file:{home}/dagster/history/runs/index.db?mode=ro", uri=True)
 
     @property
@@ -57,6 +70,7 @@ class Watched:
             **os.environ,
             "DAGSTER_HOME": str(self.home / "dagster"),
             "DOLLY_HOME": str(self.home),
+            "PYTHONWARNINGS": "ignore",
             "DOLLY_INBOX": str(self.home / "inbox"),
         }
 
@@ -64,7 +78,7 @@ class Watched:
         """Starts the daemon, with the code server that it starts, in a process group of their own."""
         with (self.home / "daemon.log").open("ab") as log:
             return subprocess.Popen(
-                [_dagster("dagster-daemon"), "run", *LOCATION],
+                [Path(sys.executable).parent / "dagster-daemon", "run", *LOCATION],
                 env=self._variables,
                 stdout=log,
                 stderr=log,
@@ -81,9 +95,10 @@ class Watched:
 
     def last_tick(self) -> InstigatorTick | None:
         """The newest tick of the sensor."""
-        [state] = [state for state in self.instance.all_instigator_state() if state.name == "inbox"]
-        ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
-        return ticks[0] if ticks else None
+        states = [state for state in self.instance.all_instigator_state() if state.name == "inbox"]
+        return next(
+            (self.instance.get_ticks(item.instigator_origin_id, item.selector_id, limit=1)[0] for item in states), None
+        )
 
     def moment(self) -> str:
         """What a daemon that is no more was doing."""
@@ -111,7 +126,7 @@ def main() -> int:
             moments[_run_until_killed(watched, chance)] += 1
             print(f"{moments.total()} kills, {watched.runs()} runs: {dict(moments)}", file=sys.stderr, flush=True)
         _run_to_the_end(watched)
-        runs = Counter(run.tags[dg.PARTITION_NAME_TAG] for run in watched.instance.get_runs())
+        runs = Counter(run.tags["dagster/partition"] for run in watched.instance.get_runs())
         partitions = Counter(watched.instance.get_dynamic_partitions(str(DATASETS.name)))
     lost = sum(runs[name] == 0 or partitions[name] == 0 for name in watched.names)
     doubled = sum(runs[name] > 1 or partitions[name] > 1 for name in watched.names)
@@ -158,10 +173,6 @@ def _kill(daemon: subprocess.Popen[bytes]) -> None:
     assert daemon.poll() is None, "the daemon ended by itself: see its log"
     os.killpg(daemon.pid, signal.SIGKILL)
     daemon.wait()
-
-
-def _dagster(command: str) -> str:
-    return str(Path(sys.executable).parent / command)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import dagster as dg
 from dolly_assets.automation.alerts import Alert, AlertsResource
 
 LATE = "FAIL"
+PARTITION = "dagster/partition"  # the tag by which Dagster says what a run is for
 
 
 def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
@@ -35,7 +36,7 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
             context.failure_event.message or ""
         ]
         what = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ())) or run.job_name
-        partition = run.tags.get(dg.PARTITION_NAME_TAG) or run.tags.get("dagster/asset_partition_range_start", "")
+        partition = run.tags.get(PARTITION) or run.tags.get("dagster/asset_partition_range_start", "")
         title = f"{what} {partition}".strip() + f" failed in run {run.run_id[:8]}"
         alerts.send(Alert(kind="run_failed", title=title, text="\n".join(reasons)))
         for alert in _told_by(context.instance, run.run_id):

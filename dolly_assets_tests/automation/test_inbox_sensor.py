@@ -1,5 +1,6 @@
 """The inbox sensor, tick by tick, as the daemon would evaluate it; the inbox is a real folder."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -110,3 +111,24 @@ def test_more_than_a_tick_can_take_are_taken_by_the_next_ones(watched: Watched) 
     assert len(first) == PER_TICK
     assert first.keys() | second.keys() == names
     assert not first.keys() & second.keys()
+
+
+def test_a_file_that_is_put_back_as_it_was_is_a_new_version_too(watched: Watched) -> None:
+    keys = []
+    for number, text in enumerate((LINE, LINE * 2, LINE)):
+        watched.put("one.jsonl", text)
+        os.utime(watched.folder / "one.jsonl", (number, number))
+        watched.tick()
+        keys.append(watched.tick()["one"])
+    assert len(set(keys)) == 3
+
+
+def test_a_card_that_was_put_right_lets_its_dataset_in(watched: Watched) -> None:
+    watched.put("one.jsonl")
+    watched.put("one.yaml", "licence: mit\n")
+    watched.tick()
+    assert not watched.tick()
+    assert "1 refused" in watched.skipped
+    watched.put("one.yaml", "license: mit\n")
+    watched.tick()
+    assert set(watched.tick()) == {"one"}

@@ -7,9 +7,11 @@ import dagster as dg
 import pytest
 
 from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.assets.resources import StoreResource
 from dolly_assets.automation.schedules import build_schedules
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
+from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets.storage.object_store import ObjectStore
 
 DAILY = "0 5 * * *"
@@ -28,6 +30,11 @@ class Ticked:
         self._store = StoreResource(url=str(folder / "store"), cache_dir=str(folder / "cache"))
         Catalogue(ObjectStore(str(folder / "store")), []).add(DatasetConfig(name="added", source="builtin:demo"))
         self.schedules = {schedule.name: schedule for schedule in build_schedules(DECLARED, is_on=False)}
+        io_manager = ArtifactIOManager(url=self._store.url, cache_dir=self._store.cache_dir)
+        resources = {"store": self._store, "io_manager": io_manager}
+        self._location = dg.Definitions(
+            assets=[build_raw_dataset(DECLARED)], schedules=list(self.schedules.values()), resources=resources
+        )
         self._used, self._folder = used, folder
 
     def tick(self, name: str, at: datetime) -> dict[str, str]:
@@ -35,7 +42,10 @@ class Ticked:
         with dg.DagsterInstance.local_temp(str(self._folder)) as instance:
             instance.add_dynamic_partitions(str(DATASETS.name), self._used)
             context = dg.build_schedule_context(
-                instance=instance, scheduled_execution_time=at, resources={"store": self._store}
+                instance=instance,
+                scheduled_execution_time=at,
+                resources={"store": self._store},
+                repository_def=self._location.get_repository_def(),
             )
             data = self.schedules[name].evaluate_tick(context)
         return {str(request.partition_key): str(request.run_key) for request in data.run_requests or []}
