@@ -207,9 +207,8 @@ def ui(host: str, port: int) -> None:
     workspace = PROJECT / "workspace.yaml"
     target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "dolly_assets.definitions"]
     click.echo(f"http://{host}:{port}")
-    reports_url = os.environ.get("DOLLY_REPORTS_URL") or f"http://{host}:{port + 1}"
     if not os.environ.get("DOLLY_REPORTS_URL"):
-        os.environ["DOLLY_REPORTS_URL"] = reports_url
+        os.environ["DOLLY_REPORTS_URL"] = f"http://{host}:{port + 1}"
         # It ends when its input does, which the UI's process holds open.
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)

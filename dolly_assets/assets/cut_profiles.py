@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from dolly_assets.assets.events import observation_of
 from dolly_assets.assets.partitions import partition_key
-from dolly_assets.assets.report_links import linked_report, report_link
+from dolly_assets.assets.report_links import report_link
 from dolly_assets.errors import DollyError
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.storage.io_manager import artifact_metadata
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.harvest import DEAD_SECONDS, harvest, harvest_store
 from dolly_assets.worker.live import LiveState
-from dolly_assets.worker.profiles import profile_dir
+from dolly_assets.worker.profiles import WHOLE, profile_dir
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 
@@ -50,7 +50,7 @@ def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec, key: str) 
     context.log.info(f"live report: {link}")
     context.log_event(
         dg.AssetObservation(
-            dg.AssetKey([spec.family.name, "gpu_profile"]),
+            dg.AssetKey([spec.family.name, WHOLE]),
             partition=partition_key(spec.task.dataset, spec.task.epochs[0]),
             metadata={"live_report": dg.MetadataValue.url(link)},
         )
@@ -67,12 +67,5 @@ def _harvest_store(
 
 def _observe(context: dg.AssetExecutionContext, cut: Sequence[Artifact]) -> None:
     for artifact in cut:
-        family, _, dataset, epoch = artifact.name.split("/")
         context.log.warning(f"{artifact.name}: {artifact.manifest.attributes['verdict']}")
-        context.log_event(
-            dg.AssetObservation(
-                dg.AssetKey([family, "gpu_profile"]),
-                partition=partition_key(dataset, int(epoch)),
-                metadata={**linked_report(artifact), **artifact_metadata(artifact)},
-            )
-        )
+        context.log_event(observation_of(WHOLE, artifact))

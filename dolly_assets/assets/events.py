@@ -1,5 +1,7 @@
 """From artifacts to Dagster's events: what the store holds is told, never more."""
 
+from typing import Any
+
 import dagster as dg
 
 from dolly_assets.assets.partitions import partition_key
@@ -12,10 +14,19 @@ DATA_VERSION = "dagster/data_version"  # the tag by which Dagster knows a materi
 
 def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
     """The event of an artifact by dataset and epoch, whose name is family/asset/dataset/epoch."""
-    family, asset, dataset, epoch = artifact.name.split("/")
-    return dg.AssetMaterialization(
-        asset_key=dg.AssetKey([family, asset]),
-        partition=partition_key(dataset, int(epoch)),
-        metadata={**linked_report(artifact), **artifact_metadata(artifact)},
-        tags={DATA_VERSION: artifact.digest},
-    )
+    _, asset, *_ = artifact.name.split("/")
+    return dg.AssetMaterialization(**_told_of(asset, artifact), tags={DATA_VERSION: artifact.digest})
+
+
+def observation_of(asset: str, artifact: Artifact) -> dg.AssetObservation:
+    """The event by which an artifact by dataset and epoch is seen beside another asset of its family."""
+    return dg.AssetObservation(**_told_of(asset, artifact))
+
+
+def _told_of(asset: str, artifact: Artifact) -> dict[str, Any]:
+    family, _, dataset, epoch = artifact.name.split("/")
+    return {
+        "asset_key": dg.AssetKey([family, asset]),
+        "partition": partition_key(dataset, int(epoch)),
+        "metadata": {**linked_report(artifact), **artifact_metadata(artifact)},
+    }

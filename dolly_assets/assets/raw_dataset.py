@@ -44,11 +44,12 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
         artifact = artifacts.latest(artifact_name(["raw_dataset"], dataset.name))
-        if artifact and is_unchanged(dataset, artifact):
+        version = source_version(dataset.source)  # before it is read: what changes meanwhile is seen the next time
+        if artifact and _is_described(dataset, artifact) and artifact.manifest.attributes.get("version") == version:
             context.log.info(f"{dataset.source} is what it was: not read again")
         else:
             context.log.info(f"reading {dataset.source}")
-            artifact = _read(dataset, artifacts, artifact, made_by(context))
+            artifact = _read(dataset, version, artifacts, artifact, made_by(context))
         rows = int(str(artifact.manifest.attributes["rows"]))
         context.add_output_metadata({"dagster/row_count": rows, **_link(artifact)})
         return artifact
@@ -56,9 +57,10 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
     return raw_dataset
 
 
-def _read(dataset: DatasetConfig, store: ArtifactStore, newest: Artifact | None, by: dict[str, str]) -> Artifact:
+def _read(
+    dataset: DatasetConfig, version: str | None, store: ArtifactStore, newest: Artifact | None, by: dict[str, str]
+) -> Artifact:
     """Publishes what the source holds. Equal examples are the files of before, so that nothing downstream is stale."""
-    version = source_version(dataset.source)  # before it is read: what changes meanwhile is seen the next time
     source = read_source(dataset.source)
     content = content_digest(source.table)
     facts: Facts = {
@@ -101,10 +103,15 @@ def is_unchanged(dataset: DatasetConfig, artifact: Artifact) -> bool:
     Raises:
         DatasetError: The source cannot be reached, or there is nothing at it.
     """
-    attributes, facts = artifact.manifest.attributes, _facts(dataset)
-    if facts != {name: attributes.get(name) for name in facts}:
+    if not _is_described(dataset, artifact):
         return False
-    return attributes.get("version") == source_version(dataset.source)
+    return artifact.manifest.attributes.get("version") == source_version(dataset.source)
+
+
+def _is_described(dataset: DatasetConfig, artifact: Artifact) -> bool:
+    """Whether an artifact keeps what the catalogue says of the dataset now."""
+    facts = _facts(dataset)
+    return facts == {name: artifact.manifest.attributes.get(name) for name in facts}
 
 
 def _facts(dataset: DatasetConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dolly_assets.naming import epoch_key
 from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.profiling.sampler import SAMPLES_FILE
 from dolly_assets.profiling.samples import last_sample_at
@@ -89,7 +90,7 @@ def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> 
         (folder / REPORT_FILE).write_text(with_state(page, cut_sentence(cut)), encoding="utf-8")
         (folder / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return store.publish(
-            artifact_name([state.family, CUT], state.dataset, f"{state.epoch:02d}"),
+            artifact_name([state.family, CUT], state.dataset, epoch_key(state.epoch)),
             folder,
             kind=CUT,
             inputs={"tokenized_dataset": state.tokenized_dataset},
