@@ -33,10 +33,14 @@ format: $(VENV)/.installed-dev ## Bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## Every benchmark beside its baseline; S3 as the AWS_* variables say, bucket BUCKET
+bench: $(VENV)/.installed-dev demo ## Every benchmark beside its baseline; S3 as the AWS_* variables say, bucket BUCKET
 	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/store_faults.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/plan.py --model demo --dataset demo
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/tokenizing.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/store.py --bucket $(BUCKET)
 
 lock: $(VENV)/.installed-dev ## Write down the versions of everything that is installed

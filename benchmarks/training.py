@@ -4,7 +4,7 @@ The plain way is that of the Dolly scripts, on the same Trainer and DeepSpeed: b
 rank, padded to the longest of the batch and up to a multiple of 8, logits for every token, the state saved in the
 training loop. Both train the same examples on the same model, data type and ranks, in turns, each in fresh processes;
 ours takes as many rows for a step as hold about as many examples. What is lost to saving lies between the last step of
-one epoch and the first of the next.
+one epoch and the first of the next; ours copies the state meanwhile, and writes it in a thread while the next trains.
 
 By default a Llama of 30 million parameters with random weights, and random tokens with the lengths of Alpaca's prompts
 and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `--model` (as `base_model.source`).
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from dolly_assets.training.recipe import Recipe
+    from dolly_assets.training.snapshot import Snapshots
 
 # Quantiles of 999 Alpaca records, from the shortest to the longest in equal steps: tokens as SmolLM2 counts them.
 # fmt: off
@@ -153,7 +155,7 @@ def plain(folder: Path, batch: int, log: Log) -> None:
     from transformers import AutoModelForCausalLM, Trainer
 
     arguments = _arguments(folder, rows=batch, packing=False)
-    arguments.logging_steps, arguments.train_sampling_strategy = 10, "random"
+    arguments.logging_steps, arguments.train_sampling_strategy, arguments.save_strategy = 10, "random", "epoch"
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
 
     def collate(examples: list[dict[str, Any]]) -> "dict[str, torch.Tensor]":
@@ -179,6 +181,7 @@ def plain(folder: Path, batch: int, log: Log) -> None:
 def ours(folder: Path, batch: int, log: Log) -> None:
     """Packed rows."""
     from dolly_assets.training.batches import MicroBatch, Row, RowDataset
+    from dolly_assets.training.snapshot import Snapshots
     from dolly_assets.training.trainer import load_trainer
 
     recipe = _recipe(rows=batch // EXAMPLES_PER_ROW, packing=True)
@@ -198,7 +201,24 @@ def ours(folder: Path, batch: int, log: Log) -> None:
         return found
 
     trainer.data_collator = counting
+    trainer.add_callback(_saving(Snapshots(trainer), folder))
     trainer.train()
+
+
+def _saving(snapshots: "Snapshots", folder: Path) -> "TrainerCallback":
+    """Saves an epoch as the worker does."""
+    from transformers import TrainerCallback
+
+    writer, pending = ThreadPoolExecutor(1), []
+
+    class Saving(TrainerCallback):
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            while pending:
+                pending.pop().result()
+            name = f"state-{state.global_step}-rank{args.process_index}"
+            pending.append(writer.submit(snapshots.take(folder / name, weights=True).write))
+
+    return Saving()
 
 
 def _recipe(*, rows: int, packing: bool) -> "Recipe":

@@ -151,7 +151,9 @@ class ArtifactStore:
             rank: 0 to ranks - 1.
             on_progress: as in `publish`.
         """
-        announce(self._store, attempt, rank, self.upload(tree, on_progress=on_progress))
+        sent_before = self._sender.sent_bytes
+        files = self.upload(tree, on_progress=on_progress)
+        announce(self._store, attempt, rank, files, self._sender.sent_bytes - sent_before)
 
     def publish_rank(
         self,
@@ -198,8 +200,9 @@ class ArtifactStore:
             ArtifactError: a rank has not uploaded in time; nothing is published.
         """
         _checked_name(name)
-        files = collect(self._store, attempt, ranks, timeout_seconds)
-        artifact = self.commit(name, files, **facts)
+        said = collect(self._store, attempt, ranks, timeout_seconds)
+        files = [entry for rank in said for entry in rank.files]
+        artifact = self._commit(name, files, sum(rank.sent_bytes for rank in said), facts)
         forget(self._store, attempt)
         return artifact
 

@@ -28,22 +28,23 @@ class RankFiles(Config):
     schema_version: Literal[1] = SCHEMA_VERSION
     rank: int
     files: tuple[FileEntry, ...]
+    sent_bytes: int = 0  # the store lacked so much of them
 
 
-def announce(store: ObjectStore, attempt: str, rank: int, files: Sequence[FileEntry]) -> None:
-    """Says that a rank's files are stored. Saying the same again changes nothing.
+def announce(store: ObjectStore, attempt: str, rank: int, files: Sequence[FileEntry], sent_bytes: int) -> None:
+    """Says that a rank's files are stored. Naming the same files again changes nothing.
 
     Raises:
         ArtifactError: the rank has announced other files in this attempt.
     """
     key = f"{_folder(attempt)}/{rank}.json"
-    record = seal(RankFiles(rank=rank, files=tuple(files)).model_dump(mode="json"))
-    if not store.create(key, record) and store.read_all(key) != record:
+    said = RankFiles(rank=rank, files=tuple(files), sent_bytes=sent_bytes)
+    if not store.create(key, seal(said.model_dump(mode="json"))) and read(store, key).files != said.files:
         raise ArtifactError(f"rank {rank} has announced other files in attempt {attempt!r}: take a new attempt id")
 
 
-def collect(store: ObjectStore, attempt: str, ranks: int, timeout_seconds: float) -> list[FileEntry]:
-    """Waits until all ranks, 0 to `ranks` - 1, have announced their files, and returns them.
+def collect(store: ObjectStore, attempt: str, ranks: int, timeout_seconds: float) -> list[RankFiles]:
+    """Waits until all ranks, 0 to `ranks` - 1, have announced their files, and returns what they said.
 
     Raises:
         ArtifactError: the time is over; it names the ranks that are missing.
@@ -58,7 +59,7 @@ def collect(store: ObjectStore, attempt: str, ranks: int, timeout_seconds: float
                 "nothing is published: look for what ended it, and publish again with a new attempt id"
             )
         time.sleep(POLL_SECONDS)
-    return [entry for key in expected for entry in read(store, key).files]
+    return [read(store, key) for key in expected]
 
 
 def read(store: ObjectStore, key: str) -> RankFiles:

@@ -6,12 +6,8 @@ The Trainer writes both into one folder; with DeepSpeed it reads only the state 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dolly_assets.errors import TrainingError
-
-if TYPE_CHECKING:
-    from transformers import Trainer
 
 _STATE = re.compile(
     r"trainer_state\.json|progress\.json|rng_state.*\.pth|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*"
@@ -24,16 +20,6 @@ _DEEPSPEED_GLOBALS = {
     "deepspeed.utils.tensor_fragment.fragment_address",
 }
 _LEFT_OUT = {"training_args.bin", "zero_to_fp32.py"}  # a pickle of no use to us, and a copy of DeepSpeed's code
-
-
-def save_state(trainer: "Trainer", folder: Path) -> None:
-    """Writes what going on needs, and no weights for others to load. Every rank calls it, and writes its own part."""
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer._save_optimizer_and_scheduler(str(folder))  # with DeepSpeed, the parameters too
-    trainer._save_scaler(str(folder))
-    trainer._save_rng_state(str(folder))
-    if trainer.args.should_save:
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
 
 
 def split(checkpoint: Path) -> Mapping[str, Path]:

@@ -1,12 +1,13 @@
 """What happens between the Trainer's steps: they are collected, guarded, and at the right ones the state is saved.
 
-Epochs are handed over when they end. A request to stop is looked at after every step and every save; the ranks agree
-on it, so that all of them leave after the same step.
+Epochs are handed over when they end, as copies in memory. A request to stop is looked at after every step and every
+save; the ranks agree on it, so that all of them leave after the same step.
 """
 
 import enum
 import json
 import math
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dolly_assets.errors import TrainingStopped
 from dolly_assets.training.guards import Guards
 from dolly_assets.training.process_group import HostGroup, rank_and_size, wait_for_all_ranks
+from dolly_assets.training.snapshot import Snapshot, Snapshots
 from dolly_assets.training.steps import Step
 from dolly_assets.training.stop import StopRequest
 from dolly_assets.training.watchdog import Watchdog
@@ -53,10 +55,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """A finished epoch: where its checkpoint lies and what it took."""
+    """A finished epoch: this rank's part of its checkpoint and what it took."""
 
     epoch: int
-    checkpoint: Path
+    snapshot: Snapshot
     started_at: float  # in this process, seconds since the Unix epoch
     ended_at: float
     training_seconds: float  # in all processes that trained a part of it
@@ -81,21 +83,24 @@ class PartialState:
     epoch: int
     step: int  # of the epoch, from 1
     steps: int  # that the epoch has
-    folder: Path  # as the Trainer resumes from it
+    snapshot: Snapshot  # this rank's part of what the Trainer resumes from
     saving_seconds: float
 
 
 class Follower(Protocol):
     """Whoever follows a training. On every rank, all of it is called at the same points of the training."""
 
-    def on_start(self) -> None:
-        """The model is loaded; the first step is about to begin."""
+    def on_start(self, process_id: str) -> None:
+        """The model is loaded; the first step is about to begin. The id is this process's and all other ranks'."""
+
+    def make_room(self) -> None:
+        """A snapshot is about to be taken: returns when the last one isn't needed any more."""
 
     def on_epoch(self, result: EpochResult) -> None:
-        """An epoch has ended. Its checkpoint folder is the callee's to move or delete."""
+        """An epoch has ended. The callee writes its snapshot, in any thread, and deletes the folder."""
 
     def on_state(self, state: PartialState) -> None:
-        """The state in the middle of an epoch was saved. Its folder is the callee's to move or delete."""
+        """In the middle of an epoch, a snapshot to write likewise."""
 
     @property
     def wants_state(self) -> bool:
@@ -130,24 +135,24 @@ class Epochs:
         stop: StopRequest,
         *,
         real_tokens: Callable[[], int],
-        save: Callable[[Path], None],
+        snapshots: Snapshots,
     ) -> None:
-        """Takes how to count the real tokens of the epoch that trains, and how to save the state into a folder."""
+        """Takes how to count the real tokens of the epoch that trains, and what takes snapshots of the training."""
         self._job, self._follower, self._stop = job, follower, stop
-        self._real_tokens, self._save = real_tokens, save
+        self._real_tokens, self._snapshots = real_tokens, snapshots
         self._epoch = job.first_epoch
         self._before = Progress.read(job.resume_from)  # what other processes did of the epoch
         self._steps = list(self._before.steps)
         self._guards = Guards(job.recipe.guards)
         self._watchdog = Watchdog(job.hang_seconds, follower.failed)
         self._hosts = HostGroup()
-        self._started_at = self._ended_at = self._logged_at = self._saved_at = 0.0
+        self._started_at = self._logged_at = self._saved_at = 0.0
 
     def begin(self) -> None:
         """The model is loaded."""
         self._stop.defer(lambda: self._follower.stopping(self._watchdog.usual_seconds))
         wait_for_all_ranks()  # none of them leaves at once from here on
-        self._follower.on_start()
+        self._follower.on_start(f"{self._hosts.of_first(secrets.randbits(62)):x}")
         self._watchdog.step()
 
     def begin_epoch(self) -> None:
@@ -173,21 +178,23 @@ class Epochs:
         self._watchdog.step()
 
     def end_epoch(self) -> bool:
-        """Returns whether it was the last one."""
-        self._watchdog.pause()
-        self._ended_at = time.time()
-        return self._epoch == self._job.last_epoch
+        """Hands the epoch over; returns whether it was the last one.
 
-    def epoch_saved(self, checkpoint: Path) -> None:
-        """Hands the epoch over; raises TrainingStopped if the ranks were asked to stop and something is left."""
-        wait_for_all_ranks()  # each rank writes its own part of the checkpoint
+        Raises:
+            TrainingStopped: The ranks were asked to stop, and something is left.
+        """
+        self._watchdog.pause()
+        ended_at = time.time()
+        snapshot = self._snapshot(f"checkpoint-{self._steps[-1].step}", weights=True)
+        if not snapshot.in_memory:
+            self._follower.log("host memory is too small for a copy of the state: training waited for it to be written")
         self._follower.on_epoch(
             EpochResult(
                 epoch=self._epoch,
-                checkpoint=checkpoint,
+                snapshot=snapshot,
                 started_at=self._started_at,
-                ended_at=self._ended_at,
-                training_seconds=self._seconds(self._ended_at),
+                ended_at=ended_at,
+                training_seconds=self._seconds(ended_at),
                 steps=tuple(self._steps),
                 real_tokens=self._real_tokens(),
             )
@@ -195,10 +202,12 @@ class Epochs:
         steps = len(self._steps)
         self._epoch += 1
         self._steps, self._before = [], Progress()
-        if self._epoch <= self._job.last_epoch:
-            if self._agree() == _Next.STOP:
-                raise TrainingStopped(self._epoch, 0, steps)
-            self._watchdog.step()
+        if self._epoch > self._job.last_epoch:
+            return True
+        if self._agree() == _Next.STOP:
+            raise TrainingStopped(self._epoch, 0, steps)
+        self._watchdog.step()
+        return False
 
     def close(self) -> None:
         """The training is over, however it ended."""
@@ -211,15 +220,17 @@ class Epochs:
 
     def _save_partly(self, steps_per_epoch: int) -> None:
         began = time.time()
-        folder = self._job.scratch / f"state-{self._steps[-1].step}"
-        self._save(folder)
+        snapshot = self._snapshot(f"state-{self._steps[-1].step}", weights=False)
         if rank_and_size()[0] == 0:
-            Progress(tuple(self._steps), self._seconds(began)).write(folder)
-        wait_for_all_ranks()
+            Progress(tuple(self._steps), self._seconds(began)).write(snapshot.folder)
         self._saved_at = time.time()
         seconds = self._saved_at - began
-        self._follower.on_state(PartialState(self._epoch, len(self._steps), steps_per_epoch, folder, seconds))
+        self._follower.on_state(PartialState(self._epoch, len(self._steps), steps_per_epoch, snapshot, seconds))
         self._before = replace(self._before, seconds=self._before.seconds - seconds)
+
+    def _snapshot(self, name: str, *, weights: bool) -> Snapshot:
+        self._follower.make_room()
+        return self._snapshots.take(self._job.scratch / f"{name}-rank{rank_and_size()[0]}", weights=weights)
 
     def _seconds(self, until: float) -> float:
         return self._before.seconds + until - self._started_at
@@ -256,9 +267,6 @@ def as_callback(epochs: Epochs, overflowed: Callable[[], bool]) -> "TrainerCallb
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = epochs.end_epoch()
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            epochs.epoch_saved(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     return Callback()
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from dolly_assets.errors import TrainingError
 from dolly_assets.training.batches import RowDataset
-from dolly_assets.training.checkpoint import save_state
 from dolly_assets.training.deepspeed_config import deepspeed_config
 from dolly_assets.training.epochs import Epochs, Follower, as_callback
 from dolly_assets.training.process_group import (
@@ -25,6 +24,7 @@ from dolly_assets.training.process_group import (
     wait_for_all_ranks,
 )
 from dolly_assets.training.recipe import Recipe
+from dolly_assets.training.snapshot import Snapshots
 from dolly_assets.training.stop import StopRequest
 from dolly_assets.training.trainer import load_trainer
 from dolly_assets.training.universal import convert
@@ -47,6 +47,7 @@ class FineTune:
     resume_ranks: int | None = None  # that saved this state, if not as many as now
     profile_dir: Path | None = None  # where the steps' timings go, if anywhere
     save_seconds: float = 900  # between saves in the middle of an epoch
+    copy_bytes: int | None = None  # host memory for a rank's copy of its state; what is free, if not said
     hang_seconds: float = 600  # without a step, at least, before a rank counts as hung
 
 
@@ -76,7 +77,7 @@ def fine_tune(job: FineTune, follower: Follower, stop: StopRequest) -> None:
     trainer, _ = load_trainer(job.recipe, job.weights, dataset, arguments, callbacks=[], profile_dir=job.profile_dir)
     trainer.remove_callback(PrinterCallback)
     epochs = Epochs(
-        job, follower, stop, real_tokens=lambda: dataset.real_tokens, save=lambda folder: save_state(trainer, folder)
+        job, follower, stop, real_tokens=lambda: dataset.real_tokens, snapshots=Snapshots(trainer, job.copy_bytes)
     )
     trainer.add_callback(as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped))
     try:
@@ -124,7 +125,7 @@ def training_arguments(recipe: Recipe, scratch: Path, *, load_universal: bool = 
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="epoch",
+        save_strategy="no",  # `Epochs` does
         eval_strategy="no",
         report_to="none",
         disable_tqdm=True,

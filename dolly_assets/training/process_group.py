@@ -24,6 +24,11 @@ def rank_and_size() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def ranks_here() -> int:
+    """The number of ranks on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def be_the_only_rank_unless_launched() -> None:
     """Lets one process train without torchrun: DeepSpeed would else look for MPI."""
     if "RANK" not in os.environ:
@@ -67,6 +72,16 @@ class HostGroup:
             return value
         said = torch.tensor([value], dtype=torch.int32)
         torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX, group=self._group)
+        return int(said)
+
+    def of_first(self, value: int) -> int:
+        """What rank 0 says, a 64-bit number; every rank comes here at the same point of the training."""
+        import torch
+
+        if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+            return value
+        said = torch.tensor([value], dtype=torch.int64)
+        torch.distributed.broadcast(said, 0, group=self._group)
         return int(said)
 
 

@@ -1,24 +1,27 @@
-"""Publishes the epochs of a training as they end, on a thread of its own, while the next one trains.
+"""Writes and publishes the epochs of a training as they end, on a thread of its own, while the next one trains.
 
-For each epoch the profile goes first and the checkpoint last: an epoch that is in the store has its profile there too.
+Every rank uploads its own files; rank 0 commits them when all have. For each epoch the profile goes first and the
+checkpoint last: an epoch that is in the store has its profile there too.
 """
 
 import math
-import os
 import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import pyarrow.parquet as pq
 
 from dolly_assets.naming import epoch_key
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, Facts, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training import checkpoint
 from dolly_assets.training.epochs import EpochResult, PartialState
+from dolly_assets.training.process_group import rank_and_size
+from dolly_assets.training.snapshot import Snapshot
 from dolly_assets.training.steps import loss_curve_png, step_records
 from dolly_assets.training.tensors import weights_sha256
 from dolly_assets.worker.profiler import EpochProfiler, Span
@@ -31,10 +34,12 @@ LEAST_GRACE_SECONDS = 30.0
 # store, one after the other.
 STATE_PER_WEIGHTS = 7
 SLOW_BYTES_PER_SECOND = 25e6
+# How long rank 0, which has uploaded its own files, waits for those of the others.
+OTHER_RANKS_SECONDS = 1800.0
 
 
 class EpochPublisher:
-    """On rank 0 it publishes, with the profiler's help; on the other ranks it does nothing."""
+    """On rank 0 it publishes, with the profiler's help; on the other ranks it uploads what they have of it."""
 
     def __init__(
         self, spec: WorkerSpec, store: ArtifactStore, report: Report, base_model: Artifact, data: TrainingData
@@ -42,8 +47,9 @@ class EpochPublisher:
         assert isinstance(spec.task, Train)
         self._spec, self._task = spec, spec.task
         self._store, self._report, self._base_model, self._data = store, report, base_model, data
-        self._active = os.environ.get("RANK", "0") == "0"
-        self._ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        self._rank, self._ranks = rank_and_size()
+        self._active = self._rank == 0
+        self._process_id = ""
         self._profiler = EpochProfiler(spec, store, report)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
@@ -60,14 +66,15 @@ class EpochPublisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._wait()  # also after an error: an epoch that ended is worth publishing
+            self.make_room()  # also after an error: an epoch that ended is worth publishing
         finally:
             self._thread.shutdown()
             if self._active:
                 self._profiler.__exit__(kind, error, trace)
 
-    def on_start(self) -> None:
-        """The model is loaded; the first step is about to begin."""
+    def on_start(self, process_id: str) -> None:
+        """The model is loaded; the first step is about to begin. The id is this process's and all other ranks'."""
+        self._process_id = process_id
         if self._active:
             self._profiler.loaded()
         if self._task.epochs[0] == 0:
@@ -93,20 +100,26 @@ class EpochPublisher:
         )
         self._report.published(artifact)
 
+    def make_room(self) -> None:
+        """Returns when what was handed over last is published."""
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
+
     def on_epoch(self, result: EpochResult) -> None:
-        """An epoch has ended: its checkpoint is published while the next one trains."""
+        """An epoch has ended: its checkpoint is written and published while the next one trains."""
         if not self._active:
+            self._upload_later(result.snapshot, epoch_key(result.epoch))
             return
         self._profiler.mark("train", result.started_at, result.ended_at, epoch=result.epoch)
         self._profiler.mark("save", result.ended_at, time.time(), epoch=result.epoch)
-        self._wait()
         self._pending = self._thread.submit(self._publish, result, self._profiler.end_span())
 
     def on_state(self, state: PartialState) -> None:
-        """The state in the middle of an epoch was saved: it is published while the epoch trains on."""
+        """The state in the middle of an epoch: it is written and published while the epoch trains on."""
         if not self._active:
+            self._upload_later(state.snapshot, _part(state))
             return
-        self._wait()
         self._pending = self._thread.submit(self._publish_state, state)
 
     @property
@@ -126,19 +139,37 @@ class EpochPublisher:
         """The reason why this process is about to end."""
         self._report.failed(text, by_user=False)
 
-    def _wait(self) -> None:
-        if self._pending:
-            pending, self._pending = self._pending, None
-            pending.result()
+    def _upload_later(self, snapshot: Snapshot, what: str) -> None:
+        self._pending = self._thread.submit(self._upload, snapshot, what)
+
+    def _upload(self, snapshot: Snapshot, what: str) -> None:
+        """The part of a rank other than 0."""
+        tree = checkpoint.split(snapshot.write())
+        self._store.upload_rank(tree, attempt=self._attempt(what), rank=self._rank)
+        shutil.rmtree(snapshot.folder)
+
+    def _publish_all(self, name: str, tree: Mapping[str, Path], what: str, **facts: Unpack[Facts]) -> Artifact:
+        """The part of rank 0."""
+        if self._ranks == 1:
+            return self._store.publish(name, tree, **facts)
+        attempt = self._attempt(what)
+        self._store.upload_rank(tree, attempt=attempt, rank=0)
+        return self._store.commit_ranks(
+            name, attempt=attempt, ranks=self._ranks, timeout_seconds=OTHER_RANKS_SECONDS, **facts
+        )
+
+    def _attempt(self, what: str) -> str:
+        return f"{self._process_id}-{what}"
 
     def _publish(self, result: EpochResult, span: Span) -> None:
         begin = time.time()
         self._data.refuse_changes(result.epoch)
         self._profiler.publish(result.epoch, span, self._facts(result.epoch))
-        tree = {**checkpoint.split(result.checkpoint), **self._step_files(result)}
-        artifact = self._store.publish(
+        tree = {**checkpoint.split(result.snapshot.write()), **self._step_files(result)}
+        artifact = self._publish_all(
             self._name("model_checkpoint", result.epoch),
             tree,
+            epoch_key(result.epoch),
             kind="model_checkpoint",
             inputs=self._inputs(),
             attributes={
@@ -150,7 +181,7 @@ class EpochPublisher:
             },
             made_by=self._spec.made_by,
         )
-        shutil.rmtree(result.checkpoint)
+        shutil.rmtree(result.snapshot.folder)
         self._previous_digest = artifact.digest
         self._saving_seconds = time.time() - result.ended_at
         self._profiler.mark("publish", begin, time.time(), epoch=result.epoch)
@@ -159,15 +190,16 @@ class EpochPublisher:
     def _publish_state(self, state: PartialState) -> None:
         begin = time.time()
         self._data.refuse_changes(state.epoch)
-        self._store.publish(
+        self._publish_all(
             artifact_name([self._spec.family.name, "training_state"], self._task.dataset),
-            checkpoint.split(state.folder),
+            checkpoint.split(state.snapshot.write()),
+            _part(state),
             kind="training_state",
             inputs=self._inputs(),
             attributes={**self._facts(state.epoch), "recipe": self._recipe, "step": state.step, "steps": state.steps},
             made_by=self._spec.made_by,
         )
-        shutil.rmtree(state.folder)
+        shutil.rmtree(state.snapshot.folder)
         self._saving_seconds = state.saving_seconds + time.time() - begin
         self._report.log(f"state saved at epoch {state.epoch}, step {state.step} of {state.steps}")
 
@@ -196,6 +228,10 @@ class EpochPublisher:
             "training": self._task.training,
             "ranks": self._ranks,
         }
+
+
+def _part(state: PartialState) -> str:
+    return f"{epoch_key(state.epoch)}-{state.step}"
 
 
 def _figures(result: EpochResult) -> dict[str, Any]:

@@ -5,8 +5,10 @@ Real are the Trainer, DeepSpeed and gloo on the CPU. What torchrun would put int
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,7 +17,8 @@ from pathlib import Path
 from dolly_assets.errors import TrainingStopped
 from dolly_assets.training.epochs import EpochResult, PartialState
 from dolly_assets.training.fine_tune import FineTune, fine_tune
-from dolly_assets.training.process_group import leave_other_ranks
+from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
+from dolly_assets.training.snapshot import Snapshot
 from dolly_assets.training.steps import Step
 from dolly_assets.training.stop import StopRequest
 from dolly_assets.training.tensors import weights_sha256
@@ -30,7 +33,7 @@ class Outcome:
     epochs: tuple[int, ...]
     steps: tuple[Step, ...]
     weights: Mapping[int, str]  # epoch -> digest of its weights
-    states: Mapping[int, Path]  # step of the training -> folder of the state saved after it
+    states: Mapping[int, Path]  # step of the training -> folder of all ranks' state saved after it
     stopped: str | None  # where, if it was asked to stop
     lines: tuple[str, ...]  # what it said
 
@@ -51,8 +54,17 @@ class Runs:
     def close(self) -> None:
         self._pool.shutdown()
 
-    def start(self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None) -> list[Future[Outcome]]:
-        """One future for each rank. The last one is asked to stop when the state after step `ask_at` is saved."""
+    def start(
+        self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None, late: bool = False
+    ) -> list[Future[Outcome]]:
+        """One future for each rank.
+
+        Args:
+            job: What to train.
+            ranks: How many processes.
+            ask_at: The last rank is asked to stop when the state after this step is saved.
+            late: Epochs are written after the first step of the next one, if there is one.
+        """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -62,13 +74,13 @@ class Runs:
             for rank in range(ranks)
         ]
         return [
-            self._pool.submit(_run, job, each if ranks > 1 else {}, ask_at if rank == ranks - 1 else None)
+            self._pool.submit(_run, job, each if ranks > 1 else {}, ask_at if rank == ranks - 1 else None, late)
             for rank, each in enumerate(variables)
         ]
 
-    def run(self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None) -> Outcome:
+    def run(self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None, late: bool = False) -> Outcome:
         """Trains to the end; what rank 0 saw."""
-        outcomes = [future.result(timeout=120) for future in self.start(job, ranks=ranks, ask_at=ask_at)]
+        outcomes = [future.result(timeout=120) for future in self.start(job, ranks=ranks, ask_at=ask_at, late=late)]
         assert all(outcome.losses == outcomes[0].losses for outcome in outcomes)
         assert all(outcome.stopped == outcomes[0].stopped for outcome in outcomes)
         return outcomes[0]
@@ -82,26 +94,36 @@ class _Recorder:
         self.digests: dict[int, str] = {}
         self.states: dict[int, Path] = {}
         self.lines: list[str] = []
-        self.wants_state = True
+        self._wants_state = True
         self._ask_at = ask_at
         self._is_started = False
 
-    def on_start(self) -> None:
+    def on_start(self, process_id: str) -> None:
         self._is_started = True
+
+    def make_room(self) -> None:
+        pass
 
     def on_epoch(self, result: EpochResult) -> None:
         assert self._is_started, "on_start comes before the first epoch"
         self.results.append(result)
-        self.digests[result.epoch] = weights_sha256(result.checkpoint)
+        folder = _joined(result.snapshot)
+        if rank_and_size()[0] == 0:
+            self.digests[result.epoch] = weights_sha256(folder)
 
     def on_state(self, state: PartialState) -> None:
-        step = int(state.folder.name.removeprefix("state-"))
-        self.states[step] = state.folder
+        folder = _joined(state.snapshot)
+        step = int(folder.name.removeprefix("state-"))
+        self.states[step] = folder
         if step == self._ask_at:
             signal.raise_signal(signal.SIGTERM)
 
+    @property
+    def wants_state(self) -> bool:
+        return self._wants_state
+
     def stopping(self, step_seconds: float) -> None:
-        self.wants_state = False
+        self._wants_state = False
 
     def log(self, text: str) -> None:
         self.lines.append(text)
@@ -109,17 +131,63 @@ class _Recorder:
     def failed(self, text: str) -> None:
         raise AssertionError(text)
 
+    def close(self) -> None:
+        pass
 
-def _run(job: FineTune, variables: Mapping[str, str], ask_at: int | None) -> Outcome:
+
+class _LateRecorder(_Recorder):
+    """Writes an epoch after the first step of the next one. A state in the middle would be of no use."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._asked = 0  # since an epoch ended: once then, and after every step
+        self._has_stepped = threading.Event()
+        self._writer: threading.Thread | None = None
+
+    @property
+    def wants_state(self) -> bool:
+        self._asked += 1
+        if self._asked > 1:
+            self._has_stepped.set()
+        return False
+
+    def on_epoch(self, result: EpochResult) -> None:
+        self._asked = 0
+        self._has_stepped.clear()
+        self._writer = threading.Thread(target=self._write, args=(result,))
+        self._writer.start()
+
+    def _write(self, result: EpochResult) -> None:
+        self._has_stepped.wait()
+        super().on_epoch(result)
+
+    def make_room(self) -> None:
+        if self._writer:
+            self._writer.join()
+
+    def close(self) -> None:
+        self._has_stepped.set()
+        self.make_room()
+
+
+def _joined(snapshot: Snapshot) -> Path:
+    """Writes a snapshot and lays it beside those of the other ranks, as the store does."""
+    folder = snapshot.write()
+    whole = folder.with_name(folder.name.rpartition("-")[0])
+    return Path(shutil.copytree(folder, whole, dirs_exist_ok=True))
+
+
+def _run(job: FineTune, variables: Mapping[str, str], ask_at: int | None, late: bool) -> Outcome:
     os.environ.update(variables)
     stop = StopRequest()
     stop.listen()
-    recorder = _Recorder(ask_at)
+    recorder = _LateRecorder() if late else _Recorder(ask_at)
     stopped = None
     try:
         fine_tune(job, recorder, stop)
     except TrainingStopped as reason:
         stopped = str(reason)
+    recorder.close()
     leave_other_ranks()
     results = recorder.results
     return Outcome(

@@ -127,6 +127,36 @@ def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
     assert runs.run(two_ranks, ranks=2).losses == pytest.approx(expected.losses, rel=1e-4)
 
 
+def test_an_epoch_written_while_the_next_one_trains_holds_the_weights_of_its_last_step(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    """As the optimizer left them: it keeps a copy of its own."""
+    import torch
+    from safetensors.torch import load_file
+
+    at_once = job(weights, tmp_path / "at-once", last_epoch=2)
+    expected = runs.run(at_once)
+    late = replace(at_once, scratch=tmp_path / "late", save_seconds=0)
+    assert runs.run(late, late=True).weights == expected.weights
+    for job_, step in ((at_once, 3), (at_once, 6), (late, 3), (late, 6)):
+        folder = job_.scratch / f"checkpoint-{step}"
+        state = torch.load(
+            folder / f"global_step{step}" / "zero_pp_rank_0_mp_rank_00_optim_states.pt", weights_only=False
+        )["optimizer_state_dict"]
+        assert state["base_optimizer_state"]["state"][0]["step"] == step
+        optimizers = torch.cat([group.flatten() for group in state["single_partition_of_fp32_groups"]])
+        published = torch.cat([tensor.flatten() for tensor in load_file(folder / "model.safetensors").values()])
+        assert torch.equal(optimizers.sort().values, published.sort().values)
+
+
+def test_where_host_memory_is_too_small_for_a_copy_training_waits(runs: Runs, weights: Path, tmp_path: Path) -> None:
+    whole = job(weights, tmp_path / "copied")
+    written = replace(whole, scratch=tmp_path / "written", copy_bytes=0)
+    outcome = runs.run(written)
+    assert outcome.weights == runs.run(whole).weights
+    assert any("host memory is too small" in line for line in outcome.lines)
+
+
 def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     runs: Runs, weights_with_dropout: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from dolly_assets.assets.training_state import Training
 from dolly_assets.errors import TrainingError
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.epochs import EpochResult, PartialState
+from dolly_assets.training.snapshot import Snapshot
 from dolly_assets.training.steps import Step
 from dolly_assets.training.tensors import weights_sha256
 from dolly_assets.worker.publisher import EpochPublisher
@@ -40,7 +41,7 @@ def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
         (checkpoint / path).parent.mkdir(exist_ok=True)
         (checkpoint / path).write_text(f"{path} of epoch {epoch}")
     now = time.time()
-    return EpochResult(epoch, checkpoint, now - 2.0, now, 2.0, STEPS, real_tokens=500)
+    return EpochResult(epoch, Snapshot(checkpoint), now - 2.0, now, 2.0, STEPS, real_tokens=500)
 
 
 @pytest.fixture
@@ -59,9 +60,10 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     recorded = Recorded()
     task = bench.train(0, 2)
     with EpochPublisher(bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model, data) as publisher:
-        publisher.on_start()
+        publisher.on_start("process")
         results = [ended(base_model, tmp_path, epoch) for epoch in (1, 2)]
         for result in results:
+            publisher.make_room()
             publisher.on_epoch(result)
     assert published(recorded) == [
         f"tiny/{asset}/{DATASET}/0{epoch}" for epoch in (0, 1, 2) for asset in ("gpu_profile", "model_checkpoint")
@@ -103,7 +105,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "grad_norm": 0.25,
         "ended_at": 12.0,
     }
-    assert not any(result.checkpoint.exists() for result in results)
+    assert not any(result.snapshot.folder.exists() for result in results)
 
     profile = bench.latest("gpu_profile", DATASET, "02")
     assert profile.manifest.created_at < second.manifest.created_at
@@ -119,7 +121,7 @@ def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
     task = bench.train(3, 3, resume_from=base_model)
     spec = bench.spec(task, tmp_path / "s")
     with EpochPublisher(spec, bench.store, Recorded().report, base_model, data) as publisher:
-        publisher.on_start()
+        publisher.on_start("process")
         publisher.on_epoch(ended(base_model, tmp_path, 3))
     third = bench.latest("model_checkpoint", DATASET, "03")
     assert third.manifest.inputs["model_checkpoint"] == base_model.digest
@@ -134,7 +136,7 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
 
     def train() -> None:
         with EpochPublisher(spec, bench.store, recorded.report, base_model, data) as publisher:
-            publisher.on_start()
+            publisher.on_start("process")
             publisher.on_epoch(ended(base_model, tmp_path, 1))
             raise RuntimeError("the next epoch")
 
@@ -143,19 +145,34 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
     assert published(recorded) == [f"tiny/gpu_profile/{DATASET}/01", f"tiny/model_checkpoint/{DATASET}/01"]
 
 
-def test_ranks_other_than_0_publish_nothing(
-    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
+    own: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RANK", "1")
+    """On machines of their own: no folder is shared."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
     recorded = Recorded()
-    spec = bench.spec(bench.train(0, 1), tmp_path / "s")
-    with EpochPublisher(spec, bench.store, recorded.report, base_model, data) as publisher:
-        publisher.on_start()
-        result = ended(base_model, tmp_path, 1)
-        publisher.on_epoch(result)
+
+    def end_epoch(rank: int, result: EpochResult) -> None:
+        monkeypatch.setenv("RANK", str(rank))
+        spec = own.spec(own.train(1, 1), tmp_path / f"s{rank}")
+        with EpochPublisher(spec, own.store, recorded.report, base_model, data) as publisher:
+            publisher.on_start("process")
+            publisher.on_epoch(result)
+
+    second = ended(base_model, tmp_path / "1", 1)
+    shutil.rmtree(second.snapshot.folder)
+    shard = second.snapshot.folder / "global_step2" / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    shard.parent.mkdir(parents=True)
+    shard.write_text("of rank 1")
+    end_epoch(1, second)
     assert recorded.messages == []
-    assert result.checkpoint.exists()
-    assert not (tmp_path / "s" / "profile" / "sampler.log").exists()
+    assert not shard.exists()
+    assert not (tmp_path / "s1" / "profile" / "sampler.log").exists()
+    end_epoch(0, ended(base_model, tmp_path / "0", 1))
+    assert published(recorded) == [f"tiny/gpu_profile/{DATASET}/01", f"tiny/model_checkpoint/{DATASET}/01"]
+    checkpoint = own.latest("model_checkpoint", DATASET, "01")
+    assert {entry.path for entry in checkpoint.manifest.files} > {f"state/global_step2/{shard.name}", "state/latest"}
+    assert checkpoint.local_file(f"state/global_step2/{shard.name}").read_text() == "of rank 1"
 
 
 def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
@@ -167,7 +184,7 @@ def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
     def train() -> None:
         spec = own.spec(own.train(1, 1), tmp_path / "s")
         with EpochPublisher(spec, own.store, recorded.report, base_model, data) as publisher:
-            publisher.on_start()
+            publisher.on_start("process")
             for file in (own.folder / "cache").rglob("*train.arrow"):
                 content = bytearray(file.read_bytes())
                 content[len(content) // 2] ^= 1
@@ -185,13 +202,13 @@ def test_a_state_in_the_middle_of_an_epoch_is_published_for_the_next_run_to_find
 ) -> None:
     task = own.train(4, 4)
     result = ended(base_model, tmp_path, 4)
-    (result.checkpoint / "progress.json").write_text("{}")
-    for file in [*result.checkpoint.glob("*.safetensors"), *result.checkpoint.glob("*token*")]:
+    (result.snapshot.folder / "progress.json").write_text("{}")
+    for file in [*result.snapshot.folder.glob("*.safetensors"), *result.snapshot.folder.glob("*token*")]:
         file.unlink()
     spec = own.spec(task, tmp_path / "s")
     with EpochPublisher(spec, own.store, Recorded().report, base_model, data) as publisher:
-        publisher.on_start()
-        publisher.on_state(PartialState(4, 2, 4, result.checkpoint, 0.1))
+        publisher.on_start("process")
+        publisher.on_state(PartialState(4, 2, 4, result.snapshot, 0.1))
     training = Training(own.family, DATASET, base_model, own.latest("tokenized_dataset", DATASET))
     state = training.partial_state(own.store, 4)
     assert state
