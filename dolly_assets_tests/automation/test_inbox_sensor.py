@@ -34,12 +34,14 @@ class Watched:
 
     def tick(self, *, is_killed: bool = False) -> dict[str, str]:
         """Requested runs: dataset -> run key. A tick that is killed leaves the cursor as it was."""
-        with dg.DagsterInstance.ephemeral() as instance:
-            context = build_sensor_context(
+        with (
+            dg.DagsterInstance.ephemeral() as instance,
+            build_sensor_context(
                 instance=instance,
                 cursor=self.cursor,
                 resources={"store": self._store, "alerts": AlertsResource()},
-            )
+            ) as context,
+        ):
             result = self._sensor(context)
         assert isinstance(result, dg.SensorResult)
         self.skipped = str(result.skip_reason.skip_message) if isinstance(result.skip_reason, dg.SkipReason) else ""

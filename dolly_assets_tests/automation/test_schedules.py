@@ -41,13 +41,14 @@ class Ticked:
         """Requested runs: dataset -> run key."""
         with dg.DagsterInstance.local_temp(str(self._folder)) as instance:
             instance.add_dynamic_partitions(str(DATASETS.name), self._used)
-            context = dg.build_schedule_context(
+            # closed at once: a context that is collected later puts its instance back as the current one
+            with dg.build_schedule_context(
                 instance=instance,
                 scheduled_execution_time=at,
                 resources={"store": self._store},
                 repository_def=self._location.get_repository_def(),
-            )
-            data = self.schedules[name].evaluate_tick(context)
+            ) as context:
+                data = self.schedules[name].evaluate_tick(context)
         return {str(request.partition_key): str(request.run_key) for request in data.run_requests or []}
 
 
