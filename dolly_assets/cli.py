@@ -138,17 +138,18 @@ def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
     """Talk to a checkpoint; with MESSAGE, answer it and leave."""
     from dolly_assets.assets.inputs import required_checkpoints
     from dolly_assets.generation import playground
+    from dolly_assets.generation.published import fetch
     from dolly_assets.generation.sample import Prompt
 
     platform = _platform()
     family = platform.family(model)
     platform.catalogue.get(dataset)
     checkpoint = required_checkpoints(platform.store, family, dataset, [epoch])[epoch]
-    weights = checkpoint.fetch("weights")
+    weights, adapter = fetch(platform.store, checkpoint)
     if message is None:
-        playground.chat(weights, family.prompt_style)
+        playground.chat(weights, family.prompt_style, adapter=adapter)
     else:
-        click.echo(playground.ask(weights, family.prompt_style, Prompt(instruction=message)))
+        click.echo(playground.ask(weights, family.prompt_style, Prompt(instruction=message), adapter=adapter))
 
 
 @main.command()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dolly_assets.errors import BaseModelError
+from dolly_assets.training.lora import with_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +20,7 @@ def pick_device() -> str:
 
 
 def load(
-    folder: Path, *, dtype: str = "auto", device: str | None = None
+    folder: Path, *, adapter: Path | None = None, dtype: str = "auto", device: str | None = None
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """Load a causal language model and its tokenizer, ready to generate.
 
@@ -28,6 +29,7 @@ def load(
 
     Args:
         folder: config.json, *.safetensors and the tokenizer's files.
+        adapter: of LoRA, and made for this model: what it adds is merged into the weights.
         dtype: a torch type's name, or `auto` for the one that the weights are stored in.
         device: where to put the model; without one, `pick_device()`.
 
@@ -67,5 +69,7 @@ def load(
             f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model embeds {rows}. "
             "Resize the embeddings when adding tokens."
         )
+    if adapter:
+        model = with_adapter(model, adapter)
     model.generation_config = GenerationConfig()
     return model.to(device or pick_device()).eval(), tokenizer

@@ -17,6 +17,7 @@ def ask(
     style: PromptStyle,
     prompt: Prompt,
     *,
+    adapter: Path | None = None,
     seed: int = 0,
     max_new_tokens: int = 256,
     temperature: float = 0.7,
@@ -27,7 +28,7 @@ def ask(
     Raises:
         BaseModelError: the folder does not hold a model.
     """
-    model, tokenizer = load(folder)
+    model, tokenizer = load(folder, adapter=adapter)
     return respond(
         model,
         tokenizer,
@@ -44,6 +45,7 @@ def chat(
     folder: Path,
     style: PromptStyle,
     *,
+    adapter: Path | None = None,
     seed: int = 0,
     max_new_tokens: int = 256,
     temperature: float = 0.7,
@@ -59,7 +61,7 @@ def chat(
     import torch
     from transformers import TextStreamer
 
-    model, tokenizer = load(folder)
+    model, tokenizer = load(folder, adapter=adapter)
     encoder = PromptEncoder(tokenizer, style)
     torch.manual_seed(seed)
     try:

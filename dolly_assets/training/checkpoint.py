@@ -1,5 +1,7 @@
 """A checkpoint as it is published: `weights/`, which any Hugging Face loader takes, and `state/`, which resuming needs.
 
+Of LoRA there is an `adapter/`, and `weights/` only if they were merged.
+
 The Trainer writes both into one folder; with DeepSpeed it reads only the state again.
 """
 
@@ -8,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dolly_assets.errors import TrainingError
+from dolly_assets.training.lora import ADAPTER_CONFIG, MERGED
 
 _STATE = re.compile(
     r"trainer_state\.json|progress\.json|rng_state.*\.pth|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*"
@@ -19,16 +22,22 @@ _DEEPSPEED_GLOBALS = {
     "deepspeed.runtime.zero.config.ZeroStageEnum",
     "deepspeed.utils.tensor_fragment.fragment_address",
 }
-_LEFT_OUT = {"training_args.bin", "zero_to_fp32.py"}  # a pickle of no use to us, and a copy of DeepSpeed's code
+# A pickle of no use to us, a copy of DeepSpeed's code, and peft's model card, which has a path of this machine.
+_LEFT_OUT = {"training_args.bin", "zero_to_fp32.py", "README.md"}
 
 
 def split(checkpoint: Path) -> Mapping[str, Path]:
     """The published tree of a Trainer checkpoint folder: path in the artifact -> file."""
     tree: dict[str, Path] = {}
+    is_adapter = (checkpoint / ADAPTER_CONFIG).is_file()
     for file in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
         path = file.relative_to(checkpoint).as_posix()
-        if path not in _LEFT_OUT:
-            tree[f"{'state' if _STATE.fullmatch(path) else 'weights'}/{path}"] = file
+        if _STATE.fullmatch(path):
+            tree[f"state/{path}"] = file
+        elif path.startswith(f"{MERGED}/"):
+            tree[f"weights/{file.name}"] = file
+        elif path not in _LEFT_OUT:
+            tree[f"{'adapter' if is_adapter else 'weights'}/{path}"] = file
     return tree
 
 

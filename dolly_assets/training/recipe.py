@@ -16,6 +16,7 @@ from dolly_assets.errors import TrainingError
 from dolly_assets.training import presets
 from dolly_assets.training.deepspeed_settings import DeepSpeedSettings
 from dolly_assets.training.guards import GuardSettings
+from dolly_assets.training.lora import LoraSettings
 
 
 class Recipe(Config):
@@ -50,6 +51,9 @@ class Recipe(Config):
     deepspeed: DeepSpeedSettings = Field(
         default_factory=DeepSpeedSettings,
         description="The name of a preset, or DeepSpeed's own settings, laid over those that follow from this recipe.",
+    )
+    lora: LoraSettings | None = Field(
+        default=None, description="Train an adapter and leave the base model's weights as they are."
     )
     guards: GuardSettings = Field(default_factory=GuardSettings, description="What is done when training looks wrong.")
 

@@ -12,6 +12,7 @@ from dolly_assets.training import kernels
 from dolly_assets.training.attention import PackedAttention
 from dolly_assets.training.batches import MicroBatch, PackingCollator, PaddingCollator, RowDataset
 from dolly_assets.training.flops import ModelFlops
+from dolly_assets.training.lora import add_adapter
 from dolly_assets.training.loss import LabelLoss
 from dolly_assets.training.meter import StepMeter
 from dolly_assets.training.recipe import Recipe
@@ -46,6 +47,8 @@ def load_trainer(
     model = AutoModelForCausalLM.from_pretrained(weights, local_files_only=True, dtype=_dtype(recipe))
     model.config.use_cache = False
     loss = LabelLoss(model, packed)
+    if recipe.lora:
+        model = add_adapter(model, recipe.lora, recipe.seed)
     collator = PaddingCollator(tokenizer.pad_token_id)
     if recipe.packing:
         collator = PackingCollator(tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from dolly_assets.generation.evaluate import Answer, ExactMatch, exact_match, held_out_loss, perplexity
 from dolly_assets.generation.model import load
+from dolly_assets.generation.published import fetch
 from dolly_assets.markdown import markdown_table
 from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
@@ -23,7 +24,8 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
         checkpoint = store.get(reference.name, reference.digest)
         tokenized = _scored_on(task, family.name, store, checkpoint)
         held_out = tokenized.read_table("held_out.arrow")
-        model, tokenizer = load(checkpoint.fetch("weights"))
+        weights, adapter = fetch(store, checkpoint)
+        model, tokenizer = load(weights, adapter=adapter)
         loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
         matches = None
         if tokenized.manifest.attributes["answers"] == "exact":

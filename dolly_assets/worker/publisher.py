@@ -20,6 +20,7 @@ from dolly_assets.storage.artifact import Artifact, ArtifactStore, Facts, artifa
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training import checkpoint
 from dolly_assets.training.epochs import EpochResult, PartialState
+from dolly_assets.training.lora import finish
 from dolly_assets.training.process_group import rank_and_size
 from dolly_assets.training.snapshot import Snapshot
 from dolly_assets.training.steps import loss_curve_png, step_records
@@ -165,7 +166,10 @@ class EpochPublisher:
         begin = time.time()
         self._data.refuse_changes(result.epoch)
         self._profiler.publish(result.epoch, span, self._facts(result.epoch))
-        tree = {**checkpoint.split(result.snapshot.write()), **self._step_files(result)}
+        folder = result.snapshot.write()
+        if lora := self._spec.family.recipe.lora:
+            finish(folder, self._base_model.fetch("weights"), merge=lora.merge)
+        tree = {**checkpoint.split(folder), **self._step_files(result)}
         artifact = self._publish_all(
             self._name("model_checkpoint", result.epoch),
             tree,
@@ -248,4 +252,5 @@ def _figures(result: EpochResult) -> dict[str, Any]:
 
 
 def _weights_digest(tree: dict[str, Path]) -> str:
-    return weights_sha256(tree["weights/config.json"].parent)
+    """Of what was trained: an adapter's own tensors, where there is one."""
+    return weights_sha256((tree.get("adapter/adapter_config.json") or tree["weights/config.json"]).parent)

@@ -4,6 +4,7 @@ import json
 
 from dolly_assets.generation import sample
 from dolly_assets.generation.model import load
+from dolly_assets.generation.published import fetch
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.markdown import markdown_quote
 from dolly_assets.naming import epoch_key
@@ -19,7 +20,8 @@ def respond(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
     settings = family.evaluation
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
-        model, tokenizer = load(checkpoint.fetch("weights"))
+        weights, adapter = fetch(store, checkpoint)
+        model, tokenizer = load(weights, adapter=adapter)
         responses = sample.respond(
             model,
             tokenizer,

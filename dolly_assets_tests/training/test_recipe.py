@@ -34,6 +34,7 @@ OTHERS: dict[str, Any] = {
     "zero_stage": 2,
     "gradient_checkpointing": True,
     "seed": 43,
+    "lora": {"rank": 4, "alpha": 8},
     "deepspeed": {"zero_optimization": {"overlap_comm": True}},
 }
 

@@ -1,0 +1,93 @@
+"""LoRA by the Trainer and DeepSpeed as they are: the adapter trains, the base model doesn't, and both can be loaded."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dolly_assets.errors import TrainingError
+from dolly_assets.generation.model import load
+from dolly_assets.training import checkpoint, lora
+from dolly_assets.training.recipe import Recipe
+from dolly_assets_tests.training.runs import Outcome, Runs
+from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared, published
+
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["query_key_value"]}
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    runs = Runs()
+    yield runs
+    runs.close()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("weights") / "plain", dropout=0.0)
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe.model_validate({**RECIPE.model_dump(), "micro_batch_size": 2, "lora": LORA} | changes)
+
+
+@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), (2, 3)])
+def test_only_the_adapter_trains_and_goes_on_in_the_middle_of_an_epoch_to_the_same_weights(
+    runs: Runs, weights: Path, tmp_path: Path, ranks: int, zero_stage: int
+) -> None:
+    whole = job(
+        weights, tmp_path / "whole", recipe=recipe(zero_stage=zero_stage, gradient_checkpointing=True), last_epoch=2
+    )
+    expected = runs.run(whole, ranks=ranks)
+    saved = checkpoint.split(whole.scratch / "checkpoint-6")
+    assert {path.partition("/")[0] for path in saved} == {"adapter", "state"}
+    assert _tensor_names(saved["adapter/adapter_model.safetensors"]) == {
+        f"base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_{part}.weight" for part in "AB"
+    }
+
+    stopped = runs.run(replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ranks=ranks, ask_at=4)
+    assert stopped.stopped
+    rest = replace(
+        whole,
+        first_epoch=2,
+        scratch=tmp_path / "rest",
+        resume_from=published(stopped.states[5], tmp_path / "published", ranks=ranks),
+    )
+    outcome = runs.run(rest, ranks=ranks)
+    assert outcome.losses == expected.losses[3:]
+    assert outcome.weights[2] == expected.weights[2]
+
+
+def test_merged_weights_are_the_base_model_with_its_adapter(runs: Runs, weights: Path, tmp_path: Path) -> None:
+    import torch
+
+    trained: Outcome = runs.run(job(weights, tmp_path, recipe=recipe()))
+    assert trained.epochs == (1,)
+    folder = tmp_path / "trainer" / "checkpoint-3"
+    lora.finish(folder, weights, merge=True)
+    assert str(tmp_path) not in (folder / lora.ADAPTER_CONFIG).read_text()
+    tree = checkpoint.split(folder)
+    assert not any("README" in path for path in tree)
+    base, merged, adapted = (
+        load(weights)[0],
+        load(tree["weights/config.json"].parent)[0],
+        load(weights, adapter=tree["adapter/adapter_config.json"].parent)[0],
+    )
+    tensors = merged.state_dict()
+    moved = {name for name, tensor in base.state_dict().items() if not torch.equal(tensor, tensors[name])}
+    assert moved == {"gpt_neox.layers.0.attention.query_key_value.weight"}
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
+
+
+def test_layers_that_the_model_has_not_are_refused(runs: Runs, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"recipe.lora.target_modules: .*q_proj"):
+        runs.run(job(weights, tmp_path, recipe=recipe(lora={**LORA, "target_modules": ["q_proj"]})))
+
+
+def _tensor_names(file: Path) -> set[str]:
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return set(header) - {"__metadata__"}
