@@ -200,7 +200,7 @@ def run(pool: ProcessPoolExecutor, case: Case, weights: Path, scratch: Path) -> 
     ]
     futures = [pool.submit(trained, case, weights, scratch, each) for each in variables]
     curves = [future.result(timeout=300) for future in futures]
-    assert all(curve == curves[0] for curve in curves)
+    assert all(np.array_equal(curve, curves[0], equal_nan=True) for curve in curves)
     return curves[0]
 
 

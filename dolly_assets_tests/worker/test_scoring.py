@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from dolly_assets.assets.resources import ref
-from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.training import checkpoint as training_checkpoint
+from dolly_assets.training import lora
+from dolly_assets.training.lora import LoraSettings
 from dolly_assets.worker.evaluate import evaluate
 from dolly_assets.worker.report import Published
 from dolly_assets.worker.respond import respond
@@ -67,3 +70,39 @@ def test_every_prompt_of_the_family_is_answered(bench: Bench, checkpoint: Artifa
     document = json.loads(responses.read_bytes("responses.json"))
     assert [each["instruction"] for each in document] == [p.instruction for p in bench.family.evaluation.prompts]
     assert "**Name an animal.**" in str(responses.manifest.attributes["responses_markdown"])
+
+
+def test_an_adapter_is_scored_as_its_merged_weights_are(bench: Bench, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base_model = bench.latest("base_model")
+    base = base_model.fetch("weights")
+    adapted = lora.add_adapter(
+        AutoModelForCausalLM.from_pretrained(base), LoraSettings(rank=2, alpha=4, merge=True), seed=0
+    )
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.5)
+    adapted.save_pretrained(tmp_path / "saved")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "saved")
+    lora.finish(tmp_path / "saved", base, merge=True)
+    tree = training_checkpoint.split(tmp_path / "saved")
+    inputs = {"base_model": base_model.digest, "tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest}
+    name = artifact_name([bench.family.name, "scored"], DATASET)
+    losses = []
+    for folder in ("adapter/", "weights/"):
+        part = {path: file for path, file in tree.items() if path.startswith(folder)}
+        checkpoint = bench.store.publish(name, part, kind="model_checkpoint", inputs=inputs)
+        evaluate(
+            bench.spec(Evaluate(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder),
+            bench.store,
+            Recorded().report,
+        )
+        losses.append(bench.latest("evaluation", DATASET, "08").manifest.attributes["heldout_loss"])
+        respond(
+            bench.spec(Respond(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder / "respond"),
+            bench.store,
+            Recorded().report,
+        )
+    assert losses[0] == losses[1]
