@@ -72,4 +72,5 @@ def load(
     if adapter:
         model = with_adapter(model, adapter)
     model.generation_config = GenerationConfig()
-    return model.to(device or pick_device()).eval(), tokenizer
+    placed: PreTrainedModel = model.to(device or pick_device())  # pyright: ignore[reportArgumentType]
+    return placed.eval(), tokenizer
