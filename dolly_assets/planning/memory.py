@@ -44,30 +44,40 @@ def offloaded(recipe: Recipe, what: str) -> bool:
     return settings is not None and settings.device != "none"
 
 
+def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
+    """Those with a gradient: all, or at most LoRA's companions of all linear layers in the blocks, named or not."""
+    if recipe.lora is None:
+        return shape.parameters
+    attention = 2 * (shape.hidden + shape.attention) + 2 * (shape.hidden + shape.key_value)
+    inner = (3 if shape.gated else 2) * (shape.hidden + shape.inner)
+    return recipe.lora.rank * shape.layers * (attention + inner)
+
+
 def model_states(shape: ModelShape, recipe: Recipe, ranks: int) -> tuple[Amount, Amount, Amount]:
     """Weights, gradients and optimizer of one rank, wherever they are kept.
 
     With ZeRO, or in mixed precision, DeepSpeed's optimizer works on a float32 copy of the weights and, during a step,
     of the gradients: 16 bytes per parameter with Adam's two moments.
     """
-    size, stage, parameters = element_bytes(recipe), recipe.zero_stage, shape.parameters
+    size, stage, trained = element_bytes(recipe), recipe.zero_stage, trained_parameters(shape, recipe)
+    whose = "LoRA's parameters" if recipe.lora else "parameters"
     has_copies = size < 4 or stage > 0
     per_parameter = 16 if has_copies else 8
     return (
         Amount(
             name="weights",
-            size_bytes=size * parameters // (ranks if stage == 3 else 1),
-            source=_per_parameter(size, stage == 3, ranks),
+            size_bytes=size * shape.parameters // (ranks if stage == 3 else 1),
+            source=_per_parameter(size, "parameters", stage == 3, ranks),
         ),
         Amount(
             name="gradients",
-            size_bytes=size * parameters // (ranks if stage >= 2 else 1),
-            source=_per_parameter(size, stage >= 2, ranks),
+            size_bytes=size * trained // (ranks if stage >= 2 else 1),
+            source=_per_parameter(size, whose, stage >= 2, ranks),
         ),
         Amount(
             name="optimizer",
-            size_bytes=per_parameter * parameters // (ranks if stage >= 1 else 1),
-            source=_per_parameter(per_parameter, stage >= 1, ranks)
+            size_bytes=per_parameter * trained // (ranks if stage >= 1 else 1),
+            source=_per_parameter(per_parameter, whose, stage >= 1, ranks)
             + (", float32 copies included" if has_copies else ""),
         ),
     )
@@ -174,7 +184,7 @@ def _sharding_buffers(shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: 
     asked = settings.reduce_bucket_size
     bucket = shape.hidden**2 if asked == "auto" else asked  # as transformers fills it in
     if not on_gpu:
-        bucket = min(bucket, shape.parameters)
+        bucket = min(bucket, trained_parameters(shape, recipe))
     copies = 2 if settings.overlap_comm and stage < 3 else 1
     parts = [
         Amount(
@@ -198,5 +208,5 @@ def _kept_on_device(recipe: Recipe) -> tuple[bool, bool, bool]:
     return not offloaded(recipe, "param"), optimizer, optimizer
 
 
-def _per_parameter(size: int, sharded: bool, ranks: int) -> str:
-    return f"{size} B × parameters" + (f" / {ranks} ranks (ZeRO)" if sharded and ranks > 1 else "")
+def _per_parameter(size: int, whose: str, sharded: bool, ranks: int) -> str:
+    return f"{size} B × {whose}" + (f" / {ranks} ranks (ZeRO)" if sharded and ranks > 1 else "")

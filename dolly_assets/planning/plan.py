@@ -17,6 +17,7 @@ from dolly_assets.planning.memory import (
     element_bytes,
     host_memory,
     offloaded,
+    trained_parameters,
 )
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.prices import Prices
@@ -170,12 +171,13 @@ def checkpoint_bytes(shape: ModelShape, recipe: Recipe) -> int:
     """An epoch in the store: weights for whoever loads them, and what resuming needs.
 
     That is Adam's two moments and the weights' copy, in float32; below ZeRO 3 also the weights as DeepSpeed saves them.
-    No two epochs share a byte of them.
+    No two epochs share a byte of them. Of LoRA it is the adapter's, and whole weights where they are merged.
     """
     size = element_bytes(recipe)
     saved_twice = 2 if recipe.zero_stage < 3 else 1
     states = 12 if size < 4 or recipe.zero_stage > 0 else 8
-    return shape.parameters * (saved_twice * size + states)
+    merged = size * shape.parameters if recipe.lora and recipe.lora.merge else 0
+    return trained_parameters(shape, recipe) * (saved_twice * size + states) + merged
 
 
 def scratch_bytes(shape: ModelShape, recipe: Recipe) -> int:
@@ -190,8 +192,10 @@ def _launcher(planned: Plan) -> int:
 
 def _operations(job: Job) -> float:
     """Of all rows once, with what recomputation and offload add."""
-    data = job.data
-    flops = job.shape.flops.of_examples(data.lengths.tolist(), int(data.row_labels.sum()))
+    data, model = job.data, job.shape.flops
+    if job.recipe.lora:
+        model = model.with_adapter(trained_parameters(job.shape, job.recipe))
+    flops = model.of_examples(data.lengths.tolist(), int(data.row_labels.sum()))
     recompute = RECOMPUTE if job.recipe.gradient_checkpointing else 1.0
     return flops * recompute * (OFFLOAD if offloaded(job.recipe, "optimizer") else 1.0)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Forward and backward: a product once forward, twice backward; 2 operations each.
+# Forward and backward: a product once forward, twice backward, once if the weight is frozen; 2 operations each.
 _PER_WEIGHT = 6
+_PER_FROZEN_WEIGHT = 4
 # Per pair of tokens and unit of width: scores and their product with the values.
 _PER_PAIR = 2 * _PER_WEIGHT
 
@@ -29,11 +30,15 @@ class ModelFlops:
         body_weights: Weights that every token meets: all but the embeddings and the output layer.
         head_weights: Weights of the output layer, be they shared with the embeddings or not.
         attention_width: Heads times their size, summed over the layers.
+        frozen_body_weights: Those of the body that aren't trained.
+        head_is_frozen: Whether the output layer isn't.
     """
 
     body_weights: int
     head_weights: int
     attention_width: int
+    frozen_body_weights: int = 0
+    head_is_frozen: bool = False
 
     @classmethod
     def of(cls, model: "PreTrainedModel") -> Self:
@@ -44,20 +49,29 @@ class ModelFlops:
             for layer in (model.get_input_embeddings(), model.get_output_embeddings())
             if layer is not None
         )
-        apart = {id(weight): weight for weight in (embedding, head)}.values()  # one where they are tied
+        apart = {id(embedding), id(head)}
         heads = config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        body = [weight for weight in model.parameters() if id(weight) not in apart]
         return cls(
-            body_weights=sum(map(_size, model.parameters())) - sum(map(_size, apart)),
+            body_weights=sum(map(_size, body)),
             head_weights=_size(head),
             attention_width=config.num_hidden_layers * heads * head_size,
+            frozen_body_weights=sum(_size(weight) for weight in body if not weight.requires_grad),
+            head_is_frozen=not head.requires_grad,
         )
+
+    def with_adapter(self, weights: int) -> "ModelFlops":
+        """The same model, frozen, and an adapter in its body."""
+        return ModelFlops(self.body_weights + weights, self.head_weights, self.attention_width, self.body_weights, True)
 
     def of_examples(self, lengths: Sequence[int], labelled_tokens: int) -> float:
         """Operations of training on examples of these lengths, once."""
         pairs = sum(length * (length + 1) // 2 for length in lengths)
-        weights = self.body_weights * sum(lengths) + self.head_weights * labelled_tokens
-        return float(_PER_WEIGHT * weights + _PER_PAIR * self.attention_width * pairs)
+        trained, frozen = self.body_weights - self.frozen_body_weights, self.frozen_body_weights
+        per_token = _PER_WEIGHT * trained + _PER_FROZEN_WEIGHT * frozen
+        per_label = (_PER_FROZEN_WEIGHT if self.head_is_frozen else _PER_WEIGHT) * self.head_weights
+        return float(per_token * sum(lengths) + per_label * labelled_tokens + _PER_PAIR * self.attention_width * pairs)
 
 
 def _size(weight: "torch.Tensor") -> int:

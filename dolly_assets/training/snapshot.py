@@ -114,11 +114,14 @@ def _handing_over(trainer: "Trainer", states: list[tuple[Path, Any]]) -> Iterato
 
 
 def _weights(trainer: "Trainer") -> Any:
-    """The model's weights, on rank 0 at least; a collective operation where they are sharded."""
+    """The weights that are published, on rank 0 at least; a collective operation where they are sharded."""
+    from peft import PeftModel
+
     engine: Any = trainer.model_wrapped
+    is_adapter = isinstance(engine.module, PeftModel)
     if engine.zero_optimization_partition_weights():
-        return trainer.accelerator.get_state_dict(engine)
-    return engine.module.state_dict() if trainer.args.should_save else None
+        return engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=is_adapter)
+    return engine.module_state_dict(exclude_frozen_parameters=is_adapter) if trainer.args.should_save else None
 
 
 def _write_state(path: Path, state: Any) -> Callable[[], None]:

@@ -68,6 +68,37 @@ def test_gpt_j_on_8_gpus_is_what_deepspeed_prints(capsys: pytest.CaptureFixture[
     assert printed < ours / GIB < 1.15 * printed
 
 
+@pytest.mark.parametrize("model_type", ["gpt_neox", "llama"])
+def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from dolly_assets.training.flops import ModelFlops
+    from dolly_assets.training.lora import LoraSettings, add_adapter
+
+    config = AutoConfig.for_model(model_type, num_hidden_layers=2, **SIZES, **MODELS[model_type])
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = ModelShape.of(
+        config.to_dict(),
+        parameters=model.num_parameters(),
+        vocabulary_rows=64,
+        tied_embeddings=bool(config.tie_word_embeddings),
+        name=model_type,
+    )
+    lora, whole = LoraSettings(rank=3, alpha=6), ModelFlops.of(model)
+    adapted = add_adapter(model, lora, seed=0)
+    trained = adapted.num_parameters(only_trainable=True)
+    weights, gradients, optimizer = model_states(shape, recipe(precision="bf16", zero_stage=2, lora=lora), 1)
+    assert weights.size_bytes == 2 * shape.parameters
+    # A matrix of queries, keys and values in one has one companion; planned are three.
+    assert 2 * trained <= gradients.size_bytes <= 1.15 * 2 * trained
+    assert optimizer.size_bytes == 8 * gradients.size_bytes
+    measured, planned = ModelFlops.of(adapted), shape.flops.with_adapter(trained)
+    assert measured.of_examples([8], 4) == pytest.approx(planned.of_examples([8], 4), rel=0.01)
+    assert 2 / 3 * whole.of_examples([8], 4) < measured.of_examples([8], 4) < whole.of_examples([8], 4)
+
+
 SIZES = {"hidden_size": 128, "num_attention_heads": 4, "vocab_size": 64, "max_position_embeddings": 256}
 NO_DROPOUT: dict[str, Any] = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
 MODELS: dict[str, dict[str, Any]] = {
