@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 NAME = "within_examples"
 # Arguments of other attention functions that change what is computed, and that this one doesn't know.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
-# Examples of nearly equal length share one call; what they are padded by may cost this share of a group's scores.
-_WASTE = 0.1
 _FLASH_HEAD = 256  # the largest size of a head that FlashAttention takes; and its form here knows no dropout
 
 
@@ -76,7 +74,7 @@ class PackedAttention:
         if has_flash(query.device, query.dtype) and query.shape[-1] <= _FLASH_HEAD and dropout == 0:
             return self._varlen(query, key, value, scale, window), None
         attend = partial(_attend, dropout=dropout, scale=scale, window=window)
-        return _by_group(self._lengths, query, key, value, attend), None
+        return _by_example(self._lengths, query, key, value, attend), None
 
     def _varlen(
         self, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scale: float, window: int | None
@@ -113,27 +111,18 @@ def has_flash(device: "torch.device", dtype: "torch.dtype") -> bool:
     )
 
 
-def _by_group(
+def _by_example(
     lengths: Sequence[int],
     query: "torch.Tensor",
     key: "torch.Tensor",
     value: "torch.Tensor",
     attend: "Callable[..., torch.Tensor]",
 ) -> "torch.Tensor":
-    """Calls `attend` for groups of examples of nearly equal length, and puts the answers back in order."""
+    """Calls `attend` for one example after the other: nothing is padded, and nothing copied but the answers."""
     import torch
 
-    parts = [tensor[0].transpose(0, 1).split(list(lengths)) for tensor in (query, key, value)]
-    answers: list[torch.Tensor] = [query] * len(lengths)
-    for group in _groups(lengths):
-        batch = [
-            torch.nn.utils.rnn.pad_sequence([part[example] for example in group], batch_first=True).transpose(1, 2)
-            for part in parts
-        ]
-        out = attend(*batch).transpose(1, 2)
-        for example, answer in zip(group, out.unbind(), strict=True):
-            answers[example] = answer[: lengths[example]]
-    return torch.cat(answers)[None]
+    examples = zip(*(tensor.split(list(lengths), dim=2) for tensor in (query, key, value)), strict=True)
+    return torch.cat([attend(*example).transpose(1, 2) for example in examples], dim=1)
 
 
 def _attend(
@@ -145,7 +134,7 @@ def _attend(
     scale: float,
     window: int | None,
 ) -> "torch.Tensor":
-    """Causal attention of (examples, heads, tokens, size)."""
+    """Causal attention of (1, heads, tokens, size)."""
     import torch
 
     tokens = query.shape[2]
@@ -163,17 +152,3 @@ def _attend(
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-
-
-def _groups(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of the examples that share a call, the longest first, as many as _WASTE allows."""
-    groups: list[list[int]] = []
-    useful = 0
-    for example in sorted(range(len(lengths)), key=lambda example: -lengths[example]):
-        useful += lengths[example] ** 2
-        if groups and useful > (1 - _WASTE) * (len(groups[-1]) + 1) * lengths[groups[-1][0]] ** 2:
-            groups[-1].append(example)
-        else:
-            groups.append([example])
-            useful = lengths[example] ** 2
-    return groups
