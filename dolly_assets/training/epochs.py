@@ -10,12 +10,13 @@ import math
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dolly_assets.errors import TrainingStopped
 from dolly_assets.training.guards import Guards
+from dolly_assets.training.meter import STEP_PHASES, StepMeter, Work
 from dolly_assets.training.process_group import HostGroup, rank_and_size, wait_for_all_ranks
 from dolly_assets.training.snapshot import Snapshot, Snapshots
 from dolly_assets.training.steps import Step
@@ -37,11 +38,12 @@ class Progress:
 
     steps: tuple[Step, ...] = ()
     seconds: float = 0.0  # of training, saving not counted
+    saving_seconds: float = 0.0
+    work: Work = field(default_factory=Work)
 
     def write(self, folder: Path) -> None:
         """Writes it beside a saved state."""
-        document = {"seconds": self.seconds, "steps": [asdict(step) for step in self.steps]}
-        (folder / PROGRESS_FILE).write_text(json.dumps(document))
+        (folder / PROGRESS_FILE).write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, folder: Path | None) -> "Progress":
@@ -50,7 +52,12 @@ class Progress:
         if file is None or not file.is_file():
             return cls()
         document = json.loads(file.read_text())
-        return cls(tuple(Step(**step) for step in document["steps"]), document["seconds"])
+        return cls(
+            steps=tuple(Step(**step) for step in document["steps"]),
+            seconds=document["seconds"],
+            saving_seconds=document["saving_seconds"],
+            work=Work(**document["work"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,11 @@ class EpochResult:
     started_at: float  # in this process, seconds since the Unix epoch
     ended_at: float
     training_seconds: float  # in all processes that trained a part of it
+    saving_seconds: float  # in them, while no step was made
     steps: tuple[Step, ...]
+    work: Work  # of its steps
     real_tokens: int  # of the examples trained on, padding not counted
+    utilization: float | None  # of the devices' arithmetic while it trained (MFU); None if it is not known
 
     @property
     def loss(self) -> float:
@@ -135,14 +145,20 @@ class Epochs:
         stop: StopRequest,
         *,
         real_tokens: Callable[[], int],
+        meter: StepMeter,
         snapshots: Snapshots,
+        kernels: Callable[[], str],
     ) -> None:
-        """Takes how to count the real tokens of the epoch that trains, and what takes snapshots of the training."""
+        """Takes how to count the real tokens of the epoch that trains, what measures and what copies the training.
+
+        And what names the kernels in use, once training begins.
+        """
         self._job, self._follower, self._stop = job, follower, stop
-        self._real_tokens, self._snapshots = real_tokens, snapshots
+        self._real_tokens, self._meter, self._snapshots, self._kernels = real_tokens, meter, snapshots, kernels
         self._epoch = job.first_epoch
-        self._before = Progress.read(job.resume_from)  # what other processes did of the epoch
+        self._before = Progress.read(job.resume_from)  # what was done of the epoch when its state was saved last
         self._steps = list(self._before.steps)
+        self._work, self._saving_seconds = self._before.work, self._before.saving_seconds
         self._guards = Guards(job.recipe.guards)
         self._watchdog = Watchdog(job.hang_seconds, follower.failed)
         self._hosts = HostGroup()
@@ -152,6 +168,7 @@ class Epochs:
         """The model is loaded."""
         self._stop.defer(lambda: self._follower.stopping(self._watchdog.usual_seconds))
         wait_for_all_ranks()  # none of them leaves at once from here on
+        self._follower.log(self._kernels())
         self._follower.on_start(f"{self._hosts.of_first(secrets.randbits(62)):x}")
         self._watchdog.step()
 
@@ -186,6 +203,9 @@ class Epochs:
         self._watchdog.pause()
         ended_at = time.time()
         snapshot = self._snapshot(f"checkpoint-{self._steps[-1].step}", weights=True)
+        self._work += self._meter.take()
+        self._saving_seconds += time.time() - ended_at
+        seconds = self._seconds(ended_at)
         if not snapshot.in_memory:
             self._follower.log("host memory is too small for a copy of the state: training waited for it to be written")
         self._follower.on_epoch(
@@ -194,14 +214,18 @@ class Epochs:
                 snapshot=snapshot,
                 started_at=self._started_at,
                 ended_at=ended_at,
-                training_seconds=self._seconds(ended_at),
+                training_seconds=seconds,
+                saving_seconds=self._saving_seconds,
                 steps=tuple(self._steps),
+                work=self._work,
                 real_tokens=self._real_tokens(),
+                utilization=self._meter.utilization(self._work.flops, seconds * rank_and_size()[1]),
             )
         )
         steps = len(self._steps)
         self._epoch += 1
         self._steps, self._before = [], Progress()
+        self._work, self._saving_seconds = Work(), 0.0
         if self._epoch > self._job.last_epoch:
             return True
         if self._agree() == _Next.STOP:
@@ -221,10 +245,13 @@ class Epochs:
     def _save_partly(self, steps_per_epoch: int) -> None:
         began = time.time()
         snapshot = self._snapshot(f"state-{self._steps[-1].step}", weights=False)
-        if rank_and_size()[0] == 0:
-            Progress(tuple(self._steps), self._seconds(began)).write(snapshot.folder)
+        self._work += self._meter.take()
         self._saved_at = time.time()
         seconds = self._saved_at - began
+        self._saving_seconds += seconds
+        if rank_and_size()[0] == 0:
+            done = Progress(tuple(self._steps), self._seconds(began), self._saving_seconds, self._work)
+            done.write(snapshot.folder)
         self._follower.on_state(PartialState(self._epoch, len(self._steps), steps_per_epoch, snapshot, seconds))
         self._before = replace(self._before, seconds=self._before.seconds - seconds)
 
@@ -240,9 +267,16 @@ class Epochs:
         elapsed = self._steps[-1].ended_at - self._started_at
         rate = self._real_tokens() * here / steps_per_epoch / elapsed
         left = elapsed / here * (steps_per_epoch - done)
+        step, peak = self._meter.latest, self._meter.latest.memory_peak_bytes or 0
+        lasted = step.ended_at - step.started_at
+        shares = ", ".join(f"{getattr(step, f'{phase}_seconds') / lasted:.0%} {phase}" for phase in STEP_PHASES)
+        utilization = self._meter.utilization(step.flops, lasted)
         return (
             f"epoch {self._epoch} of {self._job.first_epoch}-{self._job.last_epoch}: step {done}/{steps_per_epoch}, "
-            f"loss {self._steps[-1].loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left in this epoch"
+            f"loss {self._steps[-1].loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left in this epoch; "
+            f"here a step of {lasted:.2f} s ({shares}), {step.processed_tokens / step.real_tokens:.3f} processed/real "
+            f"tokens, {step.flops / lasted / 1e12:,.3g} TFLOP/s{f', MFU {utilization:.0%}' if utilization else ''}, "
+            f"peak memory {peak / 1e9:.2f} GB"
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dolly_assets.errors import TrainingError
+from dolly_assets.training import kernels
 from dolly_assets.training.batches import RowDataset
 from dolly_assets.training.deepspeed_config import deepspeed_config
 from dolly_assets.training.epochs import Epochs, Follower, as_callback
@@ -74,10 +75,18 @@ def fine_tune(job: FineTune, follower: Follower, stop: StopRequest) -> None:
     resume_from = job.resume_from
     if resume_from and is_resharded:
         resume_from = _converted(resume_from, job.scratch / "universal")
-    trainer, _ = load_trainer(job.recipe, job.weights, dataset, arguments, callbacks=[], profile_dir=job.profile_dir)
+    trainer, meter = load_trainer(
+        job.recipe, job.weights, dataset, arguments, callbacks=[], profile_dir=job.profile_dir
+    )
     trainer.remove_callback(PrinterCallback)
     epochs = Epochs(
-        job, follower, stop, real_tokens=lambda: dataset.real_tokens, snapshots=Snapshots(trainer, job.copy_bytes)
+        job,
+        follower,
+        stop,
+        real_tokens=lambda: dataset.real_tokens,
+        meter=meter,
+        snapshots=Snapshots(trainer, job.copy_bytes),
+        kernels=lambda: kernels.describe(trainer, packing=job.recipe.packing),
     )
     trainer.add_callback(as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped))
     try:

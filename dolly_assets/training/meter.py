@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from dolly_assets.profiling.device_table import Precision, peak_flops
 from dolly_assets.profiling.steplog import StepLog, StepRecord
 from dolly_assets.training.batches import MicroBatch
 from dolly_assets.training.flops import ModelFlops
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 Phase = Literal["data", "forward", "backward", "optimizer"]
 _PHASES: tuple[Phase, ...] = ("data", "forward", "backward", "optimizer")
 _SUMS = ("real_tokens", "processed_tokens", "labelled_tokens", "flops")
-_MEANS = (*(f"{phase}_seconds" for phase in _PHASES), "wait_seconds")
+STEP_PHASES = (*_PHASES, "wait")  # whose seconds are those of a step
+_MEANS = tuple(f"{phase}_seconds" for phase in STEP_PHASES)
 _STATUS = Path("/proc/self/status")
 
 
@@ -31,19 +33,19 @@ class Work:
         labelled_tokens: Tokens that the loss counted.
         flops: Floating-point operations that the model asked for.
         data_seconds: Mean over the ranks of what their steps say; likewise the next four.
-        memory_peak_bytes: The most of any rank; None if not known.
+        memory_peak_bytes: The most of any rank; 0 if not known.
     """
 
-    real_tokens: int
-    processed_tokens: int
-    labelled_tokens: int
-    flops: float
-    data_seconds: float
-    forward_seconds: float
-    backward_seconds: float
-    optimizer_seconds: float
-    wait_seconds: float
-    memory_peak_bytes: int | None
+    real_tokens: int = 0
+    processed_tokens: int = 0
+    labelled_tokens: int = 0
+    flops: float = 0.0
+    data_seconds: float = 0.0
+    forward_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    optimizer_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    memory_peak_bytes: int = 0
 
     @classmethod
     def of(cls, records: Sequence[StepRecord]) -> Self:
@@ -59,7 +61,11 @@ class Work:
         sums: dict[str, Any] = {name: sum(each[name] for each in everyones) for name in mine}
         means = {name: sums[name] / len(everyones) for name in _MEANS}
         peak = max(each["memory_peak_bytes"] for each in everyones)
-        return cls(**{**sums, **means, "memory_peak_bytes": peak or None})
+        return cls(**{**sums, **means, "memory_peak_bytes": peak})
+
+    def __add__(self, later: "Work") -> "Work":
+        added = {name: getattr(self, name) + getattr(later, name) for name in (*_SUMS, *_MEANS)}
+        return Work(**added, memory_peak_bytes=max(self.memory_peak_bytes, later.memory_peak_bytes))
 
 
 class StepMeter:
@@ -69,8 +75,11 @@ class StepMeter:
     which runs ahead of it.
     """
 
-    def __init__(self, flops: ModelFlops, device: "torch.device", rank: int, log: StepLog | None = None) -> None:
+    def __init__(
+        self, flops: ModelFlops, device: "torch.device", rank: int, precision: Precision, log: StepLog | None = None
+    ) -> None:
         self._flops, self._device, self._rank, self._log = flops, device, rank, log
+        self._peak_flops = _peak_flops(device, precision)
         self._records: list[StepRecord] = []
 
     def begin(self) -> None:
@@ -134,11 +143,23 @@ class StepMeter:
         """Of the step that ended last."""
         return self._records[-1]
 
-    def take(self) -> "Work":
+    def utilization(self, flops: float, rank_seconds: float) -> float | None:
+        """Model FLOPs utilization, 0 to 1, by the data sheet of the device; None if it is not known, as of CPUs."""
+        return flops / rank_seconds / self._peak_flops if self._peak_flops else None
+
+    def take(self) -> Work:
         """What all ranks did since the last call. All of them call it at the same point."""
         work = Work.of(self._records)
         self._records = []
         return work
+
+
+def _peak_flops(device: "torch.device", precision: Precision) -> float | None:
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return peak_flops(torch.cuda.get_device_name(device), precision)
 
 
 def memory_peak(device: "torch.device") -> int | None:

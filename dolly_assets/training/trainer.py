@@ -54,7 +54,7 @@ def load_trainer(
         collator = PackingCollator(tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1)
         callbacks = (_self_check(loss), *callbacks)
     log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
-    meter = StepMeter(ModelFlops.of(model), arguments.device, arguments.process_index, log)
+    meter = StepMeter(ModelFlops.of(model), arguments.device, arguments.process_index, recipe.precision, log)
     trainer = _new_trainer(
         loss,
         meter,

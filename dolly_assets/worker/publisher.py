@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -248,6 +249,11 @@ def _figures(result: EpochResult) -> dict[str, Any]:
         "real_tokens": result.real_tokens,
         "tokens_per_second": result.tokens_per_second,
         "training_seconds": result.training_seconds,
+        "saving_seconds": result.saving_seconds,
+        "flops_per_second": result.work.flops / result.training_seconds,
+        "mfu": result.utilization,
+        **{name: value for name, value in asdict(result.work).items() if name not in ("real_tokens", "flops")},
+        "memory_peak_bytes": result.work.memory_peak_bytes or None,
     }
 
 

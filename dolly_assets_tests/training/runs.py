@@ -17,6 +17,7 @@ from pathlib import Path
 from dolly_assets.errors import TrainingStopped
 from dolly_assets.training.epochs import EpochResult, PartialState
 from dolly_assets.training.fine_tune import FineTune, fine_tune
+from dolly_assets.training.meter import Work
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 from dolly_assets.training.snapshot import Snapshot
 from dolly_assets.training.steps import Step
@@ -36,6 +37,7 @@ class Outcome:
     states: Mapping[int, Path]  # step of the training -> folder of all ranks' state saved after it
     stopped: str | None  # where, if it was asked to stop
     lines: tuple[str, ...]  # what it said
+    work: tuple[Work, ...]  # of each epoch
 
     @property
     def losses(self) -> list[float]:
@@ -197,6 +199,7 @@ def _run(job: FineTune, variables: Mapping[str, str], ask_at: int | None, late: 
         states=recorder.states,
         stopped=stopped,
         lines=tuple(recorder.lines),
+        work=tuple(result.work for result in results),
     )
 
 

@@ -15,6 +15,7 @@ from dolly_assets.errors import TrainingError
 from dolly_assets.training import checkpoint
 from dolly_assets.training.base_model import BaseModelConfig, prepare
 from dolly_assets.training.fine_tune import FineTune
+from dolly_assets.training.meter import Work
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Runs, jobs_of
 
@@ -98,7 +99,8 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
 
     train = examples(GLOBAL_BATCH)
     [small] = jobs_of(job(weights, tmp_path, train=train), tmp_path, [(2, GLOBAL_BATCH)])
-    first = runs.run(small).steps[0]
+    outcome = runs.run(small)
+    first, [work] = outcome.steps[0], outcome.work
 
     model = AutoModelForCausalLM.from_pretrained(weights).eval()
     total = tokens = 0.0
@@ -111,6 +113,9 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
         total -= float(picked.sum())
         tokens += len(picked)
     assert first.loss == pytest.approx(total / tokens, rel=1e-5)
+    assert work.labelled_tokens == tokens
+    assert work.real_tokens == work.processed_tokens == sum(map(len, train["input_ids"].to_pylist()))
+    assert min(work.forward_seconds, work.backward_seconds, work.optimizer_seconds, work.memory_peak_bytes) > 0
 
 
 def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
@@ -213,6 +218,11 @@ def test_stopped_in_the_middle_of_an_epoch_it_goes_on_to_the_same_weights(
         replace(step, ended_at=0) for step in expected.steps[3:]
     ]
     assert outcome.weights[2] == expected.weights[2]
+    assert counted(outcome.work[-1]) == counted(expected.work[-1])
+
+
+def counted(work: Work) -> tuple[float, ...]:
+    return work.real_tokens, work.processed_tokens, work.labelled_tokens, work.flops
 
 
 @pytest.mark.parametrize(("before", "now", "zero_stage"), [(2, 1, 0), (1, 2, 1), (2, 1, 2)])

@@ -11,6 +11,7 @@ from dolly_assets.assets.training_state import Training
 from dolly_assets.errors import TrainingError
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.epochs import EpochResult, PartialState
+from dolly_assets.training.meter import Work
 from dolly_assets.training.snapshot import Snapshot
 from dolly_assets.training.steps import Step
 from dolly_assets.training.tensors import weights_sha256
@@ -20,6 +21,7 @@ from dolly_assets.worker.training_data import TrainingData
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
+WORK = Work(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
 STATE = ("trainer_state.json", "rng_state.pth", "latest", "global_step2/mp_rank_00_model_states.pt")
 
 
@@ -41,7 +43,18 @@ def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
         (checkpoint / path).parent.mkdir(exist_ok=True)
         (checkpoint / path).write_text(f"{path} of epoch {epoch}")
     now = time.time()
-    return EpochResult(epoch, Snapshot(checkpoint), now - 2.0, now, 2.0, STEPS, real_tokens=500)
+    return EpochResult(
+        epoch=epoch,
+        snapshot=Snapshot(checkpoint),
+        started_at=now - 2.0,
+        ended_at=now,
+        training_seconds=2.0,
+        saving_seconds=0.1,
+        steps=STEPS,
+        work=WORK,
+        real_tokens=500,
+        utilization=0.4,
+    )
 
 
 @pytest.fixture
@@ -87,6 +100,17 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "real_tokens": 500,
         "tokens_per_second": 250.0,
         "training_seconds": 2.0,
+        "saving_seconds": 0.1,
+        "processed_tokens": 510,
+        "labelled_tokens": 300,
+        "flops_per_second": 4e9,
+        "mfu": 0.4,
+        "data_seconds": 0.1,
+        "forward_seconds": 0.5,
+        "backward_seconds": 1.0,
+        "optimizer_seconds": 0.3,
+        "wait_seconds": 0.1,
+        "memory_peak_bytes": None,
         "recipe": bench.family.recipe.model_dump(mode="json"),
         "weights_sha256": digest,
     }
