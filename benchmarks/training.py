@@ -3,13 +3,14 @@
 The plain way is that of the Dolly scripts, on the same Trainer and DeepSpeed: batches of 8 and of 16 examples for each
 rank, padded to the longest of the batch and up to a multiple of 8, logits for every token, the state saved in the
 training loop. Both train the same examples on the same model, data type and ranks, in turns, each in fresh processes;
-ours takes as many rows for a step as hold about as many examples. What is lost to saving lies between the last step of
-one epoch and the first of the next; ours copies the state meanwhile, and writes it in a thread while the next trains.
+ours takes as many rows for a step as hold about as many examples. The first step, which sets things up, is not counted.
+What is lost to saving lies between the last step of one epoch and the first of the next; ours copies the state
+meanwhile, and writes it in a thread while the next trains.
 
 By default a Llama of 30 million parameters with random weights, and random tokens with the lengths of Alpaca's prompts
 and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `--model` (as `base_model.source`).
 
-    python benchmarks/training.py [--data FILE --model PATH] [--rows 16] [--max-length 768] [--ranks 2] [--repeats 1]
+    python benchmarks/training.py [--data FILE --model PATH] [--rows 30] [--max-length 768] [--ranks 2] [--repeats 1]
 """
 
 import argparse
@@ -55,7 +56,7 @@ LLAMA = {
     "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
 }
-EXAMPLES_PER_ROW = 4  # about, at 768 tokens: ours takes a row where the plain way takes so many examples
+EXAMPLES_PER_ROW = 4  # at most, on average: so many examples are drawn for each row
 EPOCHS = 2  # the second ends with its first step: it shows what lies between them
 BATCHES = (8, 16)
 
@@ -184,10 +185,11 @@ def ours(folder: Path, batch: int, log: Log) -> None:
     from dolly_assets.training.snapshot import Snapshots
     from dolly_assets.training.trainer import load_trainer
 
-    recipe = _recipe(rows=batch // EXAMPLES_PER_ROW, packing=True)
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
+    rows = round(batch * (table["row"].to_numpy()[-1] + 1) / len(table))  # that hold about as many examples
+    recipe = _recipe(rows=rows, packing=True)
     dataset = RowDataset(table, global_batch_size=recipe.global_batch_size, seed=0)
-    arguments = _arguments(folder, rows=batch // EXAMPLES_PER_ROW, packing=True)
+    arguments = _arguments(folder, rows=rows, packing=True)
     trainer, _ = load_trainer(
         recipe, folder / "weights", dataset, arguments, callbacks=[log.callback()], profile_dir=None
     )
@@ -277,8 +279,8 @@ def run(name: str, folder: Path, batch: int, ranks: int) -> dict[str, float]:
     logs = [json.loads((folder / f"log-{rank}.json").read_text()) for rank in range(ranks)]
     ended_at = logs[0]["epoch_ends"][0]
     steps = sum(step <= ended_at for step in logs[0]["steps"])
-    counted = np.array([log["batches"][:steps] for log in logs]).sum(axis=(0, 1))
-    seconds = ended_at - logs[0]["epoch_begins"][0]
+    counted = np.array([log["batches"][1:steps] for log in logs]).sum(axis=(0, 1))
+    seconds = ended_at - logs[0]["steps"][0]  # what the first step sets up is not counted
     return {
         "real": counted[0] / seconds,
         "labelled": counted[2] / seconds,
@@ -298,9 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="examples; default: random ones")
     parser.add_argument("--model", help="base model; default: a Llama of 30 million random weights")
-    parser.add_argument(
-        "--rows", type=int, default=16, help="of the data, that are trained on; a multiple of 4 × ranks"
-    )
+    parser.add_argument("--rows", type=int, default=30, help="of the data, that are trained on")
     parser.add_argument("--max-length", type=int, default=768, help="of a row, in tokens")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
