@@ -19,6 +19,7 @@ from dolly_assets.assets.partitions import partition_key
 from dolly_assets.assets.planner import planned
 from dolly_assets.assets.quality_reports import licenses_of, require_sound, require_trainable
 from dolly_assets.assets.raw_dataset import is_unchanged
+from dolly_assets.assets.training_profile import profiles_of_newest_training
 from dolly_assets.assets.training_state import Training, plan_training
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN, check_use, licensed_inputs
@@ -54,6 +55,7 @@ class Chain:
         runs += self._materialize([self.family.name, "base_model"], self._base_is_current(), of_dataset=False)
         runs += self._materialize([self.family.name, "tokenized_dataset"], self._tokenized_is_current())
         runs += self._train(epochs, retrain)
+        runs += self._materialize([self.family.name, "training_profile"], self._training_profile_is_current())
         scored = sorted(newest_training(self.platform.store, self.family, self.dataset))
         runs += self._score("evaluation", scored) + self._score("sample_responses", scored)
         runs += self._materialize([self.family.name, "epoch_comparison"], self._comparison_is_current())
@@ -182,6 +184,16 @@ class Chain:
         inputs = comparison_inputs(epochs, scores)
         return self._is_current(
             [self.family.name, "epoch_comparison"], self.dataset, lambda item: item.manifest.inputs == inputs
+        )
+
+    def _training_profile_is_current(self) -> bool:
+        profiles = profiles_of_newest_training(self.platform.store, self.family, self.dataset)
+        return not profiles.whole or self._is_current(
+            [self.family.name, "training_profile"],
+            self.dataset,
+            lambda item: (
+                item.manifest.inputs == profiles.inputs and item.manifest.attributes["cut"] == profiles.cut_digests
+            ),
         )
 
     def _champion_is_current(self) -> bool:

@@ -1,4 +1,4 @@
-"""`dolly profile …`: what the devices did in an epoch, on the terminal and as a page."""
+"""`dolly profile …`: what the devices did in a training or an epoch, on the terminal and as a page."""
 
 import webbrowser
 from pathlib import Path
@@ -19,19 +19,24 @@ if TYPE_CHECKING:
 
 @click.group()
 def profile() -> None:
-    """What the devices did in an epoch, and what it cost."""
+    """What the devices did in a training or an epoch, and what it cost."""
 
 
 @profile.command("show")
 @click.option("--model", required=True, metavar="M", help="Model family.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
-@click.option("--epoch", required=True, type=int, metavar="N", help="Epoch.")
+@click.option("--epoch", type=int, metavar="N", help="Epoch; the whole training without it.")
 @click.option("--against", type=int, metavar="N", help="Another epoch, to compare with.")
-def show(model: str, dataset: str, epoch: int, against: int | None) -> None:
-    """Show an epoch's verdict and figures; with --against, what changed since another epoch."""
+def show(model: str, dataset: str, epoch: int | None, against: int | None) -> None:
+    """Show the verdict and figures of a training or an epoch; with --against, what changed since another epoch."""
     from dolly_assets.profiling.compare import compare
 
     store = _store()
+    if epoch is None:
+        if against is not None:
+            raise click.UsageError("--against N compares epochs: say --epoch too")
+        _show_training(_find(store, model, dataset, None))
+        return
     summary = _summary(_find(store, model, dataset, epoch))
     click.echo(f"{summary.title}\n\n{summary.verdict}\n{summary.busy}\n")
     for finding in summary.findings:
@@ -47,17 +52,18 @@ def show(model: str, dataset: str, epoch: int, against: int | None) -> None:
 @profile.command("open")
 @click.option("--model", required=True, metavar="M", help="Model family.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
-@click.option("--epoch", required=True, type=int, metavar="N", help="Epoch.")
+@click.option("--epoch", type=int, metavar="N", help="Epoch; the whole training without it.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page there, and open nothing.")
-def open_report(model: str, dataset: str, epoch: int, out: Path | None) -> None:
-    """Open an epoch's report in the browser; with --out, write the page to a file."""
+def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -> None:
+    """Open the report of a training or an epoch in the browser; with --out, write the page to a file."""
     from dolly_assets.profiling.report import REPORT_FILE
 
     artifact = _find(_store(), model, dataset, epoch)
-    if not any(entry.path == REPORT_FILE for entry in artifact.manifest.files):
+    if not artifact.holds(REPORT_FILE):
         raise ProfileError(f"{artifact.name} has no {REPORT_FILE}; see: dolly artifacts show {artifact.name}")
     if out is None:
-        page = Environment.read().home / "reports" / f"{model}-{dataset}-{epoch_key(epoch)}.html"
+        which = "training" if epoch is None else epoch_key(epoch)
+        page = Environment.read().home / "reports" / f"{model}-{dataset}-{which}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
     else:
         page = out
@@ -89,16 +95,29 @@ def _store() -> ArtifactStore:
     return ArtifactStore(environment.store_url, environment.cache_dir)
 
 
-def _find(store: ArtifactStore, model: str, dataset: str, epoch: int) -> Artifact:
-    found = store.latest(artifact_name([model, "gpu_profile"], dataset, epoch_key(epoch)))
+def _find(store: ArtifactStore, model: str, dataset: str, epoch: int | None) -> Artifact:
+    """The profile of an epoch, or that of the whole training."""
+    if epoch is None:
+        found, what = store.latest(artifact_name([model, "training_profile"], dataset)), "a training"
+    else:
+        found, what = store.latest(artifact_name([model, "gpu_profile"], dataset, epoch_key(epoch))), f"epoch {epoch}"
     if found is None:
-        raise ProfileError(f"{store.url} has no profile of epoch {epoch} of {model} on {dataset}; see: dolly status")
+        raise ProfileError(f"{store.url} has no profile of {what} of {model} on {dataset}; see: dolly status")
     return found
+
+
+def _show_training(artifact: Artifact) -> None:
+    from dolly_assets.profiling.summary import SUMMARY_FILE
+    from dolly_assets.profiling.training_summary import TrainingSummary, training_figures
+
+    summary = TrainingSummary.model_validate_json(artifact.read_bytes(SUMMARY_FILE))
+    click.echo(f"{summary.title}\n\n{summary.verdict}\n{summary.busy}\n")
+    click.echo("\n".join(f"{name:<32} {value}" for name, value in training_figures(summary) if value != UNMEASURED))
 
 
 def _summary(artifact: Artifact) -> "ReportSummary":
     from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
 
-    if not any(entry.path == SUMMARY_FILE for entry in artifact.manifest.files):
+    if not artifact.holds(SUMMARY_FILE):
         raise ProfileError(f"{artifact.name} has no {SUMMARY_FILE}: its report could not be built")
     return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)

@@ -119,6 +119,7 @@ class ModelFamily(FamilyAttributes):
             "training_plan": [recipe.model_dump(), self.compute.model_dump()],
             "model_checkpoint": [recipe.digest],
             "gpu_profile": [],
+            "training_profile": [],
             "evaluation": [self.evaluation.examples, self.evaluation.max_new_tokens],
             "sample_responses": [
                 self.prompt_style.model_dump(mode="json"),

@@ -54,7 +54,7 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
 
 
 def _evaluations(profile: Artifact, partition: str) -> Iterator[dg.AssetCheckEvaluation]:
-    if not any(entry.path == SUMMARY_FILE for entry in profile.manifest.files):
+    if not profile.holds(SUMMARY_FILE):
         return  # it could not be built
     summary = ReportSummary.read(profile.local_file(SUMMARY_FILE).parent)
     if not summary.samples_count:

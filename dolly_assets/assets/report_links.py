@@ -19,6 +19,6 @@ def report_link(path: str) -> str:
 
 def linked_report(artifact: Artifact) -> dict[str, Any]:
     """Metadata with the link to an artifact's report, if it has one."""
-    if not any(entry.path == REPORT_FILE for entry in artifact.manifest.files):
+    if not artifact.holds(REPORT_FILE):
         return {}
     return {"report": dg.MetadataValue.url(report_link(f"{artifact.name}/{artifact.digest}/{REPORT_FILE}"))}

@@ -112,7 +112,8 @@ def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
     conditions = {
         "base_model": IS_NEW.since(HANDLED) & ~Condition.in_progress(),
         **dict.fromkeys(("tokenized_dataset", "training_plan", "evaluation", "sample_responses"), on_new_inputs),
-        # Of ten epochs seven may never be trained: what is missing does not hold these two up.
+        # Of ten epochs seven may never be trained: what is missing does not hold these up.
+        "training_profile": followed & _new(family, "gpu_profile") & IS_FREE,
         "epoch_comparison": followed & _new(family, "evaluation", "sample_responses") & IS_FREE,
         "champion_model": followed & _new(family, "epoch_comparison") & IS_FREE,
     }

@@ -16,6 +16,7 @@ from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
 from dolly_assets.assets.training_approval import build_training_approval
 from dolly_assets.assets.training_plan import build_training_plan
+from dolly_assets.assets.training_profile import build_training_profile
 from dolly_assets.automation.conditions import with_automation
 from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import FamilyAttributes, ModelFamily
@@ -26,6 +27,7 @@ BUILDERS = (
     build_tokenized_dataset,
     build_training_plan,
     build_model_checkpoint,
+    build_training_profile,
     build_sample_responses,
     build_evaluation,
     build_epoch_comparison,

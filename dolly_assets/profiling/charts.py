@@ -74,7 +74,13 @@ def page_charts(
     for number, panel in enumerate(panels):
         drawn.append(_panel_chart(charts, f"panel_{number}", panel, time_seconds, time))
     linked = alt.vconcat(*drawn, spacing=26).resolve_scale(color="independent", opacity="independent")
-    charts.specification = linked.configure(
+    charts.specification = configured(linked)
+    return charts
+
+
+def configured(drawn: alt.VConcatChart) -> Row:
+    """Charts under each other as the specification of a page, in the style of all pages."""
+    return drawn.configure(
         background="transparent",
         font="system-ui, sans-serif",
         view=alt.ViewConfig(stroke=None),
@@ -83,7 +89,6 @@ def page_charts(
         title=alt.TitleConfig(anchor="start", frame="group", fontSize=13, fontWeight=600, offset=8),
         legend=alt.LegendConfig(symbolOpacity=1, direction="horizontal", title=None, orient="top", offset=4, padding=0),
     ).to_dict(validate=False)
-    return charts
 
 
 def _overview(panel: Panel, time: alt.X, brush: alt.Parameter) -> Any:

@@ -20,14 +20,16 @@ class Line:
 
 def compare(before: ReportSummary, now: ReportSummary) -> list[Line]:
     """The figures that at least one of two reports has."""
-    lines = []
-    for name, read, words in _FIGURES:
-        old, new = read(before), read(now)
-        if old is None and new is None:
-            continue
-        change = "" if old is None or new is None or not old else f"{100 * (new / old - 1):+.1f} %"
-        lines.append(Line(name, words(old), words(new), change))
-    return lines
+    lines = (line_of(name, read(before), read(now), words) for name, read, words in _FIGURES)
+    return [line for line in lines if line]
+
+
+def line_of(name: str, old: float | None, new: float | None, words: Callable[[float | None], str]) -> Line | None:
+    """One figure of two reports, unless neither has it."""
+    if old is None and new is None:
+        return None
+    change = "" if old is None or new is None or not old else f"{100 * (new / old - 1):+.1f} %"
+    return Line(name, words(old), words(new), change)
 
 
 def _of_steps(read: Callable[[StepFigures], float | None]) -> Callable[[ReportSummary], float | None]:

@@ -3,6 +3,8 @@
 Money and carbon are None where no price, no energy or no such token is known; a CPU's energy is not measured.
 """
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from dolly_assets.config import Config
@@ -36,16 +38,37 @@ def cost_figures(
     co2 = None
     if energy_joules is not None and carbon_g_per_kwh is not None:
         co2 = energy_joules / JOULES_PER_KWH * carbon_g_per_kwh
+    return _figures(gpu_hours, energy_joules, usd, co2, labelled_tokens)
 
+
+def total_cost(costs: Sequence[CostFigures], labelled_tokens: int | None) -> CostFigures:
+    """The figures of several spans together; None where one of them lacks it, for a part is no total."""
+
+    def total(amounts: Sequence[float | None]) -> float | None:
+        known = [amount for amount in amounts if amount is not None]
+        return sum(known) if known and len(known) == len(amounts) else None
+
+    return _figures(
+        total([cost.gpu_hours for cost in costs]),
+        total([cost.energy_joules for cost in costs]),
+        total([cost.usd for cost in costs]),
+        total([cost.co2_grams for cost in costs]),
+        labelled_tokens,
+    )
+
+
+def _figures(
+    gpu_hours: float | None, joules: float | None, usd: float | None, co2_grams: float | None, labelled: int | None
+) -> CostFigures:
     def per_million(amount: float | None) -> float | None:
-        return amount * 1e6 / labelled_tokens if amount is not None and labelled_tokens else None
+        return amount * 1e6 / labelled if amount is not None and labelled else None
 
     return CostFigures(
         gpu_hours=gpu_hours,
-        energy_joules=energy_joules,
+        energy_joules=joules,
         usd=usd,
-        co2_grams=co2,
+        co2_grams=co2_grams,
         usd_per_million_labelled=per_million(usd),
-        co2_grams_per_million_labelled=per_million(co2),
-        joules_per_million_labelled=per_million(energy_joules),
+        co2_grams_per_million_labelled=per_million(co2_grams),
+        joules_per_million_labelled=per_million(joules),
     )

@@ -53,16 +53,44 @@ def write_page(
         tables.sampler(recording.samples),
         tables.software(recording.hardware),
     ]
+    fill(
+        path,
+        title=summary.title,
+        state=_state(summary, known),
+        verdict=summary.verdict,
+        busy=summary.busy,
+        facts=_facts(summary, recording),
+        sections=sections,
+        charts=charts,
+        cache_dir=known.cache_dir,
+        refresh_seconds=known.refresh_seconds,
+    )
+
+
+def fill(
+    path: Path,
+    *,
+    title: str,
+    state: str,
+    verdict: str,
+    busy: str,
+    facts: Sequence[str],
+    sections: Sequence[str],
+    charts: "Charts | None",
+    cache_dir: Path | None,
+    refresh_seconds: int | None = None,
+) -> None:
+    """Writes a page that loads nothing. Sections are HTML; all else is text."""
     path.write_text(
         _template("report_template.html").substitute(
-            title=html.escape(summary.title),
-            refresh=f'<meta http-equiv="refresh" content="{known.refresh_seconds}">' if known.refresh_seconds else "",
-            state=html.escape(_state(summary, known)),
-            verdict=html.escape(summary.verdict),
-            busy=html.escape(summary.busy),
-            facts="<br>".join(html.escape(fact) for fact in _facts(summary, recording)),
+            title=html.escape(title),
+            refresh=f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else "",
+            state=html.escape(state),
+            verdict=html.escape(verdict),
+            busy=html.escape(busy),
+            facts="<br>".join(html.escape(fact) for fact in facts),
             sections="\n".join(section for section in sections if section),
-            scripts=_scripts(charts, known.cache_dir) if charts else "",
+            scripts=_scripts(charts, cache_dir) if charts else "",
         ),
         encoding="utf-8",
     )

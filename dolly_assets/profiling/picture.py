@@ -16,16 +16,14 @@ from dolly_assets.profiling.samples import Series
 
 PICTURE_POINTS = 280
 _WIDTH_PIXELS = 555  # of the plots: some 640 with the axis' labels
-_GROUND = "#1f242d"  # opaque: vl-convert 1.9 turns translucent colours grey on a transparent PNG
-_INK = "#dfe3ea"
+GROUND = "#1f242d"  # opaque: vl-convert 1.9 turns translucent colours grey on a transparent PNG
+INK = "#dfe3ea"
 
 
 def picture(
     panels: Sequence[Panel], phases: Sequence[Phase], time_seconds: Series, span: tuple[float, float], headline: str
 ) -> bytes:
     """A small PNG. Without panels it is the headline alone. See `charts.page_charts` for the arguments."""
-    import vl_convert
-
     datasets: dict[str, Any] = {"phases": charts.band_rows(phases)}
     rows: list[Any] = []
     for number, (panel, height) in enumerate(zip(panels[:2], (84, 44), strict=False)):
@@ -36,18 +34,25 @@ def picture(
         rows.append(layers.properties(width=_WIDTH_PIXELS, height=height, title=_title(panel)))
     rows = rows or [alt.Chart(alt.NamedData("phases")).mark_point().properties(width=_WIDTH_PIXELS, height=1)]
     title = alt.TitleParams(
-        textwrap.wrap(headline, 95), color=_INK, anchor="start", fontSize=12, fontWeight=600, offset=6
+        textwrap.wrap(headline, 95), color=INK, anchor="start", fontSize=12, fontWeight=600, offset=6
     )
     drawn = alt.vconcat(*rows, spacing=4, title=title).configure(
-        background=_GROUND,
+        background=GROUND,
         font="sans-serif",
         padding=10,
         view=alt.ViewConfig(stroke=None),
-        axis=charts.axis_config(_INK),
+        axis=charts.axis_config(INK),
         axisY=alt.AxisConfig(minExtent=40, maxExtent=40),
-        title=alt.TitleConfig(color=_INK, anchor="start", fontSize=11, fontWeight=400, offset=3),
+        title=alt.TitleConfig(color=INK, anchor="start", fontSize=11, fontWeight=400, offset=3),
     )
-    return vl_convert.vegalite_to_png(drawn.to_dict(validate=False) | {"datasets": datasets})
+    return png(drawn.to_dict(validate=False) | {"datasets": datasets})
+
+
+def png(specification: dict[str, Any]) -> bytes:
+    """A Vega-Lite specification, with its data, as a PNG."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_png(specification)
 
 
 def _title(panel: Panel) -> str:

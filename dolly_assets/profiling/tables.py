@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from dolly_assets.profiling.compare import compare
+from dolly_assets.profiling.cost import CostFigures
 from dolly_assets.profiling.devices import Hardware
-from dolly_assets.profiling.findings import clock
+from dolly_assets.profiling.findings import Finding, clock
+from dolly_assets.profiling.health import DeviceHealth
 from dolly_assets.profiling.samples import Samples, counter_increase
 from dolly_assets.profiling.steps_view import STEP_PHASE_MEANS, STEP_PHASE_NAMES, STEP_PHASES
 from dolly_assets.profiling.summary import ReportSummary, SeriesSummary
@@ -22,11 +24,18 @@ def findings(summary: ReportSummary) -> str:
     """What stands out, and what to do about it."""
     if not summary.findings:
         return ""
-    items = "".join(
-        f"<li>{_capital(finding.text)}.<small>{html.escape(finding.advice)}</small></li>"
-        for finding in summary.findings
-    )
-    return _section("What stands out", f'<ul class="findings">{items}</ul>')
+    return section("What stands out", _list(summary.findings))
+
+
+def findings_by_part(parts: Sequence[tuple[str, ReportSummary]]) -> str:
+    """What stands out in each of several reports, under their names."""
+    lists = [f"<h3>{_capital(name)}</h3>{_list(part.findings)}" for name, part in parts if part.findings]
+    return section("What stands out", "".join(lists)) if lists else ""
+
+
+def _list(found: Sequence[Finding]) -> str:
+    items = (f"<li>{_capital(finding.text)}.<small>{html.escape(finding.advice)}</small></li>" for finding in found)
+    return f'<ul class="findings">{"".join(items)}</ul>'
 
 
 def tiles(summary: ReportSummary) -> str:
@@ -45,6 +54,11 @@ def tiles(summary: ReportSummary) -> str:
         ("cost", dollars(cost.usd)),
         ("CO₂ of the GPUs", grams(cost.co2_grams)),
     ]
+    return tiles_of(shown)
+
+
+def tiles_of(shown: Sequence[tuple[str, str]]) -> str:
+    """Figures by name, large."""
     cells = "".join(
         f'<div class="tile{" unmeasured" if value == UNMEASURED else ""}"><strong>{html.escape(value)}</strong>'
         f"<span>{label}</span></div>"
@@ -66,7 +80,7 @@ def devices(summary: ReportSummary) -> str:
         rows.append([label, *(_spread(each) for each in of_label), share(idle)])
     heads = [f"{panel}, {_unit(summary, panel)}" for panel in IN_DEVICE_TABLE]
     note = '<p class="note">Each: mean / median / 95th percentile / maximum.</p>'
-    return _section("Devices", table(["device", *heads, "idle"], rows) + note)
+    return section("Devices", table(["device", *heads, "idle"], rows) + note)
 
 
 def _spread(each: SeriesSummary | None) -> str:
@@ -97,7 +111,7 @@ def ranks(summary: ReportSummary) -> str:
     means = "; ".join(f"{STEP_PHASE_NAMES[phase]}: {STEP_PHASE_MEANS[phase]}" for phase in STEP_PHASES)
     note = f"The slowest at its own work comes first. {means[0].upper()}{means[1:]}. "
     note += "Communication by itself is not measured: it is part of backward and optimizer."
-    return _section("Steps by rank", table(heads, rows) + f'<p class="note">{html.escape(note)}</p>')
+    return section("Steps by rank", table(heads, rows) + f'<p class="note">{html.escape(note)}</p>')
 
 
 def dips(summary: ReportSummary) -> str:
@@ -107,7 +121,7 @@ def dips(summary: ReportSummary) -> str:
     rows = [
         [clock(dip.started_at), duration(dip.seconds), f"{dip.mean_percent:.0f} %", dip.phase] for dip in summary.dips
     ]
-    return _section("Dips", table(["from (UTC)", "for", "mean", "what ran"], rows))
+    return section("Dips", table(["from (UTC)", "for", "mean", "what ran"], rows))
 
 
 def phases(summary: ReportSummary) -> str:
@@ -130,29 +144,30 @@ def phases(summary: ReportSummary) -> str:
              share(part * steps.seconds / max(summary.duration_seconds, 1e-9)), "–"]
             for name, part in steps.shares.items()
         ]  # fmt: skip
-    return _section("Phases", table(["phase", "spans", "time", "of the span", f"mean {used}"], rows)) if rows else ""
+    return section("Phases", table(["phase", "spans", "time", "of the span", f"mean {used}"], rows)) if rows else ""
 
 
 def tokens_and_cost(summary: ReportSummary) -> str:
     """Tokens by kind, and what a million of those that count took."""
-    steps, cost = summary.steps, summary.cost
+    steps = summary.steps
     if steps is None:
         return ""
-    total = max(1, steps.labelled_tokens + steps.prompt_tokens + steps.padding_tokens)
+    return tokens_table(steps.labelled_tokens, steps.prompt_tokens, steps.padding_tokens, summary.cost)
+
+
+def tokens_table(labelled: int, prompt: int, padding: int, cost: CostFigures) -> str:
+    """Counts of tokens by kind, and what they cost."""
+    total = max(1, labelled + prompt + padding)
     rows = [
         [f"{kind} tokens", f"{count:,}", share(count / total)]
-        for kind, count in (
-            ("labelled", steps.labelled_tokens),
-            ("prompt", steps.prompt_tokens),
-            ("padding", steps.padding_tokens),
-        )
+        for kind, count in (("labelled", labelled), ("prompt", prompt), ("padding", padding))
     ]
     per_million = [
         ["energy per million labelled tokens", energy(cost.joules_per_million_labelled), ""],
         ["cost per million labelled tokens", dollars(cost.usd_per_million_labelled), ""],
         ["CO₂ per million labelled tokens", grams(cost.co2_grams_per_million_labelled), ""],
     ]
-    return _section("Tokens and what they cost", table(["", "", "share"], rows + per_million))
+    return section("Tokens and what they cost", table(["", "", "share"], rows + per_million))
 
 
 def checkpoints(summary: ReportSummary) -> str:
@@ -170,15 +185,20 @@ def checkpoints(summary: ReportSummary) -> str:
         for number_, attempt in enumerate(summary.attempts, 1)
     ]  # fmt: skip
     note = "Effective training time is that in steps which were kept, of the time of all attempts at this epoch."
-    return _section("Checkpoints and attempts", table(["", ""], rows) + f'<p class="note">{note}</p>')
+    return section("Checkpoints and attempts", table(["", ""], rows) + f'<p class="note">{note}</p>')
 
 
 def health(summary: ReportSummary) -> str:
     """Error counts before and after, what slowed the clocks, and what the driver said."""
-    if not summary.health:
+    return health_table(summary.health)
+
+
+def health_table(states: Sequence[DeviceHealth]) -> str:
+    """The same of any states."""
+    if not states:
         return ""
     rows = []
-    for state in summary.health:
+    for state in states:
         known = bool(state.before)
         grown = ", ".join(f"{_words(name)} +{count}" for name, count in state.grown.items())
         had = ", ".join(f"{_words(name)} {count}" for name, count in state.before.items() if count)
@@ -186,7 +206,7 @@ def health(summary: ReportSummary) -> str:
         said = "; ".join(dict.fromkeys(state.reports))
         cells = [had or "no errors" if known else UNMEASURED, grown or "nothing" if known else UNMEASURED]
         rows.append([f"GPU {state.gpu}", *cells, slowed or "no", said or "–"])
-    return _section("Health", table(["device", "before", "came", "clocks slowed", "reports"], rows))
+    return section("Health", table(["device", "before", "came", "clocks slowed", "reports"], rows))
 
 
 def _words(name: str) -> str:
@@ -213,7 +233,7 @@ def topology(hardware: Hardware) -> str:
     near = "; ".join(f"GPU {index}: NUMA {text}" for index, text in nodes.items())
     note = "NV12: 12 NVLinks. PIX: one PCIe switch, PXB: several, PHB: a CPU's bridge, NODE: a NUMA node, "
     note += f"SYS: across sockets. {near}"
-    return _section(
+    return section(
         "How they are connected",
         table(["", *(f"GPU {index}" for index in indices)], rows, kind="matrix")
         + f'<p class="note">{html.escape(note)}</p>',
@@ -223,7 +243,7 @@ def topology(hardware: Hardware) -> str:
 def before_the_start(preflight: Mapping[str, Any]) -> str:
     """What was measured before the model was loaded."""
     rows = [[name.replace("_", " "), _with_unit(name, value)] for name, value in preflight.items() if value is not None]
-    return _section("Before the start", table(["", ""], rows)) if rows else ""
+    return section("Before the start", table(["", ""], rows)) if rows else ""
 
 
 def _with_unit(name: str, value: Any) -> str:
@@ -246,7 +266,7 @@ def sampler(samples: Samples) -> str:
     rows = [["CPU time", f"{duration(took)}, {share(took / lasted)} of one core"]]
     if len(memory):
         rows.append(["memory at its peak", size(float(np.nanmax(memory)))])
-    return _section("What the sampler took", table(["", ""], rows))
+    return section("What the sampler took", table(["", ""], rows))
 
 
 def comparison(summary: ReportSummary, previous: Sequence[ReportSummary]) -> str:
@@ -254,7 +274,7 @@ def comparison(summary: ReportSummary, previous: Sequence[ReportSummary]) -> str
     parts = []
     for other in previous:
         rows = [[line.name, line.before, line.now, line.change] for line in compare(other, summary)]
-        parts.append(_section(f"Against {html.escape(other.title)}", table(["", "then", "now", "change"], rows)))
+        parts.append(section(f"Against {html.escape(other.title)}", table(["", "then", "now", "change"], rows)))
     return "\n".join(parts)
 
 
@@ -265,7 +285,7 @@ def host(summary: ReportSummary) -> str:
         for each in summary.series
         if each.panel not in IN_DEVICE_TABLE
     ]
-    return _section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows)) if rows else ""
+    return section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows)) if rows else ""
 
 
 def software(hardware: Hardware) -> str:
@@ -276,7 +296,7 @@ def software(hardware: Hardware) -> str:
         **hardware.versions,
     }
     known = [[name, version] for name, version in versions.items() if version]
-    return _section("Software", table(["", ""], known, kind="matrix")) if known else ""
+    return section("Software", table(["", ""], known, kind="matrix")) if known else ""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
@@ -287,7 +307,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") 
     return f"<table{of_kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _section(heading: str, body: str) -> str:
+def section(heading: str, body: str) -> str:
+    """A card of the page; heading and body are HTML."""
     return f"<section><h2>{heading}</h2>{body}</section>"
 
 

@@ -27,7 +27,7 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
     An attribute whose name ends in `_markdown` is shown as such; one that is null or empty is not shown.
     """
     shown: dict[str, Any] = {}
-    if any(entry.path == PICTURE_FILE for entry in artifact.manifest.files):
+    if artifact.holds(PICTURE_FILE):
         png = base64.b64encode(artifact.read_bytes(PICTURE_FILE)).decode()
         shown["picture"] = dg.MetadataValue.md(f"![picture](data:image/png;base64,{png})")
     for name, value in artifact.manifest.attributes.items():

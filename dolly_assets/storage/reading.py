@@ -58,6 +58,10 @@ class Artifact:
         """The size of all files together."""
         return self.manifest.size_bytes
 
+    def holds(self, path: str) -> bool:
+        """Whether it has a file at this path."""
+        return any(entry.path == path for entry in self.manifest.files)
+
     def fetch(self, subtree: str = "") -> Path:
         """A local folder with the tree, or with what is below `subtree`; every file is verified.
 

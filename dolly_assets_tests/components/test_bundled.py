@@ -18,6 +18,7 @@ ASSETS = {
     "training_plan",
     "model_checkpoint",
     "gpu_profile",
+    "training_profile",
     "sample_responses",
     "evaluation",
     "epoch_comparison",

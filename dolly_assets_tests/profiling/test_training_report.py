@@ -1,0 +1,144 @@
+"""The report over a whole training: what its epochs and a try that was cut add up to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dolly_assets.profiling.devices import DEVICES_FILE, Device, Hardware
+from dolly_assets.profiling.figures import Circumstances
+from dolly_assets.profiling.journal import Journal
+from dolly_assets.profiling.report import build_report
+from dolly_assets.profiling.sampler import SAMPLES_FILE
+from dolly_assets.profiling.steplog import StepLog, StepRecord
+from dolly_assets.profiling.summary import ReportSummary
+from dolly_assets.profiling.training_report import build_training_report
+from dolly_assets.profiling.training_summary import Part, TrainingSummary, compare_trainings
+from dolly_assets.worker.profiles import attempt_of
+
+START = 1_800_000_000.0
+GPUS, WATTS, GPU_HOUR_USD = 2, 400, 3.0
+EPOCH, CUT, PAUSE, STEP = 120, 40, 1000, 2  # seconds
+LABELLED = 300  # tokens of a step, of each rank
+
+
+class Recorder:
+    """Writes what a sampler and the ranks of a training would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._joules = folder, 0.0
+        devices = [Device(index, "NVIDIA A100", f"GPU-{index}", 80 * 2**30) for index in range(GPUS)]
+        Hardware(tuple(devices), "", "host", 8, 64 * 2**30).write(folder / DEVICES_FILE)
+
+    def record(self, start: float, seconds: int, *, epoch: int, waits: float = 0.0) -> None:
+        """Samples each second, and steps in which rank 1 waits so long for data."""
+        samples, logs = Journal(self.folder / SAMPLES_FILE), [StepLog(self.folder, rank) for rank in range(GPUS)]
+        for second in range(seconds):
+            self._joules += WATTS
+            gpu = {"gpu_utilization_percent": 90, "memory_used_bytes": 2**30 * epoch, "energy_joules": self._joules}
+            gpus = {str(index): gpu for index in range(GPUS)}
+            samples.append({"time_seconds": start + second, "host": {"cpu_percent": 50}, "gpu": gpus})
+        for number in range(seconds // STEP):
+            for rank, log in enumerate(logs):
+                log.append(_step(rank, start + number * STEP, number + 1, epoch, waits if rank else 0.0))
+
+    def report(self, start: float, seconds: int, known: Circumstances) -> ReportSummary:
+        return build_report(
+            self.folder,
+            title="an epoch",
+            started_at=start,
+            ended_at=start + seconds,
+            out=self.folder / f"out-{start}",
+            circumstances=known,
+        )
+
+
+def _step(rank: int, start: float, number: int, epoch: int, waits: float) -> StepRecord:
+    return StepRecord(
+        step=(epoch - 1) * EPOCH // STEP + number,
+        epoch=epoch,
+        rank=rank,
+        started_at=start,
+        ended_at=start + STEP,
+        data_seconds=waits,
+        forward_seconds=0.5,
+        backward_seconds=STEP - 0.5 - waits,
+        optimizer_seconds=0.0,
+        wait_seconds=0.0,
+        real_tokens=800,
+        processed_tokens=1000,
+        labelled_tokens=LABELLED,
+        flops=1e12,
+        memory_peak_bytes=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
+    """Epoch 1; a try at epoch 2 that was cut; and, after a pause, epoch 2, whose rank 1 waits for data."""
+    recorder = Recorder(tmp_path_factory.mktemp("training"))
+    second, third = START + EPOCH + 1, START + EPOCH + CUT + PAUSE
+    recorder.record(START, EPOCH, epoch=1)
+    recorder.record(second, CUT, epoch=2)
+    recorder.record(third, EPOCH, epoch=2, waits=1.0)
+    known = Circumstances(gpu_hour_usd=GPU_HOUR_USD, peak_flops=1e12)
+    cut = recorder.report(second, CUT, replace(known, cut="the training ended at noon"))
+    return [
+        Part(1, recorder.report(START, EPOCH, known), "first/report.html"),
+        Part(2, cut),
+        Part(2, recorder.report(third, EPOCH, replace(known, attempts=[attempt_of(cut)])), "second/report.html"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(parts: list[Part], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingSummary]:
+    out = tmp_path_factory.mktemp("report")
+    return out, build_training_report("a <b> training", parts, out)
+
+
+def test_a_training_is_its_epochs_and_what_was_cut(report: tuple[Path, TrainingSummary]) -> None:
+    summary = report[1]
+    hours = GPUS * (2 * EPOCH + CUT) / 3600
+    assert (summary.epochs, summary.cut_tries) == (2, 1)
+    assert summary.duration_seconds == pytest.approx(2 * EPOCH + CUT)
+    assert summary.cost.gpu_hours == pytest.approx(hours)
+    assert summary.cost.usd == pytest.approx(hours * GPU_HOUR_USD)
+    assert summary.cost.energy_joules == pytest.approx(hours * 3600 * WATTS, rel=0.03)
+    assert summary.labelled_tokens == 2 * GPUS * EPOCH // STEP * LABELLED, "of what was kept"
+    assert summary.cost.usd_per_million_labelled == pytest.approx(hours * GPU_HOUR_USD * 1e6 / summary.labelled_tokens)
+    assert summary.peak_gpu_memory_bytes == 2 * 2**30
+    assert summary.effective_ratio == pytest.approx(2 * EPOCH / (2 * EPOCH + CUT), rel=0.02)
+    assert summary.mfu == pytest.approx(1 / STEP)
+
+
+def test_the_verdict_names_the_epoch_with_the_worst_finding(
+    report: tuple[Path, TrainingSummary], parts: list[Part]
+) -> None:
+    assert report[1].verdict.startswith("Epoch 2: ")
+    assert report[1].verdict.removeprefix("Epoch 2: ").lower() == parts[2].summary.verdict.lower()
+    assert "2 epochs and 1 try that was cut took 4 min 40 s" in report[1].busy
+
+
+def test_a_training_that_was_cut_says_so_first(parts: list[Part], tmp_path: Path) -> None:
+    summary = build_training_report("cut", parts[:2], tmp_path)
+    assert summary.verdict.startswith("Epoch 2: Cut: the training ended at noon.")
+    assert "Cut: the training ended at noon." in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_links_its_epochs_and_loads_nothing(report: tuple[Path, TrainingSummary]) -> None:
+    page = (report[0] / "report.html").read_text()
+    assert '<a href="first/report.html">epoch 1</a>' in page
+    assert "<td>epoch 2, cut</td>" in page
+    assert "a &lt;b&gt; training" in page
+    assert "1000 s" not in page
+    assert "<script src" not in page
+    assert "<link" not in page
+    assert (report[0] / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_trainings_are_compared_figure_by_figure(report: tuple[Path, TrainingSummary], parts: list[Part]) -> None:
+    alone = build_training_report("alone", parts[:1], report[0] / "alone", previous=report[1])
+    lines = {line.name: line for line in compare_trainings(report[1], alone)}
+    assert lines["epochs"].change == "-50.0 %"
+    assert lines["cost"].change == "-57.1 %"
+    assert "Against the training before" in (report[0] / "alone" / "report.html").read_text()
