@@ -33,6 +33,13 @@ def test_every_epoch_is_published_scored_and_compared(trained: Home) -> None:
     page = comparison.read_bytes("comparison.html").decode()
     assert "0 (base model)" in page
     assert "Name an animal." in page
+    training = store.latest("tiny/training_profile/animals")
+    assert training
+    assert set(training.manifest.inputs) == {"tiny/gpu_profile/animals/01", "tiny/gpu_profile/animals/02"}
+    assert json.loads(training.read_bytes("summary.json"))["epochs"] == 2
+    for digest in training.manifest.inputs.values():
+        assert f"/{digest}/report.html" in training.read_bytes("report.html").decode()
+    assert "tokens per second" in trained.dolly("profile", "show", "--model", "tiny", "--dataset", "animals")
 
 
 def test_a_second_run_finds_nothing_to_do(trained: Home) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.report_links import linked_report
@@ -85,7 +85,7 @@ class TrainingProfiles:
         return {item.name: item.digest for item in self.whole}
 
     @property
-    def cut_digests(self) -> list[str]:
+    def cut_digests(self) -> list[JsonValue]:
         """Several tries at an epoch have one name, so these are beside the inputs."""
         return [item.digest for item in self.cut]
 
@@ -131,7 +131,7 @@ def _training_of(artifact: Artifact) -> str:
 
 def _part(artifact: Artifact) -> Part | None:
     summary = _summary(artifact)
-    epoch = int(artifact.manifest.attributes["epoch"])
+    epoch = int(artifact.name.rsplit("/", 1)[1])
     return Part(epoch, summary, f"{TO_THE_ROOT}{artifact.name}/{artifact.digest}/{REPORT_FILE}") if summary else None
 
 

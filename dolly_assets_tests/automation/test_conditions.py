@@ -62,7 +62,12 @@ def test_a_dataset_that_the_policy_does_not_name_is_left_alone(automated: Make) 
 def test_checkpoints_are_scored_compared_and_become_champion(automated: Make) -> None:
     location = automated(AUTOMATIC)
     until_trained(location)
-    assert location.tick() == {"tiny/evaluation": EPOCHS, "tiny/sample_responses": EPOCHS}
+    assert location.tick() == {
+        "tiny/evaluation": EPOCHS,
+        "tiny/sample_responses": EPOCHS,
+        "tiny/training_profile": {"support"},
+    }
+    location.materialized("tiny/training_profile", "support", "profile")
     for asset in ("evaluation", "sample_responses"):
         for epoch in EPOCHS:
             location.materialized(f"tiny/{asset}", epoch, f"{asset} of {epoch}")
