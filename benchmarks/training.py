@@ -279,6 +279,8 @@ def run(name: str, folder: Path, batch: int, ranks: int) -> dict[str, float]:
     logs = [json.loads((folder / f"log-{rank}.json").read_text()) for rank in range(ranks)]
     ended_at = logs[0]["epoch_ends"][0]
     steps = sum(step <= ended_at for step in logs[0]["steps"])
+    if steps < 2:
+        sys.exit(f"an epoch of {name} has {steps} step of {batch} examples for each rank: it takes 2, so more --rows")
     counted = np.array([log["batches"][1:steps] for log in logs]).sum(axis=(0, 1))
     seconds = ended_at - logs[0]["steps"][0]  # what the first step sets up is not counted
     return {
