@@ -30,9 +30,15 @@ from dolly_assets.definitions import resources
 from dolly_assets.environment import Environment
 
 LOCATION = ["-f", __file__, "-a", "location"]
+# Nothing leaves the queue. One database for the events of all runs, as a server keeps them: SQLite's usual one for each
+# run takes most of the time that a run's request takes.
 DAGSTER_YAML = """\
-telemetry: {enabled: false}
-concurrency: {runs: {max_concurrent_runs: 0}}  # nothing leaves the queue
+telemetry: {{enabled: false}}
+concurrency: {{runs: {{max_concurrent_runs: 0}}}}
+event_log_storage:
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config: {{base_dir: {home}/dagster/history}}
 """
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 INTERVAL_SECONDS = 30  # between two ticks of the sensor
@@ -57,12 +63,12 @@ class Watched:
         self.names = [f"d{number:05d}" for number in range(keys)]
         (home / "inbox").mkdir()
         (home / "dagster").mkdir()
-        (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML)
+        (home / "dagster" / "dagster.yaml").write_text(DAGSTER_YAML.format(home=home))
         for name in self.names:
             (home / "inbox" / f"{name}.jsonl").write_text(LINE)
         self.instance = dg.DagsterInstance.from_config(str(home / "dagster"))
         self.instance.get_dynamic_partitions(str(DATASETS.name))  # makes the database
-        self._counting = sqlite3.connect(f"file:{home}/dagster/history/runs/index.db?mode=ro", uri=True)
+        self._counting = sqlite3.connect(f"file:{home}/dagster/history/event_log.db?mode=ro", uri=True)
 
     @property
     def _variables(self) -> dict[str, str]:

@@ -56,11 +56,13 @@ class Home:
     """A DOLLY_HOME with the family `tiny`, and `dolly` run in it as a user would."""
 
     path: Path
+    inbox: Path | None = None
 
     @property
     def variables(self) -> dict[str, str]:
         """What `dolly` is told by its environment."""
-        return {"DOLLY_HOME": str(self.path), "DOLLY_DEFS": str(self.path / "defs"), "DAGSTER_HOME": ""}
+        inbox = {"DOLLY_INBOX": str(self.inbox)} if self.inbox else {}
+        return {"DOLLY_HOME": str(self.path), "DOLLY_DEFS": str(self.path / "defs"), "DAGSTER_HOME": "", **inbox}
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Starts `dolly` in a session of its own."""

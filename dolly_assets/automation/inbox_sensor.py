@@ -17,7 +17,7 @@ from dolly_assets.assets.resources import StoreResource
 from dolly_assets.automation.alerts import Alert, AlertsResource
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.inbox import Arrival, Inbox
-from dolly_assets.errors import DatasetError
+from dolly_assets.errors import ArtifactError, DatasetError
 
 PER_TICK = 200
 """Datasets that are taken or refused: a tick has 60 seconds by default, and each may mean reading a card."""
@@ -47,6 +47,7 @@ class Tick:
 
     taken: list[Arrival]
     refused: dict[str, str]  # name -> reason; each is told once
+    unread: dict[str, str]  # name -> why its card could not be read now; it is tried again
     waiting: int  # still changing, or left for the next tick
     cursor: Cursor
 
@@ -61,6 +62,7 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
     """
     taken: list[Arrival] = []
     refused: dict[str, str] = {}
+    unread: dict[str, str] = {}
     waiting = 0
     known: dict[str, tuple[str, State]] = {}
     for name, arrival in sorted(inbox.arrivals().items()):
@@ -68,16 +70,23 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
         is_same = fingerprint == arrival.fingerprint
         if is_same and state != "seen":
             known[name] = (fingerprint, state)
-        elif not (is_same or arrival.is_marked_complete) or len(taken) + len(refused) == PER_TICK:
-            known[name] = (arrival.fingerprint, "seen")
+            continue
+        known[name] = (arrival.fingerprint, "seen")
+        is_whole = is_same or arrival.is_marked_complete
+        if not is_whole or len(taken) + len(refused) + len(unread) == PER_TICK:
             waiting += 1
-        elif reason := _refusal(inbox, arrival, kept):
-            known[name] = (arrival.fingerprint, "refused")
+            continue
+        try:
+            reason = _refusal(inbox, arrival, kept)
+        except ArtifactError as error:
+            unread[name] = str(error)
+            continue
+        if reason:
             refused[name] = reason
         else:
-            known[name] = (arrival.fingerprint, "taken")
             taken.append(arrival)
-    return Tick(taken, refused, waiting, Cursor(known))
+        known[name] = (arrival.fingerprint, "refused" if reason else "taken")
+    return Tick(taken, refused, unread, waiting, Cursor(known))
 
 
 def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.SensorDefinition:
@@ -97,6 +106,8 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
             return dg.SkipReason("DOLLY_INBOX is not set: name a folder or s3://bucket/prefix")
         watched = Inbox(store.inbox_url)
         tick = look(watched, Cursor.load(context.cursor), store.catalogue(declared).kept())
+        for name, reason in tick.unread.items():
+            context.log.warning(f"{name} is tried again: {reason}")
         for name, reason in tick.refused.items():
             context.log.warning(f"{name} is not taken: {reason}")
             alerts.send(Alert(kind="dataset_refused", title=f"{name!r} in the inbox is not taken", text=reason))
@@ -112,7 +123,7 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
         return result._replace(
             skip_reason=dg.SkipReason(
                 f"nothing new in {watched.url}: {len(tick.cursor.known)} datasets, {tick.waiting} still arriving, "
-                f"{len(refused)} refused{': ' if refused else ''}{', '.join(refused[:10])}"
+                f"{len(tick.unread)} unread, {len(refused)} refused{': ' if refused else ''}{', '.join(refused[:10])}"
             )
         )
 

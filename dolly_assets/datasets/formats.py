@@ -9,8 +9,9 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader, RawIOBase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,11 +19,19 @@ import pyarrow.parquet as pq
 from dolly_assets.datasets.schema import CanonicalTable, Record, canonical_from_records, canonical_from_table
 from dolly_assets.errors import DatasetError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 MAX_LINE_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 2**30
 """A JSON array has to be held in memory as a whole; a JSONL file is read line by line."""
 MAX_TEXT_BYTES = 4 * 2**30
 """The most text that a file may hold, decompressed: a dataset is held in memory, and a gzip file can hide any size."""
+MAX_EXPANSION = 100
+"""Text shrinks to a tenth or so: what grows further than this, and beyond `HARMLESS_BYTES`, was made to fill memory."""
+HARMLESS_BYTES = 64 * 2**20
+PARQUET_ROWS = 256
+PIECE_BYTES = 2**20
 UTF8_BOM = b"\xef\xbb\xbf"
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".json.gz", ".jsonl.gz", ".csv.gz")
 
@@ -47,8 +56,8 @@ def read_file(path: Path, *, source: str) -> CanonicalTable:
         source: What to call it in an error.
 
     Raises:
-        DatasetError: The suffix is unknown, or the file is empty, damaged, not UTF-8, has a line longer than
-            `MAX_LINE_BYTES`, no records, the wrong columns or a useless record.
+        DatasetError: The suffix is unknown, or the file is empty, damaged, not UTF-8, grows beyond measure when it is
+            decompressed, has a line longer than `MAX_LINE_BYTES`, no records, the wrong columns or a useless record.
     """
     file_format = format_of(path.name)
     if path.stat().st_size == 0:
@@ -59,13 +68,17 @@ def read_file(path: Path, *, source: str) -> CanonicalTable:
     compressed = path.suffix.lower() == ".gz"
     try:
         with path.open("rb") as file:
-            return read(gzip.GzipFile(fileobj=file) if compressed else file, source)
+            return read(_unpacked(file, path, source) if compressed else file, source)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DatasetError(f"{source}: not a whole gzip file ({error}); compress or copy it again") from error
 
 
 def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
-    content = stream.read(MAX_JSON_BYTES + 1)
+    pieces, left_bytes = [], MAX_JSON_BYTES
+    while left_bytes >= 0 and (piece := stream.read(PIECE_BYTES)):
+        pieces.append(piece)
+        left_bytes -= len(piece)
+    content = b"".join(pieces)
     if len(content) > MAX_JSON_BYTES:
         raise DatasetError(
             f"{source}: more than {MAX_JSON_BYTES} bytes of JSON; write it as JSONL, one object per line"
@@ -142,17 +155,61 @@ def _checked_header(names: list[str], source: str) -> list[str]:
 
 
 def _read_parquet(path: Path, source: str) -> CanonicalTable:
+    """Reads batch by batch: a column of equal values takes next to nothing in the file, whatever it grows to."""
+    most_bytes, size_bytes = _most_bytes(path), 0
+    batches: list[pa.RecordBatch] = []
     try:
         with pq.ParquetFile(path) as file:
-            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-            if (size_bytes := sum(group.total_byte_size for group in groups)) > MAX_TEXT_BYTES:
-                raise DatasetError(
-                    f"{source}: {size_bytes:,} bytes decompressed, more than {MAX_TEXT_BYTES:,}; split the file"
-                )
-            table = file.read()
+            for packed in file.iter_batches(PARQUET_ROWS):
+                batches.append(_written_out(packed))
+                size_bytes += batches[-1].nbytes
+                if size_bytes > most_bytes:
+                    raise _too_large(source, path, most_bytes)
+            table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{source}: not a readable Parquet file ({error}); write or copy it again") from error
     return canonical_from_table(table, source=source)
+
+
+def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with each value in its place, where a dictionary stood for them."""
+    columns = [item.dictionary_decode() if isinstance(item, pa.DictionaryArray) else item for item in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+class _Unpacked(RawIOBase):
+    """A gzip file's content up to a number of bytes; more is an error."""
+
+    def __init__(self, file: gzip.GzipFile, most_bytes: int, error: DatasetError) -> None:
+        self._file, self._left_bytes, self._error = file, most_bytes, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count = self._file.readinto(buffer)
+        self._left_bytes -= count
+        if self._left_bytes < 0:
+            raise self._error
+        return count
+
+
+def _unpacked(file: BufferedIOBase, path: Path, source: str) -> BufferedIOBase:
+    most_bytes = _most_bytes(path)
+    content = _Unpacked(gzip.GzipFile(fileobj=file), most_bytes, _too_large(source, path, most_bytes))
+    return BufferedReader(content, PIECE_BYTES)
+
+
+def _most_bytes(path: Path) -> int:
+    """How much a compressed file may grow to."""
+    return min(MAX_TEXT_BYTES, max(HARMLESS_BYTES, MAX_EXPANSION * path.stat().st_size))
+
+
+def _too_large(source: str, path: Path, most_bytes: int) -> DatasetError:
+    return DatasetError(
+        f"{source}: its {path.stat().st_size:,} bytes grow to more than {most_bytes:,}; split the file, or leave it "
+        "uncompressed if it really says the same over and over"
+    )
 
 
 def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:

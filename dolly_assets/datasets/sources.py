@@ -6,7 +6,8 @@ It knows where examples come from. How a file is read is `formats`' business, wh
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,15 @@ from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
 
 if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import DatasetInfo
 
 REMOTE = ("s3://", "gs://", "az://")
 DEMO = "builtin:demo"
 DOWNLOAD_BYTES = 16 * 2**20
+TOO_MANY_REQUESTS = 429
+PATIENCE_SECONDS = 120
+"""How long a source may have us wait before it answers."""
 HUB_ID = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 
 
@@ -212,18 +217,50 @@ def _hub_info(name: str, revision: str | None) -> "DatasetInfo":
     from huggingface_hub import HfApi
 
     with _hub_problems_explained(f"{name}@{revision}" if revision else name):
-        return HfApi().dataset_info(name, revision=revision)
+        return _patiently(lambda: HfApi().dataset_info(name, revision=revision))
+
+
+def _patiently(ask: Callable[[], "DatasetInfo"]) -> "DatasetInfo":
+    """Asks again for as long as the Hub says when to: `PATIENCE_SECONDS` in all."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    left_seconds = PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            wait_seconds = _retry_after_seconds(error)
+            if wait_seconds is None or wait_seconds > left_seconds:
+                raise
+            left_seconds -= max(wait_seconds, 1)
+            time.sleep(wait_seconds)
+
+
+def _retry_after_seconds(error: "HfHubHTTPError") -> int | None:
+    """How long an answer 429 asks to wait, if it says so in seconds."""
+    said = error.response.headers.get("Retry-After", "") if error.response.status_code == TOO_MANY_REQUESTS else ""
+    return int(said) if said.isdigit() else None
 
 
 @contextmanager
 def _hub_problems_explained(source: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
     from huggingface_hub.errors import HTTPError as ConnectionFailure  # pyright: ignore[reportPrivateImportUsage]
 
     try:
         yield
+    except RevisionNotFoundError as error:
+        raise DatasetError(
+            f"{source}: the Hub has no such revision, or no longer: name another one, or none for the newest; "
+            "what was read of it before is kept"
+        ) from error
     except HfHubHTTPError as error:
+        if error.response.status_code == TOO_MANY_REQUESTS:
+            raise DatasetError(
+                f"{source}: the Hub answers too many requests (429), longer than {PATIENCE_SECONDS} s: materialize "
+                "it again later, or set HF_TOKEN for a higher limit"
+            ) from error
         raise DatasetError(
             f"{source}: the Hub does not serve this dataset ({_first_line(error)}); check name and revision, "
             "and HF_TOKEN if it is private"

@@ -1,6 +1,9 @@
 """The inbox sensor, tick by tick, as the daemon would evaluate it; the inbox is a real folder."""
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +14,7 @@ from dolly_assets.assets.resources import StoreResource
 from dolly_assets.automation.alerts import AlertsResource
 from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
 from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.errors import ArtifactError
 
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 
@@ -18,11 +22,11 @@ LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 class Watched:
     """An inbox and the sensor that watches it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inbox_url: str = "") -> None:
         self.folder = folder / "inbox"
         self.folder.mkdir()
         self._store = StoreResource(
-            url=str(folder / "store"), cache_dir=str(folder / "cache"), inbox_url=str(self.folder)
+            url=str(folder / "store"), cache_dir=str(folder / "cache"), inbox_url=inbox_url or str(self.folder)
         )
         declared = DatasetConfig(name="declared", source="builtin:demo")
         self._sensor = build_inbox_sensor([declared], is_on=False)
@@ -134,3 +138,72 @@ def test_a_card_that_was_put_right_lets_its_dataset_in(watched: Watched) -> None
     watched.put("one.yaml", "license: mit\n")
     watched.tick()
     assert set(watched.tick()) == {"one"}
+
+
+def test_clocks_that_jump_neither_lose_nor_double_a_dataset(watched: Watched) -> None:
+    now, next_century = 0, 4_102_444_800
+    keys = []
+    for clock in (now, next_century, now, next_century - 1):
+        watched.put("one.jsonl")
+        os.utime(watched.folder / "one.jsonl", (clock, clock))
+        watched.tick()
+        keys += watched.tick().values()
+        assert not watched.tick()
+    assert len(keys) == 4, "it was written four times"
+    assert keys[0] == keys[2], "what is as it was before is not another version"
+
+
+@pytest.fixture
+def closed_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator["ClosedBucket"]:
+    """S3's answers for a bucket with two datasets, to somebody who may do less and less."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with ClosedBucket() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+class ClosedBucket(ThreadingHTTPServer):
+    """Lists `a.jsonl` with its card and `b.jsonl`, unless it is closed; nobody may read the card."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _S3)
+        self.is_closed = False
+
+
+class _S3(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, ClosedBucket)
+        is_listing = "list-type" in self.path
+        if self.server.is_closed or not is_listing:
+            self._answer(403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+            return
+        keys = ("a.jsonl", "a.yaml", "a.done", "b.jsonl", "b.done")
+        facts = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag><Size>9</Size>"
+        entry = f"<Contents><Key>{{}}</Key>{facts}</Contents>"
+        entries = "".join(map(entry.format, keys))
+        self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>")
+
+    def _answer(self, status: int, xml: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(xml)))
+        self.end_headers()
+        self.wfile.write(xml.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def test_a_bucket_that_may_not_be_listed_fails_the_tick_and_is_looked_at_again(
+    closed_bucket: ClosedBucket, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    watched = Watched(tmp_path, "s3://bucket")
+    closed_bucket.is_closed = True
+    with pytest.raises(ArtifactError, match=r"s3://bucket/.*: access denied; check the credentials"):
+        watched.tick()
+    closed_bucket.is_closed = False
+    assert set(watched.tick()) == {"b"}
+    assert "a is tried again: s3://bucket/a.yaml: access denied" in capfd.readouterr().err
+    assert not watched.tick()

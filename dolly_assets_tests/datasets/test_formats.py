@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.datasets.formats import MAX_LINE_BYTES, read_file
+from dolly_assets.datasets.formats import HARMLESS_BYTES, MAX_LINE_BYTES, read_file
 from dolly_assets.errors import DatasetError
 
 RECORDS = [
@@ -219,3 +219,24 @@ def test_damaged_parquet_is_refused(read, tmp_path):
     assert_refused(read, "a.parquet", content[:-20], "not a readable Parquet file")
     assert_refused(read, "b.parquet", JSONL, "not a readable Parquet file")
     assert_refused(read, "c.parquet", content[:4] + b"\xff" * 150 + content[154:], "not a readable Parquet file")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz"])
+def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_memory(read, name):
+    bomb = gzip.compress((b" " * 4095 + b"\n") * (2 * HARMLESS_BYTES // 4096))
+    tracemalloc.start()
+
+    assert_refused(read, name, bomb, f"its {len(bomb):,} bytes grow to more than {HARMLESS_BYTES:,}")
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 3 * HARMLESS_BYTES
+
+
+def test_a_parquet_file_of_one_value_many_times_over_is_refused(tmp_path):
+    one, count = "x" * 100_000, 20_000
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([one]))
+    pq.write_table(pa.table({"instruction": column, "response": column}), tmp_path / "a.parquet")
+
+    with pytest.raises(DatasetError, match=rf"a: its [\d,]+ bytes grow to more than {HARMLESS_BYTES:,}"):
+        read_file(tmp_path / "a.parquet", source="a")

@@ -172,10 +172,19 @@ HUB_CARD = {"id": "owner/name", "sha": COMMIT, "cardData": {"license": "mit"}, "
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves `owner/name` (revision `main` and its commit) and nothing else."""
+    """Serves `owner/name` (revision `main` and its commit) and nothing else.
+
+    `owner/busy` is the same behind a first answer that asks to wait for a second, `owner/swamped` asks for an hour.
+    """
+
+    asked_to_wait = 0
 
     def do_GET(self):
-        path = self.path.partition("?")[0]
+        if "/owner/swamped" in self.path or ("/owner/busy" in self.path and not Hub.asked_to_wait):
+            Hub.asked_to_wait += "busy" in self.path
+            self.answer(429, b"{}", {"Retry-After": "1" if "busy" in self.path else "3600"})
+            return
+        path = self.path.partition("?")[0].replace("/owner/busy", "/owner/name")
         name = path.rpartition("/")[2]
         if path in (
             "/api/datasets/owner/name",
@@ -188,7 +197,8 @@ class Hub(BaseHTTPRequestHandler):
         elif path.startswith(f"/datasets/owner/name/resolve/{COMMIT}/") and name in HUB_FILES:
             self.answer(200, HUB_FILES[name], {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
         else:
-            missing = "EntryNotFound" if COMMIT in path else "RepoNotFound"
+            of_dataset = "RevisionNotFound" if path.startswith("/api/datasets/owner/name/revision/") else "RepoNotFound"
+            missing = "EntryNotFound" if COMMIT in path else of_dataset
             self.answer(404, b"{}", {"X-Error-Code": missing})
 
     do_HEAD = do_GET  # noqa: N815
@@ -230,17 +240,20 @@ def read_in_child(names, folder, **environment):
     return [json.loads(line) for line in child.stdout.splitlines()]
 
 
-def test_the_train_split_of_a_hub_dataset_is_read_with_commit_and_license(tmp_path):
+def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        names = ["owner/name", "owner/name@main", "owner/nothing", "owner/name@v9"]
-        latest, main, unknown, unknown_revision = read_in_child(names, tmp_path, HF_ENDPOINT=endpoint)
+        names = ["owner/name", "owner/name@main", "owner/nothing", "owner/name@v9", "owner/busy", "owner/swamped"]
+        latest, main, unknown, vanished, busy, swamped = read_in_child(names, tmp_path, HF_ENDPOINT=endpoint)
         server.shutdown()
 
     assert latest == main == [ROWS, "hub", ["text"], f"commit:{COMMIT}", "mit"]
     assert unknown.startswith("owner/nothing: the Hub does not serve this dataset")
-    assert unknown_revision.startswith("owner/name@v9: the Hub does not serve this dataset")
+    assert vanished.startswith("owner/name@v9: the Hub has no such revision, or no longer: name another one")
+    assert busy == latest, "it waited for as long as it was asked to"
+    assert swamped.startswith("owner/swamped: the Hub answers too many requests (429)")
+    assert "again later" in swamped
 
 
 @pytest.mark.parametrize("environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
