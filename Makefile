@@ -10,7 +10,7 @@ REGISTRY ?= registry.example.com/dolly
 CUDA_VERSION ?= 13.0.1
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test lint format bench lock clean image deploy-check
+.PHONY: demo ui test test-ui lint format bench lock clean image deploy-check
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -22,6 +22,9 @@ ui: $(VENV)/.installed ## The Dagster UI on http://localhost:3000
 
 test: lint ## Lint, type checks and tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+test-ui: $(VENV)/.installed-dev ## The Dagster UI as people use it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
+	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui
 
 lint: $(VENV)/.installed-dev ## Style, types, and the code location as Dagster's own tools check it
 	$(BIN)/ruff check .

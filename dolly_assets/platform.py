@@ -30,7 +30,7 @@ from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-PROCESS_TAG = "dolly/process"
+PROCESS_TAG = ".dagster/dolly_process"  # with this prefix, it is not shown among a run's tags
 # How Dagster says where in a YAML file a key is, and pydantic what it found there.
 _KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
 _FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")

@@ -7,6 +7,7 @@ same data version and nothing follows.
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.resources import StoreResource
@@ -16,16 +17,19 @@ from dolly_assets.datasets.catalogue import WEEKLY, DatasetConfig
 def build_schedules(declared: Sequence[DatasetConfig], *, is_on: bool) -> list[dg.ScheduleDefinition]:
     """A schedule `sources_…` for each cron expression; datasets that were added by hand are looked at weekly."""
     crons = sorted({WEEKLY, *(dataset.schedule for dataset in declared if dataset.schedule)})
-    return [_schedule(cron, declared, is_on=is_on) for cron in crons]
+    job = dg.define_asset_job("look_at_sources", dg.AssetSelection.assets("raw_dataset"))
+    return [_schedule(cron, job, declared, is_on=is_on) for cron in crons]
 
 
-def _schedule(cron: str, declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.ScheduleDefinition:
+def _schedule(
+    cron: str, job: UnresolvedAssetJobDefinition, declared: Sequence[DatasetConfig], *, is_on: bool
+) -> dg.ScheduleDefinition:
     @dg.schedule(
         name="sources_weekly" if cron == WEEKLY else f"sources_{_as_name(cron)}",
         cron_schedule=cron,
-        target=dg.AssetSelection.assets("raw_dataset"),
+        job=job,
         default_status=dg.DefaultScheduleStatus.RUNNING if is_on else dg.DefaultScheduleStatus.STOPPED,
-        description=f"Looks at the sources of the datasets whose schedule is {cron!r} again.",
+        description="Looks again at the sources of the datasets that name this schedule.",
     )
     def sources(context: dg.ScheduleEvaluationContext, store: StoreResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
         known = set(context.instance.get_dynamic_partitions(str(DATASETS.name)))

@@ -24,7 +24,8 @@ from dolly_assets.storage.transfer import in_parallel
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
     """What Dagster shows of an artifact: its picture if it has one, its attributes, where it is and what it holds.
 
-    An attribute whose name ends in `_markdown` is shown as such; one that is null or empty is not shown.
+    An attribute whose name ends in `_markdown` is shown as such, one that ends in `_at` (seconds since the Unix epoch)
+    as a time, and a fraction by its first six digits; one that is null or empty is not shown.
     """
     shown: dict[str, Any] = {}
     if artifact.holds(PICTURE_FILE):
@@ -33,6 +34,8 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
     for name, value in artifact.manifest.attributes.items():
         if name.endswith("_markdown") and value:
             shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(str(value))
+        elif isinstance(value, float):
+            shown[name] = dg.MetadataValue.timestamp(value) if name.endswith("_at") else float(f"{value:.6g}")
         elif value not in (None, "", []):
             shown[name] = value
     if artifact.manifest.sent_bytes is not None:

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus  # what the UI asks
+from dagster._core.instance.types import CachingDynamicPartitionsLoader
 from dagster._core.loader import LoadingContextForTest
 
 from dolly_assets.definitions import build
@@ -51,7 +52,9 @@ class Trained:
 
     def requested(self) -> dict[str, set[str]]:
         """What the automation sensor asks for now."""
-        result = dg.evaluate_automation_conditions(self._definitions, self.platform.instance, cursor=self._cursor)
+        instance, assets = self.platform.instance, dg.AssetSelection.groups("datasets", "tiny")
+        with dg.partition_loading_context(dynamic_partitions_store=CachingDynamicPartitionsLoader(instance)):
+            result = dg.evaluate_automation_conditions(self._definitions, instance, assets, cursor=self._cursor)
         self._cursor = result.cursor
         keys = self._definitions.resolve_asset_graph().get_all_asset_keys()
         return {

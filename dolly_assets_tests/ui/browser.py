@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 WIDTH, HEIGHT = 1500, 950
 PATIENCE_MS = 240_000  # what is waited for may be a run's end on a busy machine
+REFRESH_MS = 20_000
 
 
 def chromium() -> str | None:
@@ -54,6 +56,18 @@ class Browser:
     def open_partition(self, asset: str, *key: str) -> None:
         """Opens what the UI shows of an asset's partition; parts of asset and key are separated by slashes and `|`."""
         self.open(f"/assets/{asset}?view=partitions&partition={'%7C'.join(key)}")
+
+    def wait_for_partition(self, asset: str, *key: str, shows: str, seconds: float = PATIENCE_MS / 1000) -> None:
+        """Opens an asset's partition until it shows a text; again and again, as the UI learns of new ones only then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.open_partition(asset, *key)
+            place = self.page.get_by_text(shows).locator("visible=true").first
+            try:
+                return expect(place).to_be_visible(timeout=REFRESH_MS)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
 
     def materialize(self, asset: str, *partitions: Sequence[str]) -> None:
         """Launches partitions of an asset, given by the keys to choose in each of their dimensions."""

@@ -50,8 +50,7 @@ def test_a_profile_and_a_comparison_open_and_so_does_the_report(ui: Browser) -> 
 
 def test_a_dataset_is_materialized(ui: Browser) -> None:
     ui.materialize("raw_dataset", ["scheduled"])
-    ui.open_partition("raw_dataset", "scheduled")
-    ui.sees("content_digest")
+    ui.wait_for_partition("raw_dataset", "scheduled", shows="content_digest")
     ui.sees("exact_duplicates")
 
 
@@ -59,8 +58,7 @@ def test_a_schedule_is_ticked_and_its_dataset_looked_at(ui: Browser) -> None:
     ui.tick("sources_0_5_any_any_any")
     ui.open("/runs")
     ui.sees("sources_0_5_any_any_any")
-    ui.open_partition("raw_dataset", "scheduled")
-    ui.sees("View all historical events (2)")
+    ui.wait_for_partition("raw_dataset", "scheduled", shows="View all historical events (2)")
 
 
 def test_epochs_are_launched_cancelled_and_go_on_from_where_they_were(ui: Browser) -> None:
@@ -86,14 +84,12 @@ def test_a_file_in_the_inbox_becomes_a_partition_and_its_checks_hold_up_training
     ui.switch_on("inbox")
     ui.sees("1 run requested")
     ui.picture("inbox")
-    ui.open_partition("raw_dataset", "damaged")
-    ui.sees("stops training")
+    ui.wait_for_partition("raw_dataset", "damaged", shows="stops training")
     ui.picture("damaged")
     ui.open("/assets/raw_dataset?view=checks&checkDetail=encoding")
     ui.sees(re.compile(r"30 of 30 records hold wrongly decoded text"))
     ui.materialize("tiny/tokenized_dataset", ["damaged"])
-    ui.open_partition("tiny/tokenized_dataset", "damaged")
-    ui.sees("held_out_examples")
+    ui.wait_for_partition("tiny/tokenized_dataset", "damaged", shows="held_out_examples")
     ui.materialize("tiny/model_checkpoint", ["damaged"], ["01"])
     ui.open_run_of("tiny/model_checkpoint", "damaged", "01")
     ui.sees(re.compile(r"^Failure$"))
