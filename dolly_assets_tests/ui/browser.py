@@ -120,7 +120,8 @@ class Browser:
         self.press("Continue")
         self.sees(re.compile(r"\d+ run request"))
         self.picture(f"{schedule}_tick")
-        self.press(re.compile("^Launch all"))
+        self.press("Launch all")
+        self.page.wait_for_url(re.compile("/runs"))
 
 
 @contextmanager
