@@ -13,13 +13,14 @@ from dolly_assets.assets.events import materialization_of
 from dolly_assets.assets.inputs import required
 from dolly_assets.assets.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
 from dolly_assets.assets.planner import planned
+from dolly_assets.assets.profile_checks import log_evaluations
 from dolly_assets.assets.quality_reports import licenses_of, raw_of, require_trainable
 from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource, ref
 from dolly_assets.assets.training_state import Training, made_newest, plan_training
 from dolly_assets.datasets.licenses import license_facts
 from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train
 
 
@@ -68,12 +69,18 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         worker: WorkerResource,
     ) -> Iterator[dg.Output]:
         artifacts = store.open()
+
+        def tell(artifact: Artifact) -> None:
+            context.log_event(materialization_of(artifact))
+            if artifact.manifest.kind == "gpu_profile":
+                log_evaluations(context, artifact)
+
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
             plan = plan_training(artifacts, training, epochs, retrain=config.retrain)
             for artifact in plan.published:
                 context.log.info(f"{artifact.name} is in the store already: not trained again")
-                context.log_event(materialization_of(made_newest(artifacts, artifact)))
+                tell(made_newest(artifacts, artifact))
             if trained := sum(epoch > 0 for epoch in plan.epochs):
                 estimate = planned(artifacts, training, planning.prices(), epochs=trained)
                 context.log.info(estimate.verdict)
@@ -91,7 +98,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
                     prices=planning.prices(),
                     facts=_facts(artifacts, training),
                 )
-                worker.run(context, family, task, lambda item: context.log_event(materialization_of(item)))
+                worker.run(context, family, task, tell)
         yield from ()
 
     return fine_tune

@@ -1,7 +1,8 @@
 """What a profile warns of, as asset checks of `gpu_profile`: one evaluation for each epoch of a run's range.
 
 A check is of what a report found, and so of the limits that held when it was built. What no device was there to be
-checked for has no evaluation: neither green nor yellow.
+checked for has no evaluation: neither green nor yellow. A training evaluates each profile when it publishes it, since
+Dagster skips the checks of assets that are told of while a step runs; by themselves, the checks can be made again.
 """
 
 from collections.abc import Iterator
@@ -46,20 +47,26 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
         for dataset, epochs in epochs_by_dataset(run.partition_keys).items():
             for epoch in epochs:
                 profile = artifacts.latest(artifact_name([family.name, "gpu_profile"], dataset, epoch_key(epoch)))
-                for evaluation in _evaluations(profile, partition_key(dataset, epoch)) if profile else ():
-                    run.log_event(cast(Any, evaluation))  # its type hint lacks what it takes
+                if profile:
+                    log_evaluations(run, profile)
         yield from ()
 
     return profile_health
 
 
-def _evaluations(profile: Artifact, partition: str) -> Iterator[dg.AssetCheckEvaluation]:
+def log_evaluations(context: dg.OpExecutionContext | dg.AssetExecutionContext, profile: Artifact) -> None:
+    """Tells Dagster what a profile warns of."""
+    for evaluation in _evaluations(profile):
+        context.log_event(cast(Any, evaluation))  # its type hint lacks what it takes
+
+
+def _evaluations(profile: Artifact) -> Iterator[dg.AssetCheckEvaluation]:
     if not profile.holds(SUMMARY_FILE):
         return  # it could not be built
     summary = ReportSummary.read(profile.local_file(SUMMARY_FILE).parent)
     if not summary.samples_count:
         return
-    family, asset, *_ = profile.name.split("/")
+    family, asset, dataset, epoch = profile.name.split("/")
     for check in CHECKS:
         found = [finding for finding in summary.findings if finding.check == check]
         if not found and summary.device_kind == "cpu" and check not in OF_ANY_DEVICE:
@@ -70,5 +77,5 @@ def _evaluations(profile: Artifact, partition: str) -> Iterator[dg.AssetCheckEva
             passed=not found,
             severity=dg.AssetCheckSeverity.WARN,
             description=" ".join(f"{finding.text}. {finding.advice}" for finding in found) or "nothing found",
-            partition=partition,
+            partition=partition_key(dataset, int(epoch)),
         )

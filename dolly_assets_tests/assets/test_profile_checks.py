@@ -4,11 +4,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from dolly_assets.assets.partitions import DATASETS, dataset_epochs
 from dolly_assets.assets.profile_checks import CHECKS, OF_ANY_DEVICE, build_profile_checks
 from dolly_assets.assets.resources import StoreResource
-from dolly_assets.platform import RANGE_END, RANGE_START
+from dolly_assets.environment import Environment
+from dolly_assets.platform import RANGE_END, RANGE_START, Platform
 from dolly_assets.profiling.devices import DEVICES_FILE, Device, Hardware
 from dolly_assets.profiling.figures import Circumstances
 from dolly_assets.profiling.journal import Journal
@@ -16,6 +18,7 @@ from dolly_assets.profiling.limits import ProfileLimits
 from dolly_assets.profiling.report import build_report
 from dolly_assets.profiling.sampler import SAMPLES_FILE
 from dolly_assets.storage import ArtifactStore
+from dolly_assets_tests.conftest import Home
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 START = 1_800_000_000.0
@@ -71,3 +74,13 @@ def test_every_epoch_has_its_own_evaluations_and_what_was_not_checked_has_none(
     assert "the GPU is idle 25 % of the time. Look under the dips" in str(idle.description)
     others = [evaluation for key, evaluation in evaluations.items() if key != (f"{DATASET}|01", "gpu_idle")]
     assert all(evaluation.passed for evaluation in others)
+
+
+def test_a_training_has_the_profile_of_each_epoch_checked(trained: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # the platform sets it
+    storage = Platform(Environment.read(trained.variables)).instance.event_log_storage
+    for check in OF_ANY_DEVICE:
+        key = dg.AssetCheckKey(dg.AssetKey(["tiny", "gpu_profile"]), check)
+        made = storage.get_asset_check_execution_history(key, limit=10)
+        ended = {item.partition for item in made if item.status != AssetCheckExecutionRecordStatus.PLANNED}
+        assert {"animals|01", "animals|02"} <= ended
