@@ -1,9 +1,9 @@
-"""Films how a file in the inbox becomes a promoted or rejected model of the demo family, with nobody at the keyboard.
+"""Takes pictures of how a file in the inbox becomes a promoted or rejected model, with nobody at the keyboard.
 
     python benchmarks/inbox_to_champion.py [--examples 3000] [--out DIR]
 
-`dolly ui` with DOLLY_AUTOMATION=on is real, and so is Chromium, which only looks. Prints when each asset was there; DIR
-(default: a new folder) gets a picture of each and the film. Exit code 1 if there is no verdict.
+The model is the demo family's. `dolly ui` with DOLLY_AUTOMATION=on is real, and so is Chromium, which only looks.
+Prints when each asset was there; DIR (default: a new folder) gets a picture of each. Exit code 1 if there is no verdict.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> int:
         home = Home(Path(folder), inbox=Path(folder) / "inbox")
         for part in ("defs", "inbox"):
             (home.path / part).mkdir()
-        with serving(home) as server, browser(server.url, out, film=out) as ui:
+        with serving(home) as server, browser(server.url, out) as ui:
             _put(generate().slice(0, arguments.examples), Path(folder) / "inbox")
             began = time.monotonic()
             print("| asset | partition | minutes after the file |\n| --- | --- | --- |")
@@ -61,7 +61,7 @@ def main() -> int:
             ui.sees("Success")
             ui.picture("runs")
     verdict = next((word for word in ("promoted", "rejected") if word in page), None)
-    print(f"\n{DATASET} was {verdict}; pictures and film: {out}")
+    print(f"\n{DATASET} was {verdict}; pictures: {out}")
     return int(verdict is None)
 
 

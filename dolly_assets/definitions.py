@@ -28,7 +28,7 @@ from dolly_assets.storage.io_manager import ArtifactIOManager
 def component_trees(environment: Environment) -> list[dg.ComponentTree]:
     """The trees of declared components: the bundled one, and that of `DOLLY_DEFS`."""
     modules = [bundled]
-    if environment.more_defs:
+    if environment.more_defs and any(environment.more_defs.rglob("defs.yaml")):  # Dagster takes no empty folder
         modules.append(_module_of(environment.more_defs))
     return [dg.ComponentTree.from_module(module, PROJECT) for module in modules]
 

@@ -125,12 +125,9 @@ class Browser:
 
 
 @contextmanager
-def browser(url: str, pictures: Path, film: Path | None = None) -> Iterator[Browser]:
-    """Chromium on the UI at a URL; a film of it goes to a folder, if one is given."""
-    size = {"width": WIDTH, "height": HEIGHT}
+def browser(url: str, pictures: Path) -> Iterator[Browser]:
+    """Chromium on the UI at a URL."""
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        context = program.new_context(viewport=size, record_video_dir=film, record_video_size=size if film else None)  # pyright: ignore[reportArgumentType] plain dicts are meant
-        yield Browser(context.new_page(), url, pictures)
-        context.close()  # a film is whole from here on
+        yield Browser(program.new_page(viewport={"width": WIDTH, "height": HEIGHT}), url, pictures)
         program.close()

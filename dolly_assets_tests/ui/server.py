@@ -43,7 +43,8 @@ def serving(home: Home) -> Iterator[Server]:
     with (home.path / "ui.log").open("w") as log:
         process = home.start("ui", "--port", server.url.rpartition(":")[2], stdout=log, stderr=log)
         try:
-            wait_until(server.is_up, 240)
+            wait_until(lambda: process.poll() is not None or server.is_up(), 240)
+            assert process.poll() is None, (home.path / "ui.log").read_text()
             yield server
         finally:
             process.terminate()
