@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 WIDTH, HEIGHT = 1500, 950
 PATIENCE_MS = 240_000  # what is waited for may be a run's end on a busy machine
-REFRESH_MS = 20_000
+REFRESH_MS = 60_000
 
 
 def chromium() -> str | None:
