@@ -1,7 +1,7 @@
 """A report over many GPUs and many hours: seconds to build it, peak memory, and bytes of its page.
 
-Writes a sampler's journal of so many GPUs at one sample a second, builds the report in a process of its own, and prints
-the figures beside their limits.
+Writes a sampler's journal of so many GPUs at one sample a second and each rank's log of its steps, builds the report
+in a process of its own, and prints the figures beside their limits.
 
     python benchmarks/report.py [--gpus 64] [--hours 30] [--folder /dev/shm]
 """
@@ -19,8 +19,10 @@ from pathlib import Path
 
 from dolly_assets.profiling.devices import Device, Hardware
 from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.profiling.steplog import StepLog, StepRecord
 
 START = 1_800_000_000
+STEP_SECONDS = 10
 SHAPES = 256  # different samples, repeated: drawing each anew would take longer than reading it
 LIMITS = {"seconds": 60.0, "memory_bytes": 1e9, "html_bytes": 8e6}
 BUILD = """
@@ -66,6 +68,36 @@ def _lines(gpus: int, samples: int) -> Iterator[str]:
         yield shapes[second % SHAPES] % {"time": START + second, "energy": 1e6 + 350.0 * second}
 
 
+def _log_steps(folder: Path, ranks: int, samples: int) -> int:
+    """A log of steps for each rank; one in a hundred steps waits for data. Returns how many steps it is."""
+    generator, steps = random.Random(1), samples // STEP_SECONDS
+    for rank in range(ranks):
+        log = StepLog(folder, rank)
+        for number in range(steps):
+            start, data = START + number * STEP_SECONDS, 2.0 if generator.random() < 0.01 else 0.02
+            log.append(
+                StepRecord(
+                    step=number + 1,
+                    epoch=1,
+                    rank=rank,
+                    started_at=start,
+                    ended_at=start + STEP_SECONDS - 0.01,
+                    data_seconds=data,
+                    forward_seconds=2.5,
+                    backward_seconds=5.0,
+                    optimizer_seconds=1.0,
+                    wait_seconds=STEP_SECONDS - 8.51 - data,
+                    real_tokens=15_000,
+                    processed_tokens=15_100,
+                    labelled_tokens=5_000,
+                    flops=5e14,
+                    memory_peak_bytes=64_000_000_000,
+                )
+            )
+        log.close()
+    return steps
+
+
 def main() -> None:
     """Writes, builds, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,9 +115,10 @@ def main() -> None:
         began = time.perf_counter()
         with (folder / SAMPLES_FILE).open("w") as journal:
             journal.writelines(_lines(arguments.gpus, samples))
+        steps = _log_steps(folder, arguments.gpus, samples)
         size = (folder / SAMPLES_FILE).stat().st_size
         print(
-            f"journal: {arguments.gpus} GPUs, {samples:,} samples, {size / 1e9:.2f} GB, "
+            f"journal: {arguments.gpus} GPUs, {samples:,} samples, {size / 1e9:.2f} GB, {steps:,} steps of each rank, "
             f"written in {time.perf_counter() - began:.0f} s"
         )
         command = [sys.executable, "-c", BUILD, str(folder), str(START + samples)]
