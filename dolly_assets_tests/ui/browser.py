@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 WIDTH, HEIGHT = 1500, 950
 PATIENCE_MS = 240_000  # what is waited for may be a run's end on a busy machine
-REFRESH_MS = 60_000
+REFRESH_MS = 30_000
 
 
 def chromium() -> str | None:
@@ -105,7 +105,10 @@ class Browser:
         old = self.page.url
         self.page.get_by_role("button").filter(has=self.page.get_by_label("arrow_drop_down")).last.click()
         self.page.get_by_role("menuitem").filter(has_text=re.compile("^From failure")).click()
-        self.press("Confirm")  # the run was one of a backfill
+        confirm = self.page.get_by_role("button", name="Confirm")
+        expect(confirm.or_(self.page.get_by_text("Re-executions")).first).to_be_visible()
+        if confirm.is_visible():  # the run was one of a backfill that has ended
+            confirm.click()
         self.page.wait_for_url(lambda url: "/runs/" in url and url != old)
 
     def switch_on(self, sensor: str) -> None:
