@@ -116,8 +116,9 @@ def _show_training(artifact: Artifact) -> None:
 
 
 def _summary(artifact: Artifact) -> "ReportSummary":
-    from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
+    from dolly_assets.profiling.summary import SUMMARY_FILE
+    from dolly_assets.worker.profiles import summary_of
 
     if not artifact.holds(SUMMARY_FILE):
         raise ProfileError(f"{artifact.name} has no {SUMMARY_FILE}: its report could not be built")
-    return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
+    return summary_of(artifact)

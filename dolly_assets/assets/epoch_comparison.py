@@ -63,11 +63,13 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
     return epoch_comparison
 
 
-def newest_training(store: ArtifactStore, family: ModelFamily, dataset: str) -> dict[int, Artifact]:
-    """The checkpoints of the training that published last, by epoch; other trainings' epochs are left out."""
+def newest_training(
+    store: ArtifactStore, family: ModelFamily, dataset: str, asset: str = "model_checkpoint", first_epoch: int = 0
+) -> dict[int, Artifact]:
+    """An asset's artifacts of the training that published one last, by epoch; other trainings' are left out."""
     newest = {}
-    for epoch in range(family.recipe.epochs + 1):
-        artifact = store.latest(artifact_name([family.name, "model_checkpoint"], dataset, epoch_key(epoch)))
+    for epoch in range(first_epoch, family.recipe.epochs + 1):
+        artifact = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
         if artifact:
             newest[epoch] = artifact
     if not newest:

@@ -15,8 +15,9 @@ from dolly_assets.assets.resources import StoreResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.naming import epoch_key
 from dolly_assets.profiling.findings import Check
-from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
+from dolly_assets.profiling.summary import SUMMARY_FILE
 from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.worker.profiles import summary_of
 
 CHECKS: dict[Check, str] = {
     "gpu_idle": "No GPU is idle for long.",
@@ -63,7 +64,7 @@ def log_evaluations(context: dg.OpExecutionContext | dg.AssetExecutionContext, p
 def _evaluations(profile: Artifact) -> Iterator[dg.AssetCheckEvaluation]:
     if not profile.holds(SUMMARY_FILE):
         return  # it could not be built
-    summary = ReportSummary.read(profile.local_file(SUMMARY_FILE).parent)
+    summary = summary_of(profile)
     if not summary.samples_count:
         return
     family, asset, dataset, epoch = profile.name.split("/")

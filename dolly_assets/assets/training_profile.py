@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import JsonValue, ValidationError
 
+from dolly_assets.assets.epoch_comparison import newest_training
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.report_links import linked_report
 from dolly_assets.assets.resources import StoreResource, made_by
@@ -19,7 +20,7 @@ from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.training_report import build_training_report
 from dolly_assets.profiling.training_summary import Part, TrainingSummary
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.profiles import CUT, WHOLE
+from dolly_assets.worker.profiles import CUT, WHOLE, summary_of
 
 TO_THE_ROOT = "../../../../"  # of the report server, from FAMILY/training_profile/DATASET/DIGEST/
 
@@ -97,15 +98,10 @@ class TrainingProfiles:
 
 def profiles_of_newest_training(store: ArtifactStore, family: ModelFamily, dataset: str) -> TrainingProfiles:
     """The profiles of the training that published one last; other trainings' are left out."""
-    found = {}
-    for epoch in range(1, family.recipe.epochs + 1):
-        artifact = store.latest(artifact_name([family.name, WHOLE], dataset, epoch_key(epoch)))
-        if artifact:
-            found[epoch] = artifact
-    if not found:
+    whole = newest_training(store, family, dataset, WHOLE, first_epoch=1)
+    if not whole:
         return TrainingProfiles("", [], [])
-    training = _training_of(max(found.values(), key=lambda item: item.manifest.created_at))
-    whole = {epoch: item for epoch, item in found.items() if _training_of(item) == training}
+    training = _training_of(next(iter(whole.values())))
     cut = [
         item
         for epoch in range(1, family.recipe.epochs + 1)
@@ -138,7 +134,7 @@ def _part(artifact: Artifact) -> Part | None:
 def _summary(artifact: Artifact) -> ReportSummary | None:
     """None where the report could not be built, or was by another version."""
     with contextlib.suppress(DollyError):
-        return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
+        return summary_of(artifact)
     return None
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
-from statistics import fmean
 
 import pyarrow as pa
+
+from dolly_assets.profiling.samples import thin
 
 PICTURE_POINTS = 60
 
@@ -34,7 +34,11 @@ def loss_curve_png(steps: pa.Table) -> bytes:
     import altair
     import vl_convert
 
-    curve = altair.Chart(altair.Data(values=_thinned(steps)))
+    thinned = thin(steps["step"].to_numpy(), steps["loss"].to_numpy(), PICTURE_POINTS)
+    columns = (thinned.time_seconds, thinned.low, thinned.mean, thinned.high)
+    points = zip(*(column.tolist() for column in columns), strict=True)
+    rows = [dict(zip(("step", "low", "mean", "high"), point, strict=True)) for point in points]
+    curve = altair.Chart(altair.Data(values=rows))
     x = altair.X("step:Q", title="optimizer step", scale=altair.Scale(zero=False, nice=False))
     y = altair.Y("low:Q", title="training loss")
     layers = curve.mark_area(opacity=0.25).encode(x, y, altair.Y2("high")) + curve.mark_line().encode(
@@ -42,14 +46,3 @@ def loss_curve_png(steps: pa.Table) -> bytes:
     )
     chart = layers.properties(width=480, height=150, background="white")
     return vl_convert.vegalite_to_png(chart.to_json(), scale=1)
-
-
-def _thinned(steps: pa.Table) -> list[dict[str, float]]:
-    count = steps.num_rows
-    bounds = [place * count // min(count, PICTURE_POINTS) for place in range(min(count, PICTURE_POINTS) + 1)]
-    losses, numbers = steps["loss"].to_pylist(), steps["step"].to_pylist()
-    points = []
-    for start, end in pairwise(bounds):
-        part = losses[start:end]
-        points.append({"step": numbers[start], "low": min(part), "mean": fmean(part), "high": max(part)})
-    return points

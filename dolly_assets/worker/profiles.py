@@ -144,13 +144,22 @@ class Profiles:
 
     def _summary(self, artifact: Artifact) -> ReportSummary | None:
         try:
-            return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
+            return summary_of(artifact)
         except DollyError:
             self._log(f"{artifact.name} is not compared with: its report has no numbers of this version")
             return None
 
     def _is_of_this_training(self, artifact: Artifact) -> bool:
         return artifact.manifest.attributes.get("training") == self._task.training
+
+
+def summary_of(artifact: Artifact) -> ReportSummary:
+    """The numbers of a profile.
+
+    Raises:
+        DollyError: It has none, or they are of another version or damaged.
+    """
+    return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
 
 
 def attempt_of(summary: ReportSummary) -> Attempt:

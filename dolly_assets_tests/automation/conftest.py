@@ -65,12 +65,16 @@ class Automated:
         """What is requested now: asset -> partitions, those of unpartitioned assets being empty sets."""
         result = dg.evaluate_automation_conditions(self._definitions, self._instance, cursor=self._cursor)
         self._cursor = result.cursor
-        keys = self._definitions.resolve_asset_graph().get_all_asset_keys()
-        return {
-            key.to_user_string(): {partition for partition in result.get_requested_partitions(key) if partition}
-            for key in keys
-            if result.get_num_requested(key)
-        }
+        return requested(self._definitions, result)
+
+
+def requested(definitions: dg.Definitions, result: Any) -> dict[str, set[str]]:
+    """Asset -> partitions that an evaluation asks for, those of unpartitioned assets being empty sets."""
+    return {
+        key.to_user_string(): {partition for partition in result.get_requested_partitions(key) if partition}
+        for key in definitions.resolve_asset_graph().get_all_asset_keys()
+        if result.get_num_requested(key)
+    }
 
 
 @pytest.fixture(scope="session")

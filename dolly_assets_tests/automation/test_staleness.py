@@ -12,6 +12,7 @@ from dagster._core.loader import LoadingContextForTest
 from dolly_assets.definitions import build
 from dolly_assets.environment import Environment
 from dolly_assets.platform import Platform
+from dolly_assets_tests.automation.conftest import requested
 from dolly_assets_tests.conftest import Home
 
 POLICY = "  automation: {datasets: ['*'], training: automatic, epochs: 2}\n"
@@ -56,12 +57,7 @@ class Trained:
         with dg.partition_loading_context(dynamic_partitions_store=CachingDynamicPartitionsLoader(instance)):
             result = dg.evaluate_automation_conditions(self._definitions, instance, assets, cursor=self._cursor)
         self._cursor = result.cursor
-        keys = self._definitions.resolve_asset_graph().get_all_asset_keys()
-        return {
-            key.to_user_string(): {partition for partition in result.get_requested_partitions(key) if partition}
-            for key in keys
-            if result.get_num_requested(key)
-        }
+        return requested(self._definitions, result)
 
 
 @pytest.fixture

@@ -79,13 +79,7 @@ def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: s
     config = AutoConfig.for_model(model_type, num_hidden_layers=2, **SIZES, **MODELS[model_type])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    shape = ModelShape.of(
-        config.to_dict(),
-        parameters=model.num_parameters(),
-        vocabulary_rows=64,
-        tied_embeddings=bool(config.tie_word_embeddings),
-        name=model_type,
-    )
+    shape = shape_of(model)
     lora, whole = LoraSettings(rank=3, alpha=6), ModelFlops.of(model)
     adapted = add_adapter(model, lora, seed=0)
     trained = adapted.num_parameters(only_trainable=True)
@@ -107,6 +101,16 @@ MODELS: dict[str, dict[str, Any]] = {
     "gpt2": NO_DROPOUT,
     "llama": {"intermediate_size": 512, "num_key_value_heads": 2},
 }
+
+
+def shape_of(model: Any) -> ModelShape:
+    return ModelShape.of(
+        model.config.to_dict(),
+        parameters=model.num_parameters(),
+        vocabulary_rows=SIZES["vocab_size"],
+        tied_embeddings=bool(model.config.tie_word_embeddings),
+        name=model.config.model_type,
+    )
 
 
 @pytest.mark.parametrize("model_type", MODELS)
@@ -133,14 +137,7 @@ def test_activations_are_what_autograd_keeps(model_type: str) -> None:
             logits = model(torch.zeros(1, tokens, dtype=torch.long), use_cache=False).logits
         total = sum(seen.values())
         del logits
-        shape = ModelShape.of(
-            config.to_dict(),
-            parameters=model.num_parameters(),
-            vocabulary_rows=64,
-            tied_embeddings=bool(config.tie_word_embeddings),
-            name=model_type,
-        )
-        return total, shape
+        return total, shape_of(model)
 
     (one, _), (two, shape) = kept_bytes(1), kept_bytes(2)
     assert shape.gated == (model_type == "llama")
