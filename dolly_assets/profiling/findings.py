@@ -40,6 +40,7 @@ HOLLOW_BELOW_PERCENT = 60.0  # of SMs, while NVML calls the GPU busy
 BUSY_FROM_PERCENT = 90.0
 GAP_INTERVALS = 5
 UNSEEN_SHARE = 0.05
+START_UP_SECONDS = 10  # that a sampler may take before its first sample
 LOST_SECONDS = 2.0
 
 
@@ -297,8 +298,11 @@ def _stalls(stalled_seconds: float, span: tuple[float, float]) -> Iterator[Findi
 
 
 def _unseen(samples: Samples, span: tuple[float, float]) -> Iterator[Finding]:
-    share = unseen_seconds(samples.time_seconds, *span) / max(span[1] - span[0], 1e-9)
-    if len(samples) and share >= UNSEEN_SHARE:
+    if not len(samples):
+        return
+    started_at = max(span[0], min(samples.time_seconds[0], span[0] + START_UP_SECONDS))
+    share = unseen_seconds(samples.time_seconds, started_at, span[1]) / max(span[1] - span[0], 1e-9)
+    if share >= UNSEEN_SHARE:
         yield Finding(
             check=None,
             weight=share / 2,

@@ -279,14 +279,27 @@ class Thinned:
 def thin(time_seconds: Series, values: Series, bucket_count: int) -> Thinned:
     """Thins a series to at most `bucket_count` points and keeps each bucket's minimum and maximum.
 
-    No extreme is lost: what one sample in a hundred thousand did is still on the chart.
+    No extreme is lost: what one sample in a hundred thousand did is still on the chart. A reading that is taken every
+    tenth sample holds until the next one.
     """
     count = len(values)
     if not count:
         return Thinned(time_seconds, values, values, values)
+    values = _held(values)
     starts = np.linspace(0, count, min(bucket_count, count), endpoint=False).astype(np.int64)
     present = np.add.reduceat(~np.isnan(values), starts, dtype=np.int64)
     total = np.add.reduceat(np.nan_to_num(values), starts)
     mean = np.divide(total, present, out=np.full(len(starts), np.nan), where=present > 0)
     low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)  # fmin, fmax pass over NaN
     return Thinned(time_seconds[starts], low, mean, high)
+
+
+def _held(values: Series) -> Series:
+    """The series with each reading held for as many samples as usually lie between two; a longer gap stays one."""
+    read = np.flatnonzero(~np.isnan(values))
+    reach = int(np.median(np.diff(read))) if len(read) > 1 else 1
+    if reach == 1:
+        return values
+    place = np.arange(len(values))
+    last = np.maximum.accumulate(np.where(np.isnan(values), -1, place))
+    return np.where((last >= 0) & (place - last < reach), values[last], np.nan)

@@ -42,13 +42,16 @@ def tiles(summary: ReportSummary) -> str:
     """The figures that people ask for first."""
     steps, cost = summary.steps, summary.cost
     busy = summary.mean_gpu_utilization_percent if summary.device_kind == "gpu" else summary.mean_cpu_percent
-    shown = [
-        ("GPUs busy" if summary.device_kind == "gpu" else "CPUs busy", share(None if busy is None else busy / 100)),
-        ("tokens per second", number(steps.tokens_per_second if steps else None)),
-        ("MFU", share(steps.mfu if steps else None)),
-        ("model FLOP/s", flops(steps.flops_per_second if steps else None)),
-        ("mean step", duration(steps.step_seconds if steps else None)),
-        ("effective training time", share(summary.effective_ratio)),
+    shown = [("GPUs busy" if summary.device_kind == "gpu" else "CPUs busy", share(None if busy is None else busy / 100))]
+    if steps:
+        shown += [
+            ("tokens per second", number(steps.tokens_per_second)),
+            ("MFU", share(steps.mfu)),
+            ("model FLOP/s", flops(steps.flops_per_second)),
+            ("mean step", duration(steps.step_seconds)),
+            ("effective training time", share(summary.effective_ratio)),
+        ]
+    shown += [
         ("GPU-hours", number(cost.gpu_hours)),
         ("energy of the GPUs", energy(cost.energy_joules)),
         ("cost", dollars(cost.usd)),
@@ -173,6 +176,8 @@ def tokens_table(labelled: int, prompt: int, padding: int, cost: CostFigures) ->
 def checkpoints(summary: ReportSummary) -> str:
     """What checkpoints and earlier attempts cost."""
     figures = summary.checkpoints
+    if summary.steps is None and not summary.attempts:
+        return ""
     rows = [
         ["training stood still for checkpoints", duration(figures.stalled_seconds)],
         ["uploads", duration(figures.publish_seconds)],
@@ -206,7 +211,7 @@ def health_table(states: Sequence[DeviceHealth]) -> str:
         said = "; ".join(dict.fromkeys(state.reports))
         cells = [had or "no errors" if known else UNMEASURED, grown or "nothing" if known else UNMEASURED]
         rows.append([f"GPU {state.gpu}", *cells, slowed or "no", said or "–"])
-    return section("Health", table(["device", "before", "came", "clocks slowed", "reports"], rows))
+    return section("Health", table(["device", "before", "came", "clocks slowed", "reports"], rows, kind="words"))
 
 
 def _words(name: str) -> str:

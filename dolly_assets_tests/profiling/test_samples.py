@@ -27,12 +27,21 @@ def test_thinning_keeps_every_minimum_and_maximum() -> None:
 
 
 def test_few_samples_are_not_thinned_and_missing_readings_stay_missing() -> None:
-    values = np.array([1.0, np.nan, 3.0])
-    thinned = thin(np.arange(3.0), values, 500)
+    values = np.array([1.0, np.nan, 3.0, 4.0])
+    thinned = thin(np.arange(4.0), values, 500)
     np.testing.assert_array_equal(thinned.mean, values)
     np.testing.assert_array_equal(thinned.high, values)
     halves = thin(np.arange(4.0), np.array([1.0, np.nan, np.nan, np.nan]), 2)
     np.testing.assert_array_equal(halves.low, [1.0, np.nan])
+
+
+def test_a_reading_that_is_taken_now_and_then_holds_until_the_next_and_no_longer() -> None:
+    values = np.full(50, np.nan)
+    values[[0, 10, 20, 30]] = [1.0, 2.0, 3.0, 4.0]
+    held = np.concatenate([np.repeat([1.0, 2.0, 3.0, 4.0], 10), np.full(10, np.nan)])
+    np.testing.assert_array_equal(thin(np.arange(50.0), values, 500).mean, held)
+    gone = np.where((np.arange(50) > 20) & (np.arange(50) < 30), np.nan, 7.0)  # a device that was lost for a while
+    np.testing.assert_array_equal(thin(np.arange(50.0), gone, 500).mean, gone)
 
 
 def test_only_the_span_is_read_and_missing_readings_are_nan(tmp_path: Path) -> None:
