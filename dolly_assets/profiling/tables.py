@@ -42,7 +42,8 @@ def tiles(summary: ReportSummary) -> str:
     """The figures that people ask for first."""
     steps, cost = summary.steps, summary.cost
     busy = summary.mean_gpu_utilization_percent if summary.device_kind == "gpu" else summary.mean_cpu_percent
-    shown = [("GPUs busy" if summary.device_kind == "gpu" else "CPUs busy", share(None if busy is None else busy / 100))]
+    devices = "GPUs" if summary.device_kind == "gpu" else "CPUs"
+    shown = [(f"{devices} busy", share(None if busy is None else busy / 100))]
     if steps:
         shown += [
             ("tokens per second", number(steps.tokens_per_second)),
@@ -73,15 +74,16 @@ def tiles_of(shown: Sequence[tuple[str, str]]) -> str:
 def devices(summary: ReportSummary) -> str:
     """Mean, median, 95th percentile, maximum and share idle of each GPU."""
     series = {(each.panel, each.label): each for each in summary.series}
-    labels = list(dict.fromkeys(label for panel, label in series if panel in IN_DEVICE_TABLE))
+    panels = [panel for panel in IN_DEVICE_TABLE if any(of == panel for of, _ in series)]
+    labels = list(dict.fromkeys(label for panel, label in series if panel in panels))
     if not labels:
         return ""
     rows = []
     for label in labels:
-        of_label = [series.get((panel, label)) for panel in IN_DEVICE_TABLE]
-        idle = of_label[0].idle_share if of_label[0] else None
-        rows.append([label, *(_spread(each) for each in of_label), share(idle)])
-    heads = [f"{panel}, {_unit(summary, panel)}" for panel in IN_DEVICE_TABLE]
+        utilization = series.get(("GPU utilization", label))
+        spreads = [_spread(series.get((panel, label))) for panel in panels]
+        rows.append([label, *spreads, share(utilization.idle_share if utilization else None)])
+    heads = [f"{panel}, {_unit(summary, panel)}" for panel in panels]
     note = '<p class="note">Each: mean / median / 95th percentile / maximum.</p>'
     return section("Devices", table(["device", *heads, "idle"], rows) + note)
 
