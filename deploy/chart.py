@@ -59,6 +59,8 @@ class UserDeployment(Pod):
     port: int
     code_server_args: list[str]
     include_config_in_launched_runs: dict[Literal["enabled"], bool]
+    volumes: list[dict[str, Any]] = []
+    volume_mounts: list[dict[str, Any]] = []
 
 
 class ServiceAccount(_Keys):

@@ -114,6 +114,8 @@ def _dangling(environment: str) -> Iterator[str]:
     for part in (values.dagster_webserver, values.dagster_daemon, launcher, *locations.deployments):
         named |= {("Secret", "dagster", each.name) for each in part.env_secrets}
         named |= {("ConfigMap", "dagster", each.name) for each in part.env_config_maps}
+    mounted = [volume["configMap"]["name"] for each in locations.deployments for volume in each.volumes]
+    named |= {("ConfigMap", "dagster", name) for name in mounted}
     yield from (
         f"{environment}: {kind} {name} in {space} is named, and not there" for kind, space, name in named - there
     )

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+LAUNCHER = Path(__file__).parent.parent / "dolly_assets" / "compute" / "kubernetes"
 METHOD = re.compile(r"(create|read|list|delete|patch|replace|connect_\w+?)_(?:namespaced_)?\w+")
 PATH = re.compile(r"'(/apis?/[^']+)',\s*'(GET|POST|PUT|PATCH|DELETE)'")
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -57,7 +58,8 @@ def rights_in(code: ast.AST) -> set[Right]:
         if isinstance(node, ast.Attribute) and METHOD.fullmatch(node.attr) and (right := right_of(node.attr)):
             found.add(right)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "stream":
-            found |= {right._replace(verb="watch") for right in rights_in(node) if right.verb == "list"}
+            lists = {right for argument in node.args for right in rights_in(argument) if right.verb == "list"}
+            found |= {right._replace(verb="watch") for right in lists}
     return found
 
 
@@ -102,4 +104,4 @@ def differences(allowed: set[Right], needed: set[Right], role: str) -> Iterable[
 
 def needed() -> dict[str, set[Right]]:
     """By role, the rights that the code which it is for needs."""
-    return {"runs": rights_of_run_launcher()}
+    return {"runs": rights_of_run_launcher(), "trainings": rights_of_folder(LAUNCHER)}

@@ -15,6 +15,7 @@ from dolly_assets.automation.alert_sensors import build_alert_sensors
 from dolly_assets.automation.alerts import AlertsResource, check_urls
 from dolly_assets.automation.conditions import automation_sensor
 from dolly_assets.automation.inbox_sensor import build_inbox_sensor
+from dolly_assets.automation.orphaned_jobs import orphaned_jobs
 from dolly_assets.automation.schedules import build_schedules
 from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
 from dolly_assets.console import CONSOLE, console_logger
@@ -70,7 +71,11 @@ def resources(environment: Environment) -> dict[str, object]:
         "store": store,
         "planning": PlanningResource(prices_file=str(environment.prices_file) if environment.prices_file else None),
         "alerts": AlertsResource(urls=check_urls(environment.alerts)),
-        "worker": WorkerResource(store=store, scratch_dir=str(environment.scratch_dir)),
+        "worker": WorkerResource(
+            store=store,
+            scratch_dir=str(environment.scratch_dir),
+            kubernetes_file=str(environment.kubernetes_file) if environment.kubernetes_file else None,
+        ),
         "io_manager": ArtifactIOManager(url=environment.store_url, cache_dir=str(environment.cache_dir)),
     }
 
@@ -93,6 +98,7 @@ def build(environment: Environment) -> dg.Definitions:
             build_inbox_sensor(declared, is_on=is_on),
             automation_sensor(is_on=is_on),
             *build_alert_sensors(is_on=is_on),
+            *([orphaned_jobs] if environment.kubernetes_file else []),
         ],
         schedules=build_schedules(declared, is_on=is_on),
         resources=resources(environment),

@@ -5,6 +5,7 @@
 | `DOLLY_HOME` | everything this machine keeps: store, cache, Dagster       | `.dolly/` under the project  |
 | `DOLLY_STORE`| URL of the object store                                    | the folder `store` in it     |
 | `DOLLY_DEFS` | a folder with more model families, beside the bundled ones | none                         |
+| `DOLLY_KUBERNETES` | a YAML file: workers are Jobs of the cluster that it says | none, workers run here |
 | `DOLLY_PRICES`| a YAML file of GPU prices, over the bundled examples      | none                         |
 | `DOLLY_INBOX`| a folder or `s3://…` in which new datasets arrive          | none                         |
 | `DOLLY_AUTOMATION` | `on`: sensors and schedules run without being switched on | `off`                  |
@@ -30,6 +31,7 @@ class Environment(Config):
     home: Path = Field(description="Everything this machine keeps.")
     store_url: str = Field(description="URL of the object store.")
     more_defs: Path | None = Field(default=None, description="A folder with more model families.")
+    kubernetes_file: Path | None = Field(default=None, description="The cluster that workers run in.")
     prices_file: Path | None = Field(default=None, description="A YAML file of GPU prices.")
     inbox_url: str | None = Field(default=None, description="Where new datasets arrive.")
     automation: Literal["on", "off"] = Field(default="off", description="Whether sensors and schedules run at once.")
@@ -46,7 +48,10 @@ class Environment(Config):
         more_defs = Path(variables["DOLLY_DEFS"]).expanduser().resolve() if variables.get("DOLLY_DEFS") else None
         if more_defs and not more_defs.is_dir():
             raise ConfigurationError(f"DOLLY_DEFS={more_defs} is not a folder: expected one sub-folder per family")
-        prices_file = Path(variables["DOLLY_PRICES"]).expanduser().resolve() if variables.get("DOLLY_PRICES") else None
+        kubernetes_file, prices_file = (
+            Path(variables[name]).expanduser().resolve() if variables.get(name) else None
+            for name in ("DOLLY_KUBERNETES", "DOLLY_PRICES")
+        )
         automation = variables.get("DOLLY_AUTOMATION") or "off"
         if automation not in ("on", "off"):
             raise ConfigurationError(f"DOLLY_AUTOMATION={automation}: expected on or off")
@@ -54,6 +59,7 @@ class Environment(Config):
             home=home,
             store_url=variables.get("DOLLY_STORE") or str(home / "store"),
             more_defs=more_defs,
+            kubernetes_file=kubernetes_file,
             prices_file=prices_file,
             inbox_url=variables.get("DOLLY_INBOX") or None,
             automation=automation,

@@ -8,7 +8,7 @@ import json
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from dolly_assets.config import Config
 from dolly_assets.datasets.licenses import Use
@@ -23,6 +23,16 @@ Owner = Annotated[str, Field(pattern=r"^(team:[\w.-]+|[^@\s:]+@[^@\s:]+\.[^@\s:]
 
 OUTPUT_VERSIONS: dict[str, int] = {}
 """By asset, 1 where it is not listed: raised when our code makes something else of the same settings and inputs."""
+
+
+class KubernetesCompute(Config):
+    """What a family asks of a cluster besides the rest of `compute`."""
+
+    gpu_resource: str | None = Field(default=None, description="What its GPUs are called, if not as elsewhere.")
+    ephemeral_storage_gib: float | None = Field(default=None, gt=0, description="Local disk per machine in GiB.")
+    config: dict[str, dict[str, JsonValue]] = Field(
+        default={}, description="As in the tag dagster-k8s/config: container_config, pod_spec_config and so on."
+    )
 
 
 class Compute(Config):
@@ -40,6 +50,7 @@ class Compute(Config):
     device: str | None = Field(default=None, description="Kind of GPU, to plan for one that is not here: A100-80GB.")
     gpu_hour_usd: float | None = Field(default=None, ge=0, description="US dollars per GPU and hour, for the plan.")
     carbon_g_per_kwh: float | None = Field(default=None, ge=0, description="Grams of CO2 per kilowatt-hour there.")
+    kubernetes: KubernetesCompute = Field(default=KubernetesCompute(), description="What it asks of a cluster.")
 
 
 class Evaluation(Config):
@@ -116,7 +127,7 @@ class ModelFamily(FamilyAttributes):
                 recipe.held_out_examples,
                 recipe.seed,
             ],
-            "training_plan": [recipe.model_dump(), self.compute.model_dump()],
+            "training_plan": [recipe.model_dump(), self.compute.model_dump(exclude={"kubernetes"})],
             "model_checkpoint": [recipe.digest],
             "gpu_profile": [],
             "training_profile": [],

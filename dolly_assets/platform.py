@@ -18,6 +18,7 @@ import psutil
 from pydantic import ValidationError
 
 from dolly_assets import definitions as code_location
+from dolly_assets.assets.in_a_cluster import PROCESS_TAG
 from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.console import CONSOLE
 from dolly_assets.datasets.catalogue import Catalogue
@@ -30,7 +31,6 @@ from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-PROCESS_TAG = ".dagster/dolly_process"  # with this prefix, it is not shown among a run's tags
 # How Dagster says where in a YAML file a key is, and pydantic what it found there.
 _KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
 _FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")

@@ -29,8 +29,13 @@ def report_cut(context: dg.AssetExecutionContext, spec: WorkerSpec, store: Artif
         context.log.warning(f"the profile of what was trained could not be published: {error}")
 
 
-def report_left_behind(context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore) -> None:
-    """Makes reports of what earlier runs of this training left in the store, whose machines are gone."""
+def report_left_behind(
+    context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore, *, outlives_run: bool
+) -> None:
+    """Makes reports of what earlier runs of this training left in the store, whose machines are gone.
+
+    Where a worker outlives its run, only one that is silent has ended.
+    """
     if not isinstance(spec.task, Train):
         return
 
@@ -38,7 +43,8 @@ def report_left_behind(context: dg.AssetExecutionContext, spec: WorkerSpec, stor
         if state.run_id == context.run_id:
             return False
         run = context.instance.get_run_by_id(state.run_id)
-        return run.is_finished if run else state.seconds_since_refresh > DEAD_SECONDS
+        is_silent = state.seconds_since_refresh > DEAD_SECONDS
+        return (run.is_finished and (is_silent or not outlives_run)) if run else is_silent
 
     _observe(context, _harvest_store(spec, store, has_ended))
 

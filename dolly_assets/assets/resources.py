@@ -3,13 +3,18 @@
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 
 from dolly_assets import __version__
 from dolly_assets.assets.cut_profiles import observe_live, report_cut, report_left_behind
+from dolly_assets.assets.in_a_cluster import is_cancelled, observe_times, owner_of
 from dolly_assets.code import code_digest
+from dolly_assets.compute.kubernetes.launcher import KubernetesLauncher
+from dolly_assets.compute.kubernetes.settings import KubernetesSettings
+from dolly_assets.compute.launcher import Launcher, Times
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.datasets.inbox import Inbox
@@ -49,6 +54,7 @@ class WorkerResource(dg.ConfigurableResource):
 
     store: dg.ResourceDependency[StoreResource]
     scratch_dir: str
+    kubernetes_file: str | None = None
 
     def run(
         self,
@@ -66,11 +72,13 @@ class WorkerResource(dg.ConfigurableResource):
         published: list[Artifact] = []
         scratch = Path(self.scratch_dir) / context.run_id / task.task
 
-        def on_message(message: Message) -> None:
+        def on_message(message: Message | Times) -> None:
             if isinstance(message, Log):
                 context.log.info(message.text)
             elif isinstance(message, Live):
                 observe_live(context, spec, message.key)
+            elif isinstance(message, Times):
+                observe_times(context, spec, message)
             elif isinstance(message, Published):
                 artifact = store.get(message.name, message.digest)
                 published.append(artifact)
@@ -87,9 +95,9 @@ class WorkerResource(dg.ConfigurableResource):
             scratch_dir=scratch,
             made_by=made_by(context),
         )
-        report_left_behind(context, spec, store)
+        report_left_behind(context, spec, store, outlives_run=bool(self.kubernetes_file))
         try:
-            LocalLauncher().run(spec, on_message)
+            self._launcher(context).run(spec, on_message)
         except Exception:
             report_cut(context, spec, store)
             keep_logs_only(scratch)
@@ -97,10 +105,17 @@ class WorkerResource(dg.ConfigurableResource):
         except BaseException:  # whoever stops a run does not want to wait: the next one reports
             keep_logs_only(scratch, but=profile_dir(spec))
             raise
-        shutil.rmtree(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)  # a worker in a cluster has none here
         with contextlib.suppress(OSError):  # another step of this run may use it
             scratch.parent.rmdir()
         return published
+
+    def _launcher(self, context: dg.AssetExecutionContext) -> Launcher:
+        """This machine, or the cluster that the environment names."""
+        if not self.kubernetes_file:
+            return LocalLauncher()
+        settings = KubernetesSettings.read(Path(self.kubernetes_file))
+        return KubernetesLauncher(settings, owner_of(context), partial(is_cancelled, context))
 
     def _free_scratch_of_finished_runs(self, context: dg.AssetExecutionContext, store: ArtifactStore) -> None:
         """A run that was killed could not clean up after itself; what tells why it failed is kept."""

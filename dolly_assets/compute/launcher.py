@@ -3,14 +3,24 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from dolly_assets.config import Config
 from dolly_assets.worker.report import Message
 from dolly_assets.worker.spec import WorkerSpec
+
+
+class Times(Config):
+    """What a worker in a cluster took: told once, when it has ended, well or not."""
+
+    job: str
+    waiting_seconds: float
+    running_seconds: float
+    restarts: int
 
 
 class Launcher(Protocol):
     """Starts workers and follows them."""
 
-    def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
+    def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
         """Runs a worker to its end. `on_message` is called in the caller's thread, in order, as messages arrive.
 
         Raises:

@@ -11,18 +11,18 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
 
+from dolly_assets.compute.interrupts import undisturbed
 from dolly_assets.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.family import ModelFamily
 from dolly_assets.profiling.devices import Device
 from dolly_assets.training.out_of_memory import what_to_change
-from dolly_assets.training.stop import SIGNALS, STOPPED
+from dolly_assets.training.stop import STOPPED
 from dolly_assets.worker.report import MESSAGE, Failed, Log, Message, Stopped, Stopping
 from dolly_assets.worker.spec import Train, WorkerSpec
 
@@ -59,7 +59,7 @@ class LocalLauncher:
                 worker.follow()
                 time.sleep(POLL_SECONDS)
         finally:
-            with _undisturbed():
+            with undisturbed():
                 worker.end()
         if process.returncode:
             raise worker.error()
@@ -152,20 +152,6 @@ def _kernel_kills() -> int | None:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return None
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Whoever asks again, changes nothing: the worker is being ended already, and may have something to save."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda _number, _frame: None) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def gpus_here() -> tuple[Device, ...]:

@@ -54,6 +54,24 @@ def meet_other_ranks(arguments: "TrainingArguments") -> None:
         deepspeed.init_distributed(dist_backend="gloo")
 
 
+def node_and_nodes() -> tuple[int, int]:
+    """Which machine of the training this is, and how many there are, all with as many ranks."""
+    rank, ranks = rank_and_size()
+    of_each = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return rank // of_each, max(1, ranks // of_each)
+
+
+def lost_another_node(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is that of a rank whose connection to other machines' ranks broke."""
+    if node_and_nodes()[1] == 1:
+        return False
+    import torch.distributed
+
+    # gloo raises plain RuntimeErrors: "[…/gloo/transport/tcp/pair.cc:…] Connection closed by peer".
+    errors = [error, error.__cause__]
+    return any(isinstance(each, torch.distributed.DistError) or "gloo" in str(each).lower() for each in errors)
+
+
 class HostGroup:
     """The same ranks, talking from host to host: a few bytes never wait for a device's queue."""
 

@@ -5,7 +5,7 @@
 | 0 | done |
 | 1 | an error, with its traceback in the log |
 | 2 | an error that the user can put right |
-| 75 | stopped when asked to; the same again goes on from there |
+| 75 | stopped when asked to, or another node was lost; the same again goes on from there |
 """
 
 import errno
@@ -22,9 +22,12 @@ from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_
 
 from dolly_assets.errors import DollyError, TrainingStopped
 from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.training.out_of_memory import is_out_of_memory, what_to_change
+from dolly_assets.training.process_group import lost_another_node
 from dolly_assets.training.stop import STOPPED, StopRequest
 from dolly_assets.worker.evaluate import evaluate
+from dolly_assets.worker.messages import MessageWriter
 from dolly_assets.worker.prepare_base_model import prepare_base_model
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.respond import respond
@@ -59,7 +62,8 @@ def main() -> int:
     if os.environ.get("DOLLY_END_WITH_STDIN"):
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
-    with open_dagster_pipes(context_loader=PipesDefaultContextLoader()):
+    writer = MessageWriter(ObjectStore(spec.store_url, spec.s3))
+    with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
         report = Report(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
         try:
             TASKS[spec.task.task](spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), report, stop)
@@ -67,10 +71,13 @@ def main() -> int:
             report.stopped(str(stopped))
             return STOPPED
         except DollyError as error:
+            if lost_another_node(error):
+                report.log(str(error))
+                return STOPPED
             report.failed(str(error), by_user=True)
             return 2
         except Exception as error:  # noqa: BLE001 every error is reported before the process ends
-            if stop.is_requested:  # another rank left first
+            if stop.is_requested or lost_another_node(error):  # another rank left first
                 traceback.print_exc()
                 return STOPPED
             explained = _explained(error, spec)

@@ -81,6 +81,11 @@ class Report:
         """Announces the report that is refreshed while the training runs."""
         self._send(Live(key=key))
 
+    def published_before(self, artifact: Artifact) -> None:
+        """Announces once more, by one rank, what an earlier worker has put into the store."""
+        if self._rank == 0:
+            self.published(artifact)
+
     def failed(self, error: str, *, by_user: bool) -> None:
         """Announces the error that this rank ends with."""
         self._send(Failed(rank=self._rank, error=error, by_user=by_user))

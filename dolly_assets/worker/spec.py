@@ -84,4 +84,7 @@ class WorkerSpec(Config):
     s3: S3Settings = Field(default=S3Settings(), description="How S3 is reached; credentials are found where it runs.")
     cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
     scratch_dir: Path = Field(description="A folder of this run's own, on a fast disk of this machine.")
+    is_restartable: bool = Field(
+        default=False, description="A cluster starts it again with this document: what was published since counts."
+    )
     made_by: dict[str, str] = Field(description="Who asked: run id and code version, for the artifacts' manifests.")

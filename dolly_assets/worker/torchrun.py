@@ -6,6 +6,7 @@ Asked to stop, torchrun itself would give its ranks a fixed time and end with 1.
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 
 import psutil
@@ -30,7 +31,7 @@ def main() -> int:
 
     for number in SIGNALS:
         signal.signal(number, ask_ranks)
-    from torch.distributed import run
+    from torch.distributed import DistError, run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
@@ -40,6 +41,9 @@ def main() -> int:
         if asked and failure.exitcode in NOT_LISTENING:
             return STOPPED
         return failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
+    except DistError as error:  # another node did not come, or has gone
+        traceback.print_exception(error)
+        return STOPPED
     return 0
 
 

@@ -10,6 +10,7 @@ from dolly_assets.worker.preflight import preflight
 from dolly_assets.worker.profiles import profile_dir
 from dolly_assets.worker.publisher import EpochPublisher
 from dolly_assets.worker.report import Report
+from dolly_assets.worker.restart import left_to_train, published_since
 from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
 
@@ -20,6 +21,13 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequ
     Raises:
         TrainingStopped: The worker was asked to stop, and has published where it is.
     """
+    if spec.is_restartable:
+        for artifact in published_since(spec, store):  # whoever listened before may have missed it
+            report.published_before(artifact)
+        left = left_to_train(spec, store)
+        if left is None:
+            return
+        spec = left
     task = spec.task
     assert isinstance(task, Train)
     base_model = store.get(task.base_model.name, task.base_model.digest)

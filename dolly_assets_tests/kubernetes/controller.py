@@ -88,7 +88,7 @@ class Controller:
         self._started.setdefault(uid, time.monotonic())
         status = dict(job.get("status", {}))
         counted = set(status.get("counted", []))
-        failure: tuple[str, str] | None = None
+        failure: tuple[str, str] | None = tuple(status["failureTarget"]) if "failureTarget" in status else None
         for pod in pods:
             if pod["status"]["phase"] == "Failed" and pod["metadata"]["uid"] not in counted:
                 counted.add(pod["metadata"]["uid"])
@@ -122,7 +122,6 @@ class Controller:
             self._write_status(job, {"startTime": job.get("status", {}).get("startTime", now()), **new})
 
     def _finish(self, job: Object, status: Object, kind: str, reason: str, message: str) -> None:
-        reason, message = status.get("failureTarget", (reason, message)) if kind == "Failed" else (reason, message)
         condition = {
             "type": kind,
             "status": "True",

@@ -19,9 +19,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
+
 from dolly_assets_tests.kubernetes.objects import Object, Objects, Refused, now
 
 INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
+TEMPORARY = "/tmp"
 VARIABLE = re.compile(r"\$\((\w+)\)|\$\$(?=\()")
 HOST_AND_PORT = re.compile(r"(?P<job>[a-z0-9-]+)-\d+\.(?P<service>[a-z0-9.-]+):(?P<port>\d+)")
 
@@ -99,8 +102,10 @@ class Node:
         """SIGKILL to all processes of a pod, for the reason given (`OOMKilled`)."""
         self._killed_for[pod["metadata"]["uid"]] = reason
         if process := self.processes.get(pod["metadata"]["uid"]):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()  # torchrun gives its ranks sessions of their own
             process.wait()
 
     def _follow(self, pod: Object, process: subprocess.Popen[bytes]) -> None:
@@ -129,7 +134,7 @@ class Node:
             return
 
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:
-        found = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        found: dict[str, str] = {}
         namespace = pod["metadata"]["namespace"]
         for source in container.get("envFrom", []):
             for kind, plural in (("secretRef", "secrets"), ("configMapRef", "configmaps")):
@@ -139,7 +144,10 @@ class Node:
         for item in container.get("env", []):
             found[item["name"]] = self._value(pod, item, found)
         folders = {mount["mountPath"]: self._mounted(pod, mount) for mount in container.get("volumeMounts", [])}
-        return {name: self._local(pod, value, folders) for name, value in found.items()}
+        if folder := folders.pop(TEMPORARY, None):  # where tests have their files, too
+            found["TMPDIR"] = str(folder)
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return {**inherited, **{name: self._local(pod, value, folders) for name, value in found.items()}}
 
     def _value(self, pod: Object, item: Object, known: dict[str, str]) -> str:
         source = item.get("valueFrom", {})

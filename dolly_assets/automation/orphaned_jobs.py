@@ -1,0 +1,51 @@
+"""The sensor that ends Jobs whose run is over: nobody would hear of what they train, and they hold GPUs."""
+
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from dolly_assets.assets.resources import StoreResource, WorkerResource
+from dolly_assets.compute.kubernetes.api import Api
+from dolly_assets.compute.kubernetes.job import DEPLOYMENT, ROOT_RUN, RUN, deployment_of
+from dolly_assets.compute.kubernetes.pods import Job, ending
+from dolly_assets.compute.kubernetes.settings import KubernetesSettings
+
+ROOT_RUN_TAG = "dagster/root_run_id"
+
+
+@dg.sensor(
+    minimum_interval_seconds=300,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends Jobs of the cluster whose run is over, and that no re-execution has taken up.",
+)
+def orphaned_jobs(
+    context: dg.SensorEvaluationContext, store: StoreResource, worker: WorkerResource
+) -> dg.SkipReason | None:
+    """Looks at the Jobs over this store; ends those without a living owner."""
+    assert worker.kubernetes_file
+    settings = KubernetesSettings.read(Path(worker.kubernetes_file))
+    api = Api(settings.namespace, settings.context)
+    ended = []
+    for job in api.jobs({DEPLOYMENT: deployment_of(store.url)}):
+        if ending(job) or job.metadata.deletion_timestamp:
+            continue
+        if not _has_owner(context.instance, job, 60 * settings.orphan_minutes):
+            api.delete_job(job.metadata.name)
+            ended.append(job.metadata.name)
+            context.log.warning(f"Job {job.metadata.name} is ended: its run is over")
+    return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "every Job has an owner")
+
+
+def _has_owner(instance: dg.DagsterInstance, job: Job, patience_seconds: float) -> bool:
+    """Whether a run follows a Job, is about to, or ended only just now."""
+    labels = job.metadata.labels
+    retries = instance.get_runs(dg.RunsFilter(tags={ROOT_RUN_TAG: labels[ROOT_RUN]}))
+    if any(not run.is_finished for run in retries):
+        return True
+    record = instance.get_run_record_by_id(labels[RUN])
+    if record is None:
+        return time.time() - job.metadata.creation_timestamp.timestamp() < patience_seconds
+    if not record.dagster_run.is_finished:
+        return True
+    return record.end_time is not None and time.time() - record.end_time < patience_seconds

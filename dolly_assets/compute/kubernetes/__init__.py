@@ -1,0 +1,1 @@
+"""Workers as Kubernetes Jobs: built, submitted, followed, ended."""

@@ -1,0 +1,176 @@
+"""What we ask of the Kubernetes API, with patience: answers that will be others in a moment are not taken for the end.
+
+Of trainings it knows nothing. Which requests are in here decides which Roles a deployment needs.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dolly_assets.compute.kubernetes.pods import Event, Job
+from dolly_assets.errors import ConfigurationError, WorkerError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiException
+
+PATIENCE_SECONDS = 300.0
+AGAIN_SECONDS = (0.2, 10.0)  # at first, at most
+TIMEOUT = (10, 90)  # to connect, to hear something
+BUSY = {408, 429, 500, 502, 503, 504}
+FORBIDDEN = {401, 403}
+NOT_FOUND, CONFLICT, GONE = 404, 409, 410
+REFUSED = {400, 422, *FORBIDDEN}
+
+
+class Api:
+    """One namespace of a cluster.
+
+    Args:
+        namespace: Where everything is asked for.
+        context: Of the kubeconfig. Without one: the account of the pod that this runs in, else the current context.
+
+    Raises:
+        ConfigurationError: There is no such context, or neither a kubeconfig nor a pod's account.
+    """
+
+    def __init__(self, namespace: str, context: str | None = None) -> None:
+        from kubernetes import client, config
+
+        try:
+            if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+                configuration = client.Configuration()
+                config.load_incluster_config(client_configuration=configuration)
+                connection = client.ApiClient(configuration)
+            else:
+                # The client looks at KUBECONFIG when it is imported, and not again.
+                connection = config.new_client_from_config(os.environ.get("KUBECONFIG"), context)
+        except config.ConfigException as error:
+            raise ConfigurationError(f"no way to a Kubernetes cluster: {one_line(error)}; set KUBECONFIG") from error
+        self.namespace = namespace
+        self._batch, self._core = client.BatchV1Api(connection), client.CoreV1Api(connection)
+        self._authorization = client.AuthorizationV1Api(connection)
+
+    def create_job(self, job: Job) -> bool:
+        """Makes a Job; False if there is one of that name already, perhaps by a request whose answer was lost.
+
+        Raises:
+            WorkerError: The cluster refuses it (rights, policy, quota); the text says why.
+        """
+        from kubernetes.client import ApiException
+
+        try:
+            patiently(lambda: self._batch.create_namespaced_job(self.namespace, job, _request_timeout=TIMEOUT))
+        except ApiException as error:
+            if error.status == CONFLICT:
+                return False
+            raise WorkerError(f"the cluster does not take Job {job.metadata.name}: {explanation(error)}") from error
+        return True
+
+    def jobs(self, labels: Mapping[str, str]) -> list[Job]:
+        """The Jobs with these labels."""
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        return patiently(
+            lambda: self._batch.list_namespaced_job(self.namespace, label_selector=selector, _request_timeout=TIMEOUT)
+        ).items
+
+    def label_job(self, name: str, labels: Mapping[str, str]) -> None:
+        """Changes labels of a Job."""
+        body = {"metadata": {"labels": dict(labels)}}
+        patiently(lambda: self._batch.patch_namespaced_job(name, self.namespace, body, _request_timeout=TIMEOUT))
+
+    def delete_job(self, name: str) -> None:
+        """Ends a Job with its pods, which get their grace period; one that is gone is fine."""
+        options = {"propagation_policy": "Foreground", "_request_timeout": TIMEOUT}
+        _unless_gone(lambda: self._batch.delete_namespaced_job(name, self.namespace, **options))
+
+    def evict_pod(self, name: str) -> None:
+        """Has a pod end as one that is disrupted; one that is gone is fine."""
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        _unless_gone(
+            lambda: self._core.create_namespaced_pod_eviction(name, self.namespace, body, _request_timeout=TIMEOUT)
+        )
+
+    def warnings_of(self, job: str) -> list[Event]:
+        """What the cluster warns of about a Job itself, such as a quota that is exceeded."""
+        fields = f"involvedObject.kind=Job,involvedObject.name={job},type=Warning"
+        return patiently(
+            lambda: self._core.list_namespaced_event(self.namespace, field_selector=fields, _request_timeout=TIMEOUT)
+        ).items
+
+    def list_job(self, name: str) -> Any:
+        """The list of the one Job of that name, once: without patience."""
+        return self._batch.list_namespaced_job(
+            self.namespace, field_selector=f"metadata.name={name}", _request_timeout=TIMEOUT
+        )
+
+    def watch_job(self, name: str, **options: Any) -> Iterator[Any]:
+        """Events of that list."""
+        from kubernetes.watch import Watch
+
+        fields = f"metadata.name={name}"
+        return Watch().stream(
+            self._batch.list_namespaced_job, self.namespace, field_selector=fields, _request_timeout=TIMEOUT, **options
+        )
+
+    def list_pods(self, job: str) -> Any:
+        """The list of a Job's pods, once: without patience."""
+        return self._core.list_namespaced_pod(
+            self.namespace, label_selector=f"job-name={job}", _request_timeout=TIMEOUT
+        )
+
+    def watch_pods(self, job: str, **options: Any) -> Iterator[Any]:
+        """Events of that list."""
+        from kubernetes.watch import Watch
+
+        labels = f"job-name={job}"
+        return Watch().stream(
+            self._core.list_namespaced_pod, self.namespace, label_selector=labels, _request_timeout=TIMEOUT, **options
+        )
+
+    def pod_log(self, pod: str, **options: Any) -> Any:
+        """What `read_namespaced_pod_log` returns for the options, without patience."""
+        return self._core.read_namespaced_pod_log(pod, self.namespace, container="worker", **options)
+
+
+def patiently(request: Callable[[], Any]) -> Any:
+    """Asks again while the API is busy or away, for some minutes; other answers are the caller's."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    deadline, wait = time.monotonic() + PATIENCE_SECONDS, AGAIN_SECONDS[0]
+    while True:
+        try:
+            return request()
+        except ApiException as error:
+            if error.status not in BUSY or time.monotonic() > deadline:
+                raise
+        except (HTTPError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise WorkerError(f"Kubernetes does not answer: {one_line(error)}") from error
+        time.sleep(wait)
+        wait = min(2 * wait, AGAIN_SECONDS[1])
+
+
+def explanation(error: "ApiException") -> str:
+    """What the API has to say for itself, on one line."""
+    try:
+        return " ".join(str(json.loads(error.body or "")["message"]).split())
+    except (TypeError, ValueError, KeyError):
+        return one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text."""
+    return " ".join(str(error).split())[:300]
+
+
+def _unless_gone(request: Callable[[], Any]) -> None:
+    from kubernetes.client import ApiException
+
+    try:
+        patiently(request)
+    except ApiException as error:
+        if error.status not in (NOT_FOUND, CONFLICT, GONE):
+            raise WorkerError(f"Kubernetes: {explanation(error)}") from error

@@ -1,0 +1,86 @@
+"""Runs workers as Jobs of a Kubernetes cluster: finds or makes the Job, follows it, and ends it when it should end.
+
+The Job outlives whoever made it. The same work, asked for again, is found by its labels and followed from there.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from dolly_assets.compute.interrupts import undisturbed
+from dolly_assets.compute.kubernetes.api import Api
+from dolly_assets.compute.kubernetes.follower import Follower
+from dolly_assets.compute.kubernetes.job import (
+    DEPLOYMENT,
+    ROOT_RUN,
+    RUN,
+    WORK,
+    Owner,
+    build_job,
+    deployment_of,
+    epochs_of,
+    job_name,
+    work_of,
+)
+from dolly_assets.compute.kubernetes.pods import ending
+from dolly_assets.compute.kubernetes.settings import KubernetesSettings
+from dolly_assets.compute.launcher import Times
+from dolly_assets.errors import TrainingError
+from dolly_assets.worker.report import Log, Message
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class KubernetesLauncher:
+    """Runs the workers of one step.
+
+    Attributes:
+        is_cancelled: Whether an interruption means that nobody wants the work any more; if not, the Job goes on.
+    """
+
+    settings: KubernetesSettings
+    owner: Owner
+    is_cancelled: Callable[[], bool]
+
+    def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
+        """Runs the worker of a spec to its end (see `dolly_assets.compute.launcher.Launcher`)."""
+        api = Api(self.settings.namespace, self.settings.context)
+        name, what = self._found(api, spec) or self._submitted(api, spec)
+        with Follower(api, self.settings, spec, name, on_message) as follower:
+            try:
+                on_message(Log(text=f"Job {name} in {self.settings.namespace} {what}"))
+                follower.follow()
+            except BaseException as error:
+                with undisturbed():
+                    if isinstance(error, Exception) or self.is_cancelled():
+                        follower.end()
+                    else:
+                        on_message(Log(text=f"Job {name} goes on; the same again finds it"))
+                raise
+
+    def _submitted(self, api: Api, spec: WorkerSpec) -> tuple[str, str]:
+        is_new = api.create_job(build_job(spec, self.settings, self.owner))
+        return job_name(spec, self.owner), "is made" if is_new else "is there already"
+
+    def _found(self, api: Api, spec: WorkerSpec) -> tuple[str, str] | None:
+        """The Job that does this work already, or has done it for an earlier try of this run; and which it is.
+
+        Raises:
+            TrainingError: A Job trains other epochs of this very training now.
+        """
+        same_work = {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
+        for job in api.jobs(same_work):
+            name, end = job.metadata.name, ending(job)
+            is_of_this_run = job.metadata.labels[ROOT_RUN] == self.owner.root_run_id
+            if job.metadata.deletion_timestamp or end == "Failed" or (end and not is_of_this_run):
+                continue
+            if isinstance(spec.task, Train) and not set(spec.task.epochs) <= set(epochs_of(job)):
+                if end:
+                    continue
+                raise TrainingError(
+                    f"Job {name} trains other epochs of {spec.family.name} on {spec.task.dataset} now: wait until it "
+                    "has ended, or delete it"
+                )
+            if not end and job.metadata.labels[RUN] != self.owner.run_id:
+                api.label_job(name, {RUN: self.owner.run_id, ROOT_RUN: self.owner.root_run_id})
+            return name, "has done this already" if end else "does this already"
+        return None

@@ -1,0 +1,68 @@
+"""`python -m dolly_assets.worker.pod`: one node's part of a worker, in a pod. What it is to do is in its environment.
+
+| variable | meaning |
+| --- | --- |
+| `DOLLY_SPEC` | the worker's spec, as `dagster_pipes` encodes parameters |
+| `DOLLY_SCRATCH` | a folder of the pod's own |
+| `DOLLY_MESSAGES` | the prefix in the store that messages go to |
+| `DOLLY_POD` | the pod's name |
+| `DOLLY_DEVICE` | `cpu` if the pod has no GPU |
+| `DOLLY_RANKS` | processes on this node |
+| `DOLLY_CPUS` | CPU cores that they share |
+| `DOLLY_NODES`, `JOB_COMPLETION_INDEX` | pods that train together, and which one this is |
+| `DOLLY_MEET` | host and port of the first of them |
+| `DOLLY_MEET_SECONDS` | how long they wait for each other |
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param, encode_param
+
+from dolly_assets.worker.messages import POD, STORE_PREFIX
+from dolly_assets.worker.spec import WorkerSpec
+
+
+def main() -> None:
+    """Becomes the worker, or the torchrun that starts its ranks here."""
+    given = os.environ
+    scratch = Path(given["DOLLY_SCRATCH"])
+    folders = {"scratch_dir": scratch / "run", "cache_dir": scratch / "cache", "is_restartable": True}
+    spec = WorkerSpec.model_validate(decode_param(given["DOLLY_SPEC"])).model_copy(update=folders)
+    spec.scratch_dir.mkdir(parents=True, exist_ok=True)
+    path = spec.scratch_dir / "spec.json"
+    path.write_text(spec.model_dump_json())
+    arguments = [sys.executable, *_arguments(given, path)]
+    os.execve(sys.executable, arguments, {**given, **worker_variables(given)})  # noqa: S606 it is the pod's first process
+
+
+def _arguments(given: Mapping[str, str], spec: Path) -> list[str]:
+    worker = ["-m", "dolly_assets.worker", str(spec)]
+    ranks, nodes = int(given["DOLLY_RANKS"]), int(given["DOLLY_NODES"])
+    torchrun = ["-m", "dolly_assets.worker.torchrun", f"--nproc-per-node={ranks}"]
+    if nodes > 1:
+        host, _, port = given["DOLLY_MEET"].rpartition(":")
+        meet = [f"--node-rank={given['JOB_COMPLETION_INDEX']}", f"--master-addr={host}", f"--master-port={port}"]
+        wait = f"--rdzv-conf=timeout={given['DOLLY_MEET_SECONDS']}"
+        return [*torchrun, f"--nnodes={nodes}", *meet, wait, *worker]
+    return [*torchrun, "--standalone", *worker] if ranks > 1 else worker
+
+
+def worker_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """What the worker finds in its environment besides what the pod is given."""
+    messages = {STORE_PREFIX: given["DOLLY_MESSAGES"], POD: given["DOLLY_POD"]}
+    found = {
+        DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": {"extras": {}}}),
+        DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param(messages),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if given["DOLLY_DEVICE"] == "cpu":
+        threads = max(1, int(given["DOLLY_CPUS"]) // int(given["DOLLY_RANKS"]))
+        found |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
+    return found
+
+
+if __name__ == "__main__":
+    main()

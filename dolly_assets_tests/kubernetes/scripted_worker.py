@@ -1,0 +1,112 @@
+"""A worker that trains nothing: it publishes a few bytes for each epoch and ends as a test says. All else is real.
+
+It stands for the command of the worker's image. The test and it meet in the folder that `SCRIPT` names:
+
+    go-N       epoch N may end; `go` lets all of them end
+    fail-N     what happens instead of epoch N's end: the name of an error (`DollyError`, `KeyError`), or an exit code
+    begun-N    written by each pod that begins epoch N, a line each; trained-N likewise when it has ended
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from dagster_pipes import PipesContext, decode_param, open_dagster_pipes
+
+from dolly_assets import errors
+from dolly_assets.naming import epoch_key
+from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.training.stop import STOPPED, StopRequest
+from dolly_assets.worker.messages import MessageWriter
+from dolly_assets.worker.pod import worker_variables
+from dolly_assets.worker.report import Report
+from dolly_assets.worker.restart import left_to_train, published_since
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+POLL_SECONDS = 0.02
+ABANDONED_SECONDS = 120.0
+
+
+def main() -> int:
+    """Works through the epochs that are left; returns the exit code."""
+    stop = StopRequest()
+    stop.listen()
+    stop.defer(lambda: None)
+    spec = WorkerSpec.model_validate(decode_param(os.environ["DOLLY_SPEC"]))
+    spec = spec.model_copy(update={"cache_dir": Path(os.environ["DOLLY_SCRATCH"]) / "cache"})
+    writer = MessageWriter(ObjectStore(spec.store_url))
+    rank = int(os.environ["JOB_COMPLETION_INDEX"])
+    os.environ.update(worker_variables(os.environ), RANK=str(rank))
+    with open_dagster_pipes(message_writer=writer):
+        return _Script(spec, Report(PipesContext.get(), rank), stop, rank).play()
+
+
+class _Script:
+    def __init__(self, spec: WorkerSpec, report: Report, stop: StopRequest, rank: int) -> None:
+        self._spec, self._report, self._stop, self._rank = spec, report, stop, rank
+        self._folder = Path(os.environ["SCRIPT"])
+        self._store = ArtifactStore(spec.store_url, spec.cache_dir)
+
+    def play(self) -> int:
+        for artifact in published_since(self._spec, self._store):
+            self._report.published_before(artifact)
+        spec = left_to_train(self._spec, self._store)
+        if spec is None:
+            return 0
+        assert isinstance(spec.task, Train)
+        for epoch in spec.task.epochs:
+            code = self._train(epoch)
+            if code:
+                return code
+        return 0
+
+    def _train(self, epoch: int) -> int:
+        self._note(f"begun-{epoch}")
+        print(f"epoch {epoch} begins", flush=True)  # noqa: T201 the pod's log
+        ends = time.monotonic() + ABANDONED_SECONDS
+        while not any((self._folder / name).exists() for name in ("go", f"go-{epoch}", f"fail-{epoch}")):
+            if self._stop.is_requested:
+                self._report.stopping(1)
+                self._report.stopped(f"stopped at epoch {epoch}")
+                return STOPPED
+            assert time.monotonic() < ends, "nobody lets this epoch end"
+            time.sleep(POLL_SECONDS)
+        if (failure := self._folder / f"fail-{epoch}").exists():
+            return self._fail(failure.read_text())
+        self._note(f"trained-{epoch}")
+        if self._rank == 0:
+            self._publish(epoch)
+        return 0
+
+    def _fail(self, how: str) -> int:
+        if how.isdigit():
+            return int(how)
+        print("the last words of a worker", flush=True)  # noqa: T201
+        by_user = hasattr(errors, how)
+        self._report.failed("change this" if by_user else f"{how}: what", by_user=by_user)
+        return 2 if by_user else 1
+
+    def _note(self, name: str) -> None:
+        with (self._folder / name).open("a") as file:
+            file.write(f"{os.environ['DOLLY_POD']}\n")
+
+    def _publish(self, epoch: int) -> None:
+        task = self._spec.task
+        assert isinstance(task, Train)
+        content = Path(os.environ["DOLLY_SCRATCH"]) / "content"
+        for asset in ("gpu_profile", "model_checkpoint"):
+            content.write_text(f"{asset} {epoch} of {task.training}")
+            artifact = self._store.publish(
+                artifact_name([self._spec.family.name, asset], task.dataset, epoch_key(epoch)),
+                {"content": content},
+                kind=asset,
+                attributes={"epoch": epoch, "training": task.training},
+                made_by=self._spec.made_by,
+            )
+            self._report.published(artifact)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

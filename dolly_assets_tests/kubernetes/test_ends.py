@@ -1,0 +1,240 @@
+"""Every end that a Job can take: what becomes of the work, what is said, and that no GPU stays booked."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from dolly_assets.compute.kubernetes.job import Owner
+from dolly_assets.compute.launcher import Times
+from dolly_assets.errors import DollyError, TrainingError, WorkerError, WorkerStopped
+from dolly_assets_tests.kubernetes.cluster import Cluster
+from dolly_assets_tests.kubernetes.conftest import Directed
+
+Make = Callable[..., Directed]
+
+
+def is_free(cluster: Cluster) -> bool:
+    return cluster.gpus_booked() == 0
+
+
+def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(cluster: Cluster, directed: Make) -> None:
+    cluster.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    training = directed()
+    training.start()
+    cluster.wait(lambda: "Insufficient nvidia.com/gpu" in training.log)
+    cluster.release()
+    training.wait("begun", 1)
+    assert cluster.gpus_booked() == 1
+    training.let(1)
+    cluster.wait(lambda: training.published == ["01"])
+    training.let()
+    assert training.end() is None
+    assert training.published == ["01", "02", "03"]
+    assert training.is_whole()
+    times = training.messages[-1]
+    assert isinstance(times, Times)
+    assert times.waiting_seconds > 0
+    assert times.running_seconds > 0
+    assert times.restarts == 0
+    assert is_free(cluster)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "text"),
+    [
+        ("DollyError", DollyError, r"^change this$"),
+        ("KeyError", WorkerError, r"^rank 0: KeyError: what; Job .* has failed\n(.*\n)*the last words of a worker$"),
+        ("3", WorkerError, r"^Job .* has failed: PodFailurePolicy: .*exit code 3"),
+    ],
+)
+def test_an_error_in_code_ends_the_job_at_once(
+    cluster: Cluster, directed: Make, how: str, error: type[Exception], text: str
+) -> None:
+    training = directed()
+    training.fail(1, how)
+    with pytest.raises(error, match=text):
+        training.launch()
+    assert training.times("begun", 1) == 1
+    assert is_free(cluster)
+
+
+def test_want_of_memory_says_what_to_change(cluster: Cluster, directed: Make) -> None:
+    training = directed()
+    training.start()
+    training.wait("begun", 1)
+    cluster.oom_kill(cluster.running()[0])
+    error = training.end()
+    assert isinstance(error, WorkerError)
+    assert "raise compute.memory_gib from 8, or change one of: recipe.micro_batch_size" in str(error)
+    assert is_free(cluster)
+
+
+@pytest.mark.parametrize("disrupt", [Cluster.evict, Cluster.lose, Cluster.delete])
+def test_a_disruption_goes_on_by_itself_and_no_epoch_is_trained_twice(
+    cluster: Cluster, directed: Make, disrupt: Callable[[Cluster, object], None]
+) -> None:
+    training = directed()
+    training.let(1)
+    training.start()
+    training.wait("begun", 2)
+    disrupt(cluster, cluster.running()[0])
+    training.wait("begun", 2, times=2)
+    training.let()
+    assert training.end() is None
+    assert [training.times("trained", epoch) for epoch in (1, 2, 3)] == [1, 1, 1]
+    assert training.published == ["01", "02", "03"]
+    times = training.messages[-1]
+    assert isinstance(times, Times)
+    assert times.restarts == 1
+    assert is_free(cluster)
+
+
+def test_too_many_disruptions_are_the_end(cluster: Cluster, directed: Make) -> None:
+    training = directed(settings={"restarts": 1})
+    training.start()
+    for time in (1, 2):
+        training.wait("begun", 1, times=time)
+        cluster.evict(cluster.running()[0])
+    assert "was disrupted more than 1 times" in str(training.end())
+    assert is_free(cluster)
+
+
+def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes; the second one is lost and cannot come back until the first has given up, too."""
+    monkeypatch.setattr("dolly_assets.compute.kubernetes.follower.GANG_SECONDS", 0.1)
+    training = directed(compute={"nodes": 2})
+    training.start()
+    training.wait("begun", 1, times=2)
+    first, second = sorted(cluster.running(), key=lambda pod: pod["spec"]["hostname"])
+    cluster.hold("no machine")
+    cluster.lose(second)
+    cluster.wait(lambda: f"{first['metadata']['name']} is ended" in training.log)
+    cluster.release()
+    training.wait("begun", 1, times=4)
+    training.let()
+    assert training.end() is None
+    assert training.is_whole()
+    assert is_free(cluster)
+
+
+@pytest.mark.parametrize(
+    ("setting", "happens", "text"),
+    [
+        ("queue_minutes", lambda cluster: cluster.hold("no GPU"), r"has waited .*Unschedulable: no GPU"),
+        ("queue_minutes", lambda cluster: cluster.exceed_quota("exceeded quota: gpus"), r"has waited .*exceeded quota"),
+        ("start_minutes", lambda cluster: cluster.break_images("ImagePullBackOff"), r"not begun .*ImagePullBackOff"),
+    ],
+)
+def test_a_job_that_waits_for_too_long_is_given_up_and_gone(
+    cluster: Cluster, directed: Make, setting: str, happens: Callable[[Cluster], None], text: str
+) -> None:
+    happens(cluster)
+    with pytest.raises(WorkerError, match=text):
+        directed(settings={setting: 2 / 60}).launch()
+    assert not cluster.jobs()
+    assert is_free(cluster)
+
+
+def test_a_job_that_runs_for_too_long_is_asked_to_save_and_gone(cluster: Cluster, directed: Make) -> None:
+    def let_it_begin(message: object) -> None:
+        if " runs on " in getattr(message, "text", ""):
+            training.wait("begun", 2)
+
+    training = directed(settings={"run_minutes": 0.001}, on_message=let_it_begin)
+    training.let(1)
+    with pytest.raises(WorkerError, match="which is all that run_minutes gives it"):
+        training.launch()
+    assert "stopped at epoch 2" in training.log
+    assert training.published == ["01"]
+    assert not cluster.jobs()
+    assert is_free(cluster)
+
+
+def test_a_run_that_is_cancelled_takes_its_job_with_it(cluster: Cluster, directed: Make) -> None:
+    training = directed(on_message=interrupt_at("01"))
+    training.let(1)
+    with pytest.raises(KeyboardInterrupt):
+        training.launch()
+    assert "stopped at epoch 2" in training.log
+    assert not cluster.jobs()
+    assert is_free(cluster)
+
+
+def test_a_job_that_somebody_deletes_is_told_of(cluster: Cluster, directed: Make) -> None:
+    training = directed()
+    training.start()
+    training.wait("begun", 1)
+    cluster.controller.delete_job(cluster.jobs()[0])
+    error = training.end()
+    assert isinstance(error, WorkerStopped)
+    assert "somebody has deleted Job" in str(error)
+    assert "stopped at epoch 1" in str(error)
+    assert is_free(cluster)
+
+
+def test_a_job_goes_on_without_its_run_and_is_found_again(cluster: Cluster, directed: Make) -> None:
+    """The run's machine is shut down in epoch 2; its re-execution wants what is left."""
+    first = directed(is_cancelled=False, on_message=interrupt_at("01"))
+    first.let(1)
+    with pytest.raises(KeyboardInterrupt):
+        first.launch()
+    assert cluster.gpus_booked() == 1
+    second = directed(owner=Owner("run-2", "run", "fine_tune"), epochs=(2, 3))
+    second.let()
+    second.launch()
+    assert second.published == ["02", "03"]
+    assert [second.times("begun", epoch) for epoch in (1, 2, 3)] == [1, 1, 1]
+    assert is_free(cluster)
+
+
+def test_a_job_outlives_a_run_that_is_killed(cluster: Cluster, directed: Make) -> None:
+    """SIGKILL, which no handler sees; meanwhile the Job ends, and the re-execution harvests what it said."""
+    training = directed(is_cancelled=False)
+    launching = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(training.folder)], stdout=subprocess.PIPE, text=True
+    )
+    training.wait("begun", 1)
+    launching.send_signal(signal.SIGKILL)
+    launching.wait()
+    training.let()
+    cluster.wait(lambda: "conditions" in cluster.jobs()[0]["status"])
+    again = directed(owner=Owner("run-2", "run", "fine_tune"))
+    again.launch()
+    assert again.published == ["01", "02", "03"]
+    assert [again.times("begun", epoch) for epoch in (1, 2, 3)] == [1, 1, 1]
+    assert is_free(cluster)
+
+
+LAUNCH = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from dolly_assets_tests.kubernetes.conftest import Directed
+
+Directed(Path(sys.argv[1]), SimpleNamespace()).launch()
+"""
+
+
+def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(cluster: Cluster, directed: Make) -> None:
+    training = directed(epochs=(2, 3))
+    training.start()
+    training.wait("begun", 2)
+    with pytest.raises(TrainingError, match="trains other epochs of tiny on animals now"):
+        directed(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(1, 2, 3)).launch()
+    training.let()
+    assert training.end() is None
+
+
+def interrupt_at(epoch: str) -> Callable[[object], None]:
+    """Interrupts when the checkpoint of an epoch is told of."""
+
+    def on_message(message: object) -> None:
+        if getattr(message, "name", "").endswith(f"model_checkpoint/animals/{epoch}"):
+            raise KeyboardInterrupt
+
+    return on_message
