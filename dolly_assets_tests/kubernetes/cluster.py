@@ -10,7 +10,7 @@
         cluster.break_images("ImagePullBackOff")               # mended by release, too
         cluster.exceed_quota("exceeded quota: gpus, requested: ...")   # the Job controller may create no pod
         cluster.deny("policy: no root")                        # admission refuses Jobs
-        cluster.evict(pod) / lose(pod) / delete(pod) / oom_kill(pod)
+        cluster.evict(pod) / preempt(pod) / lose(pod) / delete(pod) / oom_kill(pod)
         cluster.fail(500, verb="list", plural="pods", times=3) # answers of the API
         cluster.drop_watches() / cut_logs() / forget_history() # what was watched, streamed, is gone
         cluster.forbid("create", "jobs")                       # SelfSubjectAccessReview says no, requests get 403
@@ -188,6 +188,11 @@ class Cluster:
     def evict(self, pod: Object) -> None:
         """A pod is evicted: it is asked to stop, and its condition says why."""
         self._disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
+        self.controller.delete_pod(pod)
+
+    def preempt(self, pod: Object) -> None:
+        """The scheduler takes a pod's place for one of higher priority."""
+        self._disrupt(pod, "PreemptionByScheduler", "default-scheduler: preempting for a higher priority")
         self.controller.delete_pod(pod)
 
     def lose(self, pod: Object) -> None:

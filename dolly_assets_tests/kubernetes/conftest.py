@@ -1,148 +1,22 @@
-"""A cluster with what a deployment has in it, and a training in it that a test directs."""
+"""A cluster for each test, and trainings in it."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dolly_assets.compute.kubernetes.job import Owner
-from dolly_assets.compute.kubernetes.launcher import KubernetesLauncher
-from dolly_assets.compute.kubernetes.settings import KubernetesSettings
-from dolly_assets.compute.launcher import Times
-from dolly_assets.naming import epoch_key
-from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.worker.report import Log, Message, Published
-from dolly_assets.worker.spec import ArtifactRef, Train, WorkerSpec
-from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
-from dolly_assets_tests.tiny_training import DATASET, tiny_family
-
-IMAGE = "scripted:1"
-SPEED = 20  # the cluster's own times, deadlines and grace, pass so much faster
+from dolly_assets_tests.kubernetes.cluster import Cluster
+from dolly_assets_tests.kubernetes.directed import Directed, deployed_cluster
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    with Cluster(tmp_path / "cluster", speed=SPEED) as cluster:
-        cluster.apply({"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}})
-        cluster.programs[IMAGE] = ["python", "-m", "dolly_assets_tests.kubernetes.scripted_worker"]
+    with deployed_cluster(tmp_path / "cluster") as cluster:
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
         yield cluster
 
 
-@dataclass
-class Directed:
-    """A training of a scripted worker, launched on a thread of its own, and the folder that directs it."""
-
-    folder: Path
-    cluster: Cluster
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    epochs: tuple[int, ...] = (1, 2, 3)
-    training: str = "a-training"
-    owner: Owner = field(default_factory=lambda: Owner("run", "run", "fine_tune"))
-    is_cancelled: bool = True
-    messages: list[Message | Times] = field(default_factory=list)
-    on_message: Callable[[Message | Times], None] = lambda _: None
-    error: BaseException | None = None
-    _thread: threading.Thread | None = None
-
-    @property
-    def spec(self) -> WorkerSpec:
-        """A training whose inputs no scripted worker reads."""
-        nothing = ArtifactRef(name="nothing", digest="0" * 64)
-        family = tiny_family()
-        compute = family.compute.model_validate(
-            {**family.compute.model_dump(), "cpu_ranks": 1, "gpus": 1, **self.compute}
-        )
-        return WorkerSpec(
-            family=family.model_copy(update={"compute": compute}),
-            task=Train(
-                dataset=DATASET, epochs=self.epochs, base_model=nothing, tokenized_dataset=nothing, training="t"
-            ),
-            store_url=str(self.folder / "store"),
-            cache_dir=self.folder / "cache",
-            scratch_dir=self.folder / "scratch",
-            made_by={"run_id": self.owner.run_id},
-        )
-
-    @property
-    def launcher(self) -> KubernetesLauncher:
-        script = {"env": [{"name": "SCRIPT", "value": str(self.folder)}]}
-        settings = {"namespace": NAMESPACE, "image": IMAGE, "config": {"container_config": script}, **self.settings}
-        return KubernetesLauncher(KubernetesSettings.model_validate(settings), self.owner, lambda: self.is_cancelled)
-
-    def launch(self) -> None:
-        """Runs it to its end in this thread."""
-        self.launcher.run(self.spec, self._take)
-
-    def start(self) -> None:
-        """Runs it beside the test."""
-
-        def run() -> None:
-            try:
-                self.launch()
-            except BaseException as error:  # noqa: BLE001 it is the test's
-                self.error = error
-
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-
-    def end(self) -> BaseException | None:
-        """Waits for its end; the error, if it ended with one."""
-        assert self._thread
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        return self.error
-
-    def _take(self, message: Message | Times) -> None:
-        self.messages.append(message)
-        self.on_message(message)
-
-    def let(self, *epochs: int) -> None:
-        """Lets epochs end; all of them if none is named."""
-        for name in [f"go-{epoch}" for epoch in epochs] or ["go"]:
-            (self.folder / name).touch()
-
-    def fail(self, epoch: int, how: str) -> None:
-        """Has an epoch end otherwise."""
-        part = self.folder / "part"
-        part.write_text(how)
-        part.rename(self.folder / f"fail-{epoch}")
-
-    def times(self, what: str, epoch: int) -> int:
-        """How often an epoch has been `begun` or `trained`."""
-        file = self.folder / f"{what}-{epoch}"
-        return len(file.read_text().splitlines()) if file.exists() else 0
-
-    def wait(self, what: str, epoch: int, times: int = 1) -> None:
-        """Returns when an epoch has been `begun` or `trained` so many times."""
-        self.cluster.wait(lambda: self.times(what, epoch) >= times)
-
-    @property
-    def published(self) -> list[str]:
-        """The names of the checkpoints that were told of, in order."""
-        return [
-            item.name.rpartition("/")[2]
-            for item in self.messages
-            if isinstance(item, Published) and "model_checkpoint" in item.name
-        ]
-
-    @property
-    def log(self) -> str:
-        """The lines for the reader of the run."""
-        return "\n".join(item.text for item in self.messages if isinstance(item, Log))
-
-    def is_whole(self) -> bool:
-        """Whether the store has the epochs, each once."""
-        store = ArtifactStore(str(self.folder / "store"), self.folder / "cache")
-        found = [len(store.history(f"tiny/model_checkpoint/{DATASET}/{epoch_key(epoch)}")) for epoch in self.epochs]
-        return found == [1] * len(self.epochs)
-
-
 @pytest.fixture
 def directed(tmp_path: Path, cluster: Cluster) -> Callable[..., Directed]:
-    """Makes trainings that share the test's folder and cluster."""
-    return lambda **options: Directed(tmp_path, cluster, **options)
+    """Makes trainings in the cluster; those of one folder share what directs them, and the store."""
+    return lambda folder=".", **options: Directed(tmp_path / folder, cluster, **options)

@@ -3,7 +3,8 @@
 It stands for the command of the worker's image. The test and it meet in the folder that `SCRIPT` names:
 
     go-N       epoch N may end; `go` lets all of them end
-    fail-N     what happens instead of epoch N's end: the name of an error (`DollyError`, `KeyError`), or an exit code
+    fail-N     what happens instead of epoch N's end: the name of an error (`DollyError`, `KeyError`, `OutOfMemoryError`
+               of a GPU), or an exit code
     begun-N    written by each pod that begins epoch N, a line each; trained-N likewise when it has ended
 """
 
@@ -18,6 +19,7 @@ from dolly_assets import errors
 from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import ArtifactStore, artifact_name
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.training.out_of_memory import what_to_change
 from dolly_assets.training.stop import STOPPED, StopRequest
 from dolly_assets.worker.messages import MessageWriter
 from dolly_assets.worker.pod import worker_variables
@@ -84,8 +86,11 @@ class _Script:
         if how.isdigit():
             return int(how)
         print("the last words of a worker", flush=True)  # noqa: T201
-        by_user = hasattr(errors, how)
-        self._report.failed("change this" if by_user else f"{how}: what", by_user=by_user)
+        by_user = hasattr(errors, how) or how == "OutOfMemoryError"
+        said = "change this" if by_user else f"{how}: what"
+        if how == "OutOfMemoryError":
+            said = f"out of memory (CUDA out of memory): {what_to_change(self._spec.family.recipe)}"
+        self._report.failed(said, by_user=by_user)
         return 2 if by_user else 1
 
     def _note(self, name: str) -> None:

@@ -1,17 +1,18 @@
 """The API answers with errors, watches and logs break: the training goes on, and everything of it is told once."""
 
+import random
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dolly_assets.compute.kubernetes.api import Api
-from dolly_assets.compute.kubernetes.job import Owner, build_job
+from dolly_assets.compute.kubernetes.job import build_job
 from dolly_assets.errors import ConfigurationError, WorkerError
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
-from dolly_assets_tests.kubernetes.conftest import Directed
+from dolly_assets_tests.kubernetes.directed import Directed
+from dolly_assets_tests.kubernetes.disturbing import Disturbing
 
 Make = Callable[..., Directed]
 
@@ -89,30 +90,17 @@ def test_rights_that_are_missing_are_named(cluster: Cluster, directed: Make, mon
     assert not cluster.jobs()
 
 
-def test_trainings_beside_each_other_in_an_api_that_breaks_do_not_mix(cluster: Cluster, directed: Make) -> None:
-    trainings = [
-        directed(training=f"t{number}", owner=Owner(f"run-{number}", f"run-{number}", "s")) for number in "abc"
-    ]
+def test_trainings_beside_each_other_in_an_api_that_breaks_and_a_cluster_that_evicts_end_right(
+    cluster: Cluster, directed: Make
+) -> None:
+    trainings = [directed(folder=f"{number}") for number in range(6)]
     for training in trainings:
         training.let()
         training.start()
-    stop = threading.Event()
-
-    def disturb() -> None:
-        while not stop.wait(0.2):
-            cluster.drop_watches()
-            cluster.cut_logs()
-            if not any(fault.times > 0 for fault in cluster.api.faults):  # an API that never answers helps nobody
-                cluster.fail(500)
-                cluster.fail(429, verb="watch")
-
-    disturbing = threading.Thread(target=disturb)
-    disturbing.start()
-    try:
-        assert [training.end() for training in trainings] == [None] * 3
-    finally:
-        stop.set()
-        disturbing.join()
+    with Disturbing(cluster, random.Random(1), evictions=3) as disturbing:
+        assert [training.end() for training in trainings] == [None] * len(trainings)
     for training in trainings:
         assert training.published == ["01", "02", "03"]
+        assert training.is_whole()
+    assert disturbing.counts["pods evicted"]
     assert cluster.gpus_booked() == 0

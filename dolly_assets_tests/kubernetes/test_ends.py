@@ -11,7 +11,7 @@ from dolly_assets.compute.kubernetes.job import Owner
 from dolly_assets.compute.launcher import Times
 from dolly_assets.errors import DollyError, TrainingError, WorkerError, WorkerStopped
 from dolly_assets_tests.kubernetes.cluster import Cluster
-from dolly_assets_tests.kubernetes.conftest import Directed
+from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, interrupt_at
 
 Make = Callable[..., Directed]
 
@@ -210,16 +210,6 @@ def test_a_job_outlives_a_run_that_is_killed(cluster: Cluster, directed: Make) -
     assert is_free(cluster)
 
 
-LAUNCH = """
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-from dolly_assets_tests.kubernetes.conftest import Directed
-
-Directed(Path(sys.argv[1]), SimpleNamespace()).launch()
-"""
-
-
 def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(cluster: Cluster, directed: Make) -> None:
     training = directed(epochs=(2, 3))
     training.start()
@@ -228,13 +218,3 @@ def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(clu
         directed(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(1, 2, 3)).launch()
     training.let()
     assert training.end() is None
-
-
-def interrupt_at(epoch: str) -> Callable[[object], None]:
-    """Interrupts when the checkpoint of an epoch is told of."""
-
-    def on_message(message: object) -> None:
-        if getattr(message, "name", "").endswith(f"model_checkpoint/animals/{epoch}"):
-            raise KeyboardInterrupt
-
-    return on_message

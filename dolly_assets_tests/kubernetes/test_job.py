@@ -11,7 +11,7 @@ from dolly_assets.compute.kubernetes.settings import KubernetesSettings
 from dolly_assets.errors import ConfigurationError, TrainingError
 from dolly_assets.family import KubernetesCompute
 from dolly_assets.worker.spec import WorkerSpec
-from dolly_assets_tests.kubernetes.conftest import Directed
+from dolly_assets_tests.kubernetes.directed import Directed
 
 OWNER = Owner("4a5f", "4a5f", "tiny__fine_tune")
 KUBERNETES = "1.35"

@@ -63,7 +63,7 @@ class Api:
         try:
             patiently(lambda: self._batch.create_namespaced_job(self.namespace, job, _request_timeout=TIMEOUT))
         except ApiException as error:
-            if error.status == CONFLICT:
+            if error.status == CONFLICT:  # the name is taken
                 return False
             raise WorkerError(f"the cluster does not take Job {job.metadata.name}: {explanation(error)}") from error
         return True
@@ -144,7 +144,7 @@ def patiently(request: Callable[[], Any]) -> Any:
         try:
             return request()
         except ApiException as error:
-            if error.status not in BUSY or time.monotonic() > deadline:
+            if not _is_for_now(error) or time.monotonic() > deadline:
                 raise
         except (HTTPError, OSError) as error:
             if time.monotonic() > deadline:
@@ -153,12 +153,22 @@ def patiently(request: Callable[[], Any]) -> Any:
         wait = min(2 * wait, AGAIN_SECONDS[1])
 
 
+def _is_for_now(error: "ApiException") -> bool:
+    """Whether the same request may be answered otherwise in a moment: a busy API, or a change that met another one."""
+    return error.status in BUSY or (error.status == CONFLICT and _said(error, "reason") == "Conflict")
+
+
 def explanation(error: "ApiException") -> str:
     """What the API has to say for itself, on one line."""
+    return " ".join(_said(error, "message").split()) or one_line(error)
+
+
+def _said(error: "ApiException", key: str) -> str:
+    """Of the Status that the API answers with; empty if it answers with something else."""
     try:
-        return " ".join(str(json.loads(error.body or "")["message"]).split())
+        return str(json.loads(error.body or "")[key])
     except (TypeError, ValueError, KeyError):
-        return one_line(error)
+        return ""
 
 
 def one_line(error: BaseException) -> str:
