@@ -1,6 +1,6 @@
 """Brings about every end that a training in a cluster can take, and measures what comes of it.
 
-    python benchmarks/kubernetes_ends.py [--trainings 12] [--seed 1]
+    python benchmarks/kubernetes_ends.py [--trainings 12] [--only REGEX] [--seed 1]
 
 The cluster is the tests' stand-in and its workers train nothing; launcher, client, watches, messages and store are
 real, and so are the seconds, from what happens to the moment at which the run has ended, has begun again, or says why
@@ -102,6 +102,7 @@ class Stage:
 
 
 def success(stage: Stage) -> str:
+    """The last epoch is trained."""
     training = stage.in_epoch_2()
     training.let()
     training.wait("trained", 3)
@@ -110,6 +111,8 @@ def success(stage: Stage) -> str:
 
 
 def failure(how: str) -> Callable[[Stage], str]:
+    """The second epoch fails so."""
+
     def end(stage: Stage) -> str:
         training = stage.in_epoch_2()
         stage.now()
@@ -120,6 +123,7 @@ def failure(how: str) -> Callable[[Stage], str]:
 
 
 def host_out_of_memory(stage: Stage) -> str:
+    """The kernel ends the worker."""
     training = stage.in_epoch_2()
     stage.now()
     stage.cluster.oom_kill(stage.cluster.running()[0])
@@ -127,6 +131,8 @@ def host_out_of_memory(stage: Stage) -> str:
 
 
 def disrupted(how: Callable[[Cluster, Any], None], nodes: int = 1) -> Callable[[Stage], str]:
+    """The last of the pods is disrupted in the second epoch."""
+
     def end(stage: Stage) -> str:
         training = stage.in_epoch_2(compute={"nodes": nodes})
         stage.now()
@@ -137,10 +143,11 @@ def disrupted(how: Callable[[Cluster, Any], None], nodes: int = 1) -> Callable[[
 
 
 def deleted_while_pending(stage: Stage) -> str:
+    """Somebody deletes a pod that waits."""
     stage.cluster.hold("no GPU")
     training = stage.training()
     training.start()
-    stage.cluster.wait(stage.cluster.pods)
+    stage.cluster.wait(lambda: "no GPU" in training.log)
     [pod] = stage.cluster.pods()
     stage.now()
     stage.cluster.delete(pod)
@@ -152,6 +159,7 @@ def deleted_while_pending(stage: Stage) -> str:
 
 
 def disrupted_too_often(stage: Stage) -> str:
+    """One disruption more than it may have."""
     training = stage.training(settings={"restarts": 1})
     training.start()
     for times in (1, 2):
@@ -162,6 +170,7 @@ def disrupted_too_often(stage: Stage) -> str:
 
 
 def waits_too_long(setting: str, how: Callable[[Cluster], None]) -> Callable[[Stage], str]:
+    """What keeps the Job from running does not end within the time of a setting."""
     seconds = 3
 
     def end(stage: Stage) -> str:
@@ -176,6 +185,7 @@ def waits_too_long(setting: str, how: Callable[[Cluster], None]) -> Callable[[St
 
 
 def runs_too_long(stage: Stage) -> str:
+    """The first epoch ends, the second does not within `run_minutes`."""
     seconds = 3
     training = stage.training(settings={"run_minutes": seconds / 60})
     training.let(1)
@@ -186,6 +196,8 @@ def runs_too_long(stage: Stage) -> str:
 
 
 def cancelled(stage: Stage) -> str:
+    """Interrupted in the second epoch."""
+
     def interrupt(message: object) -> None:
         if getattr(message, "name", "").endswith(f"model_checkpoint/animals/{epoch_key(1)}"):
             training.wait("begun", 2)
@@ -199,6 +211,8 @@ def cancelled(stage: Stage) -> str:
 
 
 def cancelled_in_the_queue(stage: Stage) -> str:
+    """Interrupted while it waits."""
+
     def interrupt(message: object) -> None:
         if "Insufficient" in getattr(message, "text", ""):
             stage.now()
@@ -211,6 +225,7 @@ def cancelled_in_the_queue(stage: Stage) -> str:
 
 
 def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
+    """SIGKILL to who follows the Job; its re-execution follows it, or finds what it has finished."""
     training = stage.training(is_cancelled=False)
     launching = subprocess.Popen([sys.executable, "-c", LAUNCH, str(stage.folder)], stderr=subprocess.DEVNULL)
     training.let(1)
@@ -226,15 +241,18 @@ def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
     stage.cluster.wait(lambda: again.published[:1] == ["01"])
     stage.noticed = time.monotonic()
     again.let()
+    end = stage.ended(again)
     begun = [again.times("begun", epoch) for epoch in again.epochs]
-    return f"{stage.ended(again)}, {'/'.join(again.published)} told, epochs begun {begun} times{_said(again, 'this already')}"
+    return f"{end}, {'/'.join(again.published)} told, epochs begun {begun} times{_said(again, 'this already')}"
 
 
 def ended_without_a_run(stage: Stage) -> str:
+    """The same, and the Job ends meanwhile."""
     return run_killed(stage, has_ended=True)
 
 
 def orphaned(stage: Stage) -> str:
+    """The run is over, and the sensor looks."""
     from dolly_assets_tests.kubernetes.orphans import look_for_orphans, run_that_is_over
 
     with run_that_is_over() as (instance, run_id):
@@ -253,6 +271,7 @@ def orphaned(stage: Stage) -> str:
 
 
 def job_deleted(stage: Stage) -> str:
+    """Somebody deletes the Job in the second epoch."""
     training = stage.in_epoch_2()
     stage.now()
     stage.cluster.controller.delete_job(stage.cluster.jobs()[0])
@@ -260,6 +279,7 @@ def job_deleted(stage: Stage) -> str:
 
 
 def refused(stage: Stage) -> str:
+    """Admission does not take the Job."""
     stage.cluster.deny("images come from here only")
     training = stage.training()
     stage.now()
@@ -268,6 +288,8 @@ def refused(stage: Stage) -> str:
 
 
 def waits(how: Callable[[Cluster], None], text: str) -> Callable[[Stage], str]:
+    """Something keeps it from running for a while."""
+
     def end(stage: Stage) -> str:
         how(stage.cluster)
         training = stage.training()
@@ -333,6 +355,7 @@ def main() -> int:
     """Runs all ends, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trainings", type=int, default=12)
+    parser.add_argument("--only", default="", metavar="REGEX", help="of the ends")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     print("| end | seconds to notice | outcome | GPUs left booked | epochs lost | trained twice | |")
@@ -340,15 +363,16 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         numbered = itertools.count()
-        for name, end, expected in ENDS:
+        ends = [item for item in ENDS if re.search(arguments.only, item[0])]
+        for name, end, expected in ends:
             with staged(Path(folder) / str(next(numbered))) as stage:
                 wrong += not measure(stage, name, end, expected)
         with staged(Path(folder) / "many") as stage:
             wrong += not beside_each_other(stage, arguments.trainings, random.Random(arguments.seed))
     print(
-        f"\n{wrong} of {len(ENDS) + 1} are not as they should be"
+        f"\n{wrong} of {len(ends) + 1} are not as they should be"
         if wrong
-        else f"\nall {len(ENDS) + 1} as they should be"
+        else f"\nall {len(ends) + 1} as they should be"
     )
     return int(wrong > 0)
 
@@ -396,7 +420,8 @@ def beside_each_other(stage: Stage, count: int, chance: random.Random) -> bool:
     booked = stage.cluster.gpus_booked()
     done = ", ".join(f"{number} {what}" for what, number in disturbing.counts.most_common())
     print(
-        f"\n{count} trainings at once: {whole} whole, {twice} epochs trained twice, {booked} GPUs left booked, {seconds:.0f} s"
+        f"\n{count} trainings at once: {whole} whole, {twice} epochs trained twice, {booked} GPUs left booked, "
+        f"{seconds:.0f} s"
     )
     print(f"meanwhile: {done}")
     for error in filter(None, errors):

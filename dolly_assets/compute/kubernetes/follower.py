@@ -73,6 +73,7 @@ class Follower:
         self._told: set[str] = set()
         self._is_silent = False
         self._starting_since: float | None = None
+        self._left_behind_since: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -187,6 +188,7 @@ class Follower:
             if is_running:
                 where = ", ".join(sorted({pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}))
                 self._tell(Log(text=f"Job {self._name} runs on {where}; it has waited for {_duration(waited)}"))
+        self._restart_gang(pods)
         if is_running:
             self._starting_since = None
             limit = self._settings.run_minutes
@@ -198,7 +200,6 @@ class Follower:
             return
         self._say_why_it_waits(job, pods)
         self._limit_waiting(pods, clock)
-        self._restart_gang(pods)
 
     def _say_why_it_waits(self, job: Job, pods: list[Pod]) -> None:
         warnings = []
@@ -223,16 +224,19 @@ class Follower:
         raise WorkerError(f"Job {self._name} {what}, and is given up: {self._why}")
 
     def _restart_gang(self, pods: list[Pod]) -> None:
-        """Ends pods that wait for one that was lost: all begin again together."""
-        if self._shape.nodes == 1 or not self._clock or self._clock.seconds < GANG_SECONDS:
-            return
+        """Ends pods that have not noticed for a while that one of them was lost: all begin again together."""
         lost = [pod for pod in [*pods, *self._pods.gone()] if pod.status.phase == "Failed" or disruption(pod)]
-        if not lost:
+        when = max((pod.metadata.creation_timestamp for pod in lost), default=None)
+        left = [
+            pod
+            for pod in pods
+            if when and pod.status.phase == "Running" and pod.metadata.creation_timestamp <= when and pod not in lost
+        ]
+        self._left_behind_since = (self._left_behind_since or time.monotonic()) if left else None
+        if self._left_behind_since is None or time.monotonic() - self._left_behind_since < GANG_SECONDS:
             return
-        when = max(pod.metadata.creation_timestamp for pod in lost)
-        for pod in pods:
-            is_left_behind = pod.status.phase == "Running" and pod.metadata.creation_timestamp <= when
-            if is_left_behind and not pod.metadata.deletion_timestamp and pod not in lost:
+        for pod in left:
+            if not pod.metadata.deletion_timestamp:
                 self._tell(Log(text=f"{pod.metadata.name} is ended, to begin again with the others"))
                 self._api.evict_pod(pod.metadata.name)
 
