@@ -1,71 +1,11 @@
-"""Which requests the code can make of the Kubernetes API, read from the code itself, and which the Roles allow."""
+"""Which requests the code can make of the Kubernetes API, and which the Roles allow."""
 
 import ast
 import inspect
-import re
 from collections.abc import Iterable, Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-LAUNCHER = Path(__file__).parent.parent / "dolly_assets" / "compute" / "kubernetes"
-METHOD = re.compile(r"(create|read|list|delete|patch|replace|connect_\w+?)_(?:namespaced_)?\w+")
-PATH = re.compile(r"'(/apis?/[^']+)',\s*'(GET|POST|PUT|PATCH|DELETE)'")
-VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-
-class Right(NamedTuple):
-    """One verb on one resource; `group` is empty for the core group."""
-
-    verb: str
-    group: str
-    resource: str
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}"
-
-
-@cache
-def _apis() -> list[type]:
-    from kubernetes import client
-
-    names = ("CoreV1Api", "BatchV1Api", "SchedulingV1Api", "AuthorizationV1Api")
-    return [getattr(client, name) for name in names]
-
-
-@cache
-def right_of(method: str) -> Right | None:
-    """The right that a method of the Kubernetes client needs, from the path that it asks for; None if it is none."""
-    for api in _apis():
-        if function := getattr(api, f"{method}_with_http_info", None):
-            found = PATH.search(inspect.getsource(function))
-            assert found, method
-            path, http = found.groups()
-            group = "" if path.startswith("/api/") else path.split("/")[2]
-            parts = re.sub(r"^/(api/v1|apis/[^/]+/v\w+)(/namespaces/\{namespace\}(?=/))?/", "", path).split("/")
-            resource = "/".join(part for part in parts if not part.startswith("{"))
-            verb = VERBS.get(http) or ("get" if method.startswith("read") else "list")
-            if method.startswith("delete_collection"):
-                verb = "deletecollection"
-            return Right(verb, group, resource)
-    return None
-
-
-def rights_in(code: ast.AST) -> set[Right]:
-    """The rights that the client's methods named in some code need; a list that is handed to a watch, also `watch`."""
-    found: set[Right] = set()
-    for node in ast.walk(code):
-        if isinstance(node, ast.Attribute) and METHOD.fullmatch(node.attr) and (right := right_of(node.attr)):
-            found.add(right)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "stream":
-            lists = {right for argument in node.args for right in rights_in(argument) if right.verb == "list"}
-            found |= {right._replace(verb="watch") for right in lists}
-    return found
-
-
-def rights_of_folder(folder: Path) -> set[Right]:
-    """The rights that the modules of a folder need."""
-    return {right for file in folder.rglob("*.py") for right in rights_in(ast.parse(file.read_text()))}
+from dolly_assets.compute.kubernetes.rights import HERE, Right, rights_in, rights_of_folder
 
 
 def rights_of_run_launcher() -> set[Right]:
@@ -104,4 +44,4 @@ def differences(allowed: set[Right], needed: set[Right], role: str) -> Iterable[
 
 def needed() -> dict[str, set[Right]]:
     """By role, the rights that the code which it is for needs."""
-    return {"runs": rights_of_run_launcher(), "trainings": rights_of_folder(LAUNCHER)}
+    return {"runs": rights_of_run_launcher(), "trainings": rights_of_folder(HERE)}

@@ -13,6 +13,7 @@ import click
 
 from dolly_assets import __version__
 from dolly_assets.cli_artifacts import artifacts, gc
+from dolly_assets.cli_doctor import doctor
 from dolly_assets.cli_lineage import lineage
 from dolly_assets.cli_plan import plan
 from dolly_assets.cli_profile import profile
@@ -54,6 +55,7 @@ main.add_command(profile)
 main.add_command(reports)
 main.add_command(lineage)
 main.add_command(plan)
+main.add_command(doctor)
 
 
 @main.command()

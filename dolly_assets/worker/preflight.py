@@ -5,7 +5,6 @@ sampler writes there: a JSON object whose keys are the fields of `Findings`, a f
 """
 
 import os
-import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from dolly_assets.planning.text import size
 from dolly_assets.profiling.report import PREFLIGHT_FILE
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.round_trip import round_trip
 from dolly_assets.worker.profiles import profile_dir
 from dolly_assets.worker.report import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
@@ -30,8 +30,6 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 if TYPE_CHECKING:
     import torch
 
-STORE_PREFIX = "preflight"
-STORE_BYTES = 1 << 16
 REDUCED_BYTES = 4 << 20
 REDUCED_TIMES = 3
 MATRIX = 1024
@@ -80,7 +78,8 @@ def preflight(spec: WorkerSpec, base_model: Artifact, report: Report) -> None:
         return
     needed = scratch_bytes(ModelShape.of_artifact(base_model), spec.family.recipe)
     free = _check_disk(spec.scratch_dir, needed)
-    written, read, skew = _store_round_trip(ObjectStore(spec.store_url, spec.s3))
+    store = round_trip(ObjectStore(spec.store_url, spec.s3))
+    _check_clock(store.skew_seconds)
     findings = Findings(
         seconds=time.perf_counter() - begin,
         ranks=ranks.count,
@@ -89,9 +88,9 @@ def preflight(spec: WorkerSpec, base_model: Artifact, report: Report) -> None:
         cuda_driver=driver,
         allreduce_bytes_per_second=bandwidth,
         matmul_flops=flops,
-        store_write_seconds=written,
-        store_read_seconds=read,
-        clock_skew_seconds=skew,
+        store_write_seconds=store.write_seconds,
+        store_read_seconds=store.read_seconds,
+        clock_skew_seconds=store.skew_seconds,
         disk_free_bytes=free,
         disk_needed_bytes=needed,
         shared_memory_bytes=shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None,
@@ -189,7 +188,7 @@ def _group(ranks: _Ranks, *, on_gpu: bool) -> Any:
 
     timeout = timedelta(seconds=MEET_SECONDS)
     store, _, _ = next(rendezvous("env://", timeout=timeout))
-    apart = dist.PrefixStore(STORE_PREFIX, store)  # pyright: ignore[reportPrivateImportUsage]
+    apart = dist.PrefixStore("preflight", store)  # pyright: ignore[reportPrivateImportUsage]
     if not on_gpu:
         return dist.ProcessGroupGloo(apart, ranks.rank, ranks.count, timeout)
     torch.cuda.set_device(ranks.local)
@@ -232,28 +231,13 @@ def _check_disk(folder: Path, needed: int) -> int:
     return free
 
 
-def _store_round_trip(store: ObjectStore) -> tuple[float, float, float]:
-    """Seconds to write and to read an object, and by how much the store's clock is ahead; refuses clocks far apart."""
-    key, data = f"{STORE_PREFIX}/{secrets.token_hex(8)}", secrets.token_bytes(STORE_BYTES)
-    before, begin = time.time(), time.perf_counter()
-    store.write(key, data)
-    after, written = time.time(), time.perf_counter()
-    try:
-        came_back = store.read_all(key) == data
-        read = time.perf_counter()
-        modified = next(found.modified_at for found in store.objects(STORE_PREFIX) if found.key == key).timestamp()
-    finally:
-        store.delete([key])
-    if not came_back:
-        raise TrainingError(f"{store.url_of(key)} reads back otherwise than it was written: the store is not sound")
-    # Stores tell whole seconds, and the object was written somewhere between two looks at the clock.
-    skew = min(modified + 1 - before, 0.0) if modified < before else max(modified - after, 0.0)
+def _check_clock(skew: float) -> None:
+    """Refuses a store's clock that is far from this machine's."""
     if abs(skew) > MOST_SKEW_SECONDS:
         raise TrainingError(
             f"the store's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's: set this "
             "machine's clock"
         )
-    return written - begin, read - written, skew
 
 
 def _lines(found: Findings) -> list[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import chart, check, instance, rights
+from deploy import chart, check, instance
+from dolly_assets.compute.kubernetes.rights import Right, right_of
 
 
 @pytest.mark.parametrize("name", check.CHECKS)
@@ -77,9 +78,9 @@ def test_what_is_wrong_is_said(broken: Callable[[str, str, str], None], name: st
 
 def test_a_request_of_the_code_is_the_right_that_the_api_server_asks_for() -> None:
     """Against the table in https://kubernetes.io/docs/reference/access-authn-authz/authorization/."""
-    assert rights.right_of("create_namespaced_job") == rights.Right("create", "batch", "jobs")
-    assert rights.right_of("read_namespaced_pod_log") == rights.Right("get", "", "pods/log")
-    assert rights.right_of("delete_collection_namespaced_pod") == rights.Right("deletecollection", "", "pods")
-    assert rights.right_of("replace_namespaced_job_status") == rights.Right("update", "batch", "jobs/status")
-    assert rights.right_of("read_priority_class") == rights.Right("get", "scheduling.k8s.io", "priorityclasses")
-    assert rights.right_of("read_file") is None
+    assert right_of("create_namespaced_job") == Right("create", "batch", "jobs")
+    assert right_of("read_namespaced_pod_log") == Right("get", "", "pods/log")
+    assert right_of("delete_collection_namespaced_pod") == Right("deletecollection", "", "pods")
+    assert right_of("replace_namespaced_job_status") == Right("update", "batch", "jobs/status")
+    assert right_of("read_priority_class") == Right("get", "scheduling.k8s.io", "priorityclasses")
+    assert right_of("read_file") is None

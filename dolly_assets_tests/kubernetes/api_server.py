@@ -25,6 +25,8 @@ PATH = re.compile(
 )
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PAUSE = 0.05
+VERSION = {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}
+VERSION |= dict.fromkeys(("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion", "platform"), "stand-in")
 
 
 @dataclass
@@ -112,8 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else {}
         try:
-            if parts.path == "/version":
-                self._send(200, {"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
+            if parts.path.rstrip("/") == "/version":
+                self._send(200, VERSION)
             elif parts.path == REVIEW:
                 self._review(body)
             elif match := PATH.fullmatch(parts.path):

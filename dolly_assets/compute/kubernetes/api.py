@@ -13,7 +13,7 @@ from dolly_assets.compute.kubernetes.pods import Event, Job
 from dolly_assets.errors import ConfigurationError, WorkerError
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiException
+    from kubernetes.client import ApiClient, ApiException
 
 PATIENCE_SECONDS = 300.0
 AGAIN_SECONDS = (0.2, 10.0)  # at first, at most
@@ -24,33 +24,34 @@ NOT_FOUND, CONFLICT, GONE = 404, 409, 410
 REFUSED = {400, 422, *FORBIDDEN}
 
 
-class Api:
-    """One namespace of a cluster.
-
-    Args:
-        namespace: Where everything is asked for.
-        context: Of the kubeconfig. Without one: the account of the pod that this runs in, else the current context.
+def connect(context: str | None) -> "ApiClient":
+    """The way to the cluster of a kubeconfig's context; without one: the pod's own, else the current.
 
     Raises:
         ConfigurationError: There is no such context, or neither a kubeconfig nor a pod's account.
     """
+    from kubernetes import client, config
+
+    try:
+        if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            configuration = client.Configuration()
+            config.load_incluster_config(client_configuration=configuration)
+            return client.ApiClient(configuration)
+        # The client looks at KUBECONFIG when it is imported, and not again.
+        return config.new_client_from_config(os.environ.get("KUBECONFIG"), context)
+    except config.ConfigException as error:
+        raise ConfigurationError(f"no way to a Kubernetes cluster: {one_line(error)}; set KUBECONFIG") from error
+
+
+class Api:
+    """One namespace of a cluster, in a context as `connect` takes it."""
 
     def __init__(self, namespace: str, context: str | None = None) -> None:
-        from kubernetes import client, config
+        from kubernetes import client
 
-        try:
-            if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-                configuration = client.Configuration()
-                config.load_incluster_config(client_configuration=configuration)
-                connection = client.ApiClient(configuration)
-            else:
-                # The client looks at KUBECONFIG when it is imported, and not again.
-                connection = config.new_client_from_config(os.environ.get("KUBECONFIG"), context)
-        except config.ConfigException as error:
-            raise ConfigurationError(f"no way to a Kubernetes cluster: {one_line(error)}; set KUBECONFIG") from error
+        connection = connect(context)
         self.namespace = namespace
         self._batch, self._core = client.BatchV1Api(connection), client.CoreV1Api(connection)
-        self._authorization = client.AuthorizationV1Api(connection)
 
     def create_job(self, job: Job) -> bool:
         """Makes a Job; False if there is one of that name already, perhaps by a request whose answer was lost.

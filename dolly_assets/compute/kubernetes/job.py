@@ -7,7 +7,7 @@ family's `compute.kubernetes`, the tag `dagster-k8s/config`.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ SCRATCH = "/scratch"
 PORT = 29500
 USER = 10001  # of the worker's image
 MESSAGES = "messages/{job}"  # in the store
+CHECK_SECONDS = 1800
 TERMINATED = 143  # by SIGTERM, before the worker listened
 
 
@@ -99,11 +100,8 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
     Raises:
         ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
     """
-    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
-
     shape, name = Shape.of(spec), job_name(spec, owner)
     labels = {
-        "app.kubernetes.io/part-of": "dolly",
         RUN: owner.run_id,
         ROOT_RUN: owner.root_run_id,
         WORK: work_of(spec),
@@ -111,20 +109,40 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
         f"{PREFIX}family": spec.family.name,
         **{f"{PREFIX}{key}": value for key, value in owner.labels.items()},
     }
+    configs = [_ours(spec, settings, shape, name), settings.config, spec.family.compute.kubernetes.config, owner.config]
+    return _built(name, settings.image, labels, configs, spec.family.name)
+
+
+def build_check(settings: KubernetesSettings, name: str, command: Sequence[str], family: ModelFamily | None) -> Job:
+    """A Job like a worker's that runs a short command of the worker's image, with what a family says or without.
+
+    Raises:
+        ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
+    """
+    small = {"cpu": "1", "memory": "1Gi"}
+    variables = [{"name": key, "value": SCRATCH} for key in ("DOLLY_HOME", "HOME")]
+    container, pod = _secured(settings.service, command, variables, {"requests": small, "limits": small})
+    # Nothing waits for it: it fails at once, and is cleared away if whoever made it is gone.
+    job = {"backoff_limit": 0, "ttl_seconds_after_finished": 600, "active_deadline_seconds": CHECK_SECONDS}
+    ours = {"container_config": container, "pod_spec_config": pod, "job_spec_config": job}
+    configs = [ours, settings.config, family.compute.kubernetes.config if family else {}]
+    return _built(name, settings.image, {}, configs, family.name if family else "the deployment")
+
+
+def _built(name: str, image: str, labels: Mapping[str, str], configs: Sequence[Mapping[str, Any]], whose: str) -> Job:
+    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
+
     try:
-        merged = _context(_ours(spec, settings, shape, name))
-        for config in (
-            settings.config,
-            spec.family.compute.kubernetes.config,
-            owner.config,
-        ):
+        merged = _context(configs[0])
+        for config in configs[1:]:
             merged = merged.merge(_context(config))
-        plain = DagsterK8sJobConfig(job_image=settings.image, dagster_home=None)
+        plain = DagsterK8sJobConfig(job_image=image, dagster_home=None)
+        all_labels = {"app.kubernetes.io/part-of": "dolly", **labels}
         return construct_dagster_k8s_job(
-            plain, None, name, merged.run_k8s_config, pod_name=name, component="worker", labels=labels
+            plain, None, name, merged.run_k8s_config, pod_name=name, component="worker", labels=all_labels
         )
     except Exception as error:
-        raise ConfigurationError(f"{spec.family.name}: its Kubernetes configuration is wrong: {error}") from error
+        raise ConfigurationError(f"{whose}: its Kubernetes configuration is wrong: {error}") from error
 
 
 def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
@@ -137,6 +155,17 @@ def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
 def _ours(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: str) -> dict[str, Any]:
     """What a worker is without anybody's configuration."""
     family = spec.family
+    resources = _resources(family, shape, family.compute.kubernetes.gpu_resource or settings.gpu_resource)
+    variables = _variables(spec, settings, shape, name)
+    container, pod = _secured(settings.service, ["python", "-m", "dolly_assets.worker.pod"], variables, resources)
+    pod["termination_grace_period_seconds"] = math.ceil(60 * family.compute.save_minutes)
+    return {"container_config": container, "pod_spec_config": pod, "job_spec_config": _job_spec(settings, shape)}
+
+
+def _secured(
+    service: str, command: Sequence[str], variables: list[dict[str, Any]], resources: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Container and pod without rights, whose root is read-only."""
     volumes = {
         "scratch": (SCRATCH, {}),
         "tmp": ("/tmp", {}),  # noqa: S108 the root is read-only
@@ -145,9 +174,9 @@ def _ours(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: st
     container = {
         "name": "worker",
         "image_pull_policy": "IfNotPresent",
-        "command": ["python", "-m", "dolly_assets.worker.pod"],
-        "env": _variables(spec, settings, shape, name),
-        "resources": _resources(family, shape, family.compute.kubernetes.gpu_resource or settings.gpu_resource),
+        "command": list(command),
+        "env": variables,
+        "resources": resources,
         "volume_mounts": [{"name": volume, "mount_path": path} for volume, (path, _) in volumes.items()],
         "security_context": {
             "allow_privilege_escalation": False,
@@ -156,9 +185,8 @@ def _ours(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: st
         },
     }
     pod = {
-        "subdomain": settings.service,
+        "subdomain": service,
         "automount_service_account_token": False,
-        "termination_grace_period_seconds": math.ceil(60 * family.compute.save_minutes),
         "security_context": {
             "run_as_non_root": True,
             "run_as_user": USER,
@@ -168,7 +196,7 @@ def _ours(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: st
         },
         "volumes": [{"name": volume, "empty_dir": kind} for volume, (_, kind) in volumes.items()],
     }
-    return {"container_config": container, "pod_spec_config": pod, "job_spec_config": _job_spec(settings, shape)}
+    return container, pod
 
 
 def _job_spec(settings: KubernetesSettings, shape: Shape) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What keeps this deployment from training, looked for before anything is trained."""
