@@ -25,6 +25,7 @@ from dolly_assets.compute.kubernetes.pods import (
     is_out_of_memory,
     is_starting,
     nodes_at_work,
+    terminated,
     why_it_waits,
 )
 from dolly_assets.compute.kubernetes.settings import KubernetesSettings
@@ -39,6 +40,7 @@ LOOK_SECONDS = 1.0  # between looks at the store, where nothing tells that there
 SILENCE_SECONDS = 60.0  # of the API, before it is told of
 GANG_SECONDS = 30.0  # that pods may run on without one of them
 LOG_SECONDS = 10.0  # for the rest of the logs of pods that have ended
+SEEN_SECONDS = 3.0  # that the end of a pod may be seen later than its Job's
 ENDING_SECONDS = 120.0  # for the cluster to clear away a Job, besides its pods' grace
 
 
@@ -117,6 +119,7 @@ class Follower:
             if job is None:
                 raise self._deleted()
             if end := ending(job):
+                self._see_pods_end()
                 self._finish()
                 if end == "Complete":
                     return
@@ -250,6 +253,12 @@ class Follower:
             if not self._is_silent:
                 self._tell(Log(text=f"Kubernetes does not answer ({watched.trouble}); the Job goes on meanwhile"))
         self._is_silent = bool(silent)
+
+    def _see_pods_end(self) -> None:
+        """Pods are watched apart from their Job, and may be seen to end after it."""
+        deadline = time.monotonic() + SEEN_SECONDS
+        while not any(terminated(pod) for pod in self._pods.now()) and time.monotonic() < deadline:
+            self._pause()
 
     def _finish(self) -> None:
         """The last of what pods write and say."""
