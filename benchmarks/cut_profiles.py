@@ -21,8 +21,9 @@ from typing import TypeVar
 import psutil
 
 from dolly_assets.profiling.steplog import read_steps, step_files
-from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
+from dolly_assets.profiling.summary import ReportSummary
 from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.worker.profiles import summary_of
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def _training(pid: int) -> Iterator[psutil.Process]:
 def _cut(home: Path) -> list[ReportSummary]:
     store = ArtifactStore(str(home / "store"), home / "cache")
     found = [item for epoch in (1, 2, 3) for item in store.history(f"demo/cut_profile/demo/{epoch:02d}")]
-    return [ReportSummary.model_validate_json(item.read_bytes(SUMMARY_FILE)) for item in found]
+    return [summary_of(item) for item in found]
 
 
 def _dolly(home: Path, epochs: int) -> subprocess.Popen[bytes]:

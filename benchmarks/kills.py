@@ -31,9 +31,9 @@ from dolly_assets.assets.training_state import Training, plan_training
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.errors import DollyError
 from dolly_assets.family import FamilyAttributes, ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.report import Message
-from dolly_assets.worker.spec import ArtifactRef, Train, WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
 EPOCHS = 3
 RECORDS = 600
@@ -326,10 +326,10 @@ def attempt(home: Path, number: str) -> int:
         task = Train(
             dataset="sums",
             epochs=plan.epochs,
-            base_model=_ref(base_model),
-            tokenized_dataset=_ref(tokenized),
-            resume_from=_ref(plan.resume_from) if plan.resume_from else None,
-            state=_ref(plan.state) if plan.state else None,
+            base_model=ref(base_model),
+            tokenized_dataset=ref(tokenized),
+            resume_from=ref(plan.resume_from) if plan.resume_from else None,
+            state=ref(plan.state) if plan.state else None,
             training=training.digest,
         )
         spec = WorkerSpec(
@@ -355,10 +355,6 @@ def _show(message: Message) -> None:
 
 def _store(home: Path) -> ArtifactStore:
     return ArtifactStore(str(home / "store"), home / "cache")
-
-
-def _ref(artifact: Artifact) -> ArtifactRef:
-    return ArtifactRef(name=artifact.name, digest=artifact.digest)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 import dagster as dg
 
 from dolly_assets.assets.per_epoch import build_per_epoch_asset
-from dolly_assets.assets.resources import ref
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets.worker.spec import Evaluate
+from dolly_assets.worker.spec import Evaluate, ref
 
 
 def build_evaluation(family: ModelFamily) -> dg.AssetsDefinition:

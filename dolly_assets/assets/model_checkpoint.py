@@ -15,13 +15,13 @@ from dolly_assets.assets.partitions import GPU_POOL, dataset_epochs, epochs_by_d
 from dolly_assets.assets.planner import planned
 from dolly_assets.assets.profile_checks import log_evaluations
 from dolly_assets.assets.quality_reports import licenses_of, raw_of, require_trainable
-from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource, ref
+from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource
 from dolly_assets.assets.training_state import Training, made_newest, plan_training
 from dolly_assets.datasets.licenses import license_facts
 from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.worker.spec import Train
+from dolly_assets.worker.spec import Train, ref
 
 
 class FineTuneConfig(dg.Config):

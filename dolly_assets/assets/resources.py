@@ -25,7 +25,7 @@ from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles import profile_dir, spec_in
 from dolly_assets.worker.report import Live, Log, Message, Published
-from dolly_assets.worker.spec import ArtifactRef, Task, WorkerSpec
+from dolly_assets.worker.spec import Task, WorkerSpec
 
 
 class StoreResource(StoreSettings, dg.ConfigurableResource):
@@ -137,8 +137,3 @@ def keep_logs_only(scratch: Path, but: Path | None = None) -> None:
 def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Who makes an artifact, for its manifest."""
     return {"run_id": context.run_id, "dolly_assets": __version__, "code": code_digest()}
-
-
-def ref(artifact: Artifact) -> ArtifactRef:
-    """The artifact as a worker is told of it."""
-    return ArtifactRef(name=artifact.name, digest=artifact.digest)

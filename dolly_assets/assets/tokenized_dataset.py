@@ -4,11 +4,11 @@ import dagster as dg
 
 from dolly_assets.assets.columns import column_lineage, column_schema
 from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import WorkerResource, ref
+from dolly_assets.assets.resources import WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.tokenization.tokenized_dataset import TRAIN_SCHEMA
-from dolly_assets.worker.spec import Tokenize
+from dolly_assets.worker.spec import Tokenize, ref
 
 COLUMNS = {
     "record": "Index in the raw dataset.",

@@ -1,8 +1,10 @@
 """What is left of a task when a cluster starts its worker again with the document that it began with."""
 
+from collections.abc import Sequence
+
 from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.spec import ArtifactRef, Train, WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
 
 def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
@@ -10,42 +12,37 @@ def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
     task, found = spec.task, []
     assert isinstance(task, Train)
     for epoch in task.epochs:
-        pair = [_newest(spec, store, [asset, epoch_key(epoch)]) for asset in ("gpu_profile", "model_checkpoint")]
+        pair = [_newest(spec, store, asset, epoch_key(epoch)) for asset in ("gpu_profile", "model_checkpoint")]
         if None in pair:
             break
         found += [artifact for artifact in pair if artifact]
     return found
 
 
-def left_to_train(spec: WorkerSpec, store: ArtifactStore) -> WorkerSpec | None:
-    """The spec of what is left; None if nothing is."""
+def left_to_train(spec: WorkerSpec, store: ArtifactStore, published: Sequence[Artifact]) -> WorkerSpec | None:
+    """The spec of what is left after what `published_since` has found; None if nothing is."""
     task = spec.task
     assert isinstance(task, Train)
-    published = published_since(spec, store)
     left = task.epochs[len(published) // 2 :]
     if not left:
         return None
     checkpoint = published[-1] if published and left[0] > 1 else None
-    resume_from = _ref(checkpoint) if checkpoint else task.resume_from
-    state = _newest(spec, store, [], epoch=max(1, left[0]))
-    begun = _ref(state) if state else (None if checkpoint else task.state)
+    resume_from = ref(checkpoint) if checkpoint else task.resume_from
+    state = _newest(spec, store, "training_state", epoch=max(1, left[0]))
+    begun = ref(state) if state else (None if checkpoint else task.state)
     task = task.model_copy(update={"epochs": left, "resume_from": resume_from, "state": begun})
     return spec.model_copy(update={"task": task})
 
 
-def _newest(spec: WorkerSpec, store: ArtifactStore, what: list[str], epoch: int | None = None) -> Artifact | None:
-    """The newest artifact of this training by this run: an epoch's, or without one a state within an epoch."""
+def _newest(
+    spec: WorkerSpec, store: ArtifactStore, asset: str, *partition: str, epoch: int | None = None
+) -> Artifact | None:
+    """The newest artifact of this training by this run; with `epoch`, of those that belong to it."""
     task = spec.task
     assert isinstance(task, Train)
-    asset, *partition = what or ["training_state"]
-    name = artifact_name([spec.family.name, asset], task.dataset, *partition)
-    for item in store.history(name):
+    for item in store.history(artifact_name([spec.family.name, asset], task.dataset, *partition)):
         attributes = item.manifest.attributes
         is_ours = item.manifest.made_by == spec.made_by and attributes.get("training") == task.training
         if is_ours and epoch in (None, attributes.get("epoch")):
             return item
     return None
-
-
-def _ref(artifact: Artifact) -> ArtifactRef:
-    return ArtifactRef(name=artifact.name, digest=artifact.digest)

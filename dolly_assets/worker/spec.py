@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from dolly_assets.config import Config
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.prices import Prices
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.s3 import S3Settings
 
 
@@ -16,6 +17,11 @@ class ArtifactRef(Config):
 
     name: str
     digest: str
+
+
+def ref(artifact: Artifact) -> ArtifactRef:
+    """The artifact as a worker is told of it."""
+    return ArtifactRef(name=artifact.name, digest=artifact.digest)
 
 
 class PrepareBaseModel(Config):

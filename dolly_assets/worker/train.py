@@ -22,9 +22,10 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequ
         TrainingStopped: The worker was asked to stop, and has published where it is.
     """
     if spec.is_restartable:
-        for artifact in published_since(spec, store):  # whoever listened before may have missed it
+        published = published_since(spec, store)
+        for artifact in published:  # whoever listened before may have missed it
             report.published_before(artifact)
-        left = left_to_train(spec, store)
+        left = left_to_train(spec, store, published)
         if left is None:
             return
         spec = left

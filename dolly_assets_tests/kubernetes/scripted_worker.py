@@ -52,9 +52,10 @@ class _Script:
         self._store = ArtifactStore(spec.store_url, spec.cache_dir)
 
     def play(self) -> int:
-        for artifact in published_since(self._spec, self._store):
+        published = published_since(self._spec, self._store)
+        for artifact in published:
             self._report.published_before(artifact)
-        spec = left_to_train(self._spec, self._store)
+        spec = left_to_train(self._spec, self._store, published)
         if spec is None:
             return 0
         assert isinstance(spec.task, Train)

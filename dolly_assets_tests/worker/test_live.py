@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.assets.resources import ref
 from dolly_assets.compute.local import LocalLauncher
 from dolly_assets.errors import WorkerError
 from dolly_assets.profiling.sampler import SAMPLES_FILE
@@ -26,7 +25,7 @@ from dolly_assets.worker.harvest import harvest, harvest_store
 from dolly_assets.worker.live import left_behind
 from dolly_assets.worker.profiles import profile_dir, spec_in
 from dolly_assets.worker.report import Live, Message
-from dolly_assets.worker.spec import Tokenize, WorkerSpec
+from dolly_assets.worker.spec import Tokenize, WorkerSpec, ref
 from dolly_assets.worker.tokenize import tokenize
 from dolly_assets_tests.tiny_training import DATASET, RAW, Bench, Recorded
 from dolly_assets_tests.waiting import wait_until

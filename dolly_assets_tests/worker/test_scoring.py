@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.assets.resources import ref
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.training import checkpoint as training_checkpoint
 from dolly_assets.training import lora
@@ -14,7 +13,7 @@ from dolly_assets.training.lora import LoraSettings
 from dolly_assets.worker.evaluate import evaluate
 from dolly_assets.worker.report import Published
 from dolly_assets.worker.respond import respond
-from dolly_assets.worker.spec import Evaluate, Respond
+from dolly_assets.worker.spec import Evaluate, Respond, ref
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 
