@@ -152,6 +152,7 @@ class RunMonitoring(_Keys):
     start_timeout_seconds: int
     poll_interval_seconds: int
     max_resume_run_attempts: int
+    free_slots_after_run_end_seconds: int
 
 
 class RunRetries(_Keys):

@@ -45,6 +45,11 @@ concurrency:
   pools:
     granularity: op
     default_limit: 1  # one training or scoring at a time on this machine
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 900
+  poll_interval_seconds: 30
+  free_slots_after_run_end_seconds: 30  # a run that was killed keeps its place, and the next would wait for ever
 """
 
 
