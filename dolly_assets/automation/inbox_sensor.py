@@ -22,7 +22,7 @@ from dolly_assets.errors import ArtifactError, DatasetError
 PER_TICK = 200
 """Datasets that are taken or refused: a tick has 60 seconds by default, and each may mean reading a card."""
 
-State = Literal["seen", "taken", "refused"]
+State = Literal["seen", "unread", "taken", "refused"]
 
 
 @dataclass
@@ -35,6 +35,10 @@ class Cursor:
     def load(cls, text: str | None) -> "Cursor":
         """Reads what `dump` wrote."""
         return cls({name: (fingerprint, state) for name, (fingerprint, state) in json.loads(text or "{}").items()})
+
+    def is_unread(self, name: str) -> bool:
+        """Whether a dataset's card could not be read: such are tried after all others, so that they hold up none."""
+        return self.known.get(name, ("", "seen"))[1] == "unread"
 
     def dump(self) -> str:
         """The cursor as Dagster keeps it."""
@@ -65,10 +69,10 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
     unread: dict[str, str] = {}
     waiting = 0
     known: dict[str, tuple[str, State]] = {}
-    for name, arrival in sorted(inbox.arrivals().items()):
+    for name, arrival in sorted(inbox.arrivals().items(), key=lambda item: (cursor.is_unread(item[0]), item[0])):
         fingerprint, state = cursor.known.get(name, ("", "seen"))
         is_same = fingerprint == arrival.fingerprint
-        if is_same and state != "seen":
+        if is_same and state in ("taken", "refused"):
             known[name] = (fingerprint, state)
             continue
         known[name] = (arrival.fingerprint, "seen")
@@ -80,6 +84,7 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
             reason = _refusal(inbox, arrival, kept)
         except ArtifactError as error:
             unread[name] = str(error)
+            known[name] = (arrival.fingerprint, "unread")
             continue
         if reason:
             refused[name] = reason
@@ -94,7 +99,7 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
 
     @dg.sensor(
         name="inbox",
-        target=dg.AssetSelection.assets("raw_dataset"),
+        job=dg.define_asset_job("take_dataset", dg.AssetSelection.assets("raw_dataset")),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
         description="Takes datasets that arrive in DOLLY_INBOX.",

@@ -166,11 +166,12 @@ def closed_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator["ClosedBucket"]:
 
 
 class ClosedBucket(ThreadingHTTPServer):
-    """Lists `a.jsonl` with its card and `b.jsonl`, unless it is closed; nobody may read the card."""
+    """Lists `a.jsonl` with its card and `b.jsonl`, unless it is closed; nobody may read a card."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _S3)
         self.is_closed = False
+        self.keys = ["a.jsonl", "a.yaml", "a.done", "b.jsonl", "b.done"]
 
 
 class _S3(BaseHTTPRequestHandler):
@@ -180,10 +181,9 @@ class _S3(BaseHTTPRequestHandler):
         if self.server.is_closed or not is_listing:
             self._answer(403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
             return
-        keys = ("a.jsonl", "a.yaml", "a.done", "b.jsonl", "b.done")
         facts = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag><Size>9</Size>"
         entry = f"<Contents><Key>{{}}</Key>{facts}</Contents>"
-        entries = "".join(map(entry.format, keys))
+        entries = "".join(map(entry.format, self.server.keys))
         self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>")
 
     def _answer(self, status: int, xml: str) -> None:
@@ -206,4 +206,14 @@ def test_a_bucket_that_may_not_be_listed_fails_the_tick_and_is_looked_at_again(
     closed_bucket.is_closed = False
     assert set(watched.tick()) == {"b"}
     assert "a is tried again: s3://bucket/a.yaml: access denied" in capfd.readouterr().err
+    assert not watched.tick()
+
+
+def test_cards_that_cannot_be_read_do_not_hold_up_other_datasets(closed_bucket: ClosedBucket, tmp_path: Path) -> None:
+    closed_bucket.keys = ["z.jsonl", "z.done"]
+    for number in range(PER_TICK):
+        closed_bucket.keys += [f"a{number}{suffix}" for suffix in (".jsonl", ".yaml", ".done")]
+    watched = Watched(tmp_path, "s3://bucket")
+    assert not watched.tick(), "all that a tick can look at cannot be read"
+    assert set(watched.tick()) == {"z"}
     assert not watched.tick()
