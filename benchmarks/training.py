@@ -214,6 +214,9 @@ def _saving(snapshots: "Snapshots", folder: Path) -> "TrainerCallback":
     writer, pending = ThreadPoolExecutor(1), []
 
     class Saving(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            snapshots.reserve(folder / f"reserve-rank{args.process_index}")
+
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             while pending:
                 pending.pop().result()

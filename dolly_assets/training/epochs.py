@@ -180,6 +180,7 @@ class Epochs:
         """Raises TrainingStopped if the ranks were asked to stop, TrainingError if a guard ends the training."""
         self._watchdog.step()
         self._steps.append(step)
+        self._snapshots.reserve(self._folder("reserve"))
         if warning := self._guards.check(step, epoch=self._epoch, overflowed=overflowed):
             self._follower.log(warning)
         if step.ended_at - self._logged_at >= PROGRESS_SECONDS:
@@ -257,7 +258,10 @@ class Epochs:
 
     def _snapshot(self, name: str, *, weights: bool) -> Snapshot:
         self._follower.make_room()
-        return self._snapshots.take(self._job.scratch / f"{name}-rank{rank_and_size()[0]}", weights=weights)
+        return self._snapshots.take(self._folder(name), weights=weights)
+
+    def _folder(self, name: str) -> Path:
+        return self._job.scratch / f"{name}-rank{rank_and_size()[0]}"
 
     def _seconds(self, until: float) -> float:
         return self._before.seconds + until - self._started_at

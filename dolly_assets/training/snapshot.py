@@ -5,6 +5,8 @@ knows nothing of the other ranks' files. The same memory is used again for the n
 """
 
 import copy
+import shutil
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,7 +54,7 @@ class Snapshots:
 
     def __init__(self, trainer: "Trainer", copy_bytes: int | None = None) -> None:
         self._trainer, self._copy_bytes = trainer, copy_bytes
-        self._memory = _HostMemory()
+        self._memory, self._is_reserved = _HostMemory(), False
 
     def take(self, folder: Path, *, weights: bool) -> Snapshot:
         """The state that going on needs and, if asked for, the weights for others to load.
@@ -62,26 +64,48 @@ class Snapshots:
         """
         trainer = self._trainer
         folder.mkdir(parents=True)
-        states: list[tuple[Path, Any]] = []
-        with _handing_over(trainer, states):
-            trainer._save_optimizer_and_scheduler(str(folder))  # with DeepSpeed, the parameters too
+        states = self._states(folder)
         trainer._save_scaler(str(folder))
         trainer._save_rng_state(str(folder))
         if trainer.args.should_save:
             trainer.state.save_to_json(str(folder / "trainer_state.json"))
-        state_dict = _weights(trainer) if weights else None
-        contents = [*(state for _, state in states), state_dict]
-        limit = free_bytes_for_a_rank() if self._copy_bytes is None else self._copy_bytes
-        is_copied = self._memory.bytes_lacking(contents) <= limit
+        contents = [*states.values(), _weights(trainer) if weights else None]
+        is_copied = self._fits(contents)
         if is_copied:
             contents = self._memory.copy(contents)
-        writes = [_write_state(path, state) for (path, _), state in zip(states, contents, strict=False)]
+        writes = [_write_state(path, state) for path, state in zip(states, contents, strict=False)]
         if weights:
             writes.append(lambda: trainer._save(str(folder), contents[-1]))
         snapshot = Snapshot(folder, writes)
         if is_copied:
             return snapshot
         return Snapshot(snapshot.write())
+
+    def reserve(self, folder: Path) -> None:
+        """Takes the memory for snapshots in a thread, so that the first one waits no longer than the others.
+
+        Every rank calls it after the same step, when the optimizer has all that it will have; only the first call does
+        anything. The folder is used meanwhile.
+        """
+        if self._is_reserved:
+            return
+        self._is_reserved = True
+        folder.mkdir(parents=True)
+        contents = [*self._states(folder).values(), None if _is_sharded(self._trainer) else _weights(self._trainer)]
+        shutil.rmtree(folder)
+        if self._fits(contents):
+            self._memory.reserve(contents)
+
+    def _states(self, folder: Path) -> dict[Path, Any]:
+        """What goes into which file, as it is; with DeepSpeed, the parameters are in it too."""
+        states: dict[Path, Any] = {}
+        with _handing_over(self._trainer, states):
+            self._trainer._save_optimizer_and_scheduler(str(folder))
+        return states
+
+    def _fits(self, contents: Any) -> bool:
+        limit = free_bytes_for_a_rank() if self._copy_bytes is None else self._copy_bytes
+        return self._memory.bytes_lacking(contents) <= limit
 
 
 def free_bytes_for_a_rank() -> int:
@@ -97,13 +121,13 @@ def free_bytes_for_a_rank() -> int:
 
 
 @contextmanager
-def _handing_over(trainer: "Trainer", states: list[tuple[Path, Any]]) -> Iterator[None]:
-    """What DeepSpeed saves meanwhile goes into a list, as it is."""
+def _handing_over(trainer: "Trainer", states: dict[Path, Any]) -> Iterator[None]:
+    """What DeepSpeed saves meanwhile is put here, as it is."""
     from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 
     class HandingOver(TorchCheckpointEngine):
         def save(self, state_dict: Any, path: str) -> None:
-            states.append((Path(path), state_dict))
+            states[Path(path)] = state_dict
 
     engine: Any = trainer.model_wrapped
     before, engine.checkpoint_engine = engine.checkpoint_engine, HandingOver()
@@ -119,9 +143,15 @@ def _weights(trainer: "Trainer") -> Any:
 
     engine: Any = trainer.model_wrapped
     is_adapter = isinstance(engine.module, PeftModel)
-    if engine.zero_optimization_partition_weights():
+    if _is_sharded(trainer):
         return engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=is_adapter)
     return engine.module_state_dict(exclude_frozen_parameters=is_adapter) if trainer.args.should_save else None
+
+
+def _is_sharded(trainer: "Trainer") -> bool:
+    """Whether no rank holds the whole model."""
+    engine: Any = trainer.model_wrapped
+    return engine.zero_optimization_partition_weights()
 
 
 def _write_state(path: Path, state: Any) -> Callable[[], None]:
@@ -135,9 +165,17 @@ class _HostMemory:
 
     def __init__(self) -> None:
         self._tensors: dict[tuple[Any, ...], list[torch.Tensor]] = {}
+        self._reserving: threading.Thread | None = None
+
+    def reserve(self, states: Any) -> None:
+        """Takes and touches what a copy of them would take, in a thread."""
+        tensors = list(_tensors_of(states).values())
+        self._reserving = threading.Thread(target=self._touch, args=(tensors,))
+        self._reserving.start()
 
     def bytes_lacking(self, states: Any) -> int:
         """Bytes that a copy would take in addition to those that are kept."""
+        self._wait()
         kept = sum(tensor.nbytes for tensors in self._tensors.values() for tensor in tensors)
         return sum(tensor.nbytes for tensor in _tensors_of(states).values()) - kept
 
@@ -150,7 +188,7 @@ class _HostMemory:
         copies: dict[tuple[Any, ...], torch.Tensor] = {}
         for key, tensor in _tensors_of(states).items():
             alike = spare.get(_kind(tensor))
-            host = alike.pop() if alike else torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            host = alike.pop() if alike else _empty_like(tensor)
             copies[key] = host.copy_(tensor.detach(), non_blocking=True)
             self._tensors[_kind(tensor)].append(host)
         if torch.cuda.is_available():
@@ -158,6 +196,21 @@ class _HostMemory:
         return tree_map(
             lambda leaf: copies[_place(leaf)] if isinstance(leaf, torch.Tensor) else copy.deepcopy(leaf), states
         )
+
+    def _touch(self, tensors: "list[torch.Tensor]") -> None:
+        for tensor in tensors:
+            self._tensors.setdefault(_kind(tensor), []).append(_empty_like(tensor).zero_())
+
+    def _wait(self) -> None:
+        if self._reserving:
+            self._reserving.join()
+            self._reserving = None
+
+
+def _empty_like(tensor: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
 
 
 def _tensors_of(states: Any) -> "dict[tuple[Any, ...], torch.Tensor]":
