@@ -21,8 +21,11 @@ from pathlib import Path
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param, encode_param
 
+from dolly_assets.errors import ArtifactError
+from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import POD, STORE_PREFIX
-from dolly_assets.worker.spec import WorkerSpec
+from dolly_assets.worker.restart import left_to_train, published_since
+from dolly_assets.worker.spec import Train, WorkerSpec
 
 
 def main() -> None:
@@ -34,12 +37,25 @@ def main() -> None:
     spec.scratch_dir.mkdir(parents=True, exist_ok=True)
     path = spec.scratch_dir / "spec.json"
     path.write_text(spec.model_dump_json())
-    arguments = [sys.executable, *_arguments(given, path)]
+    arguments = [sys.executable, *_arguments(given, path, is_done=_is_done(spec))]
     os.execve(sys.executable, arguments, {**given, **worker_variables(given)})  # noqa: S606 it is the pod's first process
 
 
-def _arguments(given: Mapping[str, str], spec: Path) -> list[str]:
+def _is_done(spec: WorkerSpec) -> bool:
+    """Whether earlier pods have left nothing to train. Those of other nodes may have ended for good, knowing that."""
+    if not isinstance(spec.task, Train):
+        return False
+    store = ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3)
+    try:
+        return left_to_train(spec, store, published_since(spec, store)) is None
+    except ArtifactError:  # the worker comes to it, too, and tells of it
+        return False
+
+
+def _arguments(given: Mapping[str, str], spec: Path, *, is_done: bool) -> list[str]:
     worker = ["-m", "dolly_assets.worker", str(spec)]
+    if is_done:
+        return worker
     ranks, nodes = int(given["DOLLY_RANKS"]), int(given["DOLLY_NODES"])
     torchrun = ["-m", "dolly_assets.worker.torchrun", f"--nproc-per-node={ranks}"]
     if nodes > 1:

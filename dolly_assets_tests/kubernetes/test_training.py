@@ -1,5 +1,8 @@
 """A real training in the cluster, through Dagster: DeepSpeed on two pods, against the same ranks on this machine."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -39,3 +42,19 @@ def test_two_pods_give_the_weights_of_two_local_ranks(cluster: Cluster, trained_
     observation = observed[0].event_log_entry.asset_observation
     assert observation
     assert observation.metadata["restarts"].value == 0
+    assert run_pod_alone(cluster, tmp_path) == 0, "all is trained: a pod that begins again has nobody to wait for"
+
+
+def run_pod_alone(cluster: Cluster, folder: Path) -> int:
+    """Runs the first pod of the last Job once more, without the others; its exit code."""
+    container = cluster.jobs()[-1]["spec"]["template"]["spec"]["containers"][0]
+    given = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+    of_its_own = {
+        "DOLLY_POD": "again",
+        "DOLLY_SCRATCH": str(folder / "pod"),
+        "DOLLY_MEET": "127.0.0.1:0",
+        "DOLLY_MEET_SECONDS": "5",
+        "JOB_COMPLETION_INDEX": "0",
+    }
+    command = [sys.executable, "-m", "dolly_assets.worker.pod"]
+    return subprocess.run(command, env={**os.environ, **given, **of_its_own}, check=False, timeout=120).returncode
