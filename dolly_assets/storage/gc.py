@@ -27,7 +27,7 @@ from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, Validati
 from dolly_assets.config import Config
 from dolly_assets.errors import ArtifactError, ConfigurationError, some_of
 from dolly_assets.storage import ranks
-from dolly_assets.storage.conventions import LIVE
+from dolly_assets.storage.conventions import LIVE, MESSAGES
 from dolly_assets.storage.locks import mark_sweep, sweeping
 from dolly_assets.storage.manifest import (
     BLOBS,
@@ -45,7 +45,8 @@ from dolly_assets.storage.manifest import (
 from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.transfer import SMALL_READS_AT_ONCE, in_parallel
 
-LIVE_KEPT = timedelta(days=7)  # since a live report was last refreshed; by then the next run has made a profile of it
+# Since it was written last. By then the next run has made a profile of a live report, and no run waits for a message.
+KEPT = {LIVE: timedelta(days=7), MESSAGES: timedelta(days=30)}
 
 
 class Rule(Config):
@@ -197,7 +198,7 @@ class _Sweep:
             removed += doomed
         self.store.remove_leftovers(BLOBS, self.grace)
         self._forget_attempts()
-        self._forget_live()
+        self._forget_the_passing()
         return removed
 
     def _learn_of_commits(self) -> None:
@@ -212,11 +213,12 @@ class _Sweep:
         pending = self.store.objects(ranks.FOLDER)
         self.store.delete([found.key for found in pending if datetime.now(UTC) - found.modified_at > old])
 
-    def _forget_live(self) -> None:
-        """Live reports that nobody has refreshed for long."""
-        old = max(self.grace, LIVE_KEPT)
-        live = self.store.objects(LIVE)
-        self.store.delete([found.key for found in live if datetime.now(UTC) - found.modified_at > old])
+    def _forget_the_passing(self) -> None:
+        """What was of use only while a worker ran."""
+        for folder, kept in KEPT.items():
+            old = max(self.grace, kept)
+            found = self.store.objects(folder)
+            self.store.delete([item.key for item in found if datetime.now(UTC) - item.modified_at > old])
 
 
 def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:

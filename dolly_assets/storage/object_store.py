@@ -148,15 +148,19 @@ class ObjectStore:
         with self._explained(key):
             obstore.put(self._raw, key, data, use_multipart=False)
 
-    def keys(self, prefix: str, *, recursive: bool = True) -> list[str]:
-        """The sorted keys below a prefix of whole segments, or only those directly in it."""
-        return [found.key for found in self.objects(prefix, recursive=recursive)]
+    def keys(self, prefix: str, *, recursive: bool = True, after: str | None = None) -> list[str]:
+        """The sorted keys below a prefix of whole segments, or only those directly in it; see `objects`."""
+        return [found.key for found in self.objects(prefix, recursive=recursive, after=after)]
 
-    def objects(self, prefix: str, *, recursive: bool = True) -> list[Found]:
-        """The objects below a prefix of whole segments, or only those directly in it, sorted by key."""
+    def objects(self, prefix: str, *, recursive: bool = True, after: str | None = None) -> list[Found]:
+        """The objects below a prefix of whole segments, or only those directly in it, sorted by key.
+
+        With `after`, which takes a recursive listing, those whose keys sort after it.
+        """
         with self._explained(prefix):
             if recursive:
-                listed = _again(lambda: [found for page in obstore.list(self._raw, prefix) for found in page])
+                pages = functools.partial(obstore.list, self._raw, prefix, offset=after)
+                listed = _again(lambda: [found for page in pages() for found in page])
             else:
                 listed = _again(lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"]))
         return sorted(map(_found, listed))

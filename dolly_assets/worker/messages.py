@@ -20,6 +20,7 @@ STORE_PREFIX = "store_prefix"  # the key of the pipes parameters
 POD = "pod"
 AGAIN_SECONDS = 5.0
 CLOSING_SECONDS = 120.0  # for what could not be sent yet
+LATE_SECONDS = 1800  # that a message may come after a newer one: clocks differ, and a store may be away for one node
 
 
 class MessageWriter(PipesDefaultMessageWriter):
@@ -75,8 +76,13 @@ class _Channel(PipesMessageWriterChannel):
 
 
 def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[str]:
-    """The messages, as JSON, whose keys were not seen before; their keys are added."""
-    for key in sorted(set(store.keys(prefix)) - seen):
+    """The messages, as JSON, whose keys were not seen before; their keys are added.
+
+    Of those that are older than the newest one seen by `LATE_SECONDS`, none is expected any more.
+    """
+    newest_ns = int(max(seen).rpartition("/")[2].partition("-")[0]) if seen else 0
+    after = f"{prefix}/{max(0, newest_ns - LATE_SECONDS * 10**9):020d}"
+    for key in sorted(set(store.keys(prefix, after=after)) - seen):
         message = store.read_all(key).decode()
         seen.add(key)
         yield message

@@ -115,6 +115,21 @@ def test_young_content_stays(store: ArtifactStore, tree: Path, tmp_path: Path):
     assert store.collect_garbage(RetentionPolicy(), protected=set(), delete=True).blobs == 5
 
 
+@pytest.mark.parametrize(("folder", "days"), [("live", 7), ("messages", 30)])
+def test_what_was_of_use_while_a_worker_ran_stays_for_a_while(
+    store: ArtifactStore, tmp_path: Path, folder: str, days: int
+):
+    objects = ObjectStore(store.url)
+    for name, age in (("young", timedelta(days=days - 1)), ("old", timedelta(days=days + 1))):
+        objects.write(f"{folder}/{name}", b"said")
+        when = time.time() - age.total_seconds()
+        os.utime(tmp_path / "store" / folder / name, (when, when))
+    store.collect_garbage(RetentionPolicy(), protected=set())
+    assert objects.keys(folder) == [f"{folder}/old", f"{folder}/young"]
+    store.collect_garbage(RetentionPolicy(), protected=set(), delete=True)
+    assert objects.keys(folder) == [f"{folder}/young"]
+
+
 def test_nothing_is_removed_while_a_record_cannot_be_read(store: ArtifactStore, tree: Path, tmp_path: Path):
     record = tmp_path / "store" / store.publish("a", tree, kind="k").manifest.key
     intact = record.read_bytes()

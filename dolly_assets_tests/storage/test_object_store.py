@@ -99,4 +99,5 @@ def test_a_new_object_never_replaces_another(any_url: str):
     assert store.read_all("a/b") == b"first"
     assert store.keys("a") == store.keys("a", recursive=False) == ["a/b"]
     assert store.keys("", recursive=False) == []
+    assert (store.keys("a", after="a/a"), store.keys("a", after="a/b")) == (["a/b"], [])
     assert (store.size_bytes("a/b"), store.size_bytes("a/c")) == (5, None)

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 
-from dolly_assets.compute.kubernetes.job import MESSAGES
+from dolly_assets.compute.kubernetes.job import messages_of
 from dolly_assets.errors import ArtifactError
 from dolly_assets.naming import epoch_key
 from dolly_assets.storage.object_store import ObjectStore
@@ -23,7 +23,7 @@ class Inbox:
 
     def __init__(self, spec: WorkerSpec, job: str, on_message: Callable[[Message], None]) -> None:
         self._spec, self._on_message = spec, on_message
-        self._store, self._prefix = ObjectStore(spec.store_url, spec.s3), MESSAGES.format(job=job)
+        self._store, self._prefix = ObjectStore(spec.store_url, spec.s3), messages_of(job)
         self._seen: set[str] = set()
         self._published: set[str] = set()
         self.failures: list[Failed] = []

@@ -17,6 +17,7 @@ from dolly_assets.compute.kubernetes.pods import Job
 from dolly_assets.compute.kubernetes.settings import KubernetesSettings
 from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import ModelFamily
+from dolly_assets.storage.conventions import MESSAGES
 from dolly_assets.training.stop import STOPPED
 from dolly_assets.worker.spec import Train, WorkerSpec
 
@@ -28,7 +29,6 @@ RUN, ROOT_RUN, WORK, DEPLOYMENT = (f"{PREFIX}{name}" for name in ("run", "root-r
 SCRATCH = "/scratch"
 PORT = 29500
 USER = 10001  # of the worker's image
-MESSAGES = "messages/{job}"  # in the store
 CHECK_SECONDS = 1800
 TERMINATED = 143  # by SIGTERM, before the worker listened
 
@@ -85,6 +85,11 @@ def job_name(spec: WorkerSpec, owner: Owner) -> str:
     """The same for the same run, step, work and attempt; short enough for the names of pods and hosts."""
     family = spec.family.name.replace("_", "-")[:20].strip("-")
     return f"dolly-{family}-{_digest([owner.run_id, owner.step, work_of(spec)])[:12]}-{owner.attempt}"
+
+
+def messages_of(job: str) -> str:
+    """The prefix in the store of what a Job's worker says."""
+    return f"{MESSAGES}/{job}"
 
 
 def epochs_of(job: Job) -> tuple[int, ...]:
@@ -245,7 +250,7 @@ def _variables(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, nam
         "DOLLY_SCRATCH": SCRATCH,
         "DOLLY_HOME": SCRATCH,
         "HOME": SCRATCH,
-        "DOLLY_MESSAGES": MESSAGES.format(job=name),
+        "DOLLY_MESSAGES": messages_of(name),
         "DOLLY_RANKS": str(shape.ranks),
         "DOLLY_CPUS": str(spec.family.compute.cpus),
         "DOLLY_DEVICE": "gpu" if shape.gpus else "cpu",
