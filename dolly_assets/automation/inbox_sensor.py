@@ -36,9 +36,9 @@ class Cursor:
         """Reads what `dump` wrote."""
         return cls({name: (fingerprint, state) for name, (fingerprint, state) in json.loads(text or "{}").items()})
 
-    def is_unread(self, name: str) -> bool:
-        """Whether a dataset's card could not be read: such are tried after all others, so that they hold up none."""
-        return self.known.get(name, ("", "seen"))[1] == "unread"
+    def of(self, name: str) -> tuple[str, State]:
+        """Fingerprint of a dataset and what became of it."""
+        return self.known.get(name, ("", "seen"))
 
     def dump(self) -> str:
         """The cursor as Dagster keeps it."""
@@ -69,8 +69,10 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
     unread: dict[str, str] = {}
     waiting = 0
     known: dict[str, tuple[str, State]] = {}
-    for name, arrival in sorted(inbox.arrivals().items(), key=lambda item: (cursor.is_unread(item[0]), item[0])):
-        fingerprint, state = cursor.known.get(name, ("", "seen"))
+    arrivals = inbox.arrivals()
+    # Cards that could not be read are tried after all others, so that they hold up none.
+    for name in sorted(arrivals, key=lambda name: (cursor.of(name)[1] == "unread", name)):
+        arrival, (fingerprint, state) = arrivals[name], cursor.of(name)
         is_same = fingerprint == arrival.fingerprint
         if is_same and state in ("taken", "refused"):
             known[name] = (fingerprint, state)

@@ -45,8 +45,9 @@ from dolly_assets.storage.manifest import (
 from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.transfer import SMALL_READS_AT_ONCE, in_parallel
 
-# Since it was written last. By then the next run has made a profile of a live report, and no run waits for a message.
-KEPT = {LIVE: timedelta(days=7), MESSAGES: timedelta(days=30)}
+# Of use only while a worker runs -> how long it is kept after it was written last. By then what ranks announced was
+# committed or never will be, the next run has made a profile of a live report, and no run waits for a message.
+PASSING = {ranks.FOLDER: timedelta(days=1), LIVE: timedelta(days=7), MESSAGES: timedelta(days=30)}
 
 
 class Rule(Config):
@@ -197,7 +198,6 @@ class _Sweep:
                 mark_sweep(self.store)  # also for those who have sent something in between
             removed += doomed
         self.store.remove_leftovers(BLOBS, self.grace)
-        self._forget_attempts()
         self._forget_the_passing()
         return removed
 
@@ -207,15 +207,8 @@ class _Sweep:
             self.live |= _contents(manifest.files)
         self.known.update(new)
 
-    def _forget_attempts(self) -> None:
-        """What ranks announced long ago was never committed, or only not cleared away."""
-        old = max(self.grace, timedelta(days=1))
-        pending = self.store.objects(ranks.FOLDER)
-        self.store.delete([found.key for found in pending if datetime.now(UTC) - found.modified_at > old])
-
     def _forget_the_passing(self) -> None:
-        """What was of use only while a worker ran."""
-        for folder, kept in KEPT.items():
+        for folder, kept in PASSING.items():
             old = max(self.grace, kept)
             found = self.store.objects(folder)
             self.store.delete([item.key for item in found if datetime.now(UTC) - item.modified_at > old])

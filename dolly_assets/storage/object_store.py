@@ -159,8 +159,9 @@ class ObjectStore:
         """
         with self._explained(prefix):
             if recursive:
-                pages = functools.partial(obstore.list, self._raw, prefix, offset=after)
-                listed = _again(lambda: [found for page in pages() for found in page])
+                listed = _again(
+                    lambda: [found for page in obstore.list(self._raw, prefix, offset=after) for found in page]
+                )
             else:
                 listed = _again(lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"]))
         return sorted(map(_found, listed))

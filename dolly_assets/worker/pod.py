@@ -37,7 +37,7 @@ def main() -> None:
     spec.scratch_dir.mkdir(parents=True, exist_ok=True)
     path = spec.scratch_dir / "spec.json"
     path.write_text(spec.model_dump_json())
-    arguments = [sys.executable, *_arguments(given, path, is_done=_is_done(spec))]
+    arguments = [sys.executable, *_arguments(given, spec, path)]
     os.execve(sys.executable, arguments, {**given, **worker_variables(given)})  # noqa: S606 it is the pod's first process
 
 
@@ -52,12 +52,12 @@ def _is_done(spec: WorkerSpec) -> bool:
         return False
 
 
-def _arguments(given: Mapping[str, str], spec: Path, *, is_done: bool) -> list[str]:
-    worker = ["-m", "dolly_assets.worker", str(spec)]
-    if is_done:
-        return worker
+def _arguments(given: Mapping[str, str], spec: WorkerSpec, path: Path) -> list[str]:
+    worker = ["-m", "dolly_assets.worker", str(path)]
     ranks, nodes = int(given["DOLLY_RANKS"]), int(given["DOLLY_NODES"])
     torchrun = ["-m", "dolly_assets.worker.torchrun", f"--nproc-per-node={ranks}"]
+    if nodes > 1 and _is_done(spec):
+        return worker
     if nodes > 1:
         host, _, port = given["DOLLY_MEET"].rpartition(":")
         meet = [f"--node-rank={given['JOB_COMPLETION_INDEX']}", f"--master-addr={host}", f"--master-port={port}"]
