@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dolly_assets.profiling.journal import Journal, read_journal
+from dolly_assets.profiling.columns import read_blocks
+from dolly_assets.profiling.journal import Journal
 
 STEP_SCHEMA = pa.schema(
     {
@@ -94,11 +95,15 @@ def step_files(folder: Path) -> list[Path]:
 
 def read_steps(folder: Path, started_at: float = -math.inf, ended_at: float = math.inf) -> pa.Table:
     """The steps of all ranks that ended in [started_at, ended_at], by step and rank; columns of STEP_SCHEMA."""
-    records = [
-        record
-        for file in step_files(folder)
-        for record in read_journal(file)
-        if started_at <= record["ended_at"] <= ended_at
+    tables = [
+        _as_steps(block) for file in step_files(folder) for block in read_blocks(file, "ended_at", started_at, ended_at)
     ]
-    records.sort(key=lambda record: (record["step"], record["rank"]))
-    return pa.Table.from_pylist(records, schema=STEP_SCHEMA)
+    steps = pa.concat_tables([STEP_SCHEMA.empty_table(), *tables])
+    return steps.sort_by([("step", "ascending"), ("rank", "ascending")])
+
+
+def _as_steps(block: pa.Table) -> pa.Table:
+    """A block of a journal with STEP_SCHEMA's columns and types; what no line of it has is null."""
+    missing = pa.nulls(block.num_rows)
+    columns = [block[name] if name in block.column_names else missing for name in STEP_SCHEMA.names]
+    return pa.table(columns, names=STEP_SCHEMA.names).cast(STEP_SCHEMA)
