@@ -22,11 +22,11 @@ def read_host() -> dict[str, float]:
     }
     with suppress(OSError, RuntimeError):
         values["swap_used_bytes"] = psutil.swap_memory().used
-    with suppress(OSError, RuntimeError):
-        if disk := psutil.disk_io_counters():
+    with suppress(OSError, RuntimeError):  # of 64 bits: no need to watch them for wrapping
+        if disk := psutil.disk_io_counters(nowrap=False):
             values |= {"disk_read_bytes": disk.read_bytes, "disk_written_bytes": disk.write_bytes}
     with suppress(OSError, RuntimeError):
-        if network := psutil.net_io_counters():
+        if network := psutil.net_io_counters(nowrap=False):
             values |= {"network_received_bytes": network.bytes_recv, "network_sent_bytes": network.bytes_sent}
     return values
 
