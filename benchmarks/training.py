@@ -259,9 +259,12 @@ def _arguments(folder: Path, *, rows: int, packing: bool) -> Any:
 
 def contend(name: str, folder: Path, batch: int) -> None:
     """One rank; writes what it logged."""
+    from dolly_assets.training.process_group import leave_other_ranks
+
     log = Log()
     {"plain": plain, "ours": ours}[name](folder, batch, log)
     (folder / f"log-{os.environ['RANK']}.json").write_text(json.dumps(vars(log)))
+    leave_other_ranks()
 
 
 # --- the comparison
