@@ -16,6 +16,7 @@ and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -272,6 +273,8 @@ def contend(name: str, folder: Path, batch: int) -> None:
 
 def run(name: str, folder: Path, batch: int, ranks: int) -> dict[str, float]:
     """Real and labelled tokens per second, processed per real tokens, and the seconds between two epochs."""
+    for state in folder.glob("state-*"):  # of an earlier turn
+        shutil.rmtree(state)
     command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", __file__]
     process = subprocess.run(
         [sys.executable, *command, "--contender", name, str(folder), str(batch)],

@@ -1,5 +1,6 @@
 """deploy/ passes its own check, and the check sees what is wrong."""
 
+import ast
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import chart, check, instance
-from dolly_assets.compute.kubernetes.rights import Right, right_of
+from dolly_assets.compute.kubernetes.rights import Right, right_of, rights_in
 
 
 @pytest.mark.parametrize("name", check.CHECKS)
@@ -84,3 +85,8 @@ def test_a_request_of_the_code_is_the_right_that_the_api_server_asks_for() -> No
     assert right_of("replace_namespaced_job_status") == Right("update", "batch", "jobs/status")
     assert right_of("read_priority_class") == Right("get", "scheduling.k8s.io", "priorityclasses")
     assert right_of("read_file") is None
+
+
+def test_a_right_is_read_from_a_path_that_the_client_has_no_method_for() -> None:
+    code = 'api.call_api("/apis/a.io/v1beta1/namespaces/{namespace}/things/{name}/parts", "GET", x=1)'
+    assert rights_in(ast.parse(code)) == {Right("get", "a.io", "things/parts")}

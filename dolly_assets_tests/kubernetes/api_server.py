@@ -23,6 +23,10 @@ PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[a-z0-9.]+)/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>status|log|eviction))?"
 )
+PENDING = re.compile(
+    r"/apis/visibility\.kueue\.x-k8s\.io/v1beta1/namespaces/(?P<namespace>[^/]+)/localqueues/(?P<queue>[^/]+)"
+    r"/pendingworkloads"
+)
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PAUSE = 0.05
 VERSION = {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}
@@ -50,7 +54,8 @@ class ApiServer:
 
     Attributes:
         may: Decides on verb, resource (`pods/log`) and namespace; what it forbids is answered with 403.
-        admit: Raises `Refused` for an object that an admission webhook would not let in.
+        admit: Raises `Refused` for an object that an admission webhook would not let in, or changes it.
+        pending: The workloads that Kueue lists for a namespace and a local queue; None where there is no Kueue.
         calls: Every request so far: verb and resource.
     """
 
@@ -58,6 +63,7 @@ class ApiServer:
         self.objects, self.controller, self.node = objects, controller, node
         self.may: Callable[[str, str, str], bool] = lambda _verb, _resource, _namespace: True
         self.admit: Callable[[str, Object], None] = lambda _plural, _body: None
+        self.pending: Callable[[str, str], list[Object]] | None = None
         self.calls: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
@@ -118,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, VERSION)
             elif parts.path == REVIEW:
                 self._review(body)
+            elif self.api.pending and (match := PENDING.fullmatch(parts.path)):
+                self._pending(self.api.pending, **match.groupdict())
             elif match := PATH.fullmatch(parts.path):
                 self._resource(verb, match.groupdict(), query, body)
             else:
@@ -134,6 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
         resource = "/".join(filter(None, (asked.get("resource"), asked.get("subresource"))))
         is_allowed = self.api.may(asked["verb"], resource, asked.get("namespace", ""))
         self._send(201, {**body, "status": {"allowed": is_allowed}})
+
+    def _pending(self, pending: Callable[[str, str], list[Object]], namespace: str, queue: str) -> None:
+        verb, resource = "get", "localqueues/pendingworkloads"
+        with self.api.lock:
+            self.api.calls.append((verb, resource))
+        if not self.api.may(verb, resource, namespace):
+            raise Refused(403, "Forbidden", f"{resource} is forbidden")
+        self._send(200, {"kind": "PendingWorkloadsSummary", "items": pending(namespace, queue)})
 
     def _resource(self, verb: str, path: dict[str, str | None], query: dict[str, str], body: Object) -> None:
         plural, namespace, name = path["plural"] or "", path["namespace"] or "", path["name"]

@@ -9,6 +9,7 @@
         cluster.release()
         cluster.break_images("ImagePullBackOff")               # mended by release, too
         cluster.exceed_quota("exceeded quota: gpus, requested: ...")   # the Job controller may create no pod
+        cluster.queue("trainings", before=2)                   # Kueue suspends Jobs of this queue; admit() lets them go
         cluster.deny("policy: no root")                        # admission refuses Jobs
         cluster.evict(pod) / preempt(pod) / lose(pod) / delete(pod) / oom_kill(pod)
         cluster.fail(500, verb="list", plural="pods", times=3) # answers of the API
@@ -37,6 +38,7 @@ from dolly_assets_tests.kubernetes.objects import KINDS, Object, Objects, Refuse
 
 NAMESPACE = "dolly"
 WAIT_SECONDS = 60
+QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 class Cluster:
@@ -150,6 +152,29 @@ class Cluster:
         """Ends hold, break_images and exceed_quota."""
         self.controller.held = self.controller.image_error = self.controller.quota_error = None
         self.controller.wake()
+
+    def queue(self, name: str, before: int) -> None:
+        """Kueue is there: it suspends new Jobs that name this queue, and lists them behind so many others."""
+
+        def admit(plural: str, body: Object) -> None:
+            if plural == "jobs" and body["metadata"].get("labels", {}).get(QUEUE) == name:
+                body["spec"]["suspend"] = True
+
+        def pending(namespace: str, queue: str) -> list[Object]:
+            suspended = [job for job in self.objects.list("jobs", namespace) if job["spec"].get("suspend")]
+            names = [job["metadata"]["name"] for job in suspended if job["metadata"]["labels"].get(QUEUE) == queue]
+            owners = [{"kind": "Other", "name": "another"}] * before + [{"kind": "Job", "name": name} for name in names]
+            return [
+                {"metadata": {"ownerReferences": [owner]}, "positionInClusterQueue": place}
+                for place, owner in enumerate(owners)
+            ]
+
+        self.api.admit, self.api.pending = admit, pending
+
+    def admit(self) -> None:
+        """Kueue admits what it has suspended."""
+        for job in self.jobs():
+            self.objects.update("jobs", NAMESPACE, job["metadata"]["name"], {"spec": {"suspend": False}})
 
     def deny(self, why: str) -> None:
         """An admission webhook refuses Jobs from here on."""

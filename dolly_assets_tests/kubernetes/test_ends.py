@@ -16,6 +16,10 @@ from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, interrupt_a
 Make = Callable[..., Directed]
 
 
+def in_queue(name: str) -> dict[str, object]:
+    return {"kubernetes": {"config": {"job_metadata": {"labels": {"kueue.x-k8s.io/queue-name": name}}}}}
+
+
 def is_free(cluster: Cluster) -> bool:
     return cluster.gpus_booked() == 0
 
@@ -40,6 +44,29 @@ def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(cluster: 
     assert times.running_seconds > 0
     assert times.restarts == 0
     assert is_free(cluster)
+
+
+def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(cluster: Cluster, directed: Make) -> None:
+    cluster.queue("trainings", before=3)
+    training = directed(compute=in_queue("trainings"))
+    training.let()
+    training.start()
+    cluster.wait(lambda: "waits: in the queue trainings, 3 before it" in training.log)
+    assert cluster.gpus_booked() == 0
+    cluster.admit()
+    assert training.end() is None
+    assert training.is_whole()
+
+
+def test_a_queue_that_tells_no_place_is_waited_in(cluster: Cluster, directed: Make) -> None:
+    cluster.queue("trainings", before=3)
+    cluster.forbid("get", "localqueues/pendingworkloads")
+    training = directed(compute=in_queue("trainings"))
+    training.let()
+    training.start()
+    cluster.wait(lambda: training.log.endswith("waits: in the queue trainings"))
+    cluster.admit()
+    assert training.end() is None
 
 
 @pytest.mark.parametrize(

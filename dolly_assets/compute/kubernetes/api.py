@@ -100,6 +100,32 @@ class Api:
             lambda: self._core.list_namespaced_event(self.namespace, field_selector=fields, _request_timeout=TIMEOUT)
         ).items
 
+    def before_in_queue(self, queue: str, job: str) -> int | None:
+        """How many workloads Kueue admits before a Job of a local queue; None if it does not tell.
+
+        Positions are those in the cluster queue, which other local queues share. It lists the first thousand.
+        https://kueue.sigs.k8s.io/docs/tasks/manage/monitor_pending_workloads
+        """
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            pending: Any = self._batch.api_client.call_api(
+                "/apis/visibility.kueue.x-k8s.io/v1beta1/namespaces/{namespace}/localqueues/{name}/pendingworkloads",
+                "GET",
+                path_params={"namespace": self.namespace, "name": queue},
+                response_types_map={200: "object"},
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=TIMEOUT,
+            )
+        except (ApiException, HTTPError):
+            return None
+        for workload in pending["items"]:
+            if any((owner["kind"], owner["name"]) == ("Job", job) for owner in workload["metadata"]["ownerReferences"]):
+                return workload["positionInClusterQueue"]
+        return None
+
     def list_job(self, name: str) -> Any:
         """The list of the one Job of that name, once: without patience."""
         return self._batch.list_namespaced_job(

@@ -25,6 +25,7 @@ from dolly_assets.compute.kubernetes.pods import (
     is_out_of_memory,
     is_starting,
     nodes_at_work,
+    queue_of,
     terminated,
     why_it_waits,
 )
@@ -36,6 +37,7 @@ from dolly_assets.training.out_of_memory import what_to_change
 from dolly_assets.worker.report import Log, Message
 from dolly_assets.worker.spec import WorkerSpec
 
+QUEUE_SECONDS = 15.0  # between looks at the place in a queue
 LOOK_SECONDS = 1.0  # between looks at the store, where nothing tells that there is something new
 SILENCE_SECONDS = 60.0  # of the API, before it is told of
 GANG_SECONDS = 30.0  # that pods may run on without one of them
@@ -72,6 +74,8 @@ class Follower:
         self._logs: dict[str, LogStream] = {}
         self._clock: Clock | None = None
         self._why = ""
+        self._before: int | None = None
+        self._asked_queue_at = -QUEUE_SECONDS
         self._told: set[str] = set()
         self._is_silent = False
         self._starting_since: float | None = None
@@ -209,10 +213,18 @@ class Follower:
         if not pods and not job.spec.suspend:
             with contextlib.suppress(Exception):  # it only helps
                 warnings = self._api.warnings_of(self._name)
-        why = why_it_waits(job, pods, warnings)
+        why = why_it_waits(job, pods, warnings, self._before_in_queue(job))
         if why != self._why:
             self._why = why
             self._tell(Log(text=f"Job {self._name} waits: {why}"))
+
+    def _before_in_queue(self, job: Job) -> int | None:
+        """How many others are admitted first, as it was a moment ago."""
+        queue = queue_of(job)
+        if queue and time.monotonic() - self._asked_queue_at > QUEUE_SECONDS:
+            self._asked_queue_at = time.monotonic()
+            self._before = self._api.before_in_queue(queue, self._name)
+        return self._before
 
     def _limit_waiting(self, pods: list[Pod], clock: Clock) -> None:
         now = time.monotonic()

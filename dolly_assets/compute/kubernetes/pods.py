@@ -44,11 +44,17 @@ def nodes_at_work(pods: Sequence[Pod]) -> int:
     return len({index_of(pod) for pod in at_work if not pod.metadata.deletion_timestamp})
 
 
-def why_it_waits(job: Job, pods: Sequence[Pod], warnings: Sequence[Event]) -> str:
-    """What keeps a Job's pods from running, on one line."""
+def queue_of(job: Job) -> str | None:
+    """The queue of Kueue in which a Job waits to be admitted; None if it does not."""
+    return (job.metadata.labels or {}).get("kueue.x-k8s.io/queue-name") if job.spec.suspend else None
+
+
+def why_it_waits(job: Job, pods: Sequence[Pod], warnings: Sequence[Event], before: int | None = None) -> str:
+    """What keeps a Job's pods from running, on one line; `before` is how many others its queue admits first."""
+    if queue := queue_of(job):
+        return f"in the queue {queue}" + ("" if before is None else f", {before} before it")
     if job.spec.suspend:
-        queue = (job.metadata.labels or {}).get("kueue.x-k8s.io/queue-name")
-        return f"in the queue {queue}" if queue else "the Job is suspended"
+        return "the Job is suspended"
     found = [_why_a_pod_waits(pod) for pod in pods if pod.status.phase == "Pending"]
     if any(found):
         return "; ".join(dict.fromkeys(filter(None, found)))
