@@ -144,12 +144,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(201, {**body, "status": {"allowed": is_allowed}})
 
     def _pending(self, pending: Callable[[str, str], list[Object]], namespace: str, queue: str) -> None:
-        verb, resource = "get", "localqueues/pendingworkloads"
+        self._let_in("get", "localqueues/pendingworkloads", namespace)
+        self._send(200, {"kind": "PendingWorkloadsSummary", "items": pending(namespace, queue) or None})
+
+    def _let_in(self, verb: str, resource: str, namespace: str) -> None:
+        """Notes a request; refuses it by the script of faults, or for want of rights."""
         with self.api.lock:
             self.api.calls.append((verb, resource))
+            fault = next((item for item in self.api.faults if item.hits(verb, resource)), None)
+        if fault:
+            raise Refused(fault.status, _reason(fault.status), f"scripted: {fault.status}")
         if not self.api.may(verb, resource, namespace):
-            raise Refused(403, "Forbidden", f"{resource} is forbidden")
-        self._send(200, {"kind": "PendingWorkloadsSummary", "items": pending(namespace, queue)})
+            raise Refused(403, "Forbidden", f'{resource} is forbidden: User cannot {verb} resource "{resource}"')
 
     def _resource(self, verb: str, path: dict[str, str | None], query: dict[str, str], body: Object) -> None:
         plural, namespace, name = path["plural"] or "", path["namespace"] or "", path["name"]
@@ -161,14 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             verb = "watch" if query.get("watch") in ("true", "True", "1") else "list"
         if verb == "delete" and not name:
             verb = "deletecollection"
-        resource = f"{plural}/{path['sub']}" if path["sub"] else plural
-        with self.api.lock:
-            self.api.calls.append((verb, resource))
-            fault = next((item for item in self.api.faults if item.hits(verb, resource)), None)
-        if fault:
-            raise Refused(fault.status, _reason(fault.status), f"scripted: {fault.status}")
-        if not self.api.may(verb, resource, namespace):
-            raise Refused(403, "Forbidden", f'{resource} is forbidden: User cannot {verb} resource "{resource}"')
+        self._let_in(verb, f"{plural}/{path['sub']}" if path["sub"] else plural, namespace)
         if path["sub"] == "log":
             self._log(self.api.objects.get("pods", namespace, name or ""), query)
         elif path["sub"] == "eviction":

@@ -153,21 +153,23 @@ class Cluster:
         self.controller.held = self.controller.image_error = self.controller.quota_error = None
         self.controller.wake()
 
-    def queue(self, name: str, before: int) -> None:
-        """Kueue is there: it suspends new Jobs that name this queue, and lists them behind so many others."""
+    def queue(self, name: str, before: int | None) -> None:
+        """Kueue is there: it suspends new Jobs that name this queue, and lists them behind so many others, if at all.
+
+        The others are workloads that somebody made by hand, and nothing owns them.
+        """
 
         def admit(plural: str, body: Object) -> None:
             if plural == "jobs" and body["metadata"].get("labels", {}).get(QUEUE) == name:
                 body["spec"]["suspend"] = True
 
         def pending(namespace: str, queue: str) -> list[Object]:
+            if before is None:
+                return []
             suspended = [job for job in self.objects.list("jobs", namespace) if job["spec"].get("suspend")]
             names = [job["metadata"]["name"] for job in suspended if job["metadata"]["labels"].get(QUEUE) == queue]
-            owners = [{"kind": "Other", "name": "another"}] * before + [{"kind": "Job", "name": name} for name in names]
-            return [
-                {"metadata": {"ownerReferences": [owner]}, "positionInClusterQueue": place}
-                for place, owner in enumerate(owners)
-            ]
+            listed = [{}] * before + [{"ownerReferences": [{"kind": "Job", "name": name}]} for name in names]
+            return [{"metadata": metadata, "positionInClusterQueue": place} for place, metadata in enumerate(listed)]
 
         self.api.admit, self.api.pending = admit, pending
 

@@ -10,14 +10,14 @@ import pytest
 from dolly_assets.compute.kubernetes.job import Owner
 from dolly_assets.compute.launcher import Times
 from dolly_assets.errors import DollyError, TrainingError, WorkerError, WorkerStopped
-from dolly_assets_tests.kubernetes.cluster import Cluster
+from dolly_assets_tests.kubernetes.cluster import QUEUE, Cluster
 from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, interrupt_at
 
 Make = Callable[..., Directed]
 
 
 def in_queue(name: str) -> dict[str, object]:
-    return {"kubernetes": {"config": {"job_metadata": {"labels": {"kueue.x-k8s.io/queue-name": name}}}}}
+    return {"kubernetes": {"config": {"job_metadata": {"labels": {QUEUE: name}}}}}
 
 
 def is_free(cluster: Cluster) -> bool:
@@ -58,9 +58,11 @@ def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(cluster: Cluster, d
     assert training.is_whole()
 
 
-def test_a_queue_that_tells_no_place_is_waited_in(cluster: Cluster, directed: Make) -> None:
-    cluster.queue("trainings", before=3)
-    cluster.forbid("get", "localqueues/pendingworkloads")
+@pytest.mark.parametrize("tells_nothing", ["forbidden", "not listed"])
+def test_a_queue_that_tells_no_place_is_waited_in(cluster: Cluster, directed: Make, tells_nothing: str) -> None:
+    cluster.queue("trainings", before=None if tells_nothing == "not listed" else 3)
+    if tells_nothing == "forbidden":
+        cluster.forbid("get", "localqueues/pendingworkloads")
     training = directed(compute=in_queue("trainings"))
     training.let()
     training.start()

@@ -121,8 +121,9 @@ class Api:
             )
         except (ApiException, HTTPError):
             return None
-        for workload in pending["items"]:
-            if any((owner["kind"], owner["name"]) == ("Job", job) for owner in workload["metadata"]["ownerReferences"]):
+        for workload in pending["items"] or ():  # an empty list is null, and others' workloads may have no owner
+            owners = workload["metadata"].get("ownerReferences", ())
+            if any((owner["kind"], owner["name"]) == ("Job", job) for owner in owners):
                 return workload["positionInClusterQueue"]
         return None
 
