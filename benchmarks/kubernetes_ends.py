@@ -29,7 +29,7 @@ from typing import Any
 from dolly_assets.compute.kubernetes.job import Owner
 from dolly_assets.compute.launcher import Times
 from dolly_assets.naming import epoch_key
-from dolly_assets_tests.kubernetes.cluster import Cluster
+from dolly_assets_tests.kubernetes.cluster import QUEUE, Cluster
 from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, deployed_cluster, interrupt_at
 from dolly_assets_tests.kubernetes.disturbing import Disturbing
 
@@ -79,12 +79,12 @@ class Stage:
         [times] = [message for message in training.messages if isinstance(message, Times)]
         return f"{end}, after {times.restarts} restart" if end == "done" else end
 
-    def says(self, training: Directed, text: str) -> str:
+    def says(self, training: Directed, text: str, mend: Callable[[Cluster], None] = Cluster.release) -> str:
         """The reason that the run gives for waiting, which is when it is noticed; then the cluster is mended."""
         self.cluster.wait(lambda: text in training.log)
         self.noticed = time.monotonic()
         [line] = [line for line in training.log.splitlines() if text in line]
-        self.cluster.release()
+        mend(self.cluster)
         training.let()
         return f"says: {line.partition(' waits: ')[2]}; {self.ended(training)}"
 
@@ -224,6 +224,24 @@ def cancelled_in_the_queue(stage: Stage) -> str:
     return f"{stage.ended(training)}, {len(stage.cluster.jobs())} Jobs left"
 
 
+def cancelled_and_asked_again(stage: Stage) -> str:
+    """Interrupted in the second epoch, and started again while its pod takes its time to save."""
+    training = stage.training(on_message=interrupt_at(epoch_key(1)))
+    training.hold_saving()
+    training.let(1)
+    training.start()
+    stage.cluster.wait(lambda: [job for job in stage.cluster.jobs() if "deletionTimestamp" in job["metadata"]])
+    again = stage.training(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(2, 3))
+    stage.now()
+    again.start()
+    stage.cluster.wait(lambda: " still saves " in again.log)
+    stage.noticed = time.monotonic()
+    training.let_save()
+    assert isinstance(training.end(), KeyboardInterrupt)
+    again.let()
+    return f"{stage.ended(again)}{_said(again, ' still saves ')}"
+
+
 def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
     """SIGKILL to who follows the Job; its re-execution follows it, or finds what it has finished."""
     training = stage.training(is_cancelled=False)
@@ -300,6 +318,16 @@ def waits(how: Callable[[Cluster], None], text: str) -> Callable[[Stage], str]:
     return end
 
 
+def waits_in_a_queue(stage: Stage) -> str:
+    """Kueue does not admit the Job for a while."""
+    stage.cluster.queue("trainings", before=3)
+    labels = {"job_metadata": {"labels": {QUEUE: "trainings"}}}
+    training = stage.training(compute={"kubernetes": {"config": labels}})
+    stage.now()
+    training.start()
+    return stage.says(training, "in the queue", Cluster.admit)
+
+
 def _said(training: Directed, text: str) -> str:
     return "".join(f"; {line}" for line in training.log.splitlines() if text in line)
 
@@ -332,6 +360,7 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     ("deadline in the run", runs_too_long, r"has run for 3 s, which is all that run_minutes gives it"),
     ("cancelled", cancelled, r"stopped at epoch 2, 0 Jobs left$"),
     ("cancelled in the queue", cancelled_in_the_queue, r"^, 0 Jobs left$"),
+    ("cancelled, asked again", cancelled_and_asked_again, r"^done; waits: Job .* still saves what this begins from"),
     ("run's worker killed", run_killed, r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*does this already"),
     (
         "run's worker killed, Job ends",
@@ -342,6 +371,7 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     ("Job deleted by somebody", job_deleted, r"somebody has deleted Job .*stopped at epoch 2"),
     ("refused by the cluster", refused, r"does not take Job .*images come from here only"),
     ("waits: no GPU", waits(lambda it: it.hold(NO_GPU), "Insufficient"), r"says: Unschedulable: .*Insuff.*; done"),
+    ("waits: queue", waits_in_a_queue, r"says: in the queue trainings, 3 before it; done"),
     ("waits: quota", waits(lambda it: it.exceed_quota("exceeded quota: gpus"), "exceeded"), r"says: .*quota.*; done"),
     (
         "waits: image",

@@ -114,6 +114,14 @@ class Directed:
         for name in [f"go-{epoch}" for epoch in epochs] or ["go"]:
             (self.folder / name).touch()
 
+    def hold_saving(self) -> None:
+        """Has pods that are asked to stop take their time to save."""
+        (self.folder / "saving").touch()
+
+    def let_save(self) -> None:
+        """Ends that."""
+        (self.folder / "saving").unlink()
+
     def fail(self, epoch: int, how: str) -> None:
         """Has an epoch end otherwise."""
         part = self.folder / "part"

@@ -5,12 +5,14 @@ It stands for the command of the worker's image. The test and it meet in the fol
     go-N       epoch N may end; `go` lets all of them end
     fail-N     what happens instead of epoch N's end: the name of an error (`DollyError`, `KeyError`, `OutOfMemoryError`
                of a GPU), or an exit code
+    saving     while it is there, a pod that was asked to stop takes its time to save
     begun-N    written by each pod that begins epoch N, a line each; trained-N likewise when it has ended
 """
 
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dagster_pipes import PipesContext, decode_param, open_dagster_pipes
@@ -68,14 +70,13 @@ class _Script:
     def _train(self, epoch: int) -> int:
         self._note(f"begun-{epoch}")
         print(f"epoch {epoch} begins", flush=True)  # noqa: T201 the pod's log
-        ends = time.monotonic() + ABANDONED_SECONDS
-        while not any((self._folder / name).exists() for name in ("go", f"go-{epoch}", f"fail-{epoch}")):
+        for _ in until(lambda: any((self._folder / name).exists() for name in ("go", f"go-{epoch}", f"fail-{epoch}"))):
             if self._stop.is_requested:
                 self._report.stopping(1)
+                for _ in until(lambda: not (self._folder / "saving").exists()):
+                    pass
                 self._report.stopped(f"stopped at epoch {epoch}")
                 return STOPPED
-            assert time.monotonic() < ends, "nobody lets this epoch end"
-            time.sleep(POLL_SECONDS)
         if (failure := self._folder / f"fail-{epoch}").exists():
             return self._fail(failure.read_text())
         self._note(f"trained-{epoch}")
@@ -112,6 +113,15 @@ class _Script:
                 made_by=self._spec.made_by,
             )
             self._report.published(artifact)
+
+
+def until(happened: Callable[[], bool]) -> Iterator[None]:
+    """Looks again and again until it has happened, and gives up when nobody makes it happen."""
+    ends = time.monotonic() + ABANDONED_SECONDS
+    while not happened():
+        yield
+        assert time.monotonic() < ends, "nobody directs this worker any more"
+        time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

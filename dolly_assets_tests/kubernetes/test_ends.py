@@ -192,6 +192,26 @@ def test_a_run_that_is_cancelled_takes_its_job_with_it(cluster: Cluster, directe
     assert is_free(cluster)
 
 
+def test_what_a_cancelled_job_still_saves_is_waited_for(cluster: Cluster, directed: Make) -> None:
+    """The run is cancelled in epoch 2 and started again while the pod takes its time to save."""
+    first = directed(on_message=interrupt_at("01"))
+    first.hold_saving()
+    first.let(1)
+    first.start()
+    cluster.wait(lambda: [job for job in cluster.jobs() if "deletionTimestamp" in job["metadata"]])
+    second = directed(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(2, 3))
+    second.start()
+    cluster.wait(lambda: "still saves what this begins from" in second.log)
+    assert len(cluster.jobs()) == 1
+    first.let_save()
+    assert isinstance(first.end(), KeyboardInterrupt)
+    second.let()
+    assert second.end() is None
+    assert second.published == ["02", "03"]
+    assert [second.times("trained", epoch) for epoch in (1, 2, 3)] == [1, 1, 1]
+    assert is_free(cluster)
+
+
 def test_a_job_that_somebody_deletes_is_told_of(cluster: Cluster, directed: Make) -> None:
     training = directed()
     training.start()

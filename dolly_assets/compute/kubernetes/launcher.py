@@ -4,11 +4,12 @@ The Job outlives whoever made it. The same work, asked for again, is found by it
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 from dolly_assets.compute.interrupts import undisturbed
 from dolly_assets.compute.kubernetes.api import Api
-from dolly_assets.compute.kubernetes.follower import Follower
+from dolly_assets.compute.kubernetes.follower import ENDING_SECONDS, LOOK_SECONDS, Follower
 from dolly_assets.compute.kubernetes.job import (
     DEPLOYMENT,
     ROOT_RUN,
@@ -24,7 +25,7 @@ from dolly_assets.compute.kubernetes.job import (
 from dolly_assets.compute.kubernetes.pods import ending
 from dolly_assets.compute.kubernetes.settings import KubernetesSettings
 from dolly_assets.compute.launcher import Times
-from dolly_assets.errors import TrainingError
+from dolly_assets.errors import TrainingError, WorkerError
 from dolly_assets.worker.report import Log, Message
 from dolly_assets.worker.spec import Train, WorkerSpec
 
@@ -44,6 +45,7 @@ class KubernetesLauncher:
     def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
         """Runs the worker of a spec to its end (see `dolly_assets.compute.launcher.Launcher`)."""
         api = Api(self.settings.namespace, self.settings.context)
+        self._wait_for_endings(api, spec, on_message)
         name, what = self._found(api, spec) or self._submitted(api, spec)
         with Follower(api, self.settings, spec, name, on_message) as follower:
             try:
@@ -57,6 +59,27 @@ class KubernetesLauncher:
                         on_message(Log(text=f"Job {name} goes on; the same again finds it"))
                 raise
 
+    def _wait_for_endings(self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
+        """Returns when no Job of this work is being deleted: what such a one still saves, the next begins from.
+
+        Raises:
+            WorkerError: A Job does not go, as when its node does not answer.
+        """
+        since, told = time.monotonic(), set[str]()
+        while ending_jobs := [job for job in api.jobs(_same_work(spec)) if job.metadata.deletion_timestamp]:
+            for job in ending_jobs:
+                name = job.metadata.name
+                grace_seconds = job.spec.template.spec.termination_grace_period_seconds or 30
+                if time.monotonic() - since > grace_seconds + ENDING_SECONDS:
+                    raise WorkerError(
+                        f"Job {name} was ended, and is still there after {grace_seconds + ENDING_SECONDS:.0f} s: look "
+                        "at its pods and their nodes, then ask again"
+                    )
+                if name not in told:
+                    on_message(Log(text=f"waits: Job {name}, which was ended, still saves what this begins from"))
+                    told.add(name)
+            time.sleep(LOOK_SECONDS)
+
     def _submitted(self, api: Api, spec: WorkerSpec) -> tuple[str, str]:
         is_new = api.create_job(build_job(spec, self.settings, self.owner))
         return job_name(spec, self.owner), "is made" if is_new else "is there already"
@@ -67,11 +90,10 @@ class KubernetesLauncher:
         Raises:
             TrainingError: A Job trains other epochs of this very training now.
         """
-        same_work = {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
-        for job in api.jobs(same_work):
+        for job in api.jobs(_same_work(spec)):
             name, end = job.metadata.name, ending(job)
             is_of_this_run = job.metadata.labels[ROOT_RUN] == self.owner.root_run_id
-            if job.metadata.deletion_timestamp or end == "Failed" or (end and not is_of_this_run):
+            if end == "Failed" or (end and not is_of_this_run):
                 continue
             if isinstance(spec.task, Train) and not set(spec.task.epochs) <= set(epochs_of(job)):
                 if end:
@@ -84,3 +106,8 @@ class KubernetesLauncher:
                 api.label_job(name, {RUN: self.owner.run_id, ROOT_RUN: self.owner.root_run_id})
             return name, "has done this already" if end else "does this already"
         return None
+
+
+def _same_work(spec: WorkerSpec) -> dict[str, str]:
+    """The labels of Jobs that do the work of a spec."""
+    return {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
