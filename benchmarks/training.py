@@ -8,9 +8,12 @@ What is lost to saving lies between the last step of one epoch and the first of 
 meanwhile, and writes it in a thread while the next trains.
 
 By default a Llama of 30 million parameters with random weights, and random tokens with the lengths of Alpaca's prompts
-and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `--model` (as `base_model.source`).
+and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `--model` (as `base_model.source`). The
+arithmetic that is told is what the real tokens ask of the model, so MFU (where the device's peak is known) is lower by
+all that a contender does in vain.
 
-    python benchmarks/training.py [--data FILE --model PATH] [--rows 30] [--max-length 768] [--ranks 2] [--repeats 1]
+    python benchmarks/training.py [--data FILE --model PATH] [--rows 48] [--max-length 768] [--ranks 2] [--repeats 1]
+    python benchmarks/training.py --size 1b --precision bf16 --ranks 1 --rows 400        # on a GPU
 """
 
 import argparse
@@ -24,7 +27,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -48,31 +51,36 @@ RESPONSE_TOKENS = (
 )
 # fmt: on
 VOCABULARY = 16_384
-LLAMA = {
-    "hidden_size": 512,
-    "num_hidden_layers": 7,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "intermediate_size": 1408,
-    "max_position_embeddings": 2048,
-    "tie_word_embeddings": True,
-}
+# By parameters: hidden size, layers, heads, of which keys and values have, and the width between.
+SIZES = {"30m": (512, 7, 8, 4, 1408), "1b": (2048, 16, 32, 8, 8192)}
 EXAMPLES_PER_ROW = 4  # at most, on average: so many examples are drawn for each row
 EPOCHS = 2  # the second ends with its first step: it shows what lies between them
 BATCHES = (8, 16)
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 # --- what is trained on
 
 
-def write_random(folder: Path, rows: int, max_length: int) -> None:
+def write_random(folder: Path, size: str, rows: int, max_length: int) -> None:
     """A model from its configuration, and random examples."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model("llama", vocab_size=VOCABULARY, **LLAMA)
+    hidden, layers, heads, key_heads, width = SIZES[size]
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        intermediate_size=width,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder / "weights")
     words = Tokenizer(models.WordLevel({str(number): number for number in range(VOCABULARY)}, unk_token="0"))
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0").save_pretrained(folder / "weights")
@@ -126,10 +134,17 @@ class Log:
     """What this rank's micro-batches held, and when its steps and epochs were over."""
 
     def __init__(self) -> None:
-        self.batches: list[tuple[int, int, int]] = []  # real, processed and labelled tokens
+        self.batches: list[tuple[float, ...]] = []  # real, processed and labelled tokens, and operations
         self.steps: list[float] = []
         self.epoch_ends: list[float] = []
         self.epoch_begins: list[float] = []
+
+    def note(self, model: Any, lengths: Sequence[int], processed: int, labelled: int) -> None:
+        """A micro-batch is made."""
+        from dolly_assets.training.flops import ModelFlops
+
+        operations = ModelFlops.of(model).of_examples(lengths, labelled)
+        self.batches.append((sum(lengths), processed, labelled, operations))
 
     def callback(self) -> "TrainerCallback":
         """The Trainer's, that looks at the clock."""
@@ -151,12 +166,12 @@ class Log:
         return Clock()
 
 
-def plain(folder: Path, batch: int, log: Log) -> None:
+def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     """The plain way."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer
 
-    arguments = _arguments(folder, rows=batch, packing=False)
+    arguments = _arguments(_recipe(rows=batch, precision=precision, packing=False), folder)
     arguments.logging_steps, arguments.train_sampling_strategy, arguments.save_strategy = 10, "random", "epoch"
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
 
@@ -168,7 +183,7 @@ def plain(folder: Path, batch: int, log: Log) -> None:
             ids, prompt = torch.tensor(example["input_ids"]), example["prompt_length"]
             input_ids[row, : len(ids)], mask[row, : len(ids)] = ids, 1
             labels[row, prompt : len(ids)] = ids[prompt:]
-        log.batches.append((int(mask.sum()), mask.numel(), int((labels[:, 1:] != -100).sum())))
+        log.note(model, mask.sum(1).tolist(), mask.numel(), int((labels[:, 1:] != -100).sum()))
         return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
 
     model = AutoModelForCausalLM.from_pretrained(folder / "weights", dtype=torch.float32)
@@ -180,7 +195,7 @@ def plain(folder: Path, batch: int, log: Log) -> None:
     trainer.train()
 
 
-def ours(folder: Path, batch: int, log: Log) -> None:
+def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     """Packed rows."""
     from dolly_assets.training.batches import MicroBatch, Row, RowDataset
     from dolly_assets.training.snapshot import Snapshots
@@ -188,9 +203,9 @@ def ours(folder: Path, batch: int, log: Log) -> None:
 
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
     rows = round(batch * (table["row"].to_numpy()[-1] + 1) / len(table))  # that hold about as many examples
-    recipe = _recipe(rows=rows, packing=True)
+    recipe = _recipe(rows=rows, precision=precision, packing=True)
     dataset = RowDataset(table, global_batch_size=recipe.global_batch_size, seed=0)
-    arguments = _arguments(folder, rows=rows, packing=True)
+    arguments = _arguments(recipe, folder)
     trainer, _ = load_trainer(
         recipe, folder / "weights", dataset, arguments, callbacks=[log.callback()], profile_dir=None
     )
@@ -198,9 +213,8 @@ def ours(folder: Path, batch: int, log: Log) -> None:
 
     def counting(rows: list[Row]) -> Any:
         found: MicroBatch = collate(rows)
-        log.batches.append(
-            (sum(found["lengths"][: found["examples"]]), found["input_ids"].numel(), found["targets"].numel())
-        )
+        lengths = found["lengths"][: found["examples"]]
+        log.note(trainer.model, lengths, found["input_ids"].numel(), found["targets"].numel())
         return found
 
     trainer.data_collator = counting
@@ -227,7 +241,7 @@ def _saving(snapshots: "Snapshots", folder: Path) -> "TrainerCallback":
     return Saving()
 
 
-def _recipe(*, rows: int, packing: bool) -> "Recipe":
+def _recipe(*, rows: int, precision: Precision, packing: bool) -> "Recipe":
     from dolly_assets.training.recipe import Recipe
 
     return Recipe(
@@ -238,46 +252,46 @@ def _recipe(*, rows: int, packing: bool) -> "Recipe":
         global_batch_size=rows * int(os.environ["WORLD_SIZE"]),
         micro_batch_size=rows,
         learning_rate=1e-5,
-        precision="fp32",
+        precision=precision,
         zero_stage=1,
     )
 
 
-def _arguments(folder: Path, *, rows: int, packing: bool) -> Any:
+def _arguments(recipe: "Recipe", folder: Path) -> Any:
     """The Trainer's arguments on ranks that have met."""
-    import deepspeed.comm
-    import deepspeed.ops
-
     from dolly_assets.training.fine_tune import training_arguments
+    from dolly_assets.training.process_group import meet_other_ranks, skip_shared_memory_op
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # compiled at first use, and never used
-    arguments = training_arguments(_recipe(rows=rows, packing=packing), folder / "trainer")
-    _ = arguments.device
-    if not deepspeed.comm.is_initialized():
-        deepspeed.init_distributed(dist_backend="gloo")
+    skip_shared_memory_op()
+    arguments = training_arguments(recipe, folder / "trainer")
+    meet_other_ranks(arguments)
     return arguments
 
 
-def contend(name: str, folder: Path, batch: int) -> None:
+def contend(name: str, folder: Path, batch: int, precision: Precision) -> None:
     """One rank; writes what it logged."""
+    import torch
+
+    from dolly_assets.profiling.device_table import peak_flops
     from dolly_assets.training.process_group import leave_other_ranks
 
     log = Log()
-    {"plain": plain, "ours": ours}[name](folder, batch, log)
-    (folder / f"log-{os.environ['RANK']}.json").write_text(json.dumps(vars(log)))
+    {"plain": plain, "ours": ours}[name](folder, batch, precision, log)
+    peak = peak_flops(torch.cuda.get_device_name(), precision) if torch.cuda.is_available() else None
+    (folder / f"log-{os.environ['RANK']}.json").write_text(json.dumps({**vars(log), "peak": peak}))
     leave_other_ranks()
 
 
 # --- the comparison
 
 
-def run(name: str, folder: Path, batch: int, ranks: int) -> dict[str, float]:
-    """Real and labelled tokens per second, processed per real tokens, and the seconds between two epochs."""
+def run(name: str, folder: Path, batch: int, ranks: int, precision: str) -> dict[str, float]:
+    """Tokens and operations per second, processed per real tokens, MFU, and the seconds between two epochs."""
     for state in folder.glob("state-*"):  # of an earlier turn
         shutil.rmtree(state)
     command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", __file__]
     process = subprocess.run(
-        [sys.executable, *command, "--contender", name, str(folder), str(batch)],
+        [sys.executable, *command, "--contender", name, str(folder), str(batch), precision],
         env={**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))},
         capture_output=True,
         text=True,
@@ -295,6 +309,8 @@ def run(name: str, folder: Path, batch: int, ranks: int) -> dict[str, float]:
     return {
         "real": counted[0] / seconds,
         "labelled": counted[2] / seconds,
+        "operations": counted[3] / seconds,
+        "mfu": counted[3] / seconds / ranks / logs[0]["peak"] if logs[0]["peak"] else float("nan"),
         "processed_per_real": counted[1] / counted[0],
         "stall": logs[0]["epoch_begins"][1] - ended_at,
     }
@@ -311,8 +327,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="examples; default: random ones")
     parser.add_argument("--model", help="base model; default: a Llama of 30 million random weights")
-    parser.add_argument("--rows", type=int, default=30, help="of the data, that are trained on")
+    parser.add_argument("--rows", type=int, default=48, help="of the data, that are trained on")
     parser.add_argument("--max-length", type=int, default=768, help="of a row, in tokens")
+    parser.add_argument("--size", choices=SIZES, default="30m", help="of the model with random weights")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
@@ -324,17 +342,22 @@ def main() -> None:
         if options.data:
             write_real(folder, options.data, options.model, options.rows, options.max_length)
         else:
-            write_random(folder, options.rows, options.max_length)
+            write_random(folder, options.size, options.rows, options.max_length)
         for _ in range(options.repeats):
             for batch in BATCHES:
                 for name in ("plain", "ours"):
-                    found.setdefault((name, batch), []).append(run(name, folder, batch, options.ranks))
+                    turn = run(name, folder, batch, options.ranks, options.precision)
+                    found.setdefault((name, batch), []).append(turn)
     figures = {key: best(each) for key, each in found.items()}
-    print(f"{'':<7}{'batch':>6}{'real tokens/s':>15}{'labelled/s':>12}{'processed/real':>16}{'lost s/epoch':>14}")
+    print(
+        f"{'':<7}{'batch':>6}{'real tokens/s':>15}{'labelled/s':>12}{'processed/real':>16}{'TFLOP/s':>10}{'MFU':>6}"
+        f"{'lost s/epoch':>14}"
+    )
     for (name, batch), row in figures.items():
+        mfu = "" if np.isnan(row["mfu"]) else f"{row['mfu']:.0%}"
         print(
-            f"{name:<7}{batch:>6}{row['real']:>15,.0f}{row['labelled']:>12,.0f}"
-            f"{row['processed_per_real']:>16.3f}{row['stall']:>14.2f}"
+            f"{name:<7}{batch:>6}{row['real']:>15,.0f}{row['labelled']:>12,.0f}{row['processed_per_real']:>16.3f}"
+            f"{row['operations'] / 1e12:>10.3g}{mfu:>6}{row['stall']:>14.2f}"
         )
     for batch in BATCHES:
         ratio = figures["ours", batch]["real"] / figures["plain", batch]["real"]
@@ -346,6 +369,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--contender"]:
-        contend(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+        contend(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), cast("Precision", sys.argv[5]))
     else:
         main()
