@@ -171,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path["sub"] == "log":
             self._log(self.api.objects.get("pods", namespace, name or ""), query)
         elif path["sub"] == "eviction":
+            pod = self.api.objects.get("pods", namespace, name or "")
+            self.api.controller.disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
             self._delete("pods", namespace, name or "", {})
         elif verb == "list":
             items = [item for item in self.api.objects.list(plural, namespace) if _selected(item, query)]

@@ -34,7 +34,7 @@ from typing import Self
 from dolly_assets_tests.kubernetes.api_server import ApiServer, Fault
 from dolly_assets_tests.kubernetes.controller import Controller
 from dolly_assets_tests.kubernetes.node import Node
-from dolly_assets_tests.kubernetes.objects import KINDS, Object, Objects, Refused, now
+from dolly_assets_tests.kubernetes.objects import KINDS, Object, Objects, Refused
 
 NAMESPACE = "dolly"
 WAIT_SECONDS = 60
@@ -214,32 +214,20 @@ class Cluster:
 
     def evict(self, pod: Object) -> None:
         """A pod is evicted: it is asked to stop, and its condition says why."""
-        self._disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
+        self.controller.disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
         self.controller.delete_pod(pod)
 
     def preempt(self, pod: Object) -> None:
         """The scheduler takes a pod's place for one of higher priority."""
-        self._disrupt(pod, "PreemptionByScheduler", "default-scheduler: preempting for a higher priority")
+        self.controller.disrupt(pod, "PreemptionByScheduler", "default-scheduler: preempting for a higher priority")
         self.controller.delete_pod(pod)
 
     def lose(self, pod: Object) -> None:
         """The node of a pod is lost: nothing of it saves anything, and the pod is taken out."""
-        self._disrupt(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+        self.controller.disrupt(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
         self.node.kill(pod)
         self.controller.delete_pod(pod, 0)
 
     def oom_kill(self, pod: Object) -> None:
         """The kernel ends a container for want of memory."""
         self.node.kill(pod, "OOMKilled")
-
-    def _disrupt(self, pod: Object, reason: str, message: str) -> None:
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": now(),
-        }
-        metadata = pod["metadata"]
-        conditions = [*pod["status"].get("conditions", []), condition]
-        self.objects.update("pods", metadata["namespace"], metadata["name"], {"status": {"conditions": conditions}})

@@ -221,6 +221,19 @@ class Controller:
             "jobs", job["metadata"]["namespace"], job["metadata"]["name"], {"metadata": {"deletionTimestamp": now()}}
         )
 
+    def disrupt(self, pod: Object, reason: str, message: str) -> None:
+        """Notes on a pod that the cluster ends it, and why; its Job then counts that as a disruption."""
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": now(),
+        }
+        metadata = pod["metadata"]
+        conditions = [*pod["status"].get("conditions", []), condition]
+        self._objects.update("pods", metadata["namespace"], metadata["name"], {"status": {"conditions": conditions}})
+
     def delete_pod(self, pod: Object, grace_seconds: float | None = None) -> None:
         """Ends a pod with its grace period, on a thread of its own, and takes it out."""
         metadata = pod["metadata"]
