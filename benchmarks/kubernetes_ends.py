@@ -29,8 +29,8 @@ from typing import Any
 from dolly_assets.compute.kubernetes.job import Owner
 from dolly_assets.compute.launcher import Times
 from dolly_assets.naming import epoch_key
-from dolly_assets_tests.kubernetes.cluster import QUEUE, Cluster
-from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, deployed_cluster, interrupt_at
+from dolly_assets_tests.kubernetes.cluster import Cluster
+from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, deployed_cluster, in_queue, interrupt_at
 from dolly_assets_tests.kubernetes.disturbing import Disturbing
 
 AGAIN = Owner("run-2", "run", "fine_tune")  # a re-execution of the run
@@ -321,8 +321,7 @@ def waits(how: Callable[[Cluster], None], text: str) -> Callable[[Stage], str]:
 def waits_in_a_queue(stage: Stage) -> str:
     """Kueue does not admit the Job for a while."""
     stage.cluster.queue("trainings", before=3)
-    labels = {"job_metadata": {"labels": {QUEUE: "trainings"}}}
-    training = stage.training(compute={"kubernetes": {"config": labels}})
+    training = stage.training(compute=in_queue("trainings"))
     stage.now()
     training.start()
     return stage.says(training, "in the queue", Cluster.admit)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import TrainerCallback
 
+    from dolly_assets.training.flops import ModelFlops
     from dolly_assets.training.recipe import Recipe
     from dolly_assets.training.snapshot import Snapshots
 
@@ -139,12 +140,9 @@ class Log:
         self.epoch_ends: list[float] = []
         self.epoch_begins: list[float] = []
 
-    def note(self, model: Any, lengths: Sequence[int], processed: int, labelled: int) -> None:
+    def note(self, flops: "ModelFlops", lengths: Sequence[int], processed: int, labelled: int) -> None:
         """A micro-batch is made."""
-        from dolly_assets.training.flops import ModelFlops
-
-        operations = ModelFlops.of(model).of_examples(lengths, labelled)
-        self.batches.append((sum(lengths), processed, labelled, operations))
+        self.batches.append((sum(lengths), processed, labelled, flops.of_examples(lengths, labelled)))
 
     def callback(self) -> "TrainerCallback":
         """The Trainer's, that looks at the clock."""
@@ -171,6 +169,8 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Trainer
 
+    from dolly_assets.training.flops import ModelFlops
+
     arguments = _arguments(_recipe(rows=batch, precision=precision, packing=False), folder)
     arguments.logging_steps, arguments.train_sampling_strategy, arguments.save_strategy = 10, "random", "epoch"
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
@@ -183,11 +183,12 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
             ids, prompt = torch.tensor(example["input_ids"]), example["prompt_length"]
             input_ids[row, : len(ids)], mask[row, : len(ids)] = ids, 1
             labels[row, prompt : len(ids)] = ids[prompt:]
-        log.note(model, mask.sum(1).tolist(), mask.numel(), int((labels[:, 1:] != -100).sum()))
+        log.note(flops, mask.sum(1).tolist(), mask.numel(), int((labels[:, 1:] != -100).sum()))
         return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
 
     model = AutoModelForCausalLM.from_pretrained(folder / "weights", dtype=torch.float32)
     model.config.use_cache = False
+    flops = ModelFlops.of(model)
     examples: Any = table.to_pylist()
     trainer = Trainer(
         model=model, args=arguments, train_dataset=examples, data_collator=collate, callbacks=[log.callback()]
@@ -198,6 +199,7 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
 def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     """Packed rows."""
     from dolly_assets.training.batches import MicroBatch, Row, RowDataset
+    from dolly_assets.training.flops import ModelFlops
     from dolly_assets.training.snapshot import Snapshots
     from dolly_assets.training.trainer import load_trainer
 
@@ -210,11 +212,13 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
         recipe, folder / "weights", dataset, arguments, callbacks=[log.callback()], profile_dir=None
     )
     collate: Any = trainer.data_collator
+    model: Any = trainer.model
+    flops = ModelFlops.of(model)
 
     def counting(rows: list[Row]) -> Any:
         found: MicroBatch = collate(rows)
         lengths = found["lengths"][: found["examples"]]
-        log.note(trainer.model, lengths, found["input_ids"].numel(), found["targets"].numel())
+        log.note(flops, lengths, found["input_ids"].numel(), found["targets"].numel())
         return found
 
     trainer.data_collator = counting

@@ -14,7 +14,7 @@ from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.report import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, Train, WorkerSpec
-from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
+from dolly_assets_tests.kubernetes.cluster import NAMESPACE, QUEUE, Cluster
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 IMAGE = "scripted:1"
@@ -159,6 +159,11 @@ class Directed:
         """The checkpoints of an epoch in the store."""
         store = ArtifactStore(str(self.folder / "store"), self.folder / "cache")
         return store.history(f"tiny/model_checkpoint/{DATASET}/{epoch_key(epoch)}")
+
+
+def in_queue(name: str) -> dict[str, object]:
+    """What a family asks for to wait in a queue of Kueue."""
+    return {"kubernetes": {"config": {"job_metadata": {"labels": {QUEUE: name}}}}}
 
 
 def interrupt_at(epoch: str) -> Callable[[object], None]:

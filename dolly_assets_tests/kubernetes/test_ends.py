@@ -10,14 +10,10 @@ import pytest
 from dolly_assets.compute.kubernetes.job import Owner
 from dolly_assets.compute.launcher import Times
 from dolly_assets.errors import DollyError, TrainingError, WorkerError, WorkerStopped
-from dolly_assets_tests.kubernetes.cluster import QUEUE, Cluster
-from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, interrupt_at
+from dolly_assets_tests.kubernetes.cluster import Cluster
+from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, in_queue, interrupt_at
 
 Make = Callable[..., Directed]
-
-
-def in_queue(name: str) -> dict[str, object]:
-    return {"kubernetes": {"config": {"job_metadata": {"labels": {QUEUE: name}}}}}
 
 
 def is_free(cluster: Cluster) -> bool:

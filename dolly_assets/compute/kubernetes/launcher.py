@@ -5,7 +5,7 @@ The Job outlives whoever made it. The same work, asked for again, is found by it
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dolly_assets.compute.interrupts import undisturbed
 from dolly_assets.compute.kubernetes.api import Api
@@ -22,7 +22,7 @@ from dolly_assets.compute.kubernetes.job import (
     job_name,
     work_of,
 )
-from dolly_assets.compute.kubernetes.pods import ending
+from dolly_assets.compute.kubernetes.pods import Job, ending
 from dolly_assets.compute.kubernetes.settings import KubernetesSettings
 from dolly_assets.compute.launcher import Times
 from dolly_assets.errors import TrainingError, WorkerError
@@ -45,8 +45,8 @@ class KubernetesLauncher:
     def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
         """Runs the worker of a spec to its end (see `dolly_assets.compute.launcher.Launcher`)."""
         api = Api(self.settings.namespace, self.settings.context)
-        self._wait_for_endings(api, spec, on_message)
-        name, what = self._found(api, spec) or self._submitted(api, spec)
+        jobs = self._settled_jobs(api, spec, on_message)
+        name, what = self._found(api, spec, jobs) or self._submitted(api, spec)
         with Follower(api, self.settings, spec, name, on_message) as follower:
             try:
                 on_message(Log(text=f"Job {name} in {self.settings.namespace} {what}"))
@@ -59,15 +59,20 @@ class KubernetesLauncher:
                         on_message(Log(text=f"Job {name} goes on; the same again finds it"))
                 raise
 
-    def _wait_for_endings(self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
-        """Returns when no Job of this work is being deleted: what such a one still saves, the next begins from.
+    def _settled_jobs(self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> list[Job]:
+        """The Jobs of this work, when none is being deleted: what such a one still saves, the next begins from.
 
         Raises:
             WorkerError: A Job does not go, as when its node does not answer.
         """
+        same_work = {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
         since, told = time.monotonic(), set[str]()
-        while ending_jobs := [job for job in api.jobs(_same_work(spec)) if job.metadata.deletion_timestamp]:
-            for job in ending_jobs:
+        while True:
+            jobs = api.jobs(same_work)
+            leaving = [job for job in jobs if job.metadata.deletion_timestamp]
+            if not leaving:
+                return jobs
+            for job in leaving:
                 name = job.metadata.name
                 grace_seconds = job.spec.template.spec.termination_grace_period_seconds or 30
                 if time.monotonic() - since > grace_seconds + ENDING_SECONDS:
@@ -84,13 +89,13 @@ class KubernetesLauncher:
         is_new = api.create_job(build_job(spec, self.settings, self.owner))
         return job_name(spec, self.owner), "is made" if is_new else "is there already"
 
-    def _found(self, api: Api, spec: WorkerSpec) -> tuple[str, str] | None:
+    def _found(self, api: Api, spec: WorkerSpec, jobs: Sequence[Job]) -> tuple[str, str] | None:
         """The Job that does this work already, or has done it for an earlier try of this run; and which it is.
 
         Raises:
             TrainingError: A Job trains other epochs of this very training now.
         """
-        for job in api.jobs(_same_work(spec)):
+        for job in jobs:
             name, end = job.metadata.name, ending(job)
             is_of_this_run = job.metadata.labels[ROOT_RUN] == self.owner.root_run_id
             if end == "Failed" or (end and not is_of_this_run):
@@ -106,8 +111,3 @@ class KubernetesLauncher:
                 api.label_job(name, {RUN: self.owner.run_id, ROOT_RUN: self.owner.root_run_id})
             return name, "has done this already" if end else "does this already"
         return None
-
-
-def _same_work(spec: WorkerSpec) -> dict[str, str]:
-    """The labels of Jobs that do the work of a spec."""
-    return {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
