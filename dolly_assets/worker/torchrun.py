@@ -3,48 +3,54 @@
 Asked to stop, torchrun itself would give its ranks a fixed time and end with 1. Here ranks are asked and waited for.
 """
 
+import functools
 import os
 import signal
 import sys
 import traceback
-from types import FrameType
 
 import psutil
 
-from dolly_assets.training.stop import SIGNALS, STOPPED
+from dolly_assets.training.stop import STOPPED, StopRequest
 
 # The end of ranks that were asked before they listened.
 NOT_LISTENING = {-signal.SIGTERM, -signal.SIGINT}
+# All ranks leave their group together, so that other nodes end about now; one that is lost ends never.
+OTHER_NODES_SECONDS = 10.0
 
 
 def main() -> int:
     """Runs the ranks to their end; returns the exit code, 128 + N for a rank that died of signal N."""
-    asked: list[int] = []
-
-    def ask_ranks(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-        ranks = psutil.Process().children()
-        if not ranks:
-            os._exit(STOPPED)
-        for rank in ranks:
-            rank.send_signal(signal.SIGTERM)
-
-    for number in SIGNALS:
-        signal.signal(number, ask_ranks)
+    stop = StopRequest()
+    stop.defer(_ask_ranks)
+    stop.listen()
     from torch.distributed import DistError, run
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher import api
 
+    agent = functools.partial(LocalElasticAgent, exit_barrier_timeout=OTHER_NODES_SECONDS)
+    api.LocalElasticAgent = agent  # pyright: ignore[reportPrivateImportUsage] torchrun has no option for it
     try:
         run.main(["--signals-to-handle=SIGHUP", *sys.argv[1:]])
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        if asked and failure.exitcode in NOT_LISTENING:
+        if stop.is_requested and failure.exitcode in NOT_LISTENING:
             return STOPPED
         return failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
     except DistError as error:  # another node did not come, or has gone
         traceback.print_exception(error)
         return STOPPED
     return 0
+
+
+def _ask_ranks() -> None:
+    """Hands a request to stop on. Without ranks, not yet or no more, torchrun waits for other nodes, and ends here."""
+    ranks = psutil.Process().children()
+    if not ranks:
+        os._exit(STOPPED)
+    for rank in ranks:
+        rank.send_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path["sub"] == "eviction":
             pod = self.api.objects.get("pods", namespace, name or "")
             self.api.controller.disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
-            self._delete("pods", namespace, name or "", {})
+            self._delete("pods", namespace, name or "", body.get("deleteOptions", {}))
         elif verb == "list":
             items = [item for item in self.api.objects.list(plural, namespace) if _selected(item, query)]
             api_version, kind = KINDS[plural]

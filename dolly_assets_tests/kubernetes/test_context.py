@@ -143,7 +143,8 @@ def test_two_pods_give_the_weights_of_one(deployment: Deployment) -> None:
 
 def test_an_evicted_pod_begins_again_by_itself(deployment: Deployment) -> None:
     process = deployment.started("evicted")
-    deployment.api.evict_pod(deployment.pods()[-1].metadata.name)
+    pod = deployment.pods()[-1]
+    deployment.api.evict_pod(pod.metadata.name, pod.spec.termination_grace_period_seconds)
     _, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, said
     key = dg.AssetKey(["evicted", "model_checkpoint"])

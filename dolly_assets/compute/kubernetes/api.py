@@ -86,9 +86,14 @@ class Api:
         options = {"propagation_policy": "Foreground", "_request_timeout": TIMEOUT}
         _unless_gone(lambda: self._batch.delete_namespaced_job(name, self.namespace, **options))
 
-    def evict_pod(self, name: str) -> None:
-        """Has a pod end as one that is disrupted; one that is gone is fine."""
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    def evict_pod(self, name: str, grace_seconds: float) -> None:
+        """Has a pod end in so many seconds, as one that is disrupted; one that is gone is fine."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name},
+            "deleteOptions": {"gracePeriodSeconds": round(grace_seconds)},
+        }
         _unless_gone(
             lambda: self._core.create_namespaced_pod_eviction(name, self.namespace, body, _request_timeout=TIMEOUT)
         )

@@ -253,7 +253,8 @@ class Follower:
         for pod in left:
             if not pod.metadata.deletion_timestamp:
                 self._tell(Log(text=f"{pod.metadata.name} is ended, to begin again with the others"))
-                self._api.evict_pod(pod.metadata.name)
+                # Without the lost one's part nothing can be saved: no more than what is on its way may end.
+                self._api.evict_pod(pod.metadata.name, min(GANG_SECONDS, self._grace_seconds))
 
     def _refuse_to_be_forbidden(self) -> None:
         """Tells of an API that does not answer; gives up where it answers that we may not ask."""
