@@ -8,10 +8,16 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import psutil
 
 from dolly_assets.training.stop import STOPPED, StopRequest
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 
 # The end of ranks that were asked before they listened.
 NOT_LISTENING = {-signal.SIGTERM, -signal.SIGINT}
@@ -31,8 +37,11 @@ def main() -> int:
 
     agent = functools.partial(LocalElasticAgent, exit_barrier_timeout=OTHER_NODES_SECONDS)
     api.LocalElasticAgent = agent  # pyright: ignore[reportPrivateImportUsage] torchrun has no option for it
+    given = run.parse_args(["--signals-to-handle=SIGHUP", *sys.argv[1:]])
     try:
-        run.main(["--signals-to-handle=SIGHUP", *sys.argv[1:]])
+        if given.node_rank:
+            _meet_first_node(run.config_from_args(given)[0])
+        run.run(given)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         if stop.is_requested and failure.exitcode in NOT_LISTENING:
@@ -42,6 +51,28 @@ def main() -> int:
         traceback.print_exception(error)
         return STOPPED
     return 0
+
+
+def _meet_first_node(config: "LaunchConfig") -> None:
+    """Returns when the first node waits for this one.
+
+    One that has lost this node, and has yet to notice, still answers; torchrun would take it for the one that comes
+    after it, and both would wait. Its store remembers who has come.
+
+    Raises:
+        DistError: It did not come in time.
+    """
+    from torch.distributed import DistNetworkError, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+    host, _, port = config.rdzv_endpoint.rpartition(":")
+    timeout = timedelta(seconds=int(config.rdzv_configs["timeout"]))
+    is_first_time = False
+    while not is_first_time:
+        store = TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=timeout)
+        with suppress(DistNetworkError):  # it has ended
+            is_first_time = store.add(f"node {config.rdzv_configs['rank']}", 1) == 1
+            if not is_first_time:
+                store.wait(["its end"])
 
 
 def _ask_ranks() -> None:
