@@ -24,7 +24,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -32,7 +32,14 @@ from typing import IO
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import Flow, fetch_file, for_each_file, is_file_intact, reading_flow
+from dolly_assets.storage.transfer import (
+    fetch_file,
+    for_each_file,
+    is_file_intact,
+    read_small,
+    reading_flow,
+    write_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +70,24 @@ class Cache:
             self._hold(digest)
             root = self._tree_folder(digest)
             missing = [entry for entry in entries if not self._is_intact(root / entry.path, entry)]
-            flow = reading_flow()
-            for_each_file(
-                lambda entry: self._place(entry, root / entry.path, flow),
-                missing,
-                lambda entry: entry.size_bytes,
-                flow,
-            )
+            self._fill(root, missing)
             if missing and self._limit_bytes is not None:
                 self._evict(self._limit_bytes)
             return root
+
+    def _fill(self, root: Path, missing: Sequence[FileEntry]) -> None:
+        flow = reading_flow()
+        new = {entry.path: entry for entry in missing if not self._shared(entry.sha256).exists()}
+
+        def take(path: str, data: memoryview) -> None:
+            self._place(new[path], root / path, lambda file: write_file(file, data))
+
+        def fetch(entry: FileEntry) -> None:
+            self._place(entry, root / entry.path, lambda file: fetch_file(self._store, entry, file, flow))
+
+        came = read_small(self._store, new, take, flow)
+        left = [entry for entry in missing if entry.path not in came]
+        for_each_file(fetch, left, lambda entry: entry.size_bytes, flow)
 
     def find(self, digest: str, entry: FileEntry) -> Path | None:
         """The verified local copy of a file, if there is one."""
@@ -98,8 +113,8 @@ class Cache:
             return False
         return True
 
-    def _place(self, entry: FileEntry, target: Path, flow: Flow) -> None:
-        """Puts a verified file at its place in a tree, in one step."""
+    def _place(self, entry: FileEntry, target: Path, write: Callable[[Path], None]) -> None:
+        """Puts a verified file at its place in a tree, in one step: a link, or else what is written."""
         shared = self._shared(entry.sha256)
         for copy in (target, shared):
             if copy.exists() and not self._is_intact(copy, entry):
@@ -110,7 +125,8 @@ class Cache:
                 folder.mkdir(parents=True, exist_ok=True)
         with self._temporary() as temporary:
             if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
-                self._download(entry, temporary, flow)
+                write(temporary)
+                self._seal(entry, temporary)
                 with suppress(FileExistsError):
                     shared.hardlink_to(temporary)
             temporary.replace(target)
@@ -137,8 +153,8 @@ class Cache:
         temporary.unlink()
         return False
 
-    def _download(self, entry: FileEntry, temporary: Path, flow: Flow) -> None:
-        fetch_file(self._store, entry, temporary, flow)
+    def _seal(self, entry: FileEntry, temporary: Path) -> None:
+        """Notes a file that was just written from verified bytes."""
         temporary.chmod(READ_ONLY)
         status = temporary.stat()
         self._verified.add((entry.sha256, status.st_ino, status.st_size, status.st_mtime_ns))

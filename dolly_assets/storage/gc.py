@@ -43,7 +43,7 @@ from dolly_assets.storage.manifest import (
     unseal,
 )
 from dolly_assets.storage.object_store import Found, ObjectStore
-from dolly_assets.storage.transfer import SMALL_READS_AT_ONCE, in_parallel
+from dolly_assets.storage.transfer import SMALL_AT_ONCE, in_parallel
 
 # Of use only while a worker runs -> how long it is kept after it was written last. By then what ranks announced was
 # committed or never will be, the next run has made a profile of a live report, and no run waits for a message.
@@ -217,7 +217,7 @@ class _Sweep:
 def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
     """The manifests among the keys, in their order: by name, the oldest first."""
     records = [key for key in keys if is_record(key)]
-    return in_parallel(lambda key: Manifest.from_json(store.read_all(key), key), records, SMALL_READS_AT_ONCE)
+    return in_parallel(lambda key: Manifest.from_json(store.read_all(key), key), records, SMALL_AT_ONCE)
 
 
 def _noted(store: ObjectStore, manifests: list[Manifest], listed: list[str]) -> dict[str, tuple[str, ...]]:

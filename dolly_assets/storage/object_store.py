@@ -3,11 +3,12 @@
 It knows URLs, credentials and how stores fail. It does not know what the bytes mean.
 """
 
+import asyncio
 import functools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -45,6 +46,7 @@ EXPECTED_URL = (
 # How S3, Google Cloud and Azure say that the bucket itself is not there.
 MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _memory_store = functools.cache(lambda url: MemoryStore())  # one per URL, shared by the whole process
@@ -115,6 +117,40 @@ class ObjectStore:
         """Up to `length` bytes of an object from `start`, fewer at its end. Past the end is an error."""
         with self._explained(key):
             return memoryview(obstore.get_range(self._raw, key, start=start, length=length))
+
+    def read_each(self, sizes: Mapping[str, int], take: Callable[[str, memoryview], None], at_once: int) -> None:
+        """Reads small objects of these sizes, so many at once; `take` gets each as it comes, all in one other thread.
+
+        After the first that fails no more are asked for. Who wants to know why reads that one by itself.
+        """
+
+        async def read(sized: tuple[str, int]) -> bool:
+            key, length = sized
+            try:
+                data = await obstore.get_range_async(self._raw, key, start=0, length=length)
+            except (BaseError, OSError):
+                return False
+            take(key, memoryview(data))
+            return True
+
+        _each(read, sizes.items(), at_once)
+
+    def create_each(self, contents: Iterable[tuple[str, bytes]], done: Callable[[str], None], at_once: int) -> None:
+        """Writes new small objects, so many at once, and says which are done; all of that in one other thread.
+
+        After the first whose key is taken, or that fails, no more are sent.
+        """
+
+        async def create(content: tuple[str, bytes]) -> bool:
+            key, data = content
+            try:
+                await obstore.put_async(self._raw, key, data, mode="create")
+            except (BaseError, OSError):
+                return False
+            done(key)
+            return True
+
+        _each(create, contents, at_once)
 
     def read_all(self, key: str) -> bytes:
         """A whole (small) object."""
@@ -227,6 +263,31 @@ class ObjectStore:
                 f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url, self._s3)}"
             )
         return ArtifactError(f"{where}: {_one_safe_line(text)}")
+
+
+def _each(request: Callable[[Item], Awaitable[bool]], items: Iterable[Item], at_once: int) -> None:
+    """Makes so many requests at once, until one returns False.
+
+    In one thread: threads that each wait for one spend more on taking turns than on the bytes. And in another one
+    than the caller's, which may have an event loop of its own.
+    """
+    left, is_stopped = iter(items), False
+
+    async def go_on() -> None:
+        nonlocal is_stopped
+        for item in left:
+            is_stopped = is_stopped or not await request(item)
+            if is_stopped:
+                return
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(go_on() for _ in range(at_once)))
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(asyncio.run, all_at_once()).result()
+        finally:
+            is_stopped = True
 
 
 def _found(meta: "ObjectMeta") -> Found:

@@ -13,7 +13,7 @@ from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import FileEntry, Manifest
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.transfer import (
-    SMALL_READS_AT_ONCE,
+    SMALL_AT_ONCE,
     MissingBlobError,
     Progress,
     fetch_files,
@@ -108,7 +108,7 @@ class Artifact:
         False after garbage collection has dropped a folder of it, such as the training state of an old epoch.
         """
         wanted = [blob for entry in self.manifest.files if _is_within(entry.path, subtree) for blob in entry.blobs]
-        return bool(wanted) and all(in_parallel(lambda blob: has_blob(self._store, blob), wanted, SMALL_READS_AT_ONCE))
+        return bool(wanted) and all(in_parallel(lambda blob: has_blob(self._store, blob), wanted, SMALL_AT_ONCE))
 
     def local_file(self, path: str) -> Path:
         """One file of the tree, verified, as `fetch` would place it."""

@@ -28,9 +28,8 @@ CHUNK_BYTES = 8 * 2**20
 CHUNKS_AT_ONCE = 12  # what bounds memory
 # A chunk that arrives is hashed and written at once: more of them than the cores keep up with only evict each other.
 CHUNKS_READ_AT_ONCE = min(CHUNKS_AT_ONCE, 3 * (os.cpu_count() or 1))
-# A gateway answers small reads late and not slowly, so many are on their way at once; writes only queue up in it.
-SMALL_READS_AT_ONCE = 192
-SMALL_WRITES_AT_ONCE = 24
+# A gateway answers small requests late and not slowly, so many are on their way at once.
+SMALL_AT_ONCE = 192
 BIG_FILES_AT_ONCE = 4  # each is read and hashed by one thread
 SMALL_BYTES = 2**20  # a blob up to here costs about as much to send as to ask for
 ABSENT_IN_A_ROW = 8  # then the next small ones are sent without asking
@@ -50,18 +49,21 @@ class MissingBlobError(DamagedFileError):
 
 
 class Flow:
-    """Bounds the bytes that all threads of a transfer hold, and stops them together."""
+    """Bounds the bytes that all threads of a transfer hold, and stops them together.
 
-    def __init__(self, requests_at_once: int, chunks_at_once: int = CHUNKS_AT_ONCE) -> None:
+    Attributes:
+        least_bytes: what a smaller request takes, too; there is room for SMALL_AT_ONCE of them.
+    """
+
+    def __init__(self, chunks_at_once: int) -> None:
         self._free_bytes = chunks_at_once * CHUNK_BYTES
-        self._least_bytes = self._free_bytes // requests_at_once
-        self.requests_at_once = requests_at_once
+        self.least_bytes = self._free_bytes // SMALL_AT_ONCE
         self._changed = threading.Condition()
         self._reason: BaseException | None = None
 
     def take(self, size_bytes: int) -> int:
         """Waits until there is room; returns what to give back. Raises when the transfer was stopped."""
-        cost = max(size_bytes, self._least_bytes)
+        cost = max(size_bytes, self.least_bytes)
         with self._changed:
             self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
             if self._reason:
@@ -93,7 +95,7 @@ class Flow:
 
 def reading_flow() -> Flow:
     """The bounds of what is fetched."""
-    return Flow(SMALL_READS_AT_ONCE, CHUNKS_READ_AT_ONCE)
+    return Flow(CHUNKS_READ_AT_ONCE)
 
 
 class Sender:
@@ -131,6 +133,34 @@ class Sender:
             self._absent_in_a_row += 1
         return blob
 
+    def send_small(self, files: Mapping[str, Path], advance: Callable[[int], None]) -> dict[str, Blob]:
+        """Sends small files, very many at once, as long as it looks as if the store lacks them all.
+
+        Returns:
+            What it has got; the rest is left to `send`.
+        """
+        reading: dict[str, tuple[str, Blob]] = {}
+        sent: dict[str, Blob] = {}
+        if not files or self._absent_in_a_row < ABSENT_IN_A_ROW:
+            return sent
+
+        def contents() -> Iterator[tuple[str, bytes]]:
+            for path, source in files.items():
+                data = source.read_bytes()
+                blob = Blob(hashlib.sha256(data).hexdigest(), 0, len(data))
+                if blob.key not in reading:
+                    reading[blob.key] = path, blob
+                    yield blob.key, data
+
+        def done(key: str) -> None:
+            path, blob = reading[key]
+            self._note_sent(blob)
+            sent[path] = blob
+            advance(blob.size_bytes)
+
+        self._store.create_each(contents(), done, SMALL_AT_ONCE)
+        return sent
+
     def _note_sent(self, blob: Blob) -> None:
         with self._lock:
             self._sent[blob.sha256] = self._sweep
@@ -143,7 +173,7 @@ class Sender:
         """
         sweep = last_sweep(self._store)
         unsure = [blob for blob in blobs if self._sent.get(blob.sha256, b"") != sweep]
-        there = in_parallel(lambda blob: has_blob(self._store, blob), unsure, SMALL_READS_AT_ONCE)
+        there = in_parallel(lambda blob: has_blob(self._store, blob), unsure, SMALL_AT_ONCE)
         return {blob.sha256 for blob, present in zip(unsure, there, strict=True) if not present}
 
 
@@ -187,7 +217,7 @@ def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress 
     try:
         sizes = {path: source.stat().st_size for path, source in files.items()}
         advance = _counter(sum(sizes.values()), on_progress)
-        flow = Flow(SMALL_WRITES_AT_ONCE)
+        flow = Flow(CHUNKS_AT_ONCE)
         sender.begin()
         with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
 
@@ -196,7 +226,14 @@ def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress 
                     return _send_small(sender, path, files[path], flow, advance)
                 return _send_big(sender, path, files[path], pool, flow, advance)
 
-            return sorted_entries(for_each_file(send, files, sizes.__getitem__, flow))
+            small = [path for path in files if sizes[path] <= flow.least_bytes]
+            first = small[:ABSENT_IN_A_ROW]  # they show whether the store lacks them
+            entries = for_each_file(send, (files.keys() - small) | set(first), sizes.__getitem__, flow)
+            many = {path: files[path] for path in small[ABSENT_IN_A_ROW:]}
+            sent = sender.send_small(many, advance)
+            entries += [_entry(path, blob) for path, blob in sent.items()]
+            entries += for_each_file(send, many.keys() - sent, sizes.__getitem__, flow)
+            return sorted_entries(entries)
     except OSError as error:
         raise ArtifactError(f"cannot publish {error.filename or 'the files'}: {error.strerror or error}") from error
 
@@ -205,6 +242,10 @@ def _send_small(sender: Sender, path: str, source: Path, flow: Flow, advance: Ca
     with flow.room(source.stat().st_size):
         blob = sender.send(source.read_bytes())
     advance(blob.size_bytes)
+    return _entry(path, blob)
+
+
+def _entry(path: str, blob: Blob) -> FileEntry:
     return FileEntry(path=path, size_bytes=blob.size_bytes, sha256=blob.sha256)
 
 
@@ -295,12 +336,51 @@ def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress
     """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
     flow = reading_flow()
     advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
+    for folder in {target.parent for target in files}:
+        folder.mkdir(parents=True, exist_ok=True)
 
-    def fetch(target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fetch_file(store, files[target], target, flow, advance)
+    def place(target: Path, data: memoryview) -> None:
+        write_file(target, data)
+        advance(len(data))
 
-    for_each_file(fetch, files, lambda target: files[target].size_bytes, flow)
+    for_each_file(
+        lambda target: fetch_file(store, files[target], target, flow, advance),
+        files.keys() - read_small(store, files, place, flow),
+        lambda target: files[target].size_bytes,
+        flow,
+    )
+
+
+def read_small(
+    store: ObjectStore, files: Mapping[Item, FileEntry], take: Callable[[Item, memoryview], None], flow: Flow
+) -> set[Item]:
+    """Reads the small files among these from a remote store, very many at once; `take` gets each one's content.
+
+    Returns:
+        The files that came, verified. What is damaged or fails is left to be read by itself, which tells why.
+    """
+    wanted: dict[str, list[Item]] = {}
+    for item, entry in files.items():
+        if 0 < entry.size_bytes <= flow.least_bytes and store.local_path(entry.blob_key) is None:
+            wanted.setdefault(entry.blob_key, []).append(item)
+    came: set[Item] = set()
+
+    def verify(key: str, data: memoryview) -> None:
+        if hashlib.sha256(data).hexdigest() == files[wanted[key][0]].sha256:
+            for item in wanted[key]:
+                take(item, data)
+                came.add(item)
+
+    if wanted:
+        sizes = {key: files[items[0]].size_bytes for key, items in wanted.items()}
+        store.read_each(sizes, verify, SMALL_AT_ONCE)
+    return came
+
+
+def write_file(target: Path, data: memoryview) -> None:
+    """Writes a new file."""
+    with target.open("xb", buffering=0) as file:
+        _write_at(file.fileno(), data, 0)
 
 
 def fetch_file(
@@ -355,7 +435,7 @@ def for_each_file(
     small = by_size[len(big) :]
     return [
         *in_parallel(function, big, BIG_FILES_AT_ONCE, flow),
-        *in_parallel(function, small, flow.requests_at_once, flow),
+        *in_parallel(function, small, SMALL_AT_ONCE, flow),
     ]
 
 

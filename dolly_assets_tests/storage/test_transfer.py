@@ -11,6 +11,8 @@ import pytest
 
 from dolly_assets.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.transfer import DamagedFileError
 from dolly_assets_tests.storage.conftest import contents
 
 MIB = 2**20
@@ -171,3 +173,45 @@ print(peak() - before)
     command = [sys.executable, "-c", script, str(tmp_path)]
     grown_mib = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown_mib < 230
+
+
+def small_files(folder: Path, numbers: range) -> Path:
+    folder.mkdir()
+    for number in numbers:
+        (folder / f"{number:03}").write_text(f"small file {number}")
+    return folder
+
+
+def size_bytes(folder: Path, numbers: range) -> int:
+    return sum((folder / f"{number:03}").stat().st_size for number in numbers)
+
+
+def test_many_small_files_come_as_they_were(any_store: ArtifactStore, tmp_path: Path):
+    tree = small_files(tmp_path / "tree", range(60))
+    (tree / "same").write_bytes((tree / "040").read_bytes())
+    (tree / "empty").touch()
+    published = any_store.publish("a", tree, kind="k")
+    assert published.manifest.sent_bytes == size_bytes(tree, range(60))
+    assert contents(published.fetch()) == contents(tree)
+    published.copy_to(tmp_path / "copy")
+    assert contents(tmp_path / "copy") == contents(tree)
+
+
+def test_of_many_small_files_only_those_that_the_store_lacks_are_sent(any_store: ArtifactStore, tmp_path: Path):
+    """Those that are there come after many that are not."""
+    any_store.publish("a", small_files(tmp_path / "first", range(30, 60)), kind="k")
+    tree = small_files(tmp_path / "second", range(90))
+    published = any_store.publish("b", tree, kind="k")
+    assert published.manifest.sent_bytes == size_bytes(tree, range(30)) + size_bytes(tree, range(60, 90))
+    assert contents(published.fetch()) == contents(tree)
+
+
+def test_a_damaged_one_among_many_small_files_is_named_and_not_returned(any_store: ArtifactStore, tmp_path: Path):
+    published = any_store.publish("a", small_files(tmp_path / "tree", range(60)), kind="k")
+    [damaged] = [entry for entry in published.manifest.files if entry.path == "033"]
+    ObjectStore(any_store.url).write(damaged.blob_key, b"SMALL FILE 33")
+    with pytest.raises(DamagedFileError, match=r"'033' is damaged"):
+        published.fetch()
+    with pytest.raises(DamagedFileError, match=r"'033' is damaged"):
+        published.copy_to(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
