@@ -15,7 +15,7 @@ import dolly_assets
 
 PACKAGE = Path(dolly_assets.__file__).parent
 LIBRARIES = {"storage", "datasets", "tokenization", "training", "profiling", "generation", "planning"}
-FOUNDATIONS = {"config", "errors", "naming", "markdown"}
+FOUNDATIONS = {"config", "errors", "naming", "markdown", "pictures"}
 DAGSTER_SIDE = {
     "assets",
     "automation",

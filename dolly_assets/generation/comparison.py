@@ -7,6 +7,7 @@ from typing import Any
 
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.markdown import markdown_quote, markdown_table
+from dolly_assets.pictures import png
 
 HEADER = (
     "epoch",
@@ -77,9 +78,7 @@ def responses_markdown(rows: Sequence[EpochRow]) -> str:
 
 def picture(rows: Sequence[EpochRow]) -> bytes:
     """Held-out loss and exact match over epochs, as PNG."""
-    import vl_convert
-
-    return vl_convert.vegalite_to_png(_chart(rows).to_json(), scale=2)
+    return png(_chart(rows).to_dict(), scale=2)
 
 
 def page(title: str, rows: Sequence[EpochRow]) -> str:

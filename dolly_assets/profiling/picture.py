@@ -9,6 +9,7 @@ from typing import Any
 
 import altair as alt  # noqa: TID253 - heavy, so report.py imports this module only when it draws
 
+from dolly_assets.pictures import png
 from dolly_assets.profiling import charts
 from dolly_assets.profiling.panels import Panel
 from dolly_assets.profiling.phases import Phase
@@ -46,13 +47,6 @@ def picture(
         title=alt.TitleConfig(color=INK, anchor="start", fontSize=11, fontWeight=400, offset=3),
     )
     return png(drawn.to_dict(validate=False) | {"datasets": datasets})
-
-
-def png(specification: dict[str, Any]) -> bytes:
-    """A Vega-Lite specification, with its data, as a PNG."""
-    import vl_convert
-
-    return vl_convert.vegalite_to_png(specification)
 
 
 def _title(panel: Panel) -> str:

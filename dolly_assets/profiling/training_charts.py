@@ -6,8 +6,9 @@ from typing import Any
 
 import altair as alt  # noqa: TID253 - heavy, so training_report.py imports this module only when it draws
 
+from dolly_assets.pictures import png
 from dolly_assets.profiling.charts import CURVE_COLOURS, PHASE_COLOURS, WIDTH_PIXELS, Charts, Row, configured
-from dolly_assets.profiling.picture import GROUND, INK, png
+from dolly_assets.profiling.picture import GROUND, INK
 from dolly_assets.profiling.steps_view import STEP_PHASE_NAMES, STEP_PHASES
 from dolly_assets.profiling.training_summary import Part
 

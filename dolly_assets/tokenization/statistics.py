@@ -1,9 +1,10 @@
 """What a tokenized dataset looks like in numbers, and as a small picture. It knows lengths, no texts."""
 
-import io
 from typing import Any
 
 import numpy as np
+
+from dolly_assets.pictures import png
 
 HISTOGRAM_BINS = 20
 
@@ -66,6 +67,4 @@ def length_histogram_png(statistics: dict[str, Any]) -> bytes:
             y=altair.Y("examples:Q", title="examples"),
         )
     )
-    png = io.BytesIO()
-    chart.save(png, format="png")
-    return png.getvalue()
+    return png(chart.to_dict())

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
+from dolly_assets.pictures import png
 from dolly_assets.profiling.samples import thin
 
-PICTURE_POINTS = 60
+PICTURE_POINTS = 30
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ def loss_curve_png(steps: pa.Table) -> bytes:
     Every epoch carries its picture, so it has few points: a line through each step would be most of what is sent.
     """
     import altair
-    import vl_convert
 
     thinned = thin(steps["step"].to_numpy(), steps["loss"].to_numpy(), PICTURE_POINTS)
     columns = (thinned.time_seconds, thinned.low, thinned.mean, thinned.high)
@@ -45,4 +45,4 @@ def loss_curve_png(steps: pa.Table) -> bytes:
         x, altair.Y("mean:Q")
     )
     chart = layers.properties(width=480, height=150, background="white")
-    return vl_convert.vegalite_to_png(chart.to_json(), scale=1)
+    return png(chart.to_dict())

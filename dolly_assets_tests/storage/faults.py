@@ -51,7 +51,7 @@ HEADER = f"{'fault':<34}" + "".join(f"{title:>10}" for title in ("tried", "hits"
 
 
 class Trees:
-    """Folders of random content: a file that changes from one to the next, and files that stay."""
+    """Folders of random content: one big file and many small ones that are new in each, and some that stay."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
@@ -61,7 +61,8 @@ class Trees:
     def next(self) -> tuple[Path, dict[str, bytes]]:
         """The folder, written anew, and what is in it."""
         big = self._chance.randbytes(BIG_BYTES)
-        content = {**self._same, "weights/model": big, "log": self._chance.randbytes(100)}
+        small = {f"small/{index}": self._chance.randbytes(500) for index in range(30)}
+        content = {**self._same, **small, "weights/model": big, "log": self._chance.randbytes(100)}
         for path, data in content.items():
             file = self._folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
