@@ -123,34 +123,24 @@ class ObjectStore:
 
         After the first that fails no more are asked for. Who wants to know why reads that one by itself.
         """
-
-        async def read(sized: tuple[str, int]) -> bool:
-            key, length = sized
-            try:
-                data = await obstore.get_range_async(self._raw, key, start=0, length=length)
-            except (BaseError, OSError):
-                return False
-            take(key, memoryview(data))
-            return True
-
-        _each(read, sizes.items(), at_once)
+        _each(
+            lambda sized: obstore.get_range_async(self._raw, sized[0], start=0, length=sized[1]),
+            sizes.items(),
+            lambda sized, data: take(sized[0], memoryview(data)),
+            at_once,
+        )
 
     def create_each(self, contents: Iterable[tuple[str, bytes]], done: Callable[[str], None], at_once: int) -> None:
         """Writes new small objects, so many at once, and says which are done; all of that in one other thread.
 
         After the first whose key is taken, or that fails, no more are sent.
         """
-
-        async def create(content: tuple[str, bytes]) -> bool:
-            key, data = content
-            try:
-                await obstore.put_async(self._raw, key, data, mode="create")
-            except (BaseError, OSError):
-                return False
-            done(key)
-            return True
-
-        _each(create, contents, at_once)
+        _each(
+            lambda content: obstore.put_async(self._raw, content[0], content[1], mode="create"),
+            contents,
+            lambda content, _: done(content[0]),
+            at_once,
+        )
 
     def read_all(self, key: str) -> bytes:
         """A whole (small) object."""
@@ -265,8 +255,13 @@ class ObjectStore:
         return ArtifactError(f"{where}: {_one_safe_line(text)}")
 
 
-def _each(request: Callable[[Item], Awaitable[bool]], items: Iterable[Item], at_once: int) -> None:
-    """Makes so many requests at once, until one returns False.
+def _each(
+    request: Callable[[Item], Awaitable[Result]],
+    items: Iterable[Item],
+    take: Callable[[Item, Result], None],
+    at_once: int,
+) -> None:
+    """Makes so many requests at once, until the store refuses one; `take` gets each item and its answer.
 
     In one thread: threads that each wait for one spend more on taking turns than on the bytes. And in another one
     than the caller's, which may have an event loop of its own.
@@ -276,9 +271,14 @@ def _each(request: Callable[[Item], Awaitable[bool]], items: Iterable[Item], at_
     async def go_on() -> None:
         nonlocal is_stopped
         for item in left:
-            is_stopped = is_stopped or not await request(item)
             if is_stopped:
                 return
+            try:
+                answer = await request(item)
+            except (BaseError, OSError):
+                is_stopped = True
+                return
+            take(item, answer)
 
     async def all_at_once() -> None:
         await asyncio.gather(*(go_on() for _ in range(at_once)))

@@ -119,7 +119,7 @@ class Sender:
 
     def send(self, data: bytes, start: int = 0) -> Blob:
         """Returns when the store has this content, which is sent only if it lacks it."""
-        blob = Blob(hashlib.sha256(data).hexdigest(), start, len(data))
+        blob = _blob_of(data, start)
         if blob.size_bytes <= SMALL_BYTES and self._absent_in_a_row >= ABSENT_IN_A_ROW:
             if self._store.create(blob.key, data):
                 self._note_sent(blob)
@@ -147,7 +147,7 @@ class Sender:
         def contents() -> Iterator[tuple[str, bytes]]:
             for path, source in files.items():
                 data = source.read_bytes()
-                blob = Blob(hashlib.sha256(data).hexdigest(), 0, len(data))
+                blob = _blob_of(data)
                 if blob.key not in reading:
                     reading[blob.key] = path, blob
                     yield blob.key, data
@@ -175,6 +175,10 @@ class Sender:
         unsure = [blob for blob in blobs if self._sent.get(blob.sha256, b"") != sweep]
         there = in_parallel(lambda blob: has_blob(self._store, blob), unsure, SMALL_AT_ONCE)
         return {blob.sha256 for blob, present in zip(unsure, there, strict=True) if not present}
+
+
+def _blob_of(data: bytes, start: int = 0) -> Blob:
+    return Blob(hashlib.sha256(data).hexdigest(), start, len(data))
 
 
 def tree_files(tree: Path | Mapping[str, Path]) -> dict[str, Path]:
