@@ -7,7 +7,15 @@ from typing import Any
 import altair as alt  # noqa: TID253 - heavy, so training_report.py imports this module only when it draws
 
 from dolly_assets.pictures import png
-from dolly_assets.profiling.charts import CURVE_COLOURS, PHASE_COLOURS, WIDTH_PIXELS, Charts, Row, configured
+from dolly_assets.profiling.charts import (
+    CURVE_COLOURS,
+    PHASE_COLOURS,
+    WIDTH_PIXELS,
+    Charts,
+    Row,
+    axis_config,
+    configured,
+)
 from dolly_assets.profiling.picture import GROUND, INK
 from dolly_assets.profiling.steps_view import STEP_PHASE_NAMES, STEP_PHASES
 from dolly_assets.profiling.training_summary import Part
@@ -34,8 +42,10 @@ def training_charts(parts: Sequence[Part]) -> Charts:
 def training_picture(charts: Charts, headline: str) -> bytes:
     """The timeline as a small PNG, the verdict over it."""
     timeline = {**charts.specification, "vconcat": charts.specification["vconcat"][:1], "datasets": charts.rows}
+    config = charts.specification["config"]  # whose colours a page gives
+    config = {**config, "axis": axis_config(INK).to_dict(validate=False), "title": {**config["title"], "color": INK}}
     title = {"text": textwrap.wrap(headline, 110), "color": INK, "anchor": "start", "fontSize": 12, "offset": 6}
-    return png({**timeline, "title": title, "background": GROUND, "padding": 10})
+    return png({**timeline, "config": config, "title": title, "background": GROUND, "padding": 10})
 
 
 def _part_rows(parts: Sequence[Part], unit_seconds: float) -> list[Row]:

@@ -39,7 +39,8 @@ def loss_curve_png(steps: pa.Table) -> bytes:
     points = zip(*(column.tolist() for column in columns), strict=True)
     rows = [dict(zip(("step", "low", "mean", "high"), point, strict=True)) for point in points]
     curve = altair.Chart(altair.Data(values=rows))
-    x = altair.X("step:Q", title="optimizer step", scale=altair.Scale(zero=False, nice=False))
+    apart = altair.Axis(labelOverlap="greedy", labelSeparation=6)
+    x = altair.X("step:Q", title="optimizer step", scale=altair.Scale(zero=False, nice=False), axis=apart)
     y = altair.Y("low:Q", title="training loss")
     layers = curve.mark_area(opacity=0.25).encode(x, y, altair.Y2("high")) + curve.mark_line().encode(
         x, altair.Y("mean:Q")

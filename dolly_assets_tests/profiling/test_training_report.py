@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dolly_assets.profiling.devices import DEVICES_FILE, Device, Hardware
 from dolly_assets.profiling.figures import Circumstances
@@ -134,6 +135,12 @@ def test_the_page_links_its_epochs_and_loads_nothing(report: tuple[Path, Trainin
     assert "<script src" not in page
     assert "<link" not in page
     assert (report[0] / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_in_the_picture_is_written_dark_on_dark(report: tuple[Path, TrainingSummary]) -> None:
+    with Image.open(report[0] / "picture.png") as drawn:
+        brightness = drawn.convert("L").tobytes()
+    assert min(brightness) == brightness[0], "darker than the ground, which the corner shows"
 
 
 def test_trainings_are_compared_figure_by_figure(report: tuple[Path, TrainingSummary], parts: list[Part]) -> None:
