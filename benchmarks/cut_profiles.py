@@ -20,10 +20,10 @@ from typing import TypeVar
 
 import psutil
 
-from dolly_assets.profiling.steplog import read_steps, step_files
-from dolly_assets.profiling.summary import ReportSummary
+from dolly_assets.profiling.analysis.summary import ReportSummary
+from dolly_assets.profiling.series.steplog import read_steps, step_files
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.worker.profiles import summary_of
+from dolly_assets.worker.profiles.profile_publisher import summary_of
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ DOLLY = [str(Path(sys.executable).parent / "dolly")]
 MOST_SECONDS_LOST = 2.0
 MOST_SECONDS_TO_LIVE = 30.0
 LONGEST_SECONDS = 30.0  # from the first step to the kill
-PARTS = {"dolly_assets.worker.torchrun", "dolly_assets.worker", "dolly_assets.profiling.sampler"}
+PARTS = {"dolly_assets.worker.torchrun", "dolly_assets.worker", "dolly_assets.profiling.record.sampler"}
 
 
 def main() -> int:

@@ -23,11 +23,11 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus  # there is no public door to ticks
 
-from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
+from dolly_assets.core.environment import Environment
+from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.definitions import resources
-from dolly_assets.environment import Environment
 
 LOCATION = ["-f", __file__, "-a", "location"]
 # Nothing leaves the queue. One database for the events of all runs, as a server keeps them: SQLite's usual one for each

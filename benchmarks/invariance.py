@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.training.batches import RowDataset, rows_by_step
+from dolly_assets.training.packing.batches import RowDataset, rows_by_step
 from dolly_assets.training.recipe import Recipe
 
 # Relative, of a loss: float32 keeps 6e-8, and Adam's first steps are as large for gradients that are nearly nothing.
@@ -165,9 +165,9 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
     from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
-    from dolly_assets.training.fine_tune import training_arguments
+    from dolly_assets.training.loop.fine_tune import training_arguments
+    from dolly_assets.training.loop.trainer import load_trainer
     from dolly_assets.training.process_group import leave_other_ranks, meet_other_ranks, skip_shared_memory_op
-    from dolly_assets.training.trainer import load_trainer
 
     skip_shared_memory_op()
     recipe, curve = case.recipe(), []

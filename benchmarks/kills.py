@@ -27,12 +27,12 @@ from pathlib import Path
 import psutil
 import yaml
 
-from dolly_assets.assets.training_state import Training, plan_training
-from dolly_assets.compute.local import LocalLauncher
-from dolly_assets.errors import DollyError
+from dolly_assets.core.errors import DollyError
 from dolly_assets.family import FamilyAttributes, ModelFamily
+from dolly_assets.launchers.local import LocalLauncher
+from dolly_assets.registry.training_state import Training, plan_training
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.worker.report import Message
+from dolly_assets.worker.messages import Message
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
 EPOCHS = 3
@@ -81,7 +81,7 @@ FAMILY = {
         },
     },
 }
-DOLLY = [sys.executable, "-c", "from dolly_assets.cli import main; main()"]
+DOLLY = [sys.executable, "-c", "from dolly_assets.cli.main import main; main()"]
 
 
 @dataclass
@@ -291,7 +291,7 @@ def _roles(pid: int) -> Iterator[tuple[str, psutil.Process]]:
             yield "torchrun", process
         elif "dolly_assets.worker" in words:
             yield "rank", process
-        elif "dolly_assets.profiling.sampler" in words:
+        elif "dolly_assets.profiling.record.sampler" in words:
             yield "sampler", process
 
 

@@ -26,11 +26,11 @@ from typing import Any
 import psutil
 import yaml
 
-from dolly_assets.assets.partitions import partition_key
+from dolly_assets.core.environment import PROJECT, Environment
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.datasets import demo
-from dolly_assets.environment import PROJECT, Environment
-from dolly_assets.naming import epoch_key
-from dolly_assets.platform import RANGE_END, RANGE_START, Platform
+from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Platform
 from dolly_assets_tests.conftest import Home
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 from dolly_assets_tests.ui.server import serving

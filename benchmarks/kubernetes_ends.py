@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dolly_assets.compute.kubernetes.job import Owner
-from dolly_assets.compute.launcher import Times
-from dolly_assets.naming import epoch_key
+from dolly_assets.core.names import epoch_key
+from dolly_assets.launchers.base import Times
+from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.cluster import Cluster
 from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, deployed_cluster, in_queue, interrupt_at
 from dolly_assets_tests.kubernetes.disturbing import Disturbing

@@ -11,14 +11,14 @@ together.
 import argparse
 from dataclasses import replace
 
-from dolly_assets.assets.inputs import required
-from dolly_assets.assets.planner import history, job_of
-from dolly_assets.assets.training_state import Training
-from dolly_assets.environment import Environment
+from dolly_assets.core.environment import Environment
+from dolly_assets.pipeline.session import Platform
 from dolly_assets.planning.measured import calibration
 from dolly_assets.planning.plan import plan
 from dolly_assets.planning.text import duration, size
-from dolly_assets.platform import Platform
+from dolly_assets.registry.inputs import required
+from dolly_assets.registry.planner import history, job_of
+from dolly_assets.registry.training_state import Training
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dolly_assets.profiling.devices import Device, Hardware
-from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
-from dolly_assets.profiling.steplog import StepLog, StepRecord
+from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.profiling.series.steplog import StepLog, StepRecord
 
 START = 1_800_000_000
 STEP_SECONDS = 10
@@ -28,7 +28,7 @@ LIMITS = {"seconds": 60.0, "memory_bytes": 1e9, "html_bytes": 8e6}
 BUILD = """
 import json, sys, time
 from pathlib import Path
-from dolly_assets.profiling.report import build_report
+from dolly_assets.profiling.report.report import build_report
 folder, end = Path(sys.argv[1]), float(sys.argv[2])
 began = time.perf_counter()
 build_report(folder, title="benchmark", started_at=0, ended_at=end, out=folder / "report")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from dolly_assets.profiling.sampler import SAMPLES_FILE, Sampler
-from dolly_assets.profiling.samples import read_samples
+from dolly_assets.profiling.record.sampler import SAMPLES_FILE, Sampler
+from dolly_assets.profiling.series.samples import read_samples
 from dolly_assets_tests.nvml import scenario
 from dolly_assets_tests.waiting import wait_until
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import TrainerCallback
 
+    from dolly_assets.training.checkpoint.snapshot import Snapshots
     from dolly_assets.training.flops import ModelFlops
     from dolly_assets.training.recipe import Recipe
-    from dolly_assets.training.snapshot import Snapshots
 
 # Quantiles of 999 Alpaca records, from the shortest to the longest in equal steps: tokens as SmolLM2 counts them.
 # fmt: off
@@ -198,10 +198,10 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
 
 def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     """Packed rows."""
-    from dolly_assets.training.batches import MicroBatch, Row, RowDataset
+    from dolly_assets.training.checkpoint.snapshot import Snapshots
     from dolly_assets.training.flops import ModelFlops
-    from dolly_assets.training.snapshot import Snapshots
-    from dolly_assets.training.trainer import load_trainer
+    from dolly_assets.training.loop.trainer import load_trainer
+    from dolly_assets.training.packing.batches import MicroBatch, Row, RowDataset
 
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
     rows = round(batch * (table["row"].to_numpy()[-1] + 1) / len(table))  # that hold about as many examples
@@ -263,7 +263,7 @@ def _recipe(*, rows: int, precision: Precision, packing: bool) -> "Recipe":
 
 def _arguments(recipe: "Recipe", folder: Path) -> Any:
     """The Trainer's arguments on ranks that have met."""
-    from dolly_assets.training.fine_tune import training_arguments
+    from dolly_assets.training.loop.fine_tune import training_arguments
     from dolly_assets.training.process_group import meet_other_ranks, skip_shared_memory_op
 
     skip_shared_memory_op()
@@ -276,7 +276,7 @@ def contend(name: str, folder: Path, batch: int, precision: Precision) -> None:
     """One rank; writes what it logged."""
     import torch
 
-    from dolly_assets.profiling.device_table import peak_flops
+    from dolly_assets.hardware.device_table import peak_flops
     from dolly_assets.training.process_group import leave_other_ranks
 
     log = Log()

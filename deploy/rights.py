@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dolly_assets.compute.kubernetes.rights import HERE, Right, rights_in, rights_of_folder
+from dolly_assets.launchers.kubernetes.rights import HERE, Right, rights_in, rights_of_folder
 
 
 def rights_of_run_launcher() -> set[Right]:

@@ -10,7 +10,6 @@ import dagster as dg
 from dolly_assets import defs as bundled
 from dolly_assets.assets.quality_checks import build_dataset_checks
 from dolly_assets.assets.raw_dataset import build_raw_dataset
-from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource
 from dolly_assets.automation.alert_sensors import build_alert_sensors
 from dolly_assets.automation.alerts import AlertsResource, check_urls
 from dolly_assets.automation.conditions import automation_sensor
@@ -18,11 +17,12 @@ from dolly_assets.automation.inbox_sensor import build_inbox_sensor
 from dolly_assets.automation.orphaned_jobs import orphaned_jobs
 from dolly_assets.automation.schedules import build_schedules
 from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
-from dolly_assets.console import CONSOLE, console_logger
+from dolly_assets.core.environment import PROJECT, Environment
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, WorkerResource
 from dolly_assets.datasets.catalogue import DatasetConfig
-from dolly_assets.environment import PROJECT, Environment
-from dolly_assets.errors import ConfigurationError
 from dolly_assets.family import ModelFamily
+from dolly_assets.pipeline.console import CONSOLE, console_logger
 from dolly_assets.storage.io_manager import ArtifactIOManager
 
 

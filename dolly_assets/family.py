@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
-from dolly_assets.profiling.limits import ProfileLimits
+from dolly_assets.profiling.analysis.limits import ProfileLimits
 from dolly_assets.tokenization.pack import PACKING_VERSION
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig

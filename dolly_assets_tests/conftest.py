@@ -67,7 +67,7 @@ class Home:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Starts `dolly` in a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-c", "from dolly_assets.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from dolly_assets.cli.main import main; main()", *arguments],
             env={**os.environ, **self.variables},
             text=True,
             start_new_session=True,

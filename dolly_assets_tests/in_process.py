@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from dolly_assets.cli import main
+from dolly_assets.cli.main import main
 from dolly_assets_tests.conftest import TINY_FAMILY
 
 

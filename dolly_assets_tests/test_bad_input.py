@@ -195,7 +195,7 @@ def test_a_line_of_200_mb_is_refused_in_bounded_memory(variables: dict[str, str]
         "import atexit, pathlib, re\n"
         "status = lambda: pathlib.Path('/proc/self/status').read_text()\n"
         "atexit.register(lambda: print(re.search(r'VmHWM:\\s*(\\d+) kB', status())[1]))\n"
-        "from dolly_assets.cli import main; main()"
+        "from dolly_assets.cli.main import main; main()"
     )
     process = subprocess.run(
         [sys.executable, "-c", code, "datasets", "add", "new", str(file)],

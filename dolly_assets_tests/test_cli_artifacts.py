@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 
-from dolly_assets.cli import main
+from dolly_assets.cli.main import main
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets_tests.storage.conftest import contents, flip_a_bit
 

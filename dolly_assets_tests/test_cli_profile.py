@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dolly_assets.cli import main
-from dolly_assets.profiling.devices import Device, Hardware
-from dolly_assets.profiling.journal import Journal
-from dolly_assets.profiling.report import build_report
-from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.cli.main import main
+from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.profiling.record.journal import Journal
+from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.profiling.report.report import build_report
 from dolly_assets.storage import ArtifactStore
 
 START = 1_800_000_000.0

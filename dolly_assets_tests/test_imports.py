@@ -30,7 +30,7 @@ DAGSTER_SIDE = {
 }
 MAY_IMPORT_DAGSTER = {"assets", "automation", "components", "definitions", "platform", "chain", "console", "cli"}
 WITH_DAGSTER_IN_A_LIBRARY = "dolly_assets.storage.io_manager"
-BUILDS_WITH_DAGSTER_K8S = "dolly_assets.compute.kubernetes.job"  # whose model of a Job's configuration is ours
+BUILDS_WITH_DAGSTER_K8S = "dolly_assets.launchers.kubernetes.job"  # whose model of a Job's configuration is ours
 
 BLOCK = """
 import sys
@@ -125,12 +125,12 @@ def test_the_code_location_loads_without_torch(tmp_path: Path) -> None:
         f"""
 from pathlib import Path
 from dolly_assets.definitions import build, definitions
-from dolly_assets.environment import Environment
+from dolly_assets.core.environment import Environment
 environment = Environment.read({{"DOLLY_HOME": {str(tmp_path)!r}}})
 assert build(environment).resolve_asset_graph().get_all_asset_keys()
 assert definitions().resolve_implicit_global_asset_job_def()
-from dolly_assets.platform import Platform
-from dolly_assets.status import status_rows
+from dolly_assets.pipeline.session import Platform
+from dolly_assets.registry.status import status_rows
 from dolly_assets import chain
 assert status_rows(Platform(environment))
 """,
@@ -158,7 +158,7 @@ def test_neither_side_imports_a_heavy_package_before_it_is_used() -> None:
     run_without(
         set(),
         """
-import dolly_assets.definitions, dolly_assets.worker.__main__, dolly_assets.cli
+import dolly_assets.definitions, dolly_assets.worker.__main__, dolly_assets.cli.main
 heavy = {"torch", "transformers", "deepspeed", "accelerate", "datasets", "altair", "kubernetes"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.code import code_digest
-from dolly_assets.lineage import Lineage, lineage_text
+from dolly_assets.core.code_digest import code_digest
+from dolly_assets.registry.lineage import Lineage, lineage_text
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.conftest import Home
 from dolly_assets_tests.in_process import dolly, refusal

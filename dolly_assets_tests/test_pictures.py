@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from dolly_assets.pictures import png
+from dolly_assets.core.png import png
 
 
 def test_a_picture_shows_what_was_drawn_in_its_colours_and_few_bytes() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from dolly_assets.assets.events import materialization_of
-from dolly_assets.reports import report_server
+from dolly_assets.dagster_support.events import materialization_of
+from dolly_assets.report_server import report_server
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.storage.conftest import s3, s3_endpoint, shared_url

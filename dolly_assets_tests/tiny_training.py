@@ -8,13 +8,13 @@ import pyarrow as pa
 import yaml
 from dagster_pipes import PipesContext
 
-from dolly_assets.assets.training_state import Training
 from dolly_assets.family import FamilyAttributes, ModelFamily
+from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.prepare_base_model import prepare_base_model
-from dolly_assets.worker.report import MESSAGE, Message, Report
+from dolly_assets.worker.messages import MESSAGE, Message, Report
 from dolly_assets.worker.spec import PrepareBaseModel, Task, Tokenize, Train, WorkerSpec, ref
-from dolly_assets.worker.tokenize import tokenize
+from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
+from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets_tests.conftest import TINY_FAMILY
 
 DATASET = "animals"

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from dolly_assets.assets.columns import hub_link
-from dolly_assets.assets.resources import WorkerResource
+from dolly_assets.dagster_support.columns import hub_link
+from dolly_assets.dagster_support.resources import WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import PrepareBaseModel

@@ -9,13 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 import dagster as dg
 
-from dolly_assets.assets.inputs import required
-from dolly_assets.assets.partitions import DATASETS, GPU_POOL
-from dolly_assets.assets.resources import StoreResource, WorkerResource, made_by
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource, made_by
 from dolly_assets.datasets.licenses import LICENSE_FACTS
-from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
-from dolly_assets.naming import epoch_key
+from dolly_assets.registry.inputs import required
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.worker.spec import Evaluate, ref
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import dagster as dg
 
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import StoreResource, made_by
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource, made_by
 from dolly_assets.datasets.licenses import LICENSE_FACTS
-from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
 from dolly_assets.generation.sample import Prompt
-from dolly_assets.naming import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE
 

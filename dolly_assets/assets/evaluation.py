@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dolly_assets.assets.per_epoch import build_per_epoch_asset
+from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Evaluate, ref

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import dagster as dg
 from pydantic import JsonValue
 
-from dolly_assets.assets.events import materialization_of
-from dolly_assets.assets.inputs import required
-from dolly_assets.assets.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
-from dolly_assets.assets.planner import planned
 from dolly_assets.assets.profile_checks import log_evaluations
-from dolly_assets.assets.quality_reports import licenses_of, raw_of, require_trainable
-from dolly_assets.assets.resources import PlanningResource, StoreResource, WorkerResource
-from dolly_assets.assets.training_state import Training, made_newest, plan_training
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.dagster_support.events import materialization_of
+from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
+from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, WorkerResource
 from dolly_assets.datasets.licenses import license_facts
-from dolly_assets.errors import ArtifactError
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.inputs import required
+from dolly_assets.registry.planner import planned
+from dolly_assets.registry.quality_reports import licenses_of, raw_of, require_trainable
+from dolly_assets.registry.training_state import Training, made_newest, plan_training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, ref
 

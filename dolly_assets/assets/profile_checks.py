@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import dagster as dg
 
-from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset, partition_key
-from dolly_assets.assets.resources import StoreResource
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_key
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
-from dolly_assets.naming import epoch_key
-from dolly_assets.profiling.findings import Check
-from dolly_assets.profiling.summary import SUMMARY_FILE
+from dolly_assets.profiling.analysis.findings import Check
+from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
 from dolly_assets.storage.artifact import Artifact, artifact_name
-from dolly_assets.worker.profiles import summary_of
+from dolly_assets.worker.profiles.profile_publisher import summary_of
 
 CHECKS: dict[Check, str] = {
     "gpu_idle": "No GPU is idle for long.",

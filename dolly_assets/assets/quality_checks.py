@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from dolly_assets.assets.inputs import required
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.quality_reports import dataset_verdicts, licenses_of, raw_of, split_verdicts
-from dolly_assets.assets.resources import StoreResource
+from dolly_assets.core.errors import LicenseError, QualityError
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.licenses import Licensed, check_use, commercial_use, obligations
 from dolly_assets.datasets.quality.checks import CHECKS, CheckName
 from dolly_assets.datasets.quality.report import Verdict, examples_markdown, refusal, verdicts_markdown
-from dolly_assets.errors import LicenseError, QualityError
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.inputs import required
+from dolly_assets.registry.quality_reports import dataset_verdicts, licenses_of, raw_of, split_verdicts
 
 SPLIT_CHECKS: tuple[CheckName, ...] = (
     "leakage_exact",

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from dolly_assets.assets.columns import column_lineage, column_schema
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import WorkerResource
+from dolly_assets.dagster_support.columns import column_lineage, column_schema
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.tokenization.tokenized_dataset import TRAIN_SCHEMA

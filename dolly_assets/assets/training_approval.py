@@ -8,10 +8,10 @@ import getpass
 
 import dagster as dg
 
-from dolly_assets.assets.inputs import required
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import StoreResource
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.inputs import required
 
 
 def build_training_approval(family: ModelFamily) -> dg.AssetsDefinition:

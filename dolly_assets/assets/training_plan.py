@@ -6,12 +6,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.planner import Planned, planned
-from dolly_assets.assets.resources import PlanningResource, StoreResource, made_by
-from dolly_assets.assets.training_state import Training
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.text import sentence, table_markdown
+from dolly_assets.registry.planner import Planned, planned
+from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 
 PLAN_FILE = "plan.json"

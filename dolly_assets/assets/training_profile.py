@@ -9,18 +9,18 @@ import dagster as dg
 from pydantic import JsonValue, ValidationError
 
 from dolly_assets.assets.epoch_comparison import newest_training
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.report_links import linked_report
-from dolly_assets.assets.resources import StoreResource, made_by
-from dolly_assets.errors import ArtifactError, DollyError
+from dolly_assets.core.errors import ArtifactError, DollyError
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.report_links import linked_report
+from dolly_assets.dagster_support.resources import StoreResource, made_by
 from dolly_assets.family import ModelFamily
-from dolly_assets.naming import epoch_key
-from dolly_assets.profiling.report import REPORT_FILE
-from dolly_assets.profiling.summary import SUMMARY_FILE, ReportSummary
-from dolly_assets.profiling.training_report import build_training_report
-from dolly_assets.profiling.training_summary import Part, TrainingSummary
+from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
+from dolly_assets.profiling.analysis.training_summary import Part, TrainingSummary
+from dolly_assets.profiling.report.report import REPORT_FILE
+from dolly_assets.profiling.report.training_report import build_training_report
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.profiles import CUT, WHOLE, summary_of
+from dolly_assets.worker.profiles.profile_publisher import CUT, WHOLE, summary_of
 
 TO_THE_ROOT = "../../../../"  # of the report server, from FAMILY/training_profile/DATASET/DIGEST/
 

@@ -14,8 +14,8 @@ import dagster as dg
 import requests
 from pydantic import Field
 
-from dolly_assets.config import Config
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ConfigurationError
 
 LOG = logging.getLogger(__name__)
 SLACK = "slack+"

@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter  # there is no public door to a check of one partition
 
+from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
-from dolly_assets.naming import epoch_key
 
 Condition = dg.AutomationCondition
 MISSING: Any = Condition.missing()

@@ -12,12 +12,12 @@ from typing import Literal
 
 import dagster as dg
 
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import StoreResource
 from dolly_assets.automation.alerts import Alert, AlertsResource
+from dolly_assets.core.errors import ArtifactError, DatasetError
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.inbox import Arrival, Inbox
-from dolly_assets.errors import ArtifactError, DatasetError
 
 PER_TICK = 200
 """Datasets that are taken or refused: a tick has 60 seconds by default, and each may mean reading a card."""

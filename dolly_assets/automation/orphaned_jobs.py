@@ -5,11 +5,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from dolly_assets.assets.resources import StoreResource, WorkerResource
-from dolly_assets.compute.kubernetes.api import Api
-from dolly_assets.compute.kubernetes.job import DEPLOYMENT, ROOT_RUN, RUN, deployment_of
-from dolly_assets.compute.kubernetes.pods import Job, ending
-from dolly_assets.compute.kubernetes.settings import KubernetesSettings
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, ROOT_RUN, RUN, deployment_of
+from dolly_assets.launchers.kubernetes.pods import Job, ending
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 
 ROOT_RUN_TAG = "dagster/root_run_id"
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import StoreResource
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.catalogue import WEEKLY, DatasetConfig
 
 

@@ -5,9 +5,9 @@ from typing import Self
 import dagster as dg
 from pydantic import BaseModel, Field
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.datasets.catalogue import DatasetConfig
-from dolly_assets.errors import ConfigurationError
 
 
 class DatasetsAttributes(Config):

@@ -18,9 +18,9 @@ from dolly_assets.assets.training_approval import build_training_approval
 from dolly_assets.assets.training_plan import build_training_plan
 from dolly_assets.assets.training_profile import build_training_profile
 from dolly_assets.automation.conditions import with_automation
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.names import check_family_name
 from dolly_assets.family import FamilyAttributes, ModelFamily
-from dolly_assets.naming import check_family_name
 
 BUILDERS = (
     build_base_model,

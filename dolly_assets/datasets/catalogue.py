@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.names import check_dataset_name
 from dolly_assets.datasets.quality.checks import CheckName, Limits
-from dolly_assets.errors import DatasetError
-from dolly_assets.naming import check_dataset_name
 from dolly_assets.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:

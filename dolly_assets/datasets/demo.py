@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.schema import SCHEMA
-from dolly_assets.errors import DatasetError
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.schema import CanonicalTable, Record, canonical_from_records, canonical_from_table
-from dolly_assets.errors import DatasetError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
-from dolly_assets.errors import LicenseError
+from dolly_assets.core.errors import LicenseError
 
 UNKNOWN = "unknown"
 LICENSE_FACTS = ("licenses", "commercial_use", "obligations")

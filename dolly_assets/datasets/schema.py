@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from dolly_assets.errors import DatasetError
+from dolly_assets.core.errors import DatasetError
 
 REQUIRED_COLUMNS = ("instruction", "response")
 OPTIONAL_COLUMNS = ("context", "category")

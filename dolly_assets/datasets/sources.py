@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from dolly_assets.core.errors import ArtifactError, ConfigurationError, DatasetError
 from dolly_assets.datasets import demo
 from dolly_assets.datasets.formats import SUFFIXES, format_of, read_file
 from dolly_assets.datasets.schema import canonical_from_table
-from dolly_assets.errors import ArtifactError, ConfigurationError, DatasetError
 from dolly_assets.storage.object_store import Found, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
 

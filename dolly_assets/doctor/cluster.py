@@ -6,12 +6,12 @@ It asks as whoever runs it, which may have other rights than runs have.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dolly_assets.compute.kubernetes.api import FORBIDDEN, NOT_FOUND, TIMEOUT, connect, explanation, patiently
-from dolly_assets.compute.kubernetes.job import build_check
-from dolly_assets.compute.kubernetes.rights import HERE, Right, rights_of_folder
-from dolly_assets.compute.kubernetes.settings import KubernetesSettings
 from dolly_assets.doctor.finding import Finding
 from dolly_assets.family import ModelFamily
+from dolly_assets.launchers.kubernetes.api import FORBIDDEN, NOT_FOUND, TIMEOUT, connect, explanation, patiently
+from dolly_assets.launchers.kubernetes.job import build_check
+from dolly_assets.launchers.kubernetes.rights import HERE, Right, rights_of_folder
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from dolly_assets.core.errors import DollyError
 from dolly_assets.doctor.finding import Finding
-from dolly_assets.errors import DollyError
 from dolly_assets.planning.text import size
-from dolly_assets.profiling.gpus import visible_devices
+from dolly_assets.profiling.record.gpus import visible_devices
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import round_trip
 from dolly_assets.storage.s3 import PROFILE_FILES, ROLE_VARIABLES

@@ -4,12 +4,12 @@ import secrets
 import time
 from collections.abc import Callable
 
-from dolly_assets.compute.kubernetes.api import Api, explanation, patiently
-from dolly_assets.compute.kubernetes.job import build_check
-from dolly_assets.compute.kubernetes.pods import Job, Pod, ending, has_begun, how_it_ended, why_it_waits
-from dolly_assets.compute.kubernetes.settings import KubernetesSettings
+from dolly_assets.core.errors import DollyError
 from dolly_assets.doctor.finding import Finding
-from dolly_assets.errors import DollyError
+from dolly_assets.launchers.kubernetes.api import Api, explanation, patiently
+from dolly_assets.launchers.kubernetes.job import build_check
+from dolly_assets.launchers.kubernetes.pods import Job, Pod, ending, has_begun, how_it_ended, why_it_waits
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import new_key
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dolly_assets.core.markdown import markdown_quote, markdown_table
+from dolly_assets.core.png import png
 from dolly_assets.generation.sample import Prompt
-from dolly_assets.markdown import markdown_quote, markdown_table
-from dolly_assets.pictures import png
 
 HEADER = (
     "epoch",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dolly_assets.errors import DatasetError
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import answer
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dolly_assets.errors import BaseModelError
+from dolly_assets.core.errors import BaseModelError
 from dolly_assets.training.lora import with_adapter
 
 if TYPE_CHECKING:

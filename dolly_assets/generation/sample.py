@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 from dolly_assets.generation.answer import answer
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle

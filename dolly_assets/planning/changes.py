@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.planning.memory import offloaded
 from dolly_assets.planning.plan import Job, Plan, plan
 from dolly_assets.training.recipe import Recipe

@@ -8,7 +8,7 @@ written down, and with the output layer on labelled tokens only.
 
 from pydantic import Field
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.training.recipe import Recipe
 

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from dolly_assets.config import Config
-from dolly_assets.errors import BaseModelError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import BaseModelError
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.flops import ModelFlops
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from dolly_assets.config import Config
-from dolly_assets.planning.machine import Machines
+from dolly_assets.core.base import Config
+from dolly_assets.hardware.device_table import device_spec
+from dolly_assets.hardware.machine import Machines
 from dolly_assets.planning.measured import Calibration
 from dolly_assets.planning.memory import (
     RANK_BYTES,
@@ -22,7 +23,6 @@ from dolly_assets.planning.memory import (
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
-from dolly_assets.profiling.device_table import device_spec
 from dolly_assets.training.recipe import Recipe
 
 # The share of its peak arithmetic that a device gives before anything was measured. PaLM's 46 % and Megatron's 52 %

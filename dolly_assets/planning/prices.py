@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError
 
-from dolly_assets.config import Config
-from dolly_assets.errors import ConfigurationError
-from dolly_assets.profiling.device_table import device_spec
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.hardware.device_table import device_spec
 
 
 class Prices(Config):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows of a tokenized split (see `dolly_assets.training.batches` for what a row is).
+    """The rows of a tokenized split (see `dolly_assets.training.packing.batches` for what a row is).
 
     Attributes:
         row_tokens: Tokens of each row.

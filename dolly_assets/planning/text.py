@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dolly_assets.markdown import markdown_table
+from dolly_assets.core.markdown import markdown_table
 from dolly_assets.planning.changes import Change
 from dolly_assets.planning.memory import Amount
 from dolly_assets.planning.plan import Plan

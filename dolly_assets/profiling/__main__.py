@@ -13,8 +13,8 @@ from types import FrameType
 
 import click
 
-from dolly_assets.errors import DollyError
-from dolly_assets.profiling.sampler import LOG_FILE, Sampler
+from dolly_assets.core.errors import DollyError
+from dolly_assets.profiling.record.sampler import LOG_FILE, Sampler
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -60,7 +60,7 @@ def _require_writable(folder: Path) -> None:
 def _report(out: Path, title: str, started_at: float, ended_at: float) -> None:
     """Writes the report. That it can't is said, but it is not the command's failure."""
     try:
-        from dolly_assets.profiling.report import REPORT_FILE, build_report
+        from dolly_assets.profiling.report.report import REPORT_FILE, build_report
 
         summary = build_report(out, title=title, started_at=started_at, ended_at=ended_at, out=out)
     except Exception as error:  # noqa: BLE001 whatever it is, the command's exit code matters more

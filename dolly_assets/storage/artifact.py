@@ -16,7 +16,7 @@ from typing import Required, TypedDict, Unpack
 
 from pydantic import JsonValue
 
-from dolly_assets.errors import ArtifactError, some_of
+from dolly_assets.core.errors import ArtifactError, some_of
 from dolly_assets.storage.cache import Cache
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
 from dolly_assets.storage.locks import committing

@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.transfer import (

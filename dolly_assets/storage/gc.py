@@ -24,8 +24,8 @@ from typing import Literal, Self
 import yaml
 from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from dolly_assets.config import Config
-from dolly_assets.errors import ArtifactError, ConfigurationError, some_of
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ArtifactError, ConfigurationError, some_of
 from dolly_assets.storage import ranks
 from dolly_assets.storage.conventions import LIVE, MESSAGES
 from dolly_assets.storage.locks import mark_sweep, sweeping

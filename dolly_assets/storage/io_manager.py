@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE, VALUE_FILE
 from dolly_assets.storage.s3 import S3Settings

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.object_store import Found, ObjectStore
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, ValidationError, model_validator
 
-from dolly_assets.config import Config
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ArtifactError
 
 SCHEMA_VERSION = 1
 BLOBS = "blobs/sha256"

@@ -27,7 +27,7 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from dolly_assets.errors import ArtifactError, ConfigurationError
+from dolly_assets.core.errors import ArtifactError, ConfigurationError
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings, endpoint_of, s3_arguments
 
 if TYPE_CHECKING:

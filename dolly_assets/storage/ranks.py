@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from dolly_assets.config import Config
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.manifest import SCHEMA_VERSION, FileEntry, one_line, seal, unseal
 from dolly_assets.storage.object_store import ObjectStore
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dolly_assets.errors import ArtifactError, some_of
+from dolly_assets.core.errors import ArtifactError, some_of
 from dolly_assets.storage.cache import Cache
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import FileEntry, Manifest

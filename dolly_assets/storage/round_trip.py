@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from dolly_assets.errors import ArtifactError, DollyError
+from dolly_assets.core.errors import ArtifactError, DollyError
 from dolly_assets.storage.object_store import ObjectStore
 
 PREFIX = "preflight"  # which every role may write to and delete in

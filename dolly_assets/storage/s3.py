@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from botocore.session import Session

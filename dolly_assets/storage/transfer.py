@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.locks import last_sweep
 from dolly_assets.storage.manifest import Blob, FileEntry, check_path, sorted_entries
 from dolly_assets.storage.object_store import ObjectStore

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import Blob, Manifest, name_in
 from dolly_assets.storage.object_store import ObjectStore

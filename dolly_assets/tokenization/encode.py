@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.rank_bpe import RankEncoder
 

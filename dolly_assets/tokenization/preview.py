@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

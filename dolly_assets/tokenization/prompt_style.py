@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 
 
 class PromptStyle(Config):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from dolly_assets.pictures import png
+from dolly_assets.core.png import png
 
 HISTOGRAM_BINS = 20
 

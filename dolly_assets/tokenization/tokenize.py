@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dolly_assets.errors import ConfigurationError, DatasetError
+from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.pack import pack
 from dolly_assets.tokenization.preview import preview

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from dolly_assets.errors import DatasetError
+from dolly_assets.core.errors import DatasetError
 
 EXAMPLE_SCHEMA = pa.schema(
     {

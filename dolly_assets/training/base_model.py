@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from dolly_assets.config import Config
-from dolly_assets.errors import BaseModelError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import BaseModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

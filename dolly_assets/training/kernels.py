@@ -6,7 +6,7 @@ FlashAttention 2 is a part of torch, and `attention` takes it by itself.
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
-from dolly_assets.training import attention
+from dolly_assets.training.packing import attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer, TrainingArguments

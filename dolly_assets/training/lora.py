@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
-from dolly_assets.config import Config
-from dolly_assets.errors import BaseModelError, TrainingError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import BaseModelError, TrainingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

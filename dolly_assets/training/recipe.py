@@ -1,6 +1,6 @@
 """The recipe of a fine-tune: every hyper-parameter that decides what comes out.
 
-It knows nothing of machines. How many devices share the work is the compute's business (`dolly_assets.compute`); the
+It knows nothing of machines. How many devices share the work is the compute's business (`dolly_assets.launchers`); the
 global batch, and so the result, is the same on any number of them.
 """
 
@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from dolly_assets.config import Config
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.training import presets
-from dolly_assets.training.deepspeed_settings import DeepSpeedSettings
-from dolly_assets.training.guards import GuardSettings
+from dolly_assets.training.deepspeed.settings import DeepSpeedSettings
+from dolly_assets.training.loop.guards import GuardSettings
 from dolly_assets.training.lora import LoraSettings
 
 

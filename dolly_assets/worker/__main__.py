@@ -20,20 +20,20 @@ from pathlib import Path
 
 from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_pipes
 
-from dolly_assets.errors import DollyError, TrainingStopped
+from dolly_assets.core.errors import DollyError, TrainingStopped
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.training.out_of_memory import is_out_of_memory, what_to_change
+from dolly_assets.training.loop.out_of_memory import is_out_of_memory, what_to_change
+from dolly_assets.training.loop.stop import STOPPED, StopRequest
 from dolly_assets.training.process_group import lost_another_node
-from dolly_assets.training.stop import STOPPED, StopRequest
-from dolly_assets.worker.evaluate import evaluate
-from dolly_assets.worker.messages import MessageWriter
-from dolly_assets.worker.prepare_base_model import prepare_base_model
-from dolly_assets.worker.report import Report
-from dolly_assets.worker.respond import respond
+from dolly_assets.worker.message_store import MessageWriter
+from dolly_assets.worker.messages import Report
 from dolly_assets.worker.spec import Train, WorkerSpec
-from dolly_assets.worker.tokenize import tokenize
-from dolly_assets.worker.train import train
+from dolly_assets.worker.tasks.evaluate import evaluate
+from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
+from dolly_assets.worker.tasks.sample import respond
+from dolly_assets.worker.tasks.tokenize import tokenize
+from dolly_assets.worker.tasks.train import train
 
 FULL_DISK_BYTES = 2**20
 

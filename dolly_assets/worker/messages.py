@@ -1,88 +1,104 @@
-"""Messages through the store: one small object each, in order, so that nobody has to listen when they are sent.
+"""What a worker says while it runs: log lines, artifacts published, that it stops, the error it ends with.
 
-PREFIX/<nanoseconds since 1970>-<pod>-<rank>.json   a dagster_pipes message
+Messages travel as `dagster_pipes` custom messages, so that any pipes message reader can carry them.
 """
 
-import json
-import os
-import queue
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Annotated, Literal
 
-from dagster_pipes import PipesDefaultMessageWriter, PipesMessage, PipesMessageWriterChannel, PipesParams
+from dagster_pipes import PipesContext
+from pydantic import Field, TypeAdapter
 
-from dolly_assets.errors import ArtifactError
-from dolly_assets.storage.object_store import ObjectStore
-
-STORE_PREFIX = "store_prefix"  # the key of the pipes parameters
-POD = "pod"
-AGAIN_SECONDS = 5.0
-CLOSING_SECONDS = 120.0  # for what could not be sent yet
-LATE_SECONDS = 1800  # that a message may come after a newer one: clocks differ, and a store may be away for one node
+from dolly_assets.core.base import Config
+from dolly_assets.storage.artifact import Artifact
 
 
-class MessageWriter(PipesDefaultMessageWriter):
-    """Writes to the store if the parameters name a prefix in it, else to the file that they name."""
+class Log(Config):
+    """A line for the reader of the run."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    @contextmanager
-    def open(self, params: PipesParams) -> Iterator[PipesMessageWriterChannel]:
-        """Opens the channel; when the block ends, everything has been sent."""
-        if STORE_PREFIX not in params:
-            with super().open(params) as channel:
-                yield channel
-            return
-        sender = f"{params[POD]}-{os.environ.get('RANK', '0')}"
-        channel = _Channel(self._store, str(params[STORE_PREFIX]), sender)
-        try:
-            yield channel
-        finally:
-            channel.close()
+    event: Literal["log"] = "log"
+    text: str
 
 
-class _Channel(PipesMessageWriterChannel):
-    """Sends on a thread of its own: a store that is away for a while does not hold up a training."""
+class Published(Config):
+    """An artifact is whole in the store."""
 
-    def __init__(self, store: ObjectStore, prefix: str, sender: str) -> None:
-        self._store, self._prefix, self._sender = store, prefix, sender
-        self._messages: queue.Queue[PipesMessage | None] = queue.Queue()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._send_all, name="messages", daemon=True)
-        self._thread.start()
-
-    def write_message(self, message: PipesMessage) -> None:
-        self._messages.put(message)
-
-    def close(self) -> None:
-        self._messages.put(None)
-        self._closing.set()
-        self._thread.join(CLOSING_SECONDS)
-        if self._thread.is_alive():
-            raise ArtifactError(f"{self._store.url_of(self._prefix)}: what the worker has to say could not be written")
-
-    def _send_all(self) -> None:
-        while message := self._messages.get():
-            key = f"{self._prefix}/{time.time_ns():020d}-{self._sender}.json"
-            while True:
-                try:
-                    self._store.write(key, json.dumps(message).encode())
-                    break
-                except ArtifactError:
-                    self._closing.wait(AGAIN_SECONDS)
+    event: Literal["published"] = "published"
+    name: str
+    digest: str
 
 
-def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[str]:
-    """The messages, as JSON, whose keys were not seen before; their keys are added.
+class Live(Config):
+    """The report of the running training is in the store, and is refreshed from now on."""
 
-    Of those that are older than the newest one seen by `LATE_SECONDS`, none is expected any more.
-    """
-    newest_ns = int(max(seen).rpartition("/")[2].partition("-")[0]) if seen else 0
-    after = f"{prefix}/{max(0, newest_ns - LATE_SECONDS * 10**9):020d}"
-    for key in sorted(set(store.keys(prefix, after=after)) - seen):
-        message = store.read_all(key).decode()
-        seen.add(key)
-        yield message
+    event: Literal["live"] = "live"
+    key: str = Field(description="Its key in the store.")
+
+
+class Failed(Config):
+    """The worker ends with an error."""
+
+    event: Literal["failed"] = "failed"
+    rank: int
+    error: str = Field(description="What went wrong, in one paragraph.")
+    by_user: bool = Field(description="True if the user can put it right, so that a traceback adds nothing.")
+
+
+class Stopping(Config):
+    """The worker was asked to stop, and saves where it is first."""
+
+    event: Literal["stopping"] = "stopping"
+    seconds: float = Field(description="What that takes at most.")
+
+
+class Stopped(Config):
+    """The worker ends because it was asked to, and has saved where it is."""
+
+    event: Literal["stopped"] = "stopped"
+    text: str = Field(description="Where it is.")
+
+
+Message = Log | Published | Live | Failed | Stopping | Stopped
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
+
+
+class Report:
+    """Sends messages to whoever follows the worker. Ranks other than 0 speak only of their failure."""
+
+    def __init__(self, pipes: PipesContext, rank: int) -> None:
+        self._pipes = pipes
+        self._rank = rank
+
+    def log(self, text: str) -> None:
+        """A line for the reader of the run."""
+        if self._rank == 0:
+            self._send(Log(text=text))
+
+    def published(self, artifact: Artifact) -> None:
+        """Announces an artifact that is whole in the store."""
+        self._send(Published(name=artifact.name, digest=artifact.digest))
+
+    def live(self, key: str) -> None:
+        """Announces the report that is refreshed while the training runs."""
+        self._send(Live(key=key))
+
+    def published_before(self, artifact: Artifact) -> None:
+        """Announces once more, by one rank, what an earlier worker has put into the store."""
+        if self._rank == 0:
+            self.published(artifact)
+
+    def failed(self, error: str, *, by_user: bool) -> None:
+        """Announces the error that this rank ends with."""
+        self._send(Failed(rank=self._rank, error=error, by_user=by_user))
+
+    def stopping(self, seconds: float) -> None:
+        """Announces that this worker saves where it is, and then ends."""
+        if self._rank == 0:
+            self._send(Stopping(seconds=seconds))
+
+    def stopped(self, text: str) -> None:
+        """Announces that this worker ends because it was asked to."""
+        if self._rank == 0:
+            self._send(Stopped(text=text))
+
+    def _send(self, message: Message) -> None:
+        self._pipes.report_custom_message(message.model_dump())

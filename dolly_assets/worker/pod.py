@@ -21,9 +21,9 @@ from pathlib import Path
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param, encode_param
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.worker.messages import POD, STORE_PREFIX
+from dolly_assets.worker.message_store import POD, STORE_PREFIX
 from dolly_assets.worker.restart import left_to_train, published_since
 from dolly_assets.worker.spec import Train, WorkerSpec
 

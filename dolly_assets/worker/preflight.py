@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from dolly_assets.config import Config
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import scratch_bytes
 from dolly_assets.planning.text import size
-from dolly_assets.profiling.report import PREFLIGHT_FILE
+from dolly_assets.profiling.report.report import PREFLIGHT_FILE
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import round_trip
-from dolly_assets.worker.profiles import profile_dir
-from dolly_assets.worker.report import Report
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.profiles.profile_publisher import profile_dir
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 if TYPE_CHECKING:

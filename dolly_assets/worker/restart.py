@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dolly_assets.naming import epoch_key
+from dolly_assets.core.names import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dolly_assets.profiling.journal import Journal, read_journal
+from dolly_assets.profiling.record.journal import Journal, read_journal
 
 SPANS_FILE = "spans.jsonl"
 

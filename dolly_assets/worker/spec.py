@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import Artifact

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from dolly_assets.training.stop import STOPPED, StopRequest
+from dolly_assets.training.loop.stop import STOPPED, StopRequest
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.transfer import is_file_intact
 

@@ -6,10 +6,10 @@ import dagster as dg
 import pytest
 
 from dolly_assets.assets.champion_model import Contender, build_champion_model, decide
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import StoreResource, WorkerResource
-from dolly_assets.lineage import Lineage
-from dolly_assets.naming import epoch_key
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.registry.lineage import Lineage
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets_tests.assets.conftest import Publish

@@ -6,17 +6,17 @@ import dagster as dg
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from dolly_assets.assets.partitions import DATASETS, dataset_epochs
 from dolly_assets.assets.profile_checks import CHECKS, OF_ANY_DEVICE, build_profile_checks
-from dolly_assets.assets.resources import StoreResource
-from dolly_assets.environment import Environment
-from dolly_assets.platform import RANGE_END, RANGE_START, Platform
-from dolly_assets.profiling.devices import DEVICES_FILE, Device, Hardware
-from dolly_assets.profiling.figures import Circumstances
-from dolly_assets.profiling.journal import Journal
-from dolly_assets.profiling.limits import ProfileLimits
-from dolly_assets.profiling.report import build_report
-from dolly_assets.profiling.sampler import SAMPLES_FILE
+from dolly_assets.core.environment import Environment
+from dolly_assets.dagster_support.partitions import DATASETS, dataset_epochs
+from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Platform
+from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.limits import ProfileLimits
+from dolly_assets.profiling.record.devices import DEVICES_FILE, Device, Hardware
+from dolly_assets.profiling.record.journal import Journal
+from dolly_assets.profiling.record.sampler import SAMPLES_FILE
+from dolly_assets.profiling.report.report import build_report
 from dolly_assets.storage import ArtifactStore
 from dolly_assets_tests.conftest import Home
 from dolly_assets_tests.tiny_training import DATASET, tiny_family

@@ -7,10 +7,10 @@ import dagster as dg
 import pytest
 from pydantic import JsonValue
 
-from dolly_assets.assets.quality_reports import require_trainable
-from dolly_assets.errors import LicenseError, QualityError
+from dolly_assets.core.errors import LicenseError, QualityError
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation.sample import Prompt
+from dolly_assets.registry.quality_reports import require_trainable
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets_tests.conftest import TINY_FAMILY
 from dolly_assets_tests.in_process import dolly, new_variables, refusal

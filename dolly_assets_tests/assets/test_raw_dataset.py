@@ -5,9 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.raw_dataset import build_raw_dataset
-from dolly_assets.assets.resources import StoreResource
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager

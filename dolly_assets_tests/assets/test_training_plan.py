@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dolly_assets.assets.partitions import DATASETS
-from dolly_assets.assets.resources import PlanningResource, StoreResource
 from dolly_assets.assets.training_plan import build_training_plan
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import PlanningResource, StoreResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager

@@ -3,11 +3,11 @@
 import pytest
 
 from dolly_assets.assets.epoch_comparison import comparison_inputs, newest_training, scores_of
-from dolly_assets.assets.inputs import required, required_checkpoints
-from dolly_assets.assets.partitions import dataset_epochs, epochs_by_dataset, partition_key
-from dolly_assets.assets.training_state import Training, plan_training
-from dolly_assets.errors import ArtifactError, TrainingError
-from dolly_assets.naming import epoch_key
+from dolly_assets.core.errors import ArtifactError, TrainingError
+from dolly_assets.core.names import epoch_key
+from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_key
+from dolly_assets.registry.inputs import required, required_checkpoints
+from dolly_assets.registry.training_state import Training, plan_training
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.assets.conftest import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family

@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
-from dolly_assets.assets.events import DATA_VERSION
-from dolly_assets.assets.partitions import DATASETS
+from dolly_assets.core.environment import Environment
+from dolly_assets.dagster_support.events import DATA_VERSION
+from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.definitions import build
-from dolly_assets.environment import Environment
 from dolly_assets_tests.conftest import TINY_FAMILY
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from dolly_assets.automation.alert_sensors import build_alert_sensors
 from dolly_assets.automation.alerts import Alert, AlertsResource, check_urls
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
 
 ALERT = Alert(kind="champion_changed", title="demo has a new champion", text="epoch 3 is promoted")
 

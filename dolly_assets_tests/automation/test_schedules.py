@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dolly_assets.assets.partitions import DATASETS
 from dolly_assets.assets.raw_dataset import build_raw_dataset
-from dolly_assets.assets.resources import StoreResource
 from dolly_assets.automation.schedules import build_schedules
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets.storage.object_store import ObjectStore

@@ -9,9 +9,9 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.instance.types import CachingDynamicPartitionsLoader
 from dagster._core.loader import LoadingContextForTest
 
+from dolly_assets.core.environment import Environment
 from dolly_assets.definitions import build
-from dolly_assets.environment import Environment
-from dolly_assets.platform import Platform
+from dolly_assets.pipeline.session import Platform
 from dolly_assets_tests.automation.conftest import requested
 from dolly_assets_tests.conftest import Home
 

@@ -1,1 +1,1 @@
-"""Tests of dolly_assets.compute."""
+"""Tests of dolly_assets.launchers."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dolly_assets.compute.local import LocalLauncher
-from dolly_assets.errors import ConfigurationError, DollyError, WorkerError
+from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError
 from dolly_assets.family import ModelFamily
-from dolly_assets.worker.report import Log, Message, Published
+from dolly_assets.launchers.local import LocalLauncher
+from dolly_assets.worker.messages import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, PrepareBaseModel, WorkerSpec
 from dolly_assets_tests.tiny_training import DATASET, Bench
 
@@ -160,7 +160,7 @@ def test_ranks_end_by_themselves_when_the_process_that_launched_them_is_killed(b
 LAUNCH = """
 import sys
 from pathlib import Path
-from dolly_assets.compute.local import LocalLauncher
+from dolly_assets.launchers.local import LocalLauncher
 from dolly_assets.worker.spec import WorkerSpec
 
 spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())

@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.demo import KIND_OF_THING, MAX_EXAMPLES, OPPOSITE_OF, TASKS, generate
 from dolly_assets.datasets.schema import SCHEMA, content_digest
-from dolly_assets.errors import DatasetError
 
 TABLE = generate()
 ROWS = TABLE.to_pylist()

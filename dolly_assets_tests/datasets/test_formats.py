@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.formats import HARMLESS_BYTES, MAX_LINE_BYTES, read_file
-from dolly_assets.errors import DatasetError
 
 RECORDS = [
     {"instruction": "Add.", "context": "1, 2", "response": "3", "category": "sum"},

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.datasets.sources import read_source
-from dolly_assets.errors import DatasetError
 from dolly_assets.storage.object_store import ObjectStore
 
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dolly_assets.core.errors import LicenseError
 from dolly_assets.datasets.licenses import check_use, commercial_use, licensed_inputs, obligations, terms_of
-from dolly_assets.errors import LicenseError
 
 
 def of(dataset: str, base_model: str = "apache-2.0") -> tuple:

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.schema import (
     SCHEMA,
     Record,
@@ -9,7 +10,6 @@ from dolly_assets.datasets.schema import (
     canonical_from_table,
     content_digest,
 )
-from dolly_assets.errors import DatasetError
 
 ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "3", "text": "Below is …"}
 DOLLY = {"instruction": "Add.", "context": "1 and 2", "response": "3", "category": "closed_qa"}

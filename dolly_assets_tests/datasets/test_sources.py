@@ -15,10 +15,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets import sources
 from dolly_assets.datasets.demo import generate
 from dolly_assets.datasets.sources import read_source, source_version
-from dolly_assets.errors import DatasetError
 
 CONTENT = b'{"instruction": "a", "input": "c", "output": "b", "text": "t"}\n'
 ROWS = [{"instruction": "a", "context": "c", "response": "b", "category": ""}]
@@ -218,7 +218,7 @@ class Hub(BaseHTTPRequestHandler):
 READ_ALL = """
 import json, sys
 from dolly_assets.datasets.sources import read_source
-from dolly_assets.errors import DatasetError
+from dolly_assets.core.errors import DatasetError
 for name in sys.argv[1:]:
     try:
         s = read_source(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import chart, check, instance
-from dolly_assets.compute.kubernetes.rights import Right, right_of, rights_in
+from dolly_assets.launchers.kubernetes.rights import Right, right_of, rights_in
 
 
 @pytest.mark.parametrize("name", check.CHECKS)

@@ -14,10 +14,10 @@ import yaml
 
 from deploy import chart, check
 from deploy.instance import INSTANCE, VARIABLES
-from dolly_assets.assets.partitions import DATASETS, GPU_POOL
+from dolly_assets.core.environment import Environment
+from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.datasets.catalogue import DatasetConfig
-from dolly_assets.environment import Environment
-from dolly_assets.platform import Platform
+from dolly_assets.pipeline.session import Platform
 from dolly_assets_tests.deploy.conftest import LOGS_BUCKET, Postgres
 
 RAW_DATASET = dg.AssetKey("raw_dataset")

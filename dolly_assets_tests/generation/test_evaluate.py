@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dolly_assets.errors import DatasetError
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.evaluate import exact_match, held_out_loss, perplexity
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.generation.conftest import PARROTED

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from dolly_assets.errors import BaseModelError
+from dolly_assets.core.errors import BaseModelError
 from dolly_assets.generation.model import load, pick_device
 
 

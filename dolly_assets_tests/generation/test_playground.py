@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from dolly_assets.errors import BaseModelError
+from dolly_assets.core.errors import BaseModelError
 from dolly_assets.generation.playground import ask, chat
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.tokenization.prompt_style import PromptStyle

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dolly_assets.compute.kubernetes.job import Owner
-from dolly_assets.compute.kubernetes.launcher import KubernetesLauncher
-from dolly_assets.compute.kubernetes.settings import KubernetesSettings
-from dolly_assets.compute.launcher import Times
-from dolly_assets.naming import epoch_key
+from dolly_assets.core.names import epoch_key
+from dolly_assets.launchers.base import Times
+from dolly_assets.launchers.kubernetes.job import Owner
+from dolly_assets.launchers.kubernetes.launcher import KubernetesLauncher
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.worker.report import Log, Message, Published
+from dolly_assets.worker.messages import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, Train, WorkerSpec
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, QUEUE, Cluster
 from dolly_assets_tests.tiny_training import DATASET, tiny_family

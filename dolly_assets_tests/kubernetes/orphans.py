@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
-from dolly_assets.assets.resources import StoreResource, WorkerResource
 from dolly_assets.automation.orphaned_jobs import orphaned_jobs
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE
 
 

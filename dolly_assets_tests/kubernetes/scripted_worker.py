@@ -17,15 +17,15 @@ from pathlib import Path
 
 from dagster_pipes import PipesContext, decode_param, open_dagster_pipes
 
-from dolly_assets import errors
-from dolly_assets.naming import epoch_key
+from dolly_assets.core import errors
+from dolly_assets.core.names import epoch_key
 from dolly_assets.storage.artifact import ArtifactStore, artifact_name
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.training.out_of_memory import what_to_change
-from dolly_assets.training.stop import STOPPED, StopRequest
-from dolly_assets.worker.messages import MessageWriter
+from dolly_assets.training.loop.out_of_memory import what_to_change
+from dolly_assets.training.loop.stop import STOPPED, StopRequest
+from dolly_assets.worker.message_store import MessageWriter
+from dolly_assets.worker.messages import Report
 from dolly_assets.worker.pod import worker_variables
-from dolly_assets.worker.report import Report
 from dolly_assets.worker.restart import left_to_train, published_since
 from dolly_assets.worker.spec import Train, WorkerSpec
 

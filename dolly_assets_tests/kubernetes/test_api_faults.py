@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.compute.kubernetes.api import Api
-from dolly_assets.compute.kubernetes.job import build_job
-from dolly_assets.errors import ConfigurationError, WorkerError
+from dolly_assets.core.errors import ConfigurationError, WorkerError
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.job import build_job
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 from dolly_assets_tests.kubernetes.directed import Directed
 from dolly_assets_tests.kubernetes.disturbing import Disturbing
@@ -83,7 +83,7 @@ def test_a_cluster_that_refuses_the_job_is_quoted(cluster: Cluster, directed: Ma
 
 
 def test_rights_that_are_missing_are_named(cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dolly_assets.compute.kubernetes.follower.SILENCE_SECONDS", 0)
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.SILENCE_SECONDS", 0)
     cluster.forbid("list", "pods")
     with pytest.raises(ConfigurationError, match="does not let Jobs be followed: pods is forbidden"):
         directed().launch()

@@ -20,11 +20,11 @@ import dagster as dg
 import pytest
 import yaml
 
-from dolly_assets.compute.kubernetes.api import Api
-from dolly_assets.compute.kubernetes.job import DEPLOYMENT, deployment_of
-from dolly_assets.environment import Environment
-from dolly_assets.naming import epoch_key
-from dolly_assets.platform import Platform
+from dolly_assets.core.environment import Environment
+from dolly_assets.core.names import epoch_key
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, deployment_of
+from dolly_assets.pipeline.session import Platform
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.conftest import TINY_FAMILY, Home
@@ -39,9 +39,9 @@ WAIT_SECONDS = 600
 # A process of its own, which can be interrupted; arguments are the family and its epochs.
 TRAIN = """
 import os, sys
-from dolly_assets.assets.partitions import partition_key
-from dolly_assets.environment import Environment
-from dolly_assets.platform import Platform
+from dolly_assets.dagster_support.partitions import partition_key
+from dolly_assets.core.environment import Environment
+from dolly_assets.pipeline.session import Platform
 
 family, epochs = sys.argv[1], int(sys.argv[2])
 platform = Platform(Environment.read(os.environ))

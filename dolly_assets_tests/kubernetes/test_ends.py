@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from dolly_assets.compute.kubernetes.job import Owner
-from dolly_assets.compute.launcher import Times
-from dolly_assets.errors import DollyError, TrainingError, WorkerError, WorkerStopped
+from dolly_assets.core.errors import DollyError, TrainingError, WorkerError, WorkerStopped
+from dolly_assets.launchers.base import Times
+from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.cluster import Cluster
 from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, in_queue, interrupt_at
 
@@ -131,7 +131,7 @@ def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
     cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nodes; the second one is lost and comes back, and the first has not noticed."""
-    monkeypatch.setattr("dolly_assets.compute.kubernetes.follower.GANG_SECONDS", 0.1)
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.GANG_SECONDS", 0.1)
     training = directed(compute={"nodes": 2})
     training.start()
     training.wait("begun", 1, times=2)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.compute.kubernetes.job import Owner, build_job
-from dolly_assets.compute.kubernetes.settings import KubernetesSettings
-from dolly_assets.errors import ConfigurationError, TrainingError
+from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.family import KubernetesCompute
+from dolly_assets.launchers.kubernetes.job import Owner, build_job
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.worker.spec import WorkerSpec
 from dolly_assets_tests.kubernetes.directed import Directed
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dolly_assets.compute.kubernetes.api import Api
-from dolly_assets.compute.kubernetes.job import Owner, build_job
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.job import Owner, build_job
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 from dolly_assets_tests.kubernetes.directed import Directed
 from dolly_assets_tests.kubernetes.orphans import look_for_orphans, nothing, run_that_is_over

@@ -8,9 +8,9 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
-from dolly_assets.environment import Environment
-from dolly_assets.naming import epoch_key
-from dolly_assets.platform import Platform
+from dolly_assets.core.environment import Environment
+from dolly_assets.core.names import epoch_key
+from dolly_assets.pipeline.session import Platform
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets_tests.conftest import TINY_FAMILY, Home
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from dolly_assets.planning.machine import Machines, named_gpus
+from dolly_assets.hardware.machine import Machines, named_gpus
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import Job
 from dolly_assets.planning.rows import TrainingRows

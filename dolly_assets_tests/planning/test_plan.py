@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from dolly_assets.errors import BaseModelError, ConfigurationError, TrainingError
+from dolly_assets.core.errors import BaseModelError, ConfigurationError, TrainingError
+from dolly_assets.hardware.machine import Machines
 from dolly_assets.planning.changes import changes_that_fit
-from dolly_assets.planning.machine import Machines
 from dolly_assets.planning.measured import Calibration, Measured, calibration
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import plan

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.hardware.device_table import device_spec
 from dolly_assets.planning.prices import Prices
-from dolly_assets.profiling.device_table import device_spec
 
 
 def test_every_bundled_price_is_of_a_device_in_the_table() -> None:

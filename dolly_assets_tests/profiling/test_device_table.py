@@ -2,7 +2,7 @@
 
 import pytest
 
-from dolly_assets.profiling.device_table import DeviceSpec, device_spec, device_table, peak_flops
+from dolly_assets.hardware.device_table import DeviceSpec, device_spec, device_table, peak_flops
 
 
 @pytest.mark.parametrize(

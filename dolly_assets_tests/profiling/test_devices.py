@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.profiling.devices import Device, Hardware, Link, MigInstance, visible
-from dolly_assets.profiling.versions import VERSIONS_FILE
+from dolly_assets.profiling.record.devices import Device, Hardware, Link, MigInstance, visible
+from dolly_assets.profiling.record.versions import VERSIONS_FILE
 
 DEVICES = [
     Device(0, uuid="GPU-aaaa-1"),

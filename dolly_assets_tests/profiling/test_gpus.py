@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dolly_assets.profiling.devices import DEVICES_FILE, Hardware
-from dolly_assets.profiling.events import Event, read_events, read_health
-from dolly_assets.profiling.journal import read_journal
-from dolly_assets.profiling.sampler import SAMPLES_FILE
-from dolly_assets.profiling.samples import THERMAL_REASONS, Samples, Series, read_samples, time_share
+from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
+from dolly_assets.profiling.record.events import Event, read_events, read_health
+from dolly_assets.profiling.record.journal import read_journal
+from dolly_assets.profiling.record.sampler import SAMPLES_FILE
+from dolly_assets.profiling.series.samples import THERMAL_REASONS, Samples, Series, read_samples, time_share
 from dolly_assets_tests.nvml import SCENARIOS, scenario
 from dolly_assets_tests.waiting import wait_until
 
@@ -60,7 +60,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
         samplers = {}
         for name, environment in environments.items():
             (root / name).mkdir()
-            command = [sys.executable, "-m", "dolly_assets.profiling.sampler", "--folder", str(root / name)]
+            command = [sys.executable, "-m", "dolly_assets.profiling.record.sampler", "--folder", str(root / name)]
             command += ["--interval-seconds", "0.2", "--watch-pid", str(watched.pid)]
             clean = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
             samplers[name] = subprocess.Popen(command, env={**clean, **environment})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.profiling.container import ControlGroup
-from dolly_assets.profiling.host import ProcessTree, read_host
+from dolly_assets.hardware.control_group import ControlGroup
+from dolly_assets.profiling.record.host import ProcessTree, read_host
 
 
 def test_the_host_gives_cpu_and_memory() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.profiling.report import ReportSummary
+from dolly_assets.profiling.report.report import ReportSummary
 
 PROFILE = [sys.executable, "-m", "dolly_assets.profiling"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.profiling.phases import PhaseLog, read_phases
+from dolly_assets.profiling.series.phases import PhaseLog, read_phases
 
 
 def test_spans_and_marks_are_read_in_the_order_they_began(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dolly_assets.profiling.devices import Device, Hardware
-from dolly_assets.profiling.findings import idle_share
-from dolly_assets.profiling.journal import Journal
-from dolly_assets.profiling.phases import PHASES_FILE, PhaseLog
-from dolly_assets.profiling.report import build_report
-from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE
-from dolly_assets.profiling.summary import ReportSummary
+from dolly_assets.profiling.analysis.findings import idle_share
+from dolly_assets.profiling.analysis.summary import ReportSummary
+from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.profiling.record.journal import Journal
+from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE
+from dolly_assets.profiling.report.report import build_report
+from dolly_assets.profiling.series.phases import PHASES_FILE, PhaseLog
 
 GIB = 2**30
 START = 1_800_000_000.0

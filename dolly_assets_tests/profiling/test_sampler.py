@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dolly_assets.errors import ConfigurationError
-from dolly_assets.profiling.devices import Hardware
-from dolly_assets.profiling.sampler import DEVICES_FILE, SAMPLES_FILE, Sampler
-from dolly_assets.profiling.samples import Samples, read_samples
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.profiling.record.devices import Hardware
+from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE, Sampler
+from dolly_assets.profiling.series.samples import Samples, read_samples
 from dolly_assets_tests.waiting import wait_until
 
 BUSY = [sys.executable, "-c", "while True: sum(range(10_000))"]
@@ -89,7 +89,7 @@ def test_it_ends_when_the_watched_process_is_gone(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_it_cleanly_between_ticks_and_ctrl_c_does_not(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dolly_assets.profiling.sampler", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "dolly_assets.profiling.record.sampler", "--folder", str(tmp_path)]
     command += ["--interval-seconds", "3600", "--watch-pid", str(os.getpid())]
     with _running(command) as process:
         wait_until(lambda: (tmp_path / SAMPLES_FILE).exists())
@@ -105,6 +105,6 @@ def test_an_interval_too_short_is_refused(tmp_path: Path, interval_seconds: floa
 
 
 def test_the_sampler_imports_nothing_heavy() -> None:
-    code = "import sys, dolly_assets.profiling.sampler; print(*sys.modules)"
+    code = "import sys, dolly_assets.profiling.record.sampler; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "pandas", "numpy", "pyarrow", "altair", "pydantic"} & set(run.stdout.split())

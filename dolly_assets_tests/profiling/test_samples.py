@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dolly_assets.profiling.samples import counter_increase, read_samples, thin
+from dolly_assets.profiling.series.samples import counter_increase, read_samples, thin
 
 
 def _write(path: Path, *records: dict[str, object]) -> None:

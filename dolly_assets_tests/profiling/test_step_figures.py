@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.profiling.figures import Circumstances
-from dolly_assets.profiling.phases import PHASES_FILE, PhaseLog
-from dolly_assets.profiling.report import build_report
-from dolly_assets.profiling.steplog import StepLog, StepRecord
-from dolly_assets.profiling.summary import Attempt, ReportSummary
+from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.summary import Attempt, ReportSummary
+from dolly_assets.profiling.report.report import build_report
+from dolly_assets.profiling.series.phases import PHASES_FILE, PhaseLog
+from dolly_assets.profiling.series.steplog import StepLog, StepRecord
 
 START = 1_800_000_000.0
 STEPS = 20

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from dolly_assets.profiling.steplog import STEP_SCHEMA, StepLog, StepRecord, read_steps
+from dolly_assets.profiling.series.steplog import STEP_SCHEMA, StepLog, StepRecord, read_steps
 
 STEP = StepRecord(
     step=1,

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dolly_assets.profiling.devices import DEVICES_FILE, Device, Hardware
-from dolly_assets.profiling.figures import Circumstances
-from dolly_assets.profiling.journal import Journal
-from dolly_assets.profiling.report import build_report
-from dolly_assets.profiling.sampler import SAMPLES_FILE
-from dolly_assets.profiling.steplog import StepLog, StepRecord
-from dolly_assets.profiling.summary import ReportSummary
-from dolly_assets.profiling.training_report import build_training_report
-from dolly_assets.profiling.training_summary import Part, TrainingSummary, compare_trainings
-from dolly_assets.worker.profiles import attempt_of
+from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.summary import ReportSummary
+from dolly_assets.profiling.analysis.training_summary import Part, TrainingSummary, compare_trainings
+from dolly_assets.profiling.record.devices import DEVICES_FILE, Device, Hardware
+from dolly_assets.profiling.record.journal import Journal
+from dolly_assets.profiling.record.sampler import SAMPLES_FILE
+from dolly_assets.profiling.report.report import build_report
+from dolly_assets.profiling.report.training_report import build_training_report
+from dolly_assets.profiling.series.steplog import StepLog, StepRecord
+from dolly_assets.worker.profiles.profile_publisher import attempt_of
 
 START = 1_800_000_000.0
 GPUS, WATTS, GPU_HOUR_USD = 2, 400, 3.0

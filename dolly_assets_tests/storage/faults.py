@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
 
-from dolly_assets.errors import DollyError
+from dolly_assets.core.errors import DollyError
 from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, object_store
 from dolly_assets_tests.storage.faulty_proxy import FaultyProxy
 

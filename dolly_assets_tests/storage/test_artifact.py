@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore, artifact_name
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets_tests.storage.conftest import MODEL, contents, flip_a_bit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore
 from dolly_assets_tests.storage import faults
 from dolly_assets_tests.storage.faulty_proxy import FAULTS, FaultyProxy

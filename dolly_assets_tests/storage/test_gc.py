@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import ArtifactError, ConfigurationError
+from dolly_assets.core.errors import ArtifactError, ConfigurationError
 from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, Rule
 from dolly_assets.storage.locks import Lease, committing, sweeping
 from dolly_assets.storage.object_store import ObjectStore

@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets_tests.storage.conftest import MODEL

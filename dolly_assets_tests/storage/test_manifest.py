@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import FileEntry, Manifest
 
 MANIFEST = Manifest(

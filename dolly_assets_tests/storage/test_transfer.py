@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.transfer import DamagedFileError

@@ -1,6 +1,6 @@
 import pytest
 
-from dolly_assets.errors import ConfigurationError
+from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, sentencepiece_tokenizer, with_style

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dolly_assets.errors import ConfigurationError, DatasetError
+from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.tokenization.preview import preview_row
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.tokenize import BATCH_RECORDS, tokenize

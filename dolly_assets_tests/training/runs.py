@@ -14,15 +14,15 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dolly_assets.errors import TrainingStopped
-from dolly_assets.training.epochs import EpochResult, PartialState
-from dolly_assets.training.fine_tune import FineTune, fine_tune
-from dolly_assets.training.meter import Work
+from dolly_assets.core.errors import TrainingStopped
+from dolly_assets.training.checkpoint.snapshot import Snapshot
+from dolly_assets.training.checkpoint.tensors import weights_sha256
+from dolly_assets.training.loop.epochs import EpochResult, PartialState
+from dolly_assets.training.loop.fine_tune import FineTune, fine_tune
+from dolly_assets.training.loop.meter import Work
+from dolly_assets.training.loop.steps import Step
+from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
-from dolly_assets.training.snapshot import Snapshot
-from dolly_assets.training.steps import Step
-from dolly_assets.training.stop import StopRequest
-from dolly_assets.training.tensors import weights_sha256
 
 WORKER = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "DS_LOG_LEVEL": "error"}
 

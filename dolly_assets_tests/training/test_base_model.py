@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dolly_assets.errors import BaseModelError
+from dolly_assets.core.errors import BaseModelError
 from dolly_assets.training.base_model import BaseModelConfig, UntrainedModel, prepare
-from dolly_assets.training.tensors import weights_sha256
+from dolly_assets.training.checkpoint.tensors import weights_sha256
 
 CONTROL_TOKENS = ["<end>", "<response>"]
 SPECIAL_TOKENS = ["### End", "### Instruction:", "### Response:"]

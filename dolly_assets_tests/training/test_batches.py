@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dolly_assets.training.batches import MicroBatch, PackingCollator, PaddingCollator, Row, RowDataset
+from dolly_assets.training.packing.batches import MicroBatch, PackingCollator, PaddingCollator, Row, RowDataset
 
 TABLE = pa.table(
     {

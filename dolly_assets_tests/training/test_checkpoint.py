@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import TrainingError
-from dolly_assets.training.checkpoint import join, split
+from dolly_assets.core.errors import TrainingError
+from dolly_assets.training.checkpoint.folder import join, split
 
 WEIGHTS = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 STATE = (

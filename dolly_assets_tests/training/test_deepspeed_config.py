@@ -2,8 +2,8 @@
 
 import pytest
 
-from dolly_assets.errors import TrainingError
-from dolly_assets.training.deepspeed_config import deepspeed_config
+from dolly_assets.core.errors import TrainingError
+from dolly_assets.training.deepspeed.config import deepspeed_config
 from dolly_assets.training.recipe import Recipe
 
 RECIPE = Recipe(

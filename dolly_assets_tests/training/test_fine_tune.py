@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dolly_assets.errors import TrainingError
-from dolly_assets.training import checkpoint
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.base_model import BaseModelConfig, prepare
-from dolly_assets.training.fine_tune import FineTune
-from dolly_assets.training.meter import Work
+from dolly_assets.training.checkpoint import folder as checkpoint
+from dolly_assets.training.loop.fine_tune import FineTune
+from dolly_assets.training.loop.meter import Work
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Runs, jobs_of
 

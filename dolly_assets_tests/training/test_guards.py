@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from dolly_assets.errors import TrainingError
-from dolly_assets.training.guards import OVERFLOWS_IN_A_ROW, Guards, GuardSettings
-from dolly_assets.training.steps import Step
+from dolly_assets.core.errors import TrainingError
+from dolly_assets.training.loop.guards import OVERFLOWS_IN_A_ROW, Guards, GuardSettings
+from dolly_assets.training.loop.steps import Step
 
 
 def step(number: int, loss: float) -> Step:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.generation.model import load
-from dolly_assets.training import checkpoint, lora
+from dolly_assets.training import lora
+from dolly_assets.training.checkpoint import folder as checkpoint
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Outcome, Runs
 from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared, published

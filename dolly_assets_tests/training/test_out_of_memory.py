@@ -2,7 +2,7 @@
 
 import pytest
 
-from dolly_assets.training.out_of_memory import is_out_of_memory, what_to_change
+from dolly_assets.training.loop.out_of_memory import is_out_of_memory, what_to_change
 from dolly_assets_tests.tiny_training import tiny_family
 
 

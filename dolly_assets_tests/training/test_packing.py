@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dolly_assets.errors import TrainingError
-from dolly_assets.training import attention
-from dolly_assets.training.batches import MicroBatch, PackingCollator, PaddingCollator, Row
-from dolly_assets.training.loss import LabelLoss
-from dolly_assets.training.self_check import choose_attention
+from dolly_assets.core.errors import TrainingError
+from dolly_assets.training.packing import attention
+from dolly_assets.training.packing.batches import MicroBatch, PackingCollator, PaddingCollator, Row
+from dolly_assets.training.packing.loss import LabelLoss
+from dolly_assets.training.packing.self_check import choose_attention
 
 SIZES = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 WIDE = {"initializer_range": 0.2}  # so that what a token sees matters

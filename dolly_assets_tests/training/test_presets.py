@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dolly_assets.training import deepspeed_settings, presets
-from dolly_assets.training.deepspeed_config import deepspeed_config
+from dolly_assets.training import presets
+from dolly_assets.training.deepspeed import settings as deepspeed_settings
+from dolly_assets.training.deepspeed.config import deepspeed_config
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.test_recipe import VALUES
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.recipe import Recipe
 
 VALUES: dict[str, Any] = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets.errors import ArtifactError
-from dolly_assets.training.tensors import weights_sha256
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.training.checkpoint.tensors import weights_sha256
 
 
 def tensors() -> dict:

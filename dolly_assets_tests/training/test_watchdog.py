@@ -5,7 +5,7 @@ import sys
 
 HANGS = """
 import threading
-from dolly_assets.training.watchdog import Watchdog
+from dolly_assets.training.loop.watchdog import Watchdog
 
 watchdog = Watchdog(0.2, lambda text: print(text, flush=True))
 watchdog.step()

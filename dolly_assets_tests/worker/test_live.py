@@ -13,20 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.compute.local import LocalLauncher
-from dolly_assets.errors import WorkerError
-from dolly_assets.profiling.sampler import SAMPLES_FILE
-from dolly_assets.profiling.samples import read_samples
-from dolly_assets.profiling.steplog import read_steps
-from dolly_assets.profiling.summary import ReportSummary
+from dolly_assets.core.errors import WorkerError
+from dolly_assets.launchers.local import LocalLauncher
+from dolly_assets.profiling.analysis.summary import ReportSummary
+from dolly_assets.profiling.record.sampler import SAMPLES_FILE
+from dolly_assets.profiling.series.samples import read_samples
+from dolly_assets.profiling.series.steplog import read_steps
 from dolly_assets.storage.artifact import artifact_name
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.worker.harvest import harvest, harvest_store
-from dolly_assets.worker.live import left_behind
-from dolly_assets.worker.profiles import profile_dir, spec_in
-from dolly_assets.worker.report import Live, Message
+from dolly_assets.worker.messages import Live, Message
+from dolly_assets.worker.profiles.interrupted import harvest, harvest_store
+from dolly_assets.worker.profiles.live import left_behind
+from dolly_assets.worker.profiles.profile_publisher import profile_dir, spec_in
 from dolly_assets.worker.spec import Tokenize, WorkerSpec, ref
-from dolly_assets.worker.tokenize import tokenize
+from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets_tests.tiny_training import DATASET, RAW, Bench, Recorded
 from dolly_assets_tests.waiting import wait_until
 

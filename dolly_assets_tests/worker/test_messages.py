@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.worker.messages import LATE_SECONDS, new_messages
+from dolly_assets.worker.message_store import LATE_SECONDS, new_messages
 
 NOW_NS = 1_700_000_000 * 10**9
 

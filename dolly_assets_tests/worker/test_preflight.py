@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.errors import ArtifactError, TrainingError
+from dolly_assets.core.errors import ArtifactError, TrainingError
+from dolly_assets.worker.messages import Log
 from dolly_assets.worker.preflight import PREFLIGHT_FILE, preflight
-from dolly_assets.worker.profiles import profile_dir
-from dolly_assets.worker.report import Log
+from dolly_assets.worker.profiles.profile_publisher import profile_dir
 from dolly_assets_tests.tiny_training import Bench, Recorded
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.assets.training_state import Training
-from dolly_assets.errors import TrainingError
+from dolly_assets.core.errors import TrainingError
+from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets.training.epochs import EpochResult, PartialState
-from dolly_assets.training.meter import Work
-from dolly_assets.training.snapshot import Snapshot
-from dolly_assets.training.steps import Step
-from dolly_assets.training.tensors import weights_sha256
-from dolly_assets.worker.publisher import EpochPublisher
-from dolly_assets.worker.report import Published
+from dolly_assets.training.checkpoint.snapshot import Snapshot
+from dolly_assets.training.checkpoint.tensors import weights_sha256
+from dolly_assets.training.loop.epochs import EpochResult, PartialState
+from dolly_assets.training.loop.meter import Work
+from dolly_assets.training.loop.steps import Step
+from dolly_assets.worker.checkpoint_publisher import EpochPublisher
+from dolly_assets.worker.messages import Published
 from dolly_assets.worker.training_data import TrainingData
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from dolly_assets.storage.artifact import Artifact, artifact_name
-from dolly_assets.training import checkpoint as training_checkpoint
 from dolly_assets.training import lora
+from dolly_assets.training.checkpoint import folder as training_checkpoint
 from dolly_assets.training.lora import LoraSettings
-from dolly_assets.worker.evaluate import evaluate
-from dolly_assets.worker.report import Published
-from dolly_assets.worker.respond import respond
+from dolly_assets.worker.messages import Published
 from dolly_assets.worker.spec import Evaluate, Respond, ref
+from dolly_assets.worker.tasks.evaluate import evaluate
+from dolly_assets.worker.tasks.sample import respond
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dolly_assets.training.stop import STOPPED
+from dolly_assets.training.loop.stop import STOPPED
 from dolly_assets_tests.waiting import wait_until
 
 # A rank says that it has begun, and ends when it is told to.

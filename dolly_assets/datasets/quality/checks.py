@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 
 CheckName = Literal[
     "schema",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from dolly_assets.config import Config
+from dolly_assets.core.base import Config
 from dolly_assets.datasets.quality.checks import CheckName
 
 EXAMPLES = 5

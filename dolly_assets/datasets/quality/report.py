@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dolly_assets.core.markdown import markdown_table
 from dolly_assets.datasets.quality.checks import CHECKS, CheckName, Limits, limits_of
 from dolly_assets.datasets.quality.finding import Finding
-from dolly_assets.markdown import markdown_table
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dolly_assets.config import Config
-from dolly_assets.training.deepspeed_settings import DeepSpeedSettings
+from dolly_assets.core.base import Config
+from dolly_assets.training.deepspeed.settings import DeepSpeedSettings
 
 _FOLDER = Path(__file__).parent
 

@@ -1,0 +1,68 @@
+"""`dolly doctor`: what is missing before anything can be trained, and what to do about it."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from dolly_assets.core.environment import Environment
+from dolly_assets.core.errors import ConfigurationError, DollyError
+from dolly_assets.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from dolly_assets.family import ModelFamily
+
+
+@click.command()
+@click.option(
+    "--kubernetes", "in_cluster", is_flag=True, help="Also the cluster of DOLLY_KUBERNETES; runs a small pod."
+)
+def doctor(*, in_cluster: bool) -> None:
+    """Look for what is missing before anything is trained; exit code 1 if something is.
+
+    A line each: ok, MISSING with what to do, or unknown where it could not be looked at.
+    """
+    environment = Environment.read()
+    missing = 0
+    for finding in _findings(environment, in_cluster=in_cluster):
+        click.echo(str(finding))
+        missing += finding.state == "MISSING"
+    if missing:
+        click.echo(f"{missing} missing", err=True)
+        sys.exit(1)
+
+
+def _findings(environment: Environment, *, in_cluster: bool) -> Iterator[Finding]:
+    from dolly_assets.doctor.machine import check_machine
+    from dolly_assets.pipeline.session import Platform
+
+    if in_cluster and not environment.kubernetes_file:
+        raise ConfigurationError("DOLLY_KUBERNETES names no file: expected one that says which cluster workers run in")
+    yield from check_machine(environment.home, environment.store_url, trains_here=not environment.kubernetes_file)
+    families = []
+    try:
+        families = list(Platform(environment).families.values())
+        yield Finding("ok", "model families", ", ".join(family.name for family in families))
+    except DollyError as error:
+        yield Finding("MISSING", "model families", " ".join(str(error).split()))
+    if in_cluster:
+        yield from _of_the_cluster(environment, families)
+
+
+def _of_the_cluster(environment: Environment, families: "list[ModelFamily]") -> Iterator[Finding]:
+    from kubernetes.client import ApiException
+
+    from dolly_assets.doctor.cluster import check_cluster
+    from dolly_assets.doctor.pod import check_store_from_pod
+    from dolly_assets.launchers.kubernetes.api import explanation
+    from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+
+    assert environment.kubernetes_file
+    try:
+        settings = KubernetesSettings.read(environment.kubernetes_file)
+        yield from check_cluster(settings, families)
+        yield check_store_from_pod(settings, environment.store_url, click.echo)
+    except (DollyError, ApiException) as error:
+        text = explanation(error) if isinstance(error, ApiException) else " ".join(str(error).split())
+        yield Finding("MISSING", "cluster", text)

@@ -1,0 +1,77 @@
+"""Profiles of epochs that were cut, as observations of `gpu_profile`: seen beside it, and not taken for a whole one."""
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+
+from dolly_assets.core.errors import DollyError
+from dolly_assets.dagster_support.events import observation_of
+from dolly_assets.dagster_support.partitions import partition_key
+from dolly_assets.dagster_support.report_links import report_link
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.worker.profiles.interrupted import DEAD_SECONDS, harvest, harvest_store
+from dolly_assets.worker.profiles.live import LiveState
+from dolly_assets.worker.profiles.profile_publisher import WHOLE, profile_dir
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+
+def report_cut(context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore) -> None:
+    """Makes reports of what a training's run left when it did not end well: on this machine, else in the store."""
+    if not isinstance(spec.task, Train):
+        return
+    try:
+        if profile_dir(spec).is_dir():
+            _observe(context, harvest(spec, store, context.log.info))
+        else:  # the worker ran on another machine
+            _observe(context, _harvest_store(spec, store, lambda state: state.run_id == spec.made_by["run_id"]))
+    except (DollyError, OSError) as error:  # what ended the training is what matters
+        context.log.warning(f"the profile of what was trained could not be published: {error}")
+
+
+def report_left_behind(
+    context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore, *, outlives_run: bool
+) -> None:
+    """Makes reports of what earlier runs of this training left in the store, whose machines are gone.
+
+    Where a worker outlives its run, only one that is silent has ended.
+    """
+    if not isinstance(spec.task, Train):
+        return
+
+    def has_ended(state: LiveState) -> bool:
+        if state.run_id == context.run_id:
+            return False
+        run = context.instance.get_run_by_id(state.run_id)
+        is_silent = state.seconds_since_refresh > DEAD_SECONDS
+        return (run.is_finished and (is_silent or not outlives_run)) if run else is_silent
+
+    _observe(context, _harvest_store(spec, store, has_ended))
+
+
+def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec, key: str) -> None:
+    """Links the live report of a run from its log, and from the asset's first partition that it trains."""
+    assert isinstance(spec.task, Train)
+    link = report_link(key)
+    context.log.info(f"live report: {link}")
+    context.log_event(
+        dg.AssetObservation(
+            dg.AssetKey([spec.family.name, WHOLE]),
+            partition=partition_key(spec.task.dataset, spec.task.epochs[0]),
+            metadata={"live_report": dg.MetadataValue.url(link)},
+        )
+    )
+
+
+def _harvest_store(
+    spec: WorkerSpec, store: ArtifactStore, has_ended: Callable[[LiveState], bool]
+) -> Sequence[Artifact]:
+    assert isinstance(spec.task, Train)
+    objects = ObjectStore(spec.store_url, spec.s3)
+    return harvest_store(store, objects, spec.family.name, spec.task.dataset, has_ended)
+
+
+def _observe(context: dg.AssetExecutionContext, cut: Sequence[Artifact]) -> None:
+    for artifact in cut:
+        context.log.warning(f"{artifact.name}: {artifact.manifest.attributes['verdict']}")
+        context.log_event(observation_of(WHOLE, artifact))

@@ -1,0 +1,31 @@
+"""What assets share: the partitions (datasets come and go, a family's epochs are fixed by its recipe), and the pool."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from dolly_assets.core.names import epoch_key
+from dolly_assets.family import ModelFamily
+
+GPU_POOL = "gpu"  # its limit is the number of workers that train or score at once
+DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
+
+
+def dataset_epochs(family: ModelFamily) -> dg.MultiPartitionsDefinition:
+    """Dataset × epoch; epoch 00 is the base model."""
+    epochs = [epoch_key(epoch) for epoch in range(family.recipe.epochs + 1)]
+    return dg.MultiPartitionsDefinition({"dataset": DATASETS, "epoch": dg.StaticPartitionsDefinition(epochs)})
+
+
+def partition_key(dataset: str, epoch: int) -> dg.MultiPartitionKey:
+    """The partition of one epoch."""
+    return dg.MultiPartitionKey({"dataset": dataset, "epoch": epoch_key(epoch)})
+
+
+def epochs_by_dataset(keys: Iterable[str]) -> dict[str, list[int]]:
+    """Sorts a run's partitions `dataset|epoch`: dataset -> its epochs, ascending."""
+    by_dataset: dict[str, list[int]] = {}
+    for key in keys:
+        dataset, epoch = key.rsplit("|", 1)
+        by_dataset.setdefault(dataset, []).append(int(epoch))
+    return {dataset: sorted(epochs) for dataset, epochs in by_dataset.items()}

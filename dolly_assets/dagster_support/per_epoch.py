@@ -1,0 +1,60 @@
+"""What evaluation and sample_responses share: one worker reads several epochs' checkpoints, one artifact for each."""
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+
+from dolly_assets.dagster_support.events import materialization_of
+from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.family import ModelFamily
+from dolly_assets.registry.inputs import required_checkpoints
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.worker.spec import Task
+
+# Not the policy of model_checkpoint: a backfill then starts scoring an epoch while the next one still trains.
+SEVERAL_EPOCHS_PER_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=100)
+
+
+def build_per_epoch_asset(
+    family: ModelFamily,
+    asset: str,
+    *,
+    description: str,
+    kinds: set[str],
+    task: Callable[[str, dict[int, Artifact]], Task],
+) -> dg.AssetsDefinition:
+    """The asset `FAMILY/asset` by dataset and epoch, made from each epoch's checkpoint by the worker task given."""
+
+    @dg.multi_asset(
+        name=f"{family.name}__{asset}",
+        specs=[
+            dg.AssetSpec(
+                [family.name, asset],
+                deps=[[family.name, "model_checkpoint"]],
+                skippable=True,
+                group_name=family.name,
+                kinds=kinds,
+                description=description,
+                code_version=family.settings_digest(asset),
+            )
+        ],
+        partitions_def=dataset_epochs(family),
+        backfill_policy=SEVERAL_EPOCHS_PER_RUN,
+        pool=GPU_POOL,
+    )
+    def per_epoch(
+        context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource
+    ) -> Iterator[dg.Output]:
+        artifacts = store.open()
+        for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
+            checkpoints = required_checkpoints(artifacts, family, dataset, epochs)
+            worker.run(
+                context,
+                family,
+                task(dataset, checkpoints),
+                lambda item: context.log_event(materialization_of(item)),
+            )
+        yield from ()
+
+    return per_epoch

@@ -1,0 +1,91 @@
+"""The machines that a training is planned for: a cluster named in YAML, or the one that this process runs on."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.hardware.device_table import Precision, device_spec, device_table
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_MATRIX = 1024
+
+
+class Machines(Config):
+    """Equal machines that train together. What is not known is None, and then not checked."""
+
+    kind: Literal["gpu", "cpu"]
+    device: str | None = Field(description="GPU's name; None if it is not known which.")
+    nodes: int = Field(ge=1)
+    ranks: int = Field(ge=1, description="Over all machines: one for each GPU, or CPU processes.")
+    device_bytes: int | None = Field(description="Memory of one GPU.")
+    host_bytes: int | None = Field(description="Memory of one machine.")
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks of one machine."""
+        return self.ranks // self.nodes
+
+    @property
+    def name(self) -> str:
+        """Such as `8 × A100-SXM4-80GB`."""
+        if self.kind == "cpu":
+            return f"{self.ranks} CPU rank{'s' if self.ranks > 1 else ''}"
+        return f"{self.ranks} × {self.device or 'GPU of unknown kind'}"
+
+    def peak_flops(self, precision: Precision) -> float | None:
+        """Arithmetic of all devices together, in operations per second; None if it is not known.
+
+        Of CPUs it is not published for what a process may use of them, so it is measured, here and now.
+        """
+        if self.kind == "cpu":
+            return measured_flops() * self.nodes
+        spec = device_spec(self.device or "")
+        peak = spec and (spec.peak_flops(precision) or spec.peak_flops("fp32"))
+        return peak * self.ranks if peak else None
+
+
+def named_gpus(device: str, *, gpus: int, nodes: int, host_bytes: int) -> Machines:
+    """Machines with GPUs of a kind, which need not be here.
+
+    Raises:
+        ConfigurationError: The device is not in the table, or no number of GPUs is given.
+    """
+    spec = device_spec(device)
+    if spec is None:
+        known = ", ".join(each.name for each in device_table())
+        raise ConfigurationError(f"compute.device {device!r} is not known; known: {known}")
+    if not gpus:
+        raise ConfigurationError(f"compute.device is {device} and compute.gpus is 0: say how many GPUs a machine has")
+    return Machines(
+        kind="gpu",
+        device=spec.name,
+        nodes=nodes,
+        ranks=gpus * nodes,
+        device_bytes=spec.memory_bytes,
+        host_bytes=host_bytes,
+    )
+
+
+def host_bytes() -> int:
+    """Memory that this process may use: the machine's, or its container's limit."""
+    import psutil
+
+    total = psutil.virtual_memory().total
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def measured_flops() -> float:
+    """Operations per second of a float32 matrix product on this machine's cores: the best of three, some 0.1 s."""
+    matrix = np.ones((_MATRIX, _MATRIX), dtype=np.float32)
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        np.matmul(matrix, matrix)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * _MATRIX**3 / min(seconds)

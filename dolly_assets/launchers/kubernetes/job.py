@@ -1,0 +1,266 @@
+"""The `batch/v1` Job of a worker: built from the spec, the deployment's settings, the family's YAML and tags.
+
+Pure: it asks no cluster. Configuration is merged by dagster-k8s, each over the one before: ours, the deployment's, the
+family's `compute.kubernetes`, the tag `dagster-k8s/config`.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dagster_pipes import decode_param, encode_param
+
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.family import ModelFamily
+from dolly_assets.launchers.kubernetes.pods import Job
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+from dolly_assets.storage.conventions import MESSAGES
+from dolly_assets.training.loop.stop import STOPPED
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+if TYPE_CHECKING:
+    from dagster_k8s.container_context import K8sContainerContext
+
+PREFIX = "dolly-assets/"  # of labels and annotations
+RUN, ROOT_RUN, WORK, DEPLOYMENT = (f"{PREFIX}{name}" for name in ("run", "root-run", "work", "deployment"))
+SCRATCH = "/scratch"
+PORT = 29500
+USER = 10001  # of the worker's image
+CHECK_SECONDS = 1800
+TERMINATED = 143  # by SIGTERM, before the worker listened
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The run that a Job works for."""
+
+    run_id: str
+    root_run_id: str  # of the first of its re-executions
+    step: str
+    attempt: int = 1  # of the step in its run
+    labels: Mapping[str, str] = field(default_factory=dict)  # asset, partition
+    config: Mapping[str, Any] = field(default_factory=dict)  # the tag dagster-k8s/config
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a worker takes of a cluster."""
+
+    nodes: int
+    ranks: int  # on each node
+    gpus: int  # on each node
+
+    @classmethod
+    def of(cls, spec: WorkerSpec) -> "Shape":
+        """Training takes what the family asks for, scoring one GPU of it, the rest none.
+
+        Raises:
+            TrainingError: The ranks cannot share the global batch.
+        """
+        compute = spec.family.compute
+        if isinstance(spec.task, Train) and spec.task.epochs != (0,):
+            ranks = compute.gpus or compute.cpu_ranks
+            spec.family.recipe.accumulation_steps(compute.nodes * ranks)
+            return cls(compute.nodes, ranks, compute.gpus)
+        needs_gpu = spec.task.task in ("train", "evaluate", "respond")
+        return cls(1, 1, min(1, compute.gpus) if needs_gpu else 0)
+
+
+def work_of(spec: WorkerSpec) -> str:
+    """A label's value that two Jobs share exactly if they do the same work: a training, whatever its epochs."""
+    task = spec.task
+    what = [task.dataset, task.training] if isinstance(task, Train) else task.model_dump(mode="json")
+    return _digest([spec.store_url, spec.family.name, task.task, what])
+
+
+def deployment_of(store_url: str) -> str:
+    """A label's value that the Jobs over one store share."""
+    return _digest(store_url)
+
+
+def job_name(spec: WorkerSpec, owner: Owner) -> str:
+    """The same for the same run, step, work and attempt; short enough for the names of pods and hosts."""
+    family = spec.family.name.replace("_", "-")[:20].strip("-")
+    return f"dolly-{family}-{_digest([owner.run_id, owner.step, work_of(spec)])[:12]}-{owner.attempt}"
+
+
+def messages_of(job: str) -> str:
+    """The prefix in the store of what a Job's worker says."""
+    return f"{MESSAGES}/{job}"
+
+
+def epochs_of(job: Job) -> tuple[int, ...]:
+    """The epochs that a Job trains; none if it does something else."""
+    variables = {item.name: item.value for item in job.spec.template.spec.containers[0].env}
+    task = decode_param(variables["DOLLY_SPEC"])["task"]
+    return tuple(task.get("epochs", ()))
+
+
+def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> Job:
+    """The Job of a worker.
+
+    Raises:
+        ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
+    """
+    shape, name = Shape.of(spec), job_name(spec, owner)
+    labels = {
+        RUN: owner.run_id,
+        ROOT_RUN: owner.root_run_id,
+        WORK: work_of(spec),
+        DEPLOYMENT: deployment_of(spec.store_url),
+        f"{PREFIX}family": spec.family.name,
+        **{f"{PREFIX}{key}": value for key, value in owner.labels.items()},
+    }
+    configs = [_ours(spec, settings, shape, name), settings.config, spec.family.compute.kubernetes.config, owner.config]
+    return _built(name, settings.image, labels, configs, spec.family.name)
+
+
+def build_check(settings: KubernetesSettings, name: str, command: Sequence[str], family: ModelFamily | None) -> Job:
+    """A Job like a worker's that runs a short command of the worker's image, with what a family says or without.
+
+    Raises:
+        ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
+    """
+    small = {"cpu": "1", "memory": "1Gi"}
+    variables = [{"name": key, "value": SCRATCH} for key in ("DOLLY_HOME", "HOME")]
+    container, pod = _secured(settings.service, command, variables, {"requests": small, "limits": small})
+    # Nothing waits for it: it fails at once, and is cleared away if whoever made it is gone.
+    job = {"backoff_limit": 0, "ttl_seconds_after_finished": 600, "active_deadline_seconds": CHECK_SECONDS}
+    ours = {"container_config": container, "pod_spec_config": pod, "job_spec_config": job}
+    configs = [ours, settings.config, family.compute.kubernetes.config if family else {}]
+    return _built(name, settings.image, {}, configs, family.name if family else "the deployment")
+
+
+def _built(name: str, image: str, labels: Mapping[str, str], configs: Sequence[Mapping[str, Any]], whose: str) -> Job:
+    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
+
+    try:
+        merged = _context(configs[0])
+        for config in configs[1:]:
+            merged = merged.merge(_context(config))
+        plain = DagsterK8sJobConfig(job_image=image, dagster_home=None)
+        all_labels = {"app.kubernetes.io/part-of": "dolly", **labels}
+        return construct_dagster_k8s_job(
+            plain, None, name, merged.run_k8s_config, pod_name=name, component="worker", labels=all_labels
+        )
+    except Exception as error:
+        raise ConfigurationError(f"{whose}: its Kubernetes configuration is wrong: {error}") from error
+
+
+def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
+    from dagster_k8s.container_context import K8sContainerContext
+    from dagster_k8s.job import UserDefinedDagsterK8sConfig
+
+    return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(dict(config)))
+
+
+def _ours(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: str) -> dict[str, Any]:
+    """What a worker is without anybody's configuration."""
+    family = spec.family
+    resources = _resources(family, shape, family.compute.kubernetes.gpu_resource or settings.gpu_resource)
+    variables = _variables(spec, settings, shape, name)
+    container, pod = _secured(settings.service, ["python", "-m", "dolly_assets.worker.pod"], variables, resources)
+    pod["termination_grace_period_seconds"] = math.ceil(60 * family.compute.save_minutes)
+    return {"container_config": container, "pod_spec_config": pod, "job_spec_config": _job_spec(settings, shape)}
+
+
+def _secured(
+    service: str, command: Sequence[str], variables: list[dict[str, Any]], resources: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Container and pod without rights, whose root is read-only."""
+    volumes = {
+        "scratch": (SCRATCH, {}),
+        "tmp": ("/tmp", {}),  # noqa: S108 the root is read-only
+        "shared-memory": ("/dev/shm", {"medium": "Memory"}),  # noqa: S108 NCCL's and gloo's
+    }
+    container = {
+        "name": "worker",
+        "image_pull_policy": "IfNotPresent",
+        "command": list(command),
+        "env": variables,
+        "resources": resources,
+        "volume_mounts": [{"name": volume, "mount_path": path} for volume, (path, _) in volumes.items()],
+        "security_context": {
+            "allow_privilege_escalation": False,
+            "read_only_root_filesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    pod = {
+        "subdomain": service,
+        "automount_service_account_token": False,
+        "security_context": {
+            "run_as_non_root": True,
+            "run_as_user": USER,
+            "run_as_group": USER,
+            "fs_group": USER,
+            "seccomp_profile": {"type": "RuntimeDefault"},
+        },
+        "volumes": [{"name": volume, "empty_dir": kind} for volume, (_, kind) in volumes.items()],
+    }
+    return container, pod
+
+
+def _job_spec(settings: KubernetesSettings, shape: Shape) -> dict[str, Any]:
+    """A disruption and a worker that stopped begin again from the last state, and are counted; the rest fails."""
+    again = [
+        {"action": "Count", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "on_exit_codes": {
+                "container_name": "worker",
+                "operator": "NotIn",
+                "values": [STOPPED, TERMINATED],
+            },
+        },
+    ]
+    spec: dict[str, Any] = {
+        "completion_mode": "Indexed",
+        "completions": shape.nodes,
+        "parallelism": shape.nodes,
+        "backoff_limit": settings.restarts * shape.nodes,  # one restart is that of all pods
+        "pod_failure_policy": {"rules": again},
+        "pod_replacement_policy": "Failed",
+        "ttl_seconds_after_finished": math.ceil(60 * settings.keep_minutes),
+    }
+    if settings.run_minutes:
+        # Kubernetes counts the time in the queue, too.
+        spec["active_deadline_seconds"] = math.ceil(60 * (settings.run_minutes + settings.queue_minutes))
+    return spec
+
+
+def _resources(family: ModelFamily, shape: Shape, gpu: str) -> dict[str, Any]:
+    compute = family.compute
+    memory = f"{math.ceil(compute.memory_gib * 1024)}Mi"
+    requests = {"cpu": str(compute.cpus), "memory": memory}
+    limits = {"memory": memory}
+    if compute.kubernetes.ephemeral_storage_gib:
+        requests["ephemeral-storage"] = f"{math.ceil(compute.kubernetes.ephemeral_storage_gib * 1024)}Mi"
+    if shape.gpus:
+        limits[gpu] = requests[gpu] = str(shape.gpus)
+    return {"requests": requests, "limits": limits}
+
+
+def _variables(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: str) -> list[dict[str, Any]]:
+    values = {
+        "DOLLY_SPEC": encode_param(spec.model_dump(mode="json")),
+        "DOLLY_SCRATCH": SCRATCH,
+        "DOLLY_HOME": SCRATCH,
+        "HOME": SCRATCH,
+        "DOLLY_MESSAGES": messages_of(name),
+        "DOLLY_RANKS": str(shape.ranks),
+        "DOLLY_CPUS": str(spec.family.compute.cpus),
+        "DOLLY_DEVICE": "gpu" if shape.gpus else "cpu",
+        "DOLLY_NODES": str(shape.nodes),
+        "DOLLY_MEET": f"{name}-0.{settings.service}:{PORT}",
+        "DOLLY_MEET_SECONDS": str(math.ceil(60 * settings.queue_minutes)),
+    }
+    by_name = {"name": "DOLLY_POD", "value_from": {"field_ref": {"field_path": "metadata.name"}}}
+    return [*({"name": key, "value": value} for key, value in values.items()), by_name]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,61 @@
+"""What a Job's worker says, read from the store: handed on once, in order, and only as far as it was asked for."""
+
+import contextlib
+import json
+from collections.abc import Callable
+
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.names import epoch_key
+from dolly_assets.launchers.kubernetes.job import messages_of
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.worker.message_store import new_messages
+from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Published, Stopped, Stopping
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+
+class Inbox:
+    """The messages of one Job.
+
+    Attributes:
+        failures: What its ranks have reported as their end.
+        stopped: That it has saved where it is, the last time that it was asked to.
+    """
+
+    def __init__(self, spec: WorkerSpec, job: str, on_message: Callable[[Message], None]) -> None:
+        self._spec, self._on_message = spec, on_message
+        self._store, self._prefix = ObjectStore(spec.store_url, spec.s3), messages_of(job)
+        self._seen: set[str] = set()
+        self._published: set[str] = set()
+        self.failures: list[Failed] = []
+        self.stopped: Stopped | None = None
+
+    def hand_on(self) -> None:
+        """Hands on what is new. A store that is away for a moment is asked again the next time."""
+        lines: list[str] = []
+        with contextlib.suppress(ArtifactError):
+            lines.extend(new_messages(self._store, self._prefix, self._seen))
+        for line in lines:
+            message = json.loads(line)
+            if message["method"] == "report_custom_message":  # the others are the protocol's own
+                self._take(MESSAGE.validate_python(message["params"]["payload"]))
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Failed):
+            self.failures.append(message)
+        elif isinstance(message, Stopping):
+            self._on_message(Log(text=f"asked to stop: saves where it is, which takes {message.seconds:.0f} s at most"))
+        elif isinstance(message, Stopped):
+            self.stopped = message
+            self._on_message(Log(text=message.text))
+        elif not isinstance(message, Published) or self._is_wanted(message):
+            self._on_message(message)
+
+    def _is_wanted(self, message: Published) -> bool:
+        """Whether it is of the epochs that were asked for, and not told before: a worker that restarts tells again."""
+        task = self._spec.task
+        if message.digest in self._published:
+            return False
+        self._published.add(message.digest)
+        if not isinstance(task, Train):
+            return True
+        return message.name.rpartition("/")[2] in {epoch_key(epoch) for epoch in task.epochs}

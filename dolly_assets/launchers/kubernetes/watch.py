@@ -1,0 +1,164 @@
+"""Watching objects and logs of a cluster on threads, whatever breaks. It knows neither trainings nor Dagster."""
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from dolly_assets.launchers.kubernetes.api import FORBIDDEN, GONE, NOT_FOUND, explanation, one_line
+
+WATCH_SECONDS = 60  # before a watch is begun anew
+AGAIN_SECONDS = 1.0
+LOG_LINES = 20  # the last, kept for whoever asks why a pod failed
+
+
+class Watched:
+    """The objects of a list, kept current: listed once, then watched, from where a watch ended or from a new list.
+
+    Args:
+        listed: The list now.
+        stream: Events of the list; takes `resource_version` and `timeout_seconds`.
+        wake: Is told of every change.
+
+    Attributes:
+        trouble: What the API has answered instead, on one line; empty while all is well.
+        is_forbidden: Whether that was for want of rights.
+        heard_at: When it answered last, in monotonic seconds.
+    """
+
+    def __init__(self, listed: Callable[[], Any], stream: Callable[..., Any], wake: "queue.Queue[None]") -> None:
+        self._listed, self._stream, self._wake = listed, stream, wake
+        self._lock = threading.Lock()
+        self._objects: dict[str, Any] = {}
+        self._gone: dict[str, Any] = {}
+        self._closed = threading.Event()
+        self.is_listed = threading.Event()
+        self.heard_at, self.trouble, self.is_forbidden = time.monotonic(), "", False
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def now(self) -> list[Any]:
+        """The objects as far as is known."""
+        with self._lock:
+            return list(self._objects.values())
+
+    def gone(self) -> list[Any]:
+        """Those that were there before, as they were last."""
+        with self._lock:
+            return list(self._gone.values())
+
+    def close(self) -> None:
+        """Stops watching; the thread leaves when its request ends."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        version: str | None = None
+        while not self._closed.is_set():
+            try:
+                version = version or self._list()
+                for event in self._stream(resource_version=version, timeout_seconds=WATCH_SECONDS):
+                    if self._closed.is_set():
+                        return
+                    version = event["object"].metadata.resource_version
+                    self._take(event)
+                self._heard()
+            except Exception as error:  # noqa: BLE001 whatever breaks, it is watched again
+                version, wait = self._explain(error, version)
+                self._closed.wait(wait)
+
+    def _explain(self, error: Exception, version: str | None) -> tuple[str | None, float]:
+        """Where to go on from, and after how many seconds."""
+        from kubernetes.client import ApiException
+
+        if not isinstance(error, ApiException):
+            self.trouble = one_line(error)
+            return version, AGAIN_SECONDS
+        self.trouble, self.is_forbidden = explanation(error), error.status in FORBIDDEN
+        return None, 0 if error.status == GONE else AGAIN_SECONDS
+
+    def _list(self) -> str:
+        found = self._listed()
+        with self._lock:
+            new = {item.metadata.name: item for item in found.items}
+            self._gone |= {name: item for name, item in self._objects.items() if name not in new}
+            self._objects = new
+        self._heard()
+        self.is_listed.set()
+        return found.metadata.resource_version
+
+    def _take(self, event: dict[str, Any]) -> None:
+        item = event["object"]
+        with self._lock:
+            if event["type"] == "DELETED":
+                self._objects.pop(item.metadata.name, None)
+                self._gone[item.metadata.name] = item
+            else:
+                self._objects[item.metadata.name] = item
+        self._heard()
+
+    def _heard(self) -> None:
+        self.heard_at, self.trouble, self.is_forbidden = time.monotonic(), "", False
+        self._wake.put(None)
+
+
+class LogStream:
+    """The log of a pod on our stderr, line by line with a prefix; where a stream was cut, it goes on from there.
+
+    Args:
+        read: Takes `read_namespaced_pod_log`'s options for this pod.
+        prefix: What each line begins with.
+    """
+
+    def __init__(self, read: Callable[..., Any], prefix: str) -> None:
+        self._read, self._prefix = read, prefix
+        self.last: list[str] = []
+        self._seen: tuple[str, int] = ("", 0)  # the newest time, and how many lines have it
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Waits for the rest of a pod that has ended, then stops."""
+        self._thread.join(seconds)
+        self._closed.set()
+
+    def _run(self) -> None:
+        from kubernetes.client import ApiException
+
+        while not self._closed.is_set():
+            try:
+                self._follow()
+                return
+            except ApiException as error:
+                if error.status == NOT_FOUND:
+                    return
+            except Exception:  # noqa: BLE001, S110 the stream was cut
+                pass
+            self._closed.wait(AGAIN_SECONDS)
+
+    def _follow(self) -> None:
+        """Reads on to the log's end, leaving out what was read before."""
+        response = self._read(follow=True, timestamps=True, _preload_content=False, **self._since())
+        before, repeated = self._seen[0], 0
+        for line in response:
+            at, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+            repeated += at == before
+            if at > before or (at == before and repeated > self._seen[1]):
+                self._take(at, text)
+            if self._closed.is_set():
+                return
+
+    def _since(self) -> dict[str, int]:
+        if not self._seen[0]:
+            return {}
+        at = datetime.fromisoformat(self._seen[0][:26].rstrip("Z") + "+00:00").timestamp()
+        return {"since_seconds": max(1, int(time.time() - at) + 2)}
+
+    def _take(self, at: str, text: str) -> None:
+        self._seen = (at, self._seen[1] + 1 if at == self._seen[0] else 1)
+        self.last = [*self.last[1 - LOG_LINES :], text]
+        with contextlib.suppress(ValueError):  # stderr is closed
+            print(f"{self._prefix}{text}", file=sys.stderr, flush=True)  # noqa: T201 the step's compute log

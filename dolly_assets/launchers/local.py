@@ -1,0 +1,251 @@
+"""Runs workers as processes of this machine: on all of its GPUs, or on CPU ranks where there is none.
+
+Several ranks are started by `torchrun`, which finds a free port by itself and ends all ranks when one fails. A worker
+never outlives whoever launched it: it holds the reading end of a pipe, and ends when that pipe is closed.
+"""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
+
+from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
+from dolly_assets.family import ModelFamily
+from dolly_assets.launchers.interrupts import undisturbed
+from dolly_assets.profiling.record.devices import Device
+from dolly_assets.training.loop.out_of_memory import what_to_change
+from dolly_assets.training.loop.stop import STOPPED
+from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Stopped, Stopping
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 15.0  # for a worker that has nothing to save; one that has says how long it takes
+ASKED_TO_STOP = {STOPPED, -signal.SIGTERM}  # the latter before it listened
+KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}  # the worker itself, one of its ranks
+
+
+class LocalLauncher:
+    """Runs a worker on this machine. What it writes goes to our stderr and to its scratch's `worker.log`."""
+
+    def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
+        """Runs the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""
+        spec.scratch_dir.mkdir(parents=True, exist_ok=True)
+        spec_path = spec.scratch_dir / "spec.json"
+        spec_path.write_text(spec.model_dump_json())
+        messages = _Tail(spec.scratch_dir / "messages.jsonl")
+        output = _Tail(spec.scratch_dir / "worker.log")
+        gpus = count_gpus()
+        ranks = _ranks(spec, gpus)
+        with output.path.open("wb") as log:
+            process = subprocess.Popen(
+                _command(spec_path, ranks),
+                env=_environment(messages.path, ranks, gpus),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the worker through us, once
+            )
+        worker = _Worker(process, messages, output, on_message, what_to_change(spec.family.recipe))
+        try:
+            while process.poll() is None:
+                worker.follow()
+                time.sleep(POLL_SECONDS)
+        finally:
+            with undisturbed():
+                worker.end()
+        if process.returncode:
+            raise worker.error()
+
+
+class _Worker:
+    """A worker that was started, and what it has said."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        messages: "_Tail",
+        output: "_Tail",
+        on_message: Callable[[Message], None],
+        less_memory: str,
+    ) -> None:
+        self._process, self._messages, self._output, self._on_message = process, messages, output, on_message
+        self._less_memory, self._kernel_kills = less_memory, _kernel_kills()
+        self._failures: list[Failed] = []
+        self._stopped: Stopped | None = None
+        self._end_by = math.inf  # monotonic seconds
+
+    def follow(self) -> None:
+        """Hands on what is new."""
+        for line in self._messages.new_lines():
+            if message := _parse(line):
+                self._take(message)
+        if any(failure.by_user for failure in self._failures):
+            return  # torchrun's report of it would hide the one line that helps
+        for line in self._output.new_lines():
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Failed):
+            self._failures.append(message)
+        elif isinstance(message, Stopping):
+            self._end_by = time.monotonic() + message.seconds
+            self._on_message(
+                Log(text=f"asked to stop: saving where it is, which takes {message.seconds:.0f} s at most")
+            )
+        elif isinstance(message, Stopped):
+            self._stopped = message
+            self._on_message(Log(text=message.text))
+        else:
+            self._on_message(message)
+
+    def end(self) -> None:
+        """Ends the worker if it still runs: politely, with the time that it asks for, then not."""
+        if self._process.poll() is None:
+            self._end_by = time.monotonic() + GRACE_SECONDS
+            self._process.send_signal(signal.SIGTERM)
+            while self._process.poll() is None and time.monotonic() < self._end_by:
+                with contextlib.suppress(Exception):  # what ended the following is on its way already
+                    self.follow()
+                time.sleep(POLL_SECONDS)
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()  # ranks that outlived their parent end here
+        self.follow()
+
+    def error(self) -> Exception:
+        """Why it has ended, if not well."""
+        code, log = self._process.returncode, self._output.path
+        if code in ASKED_TO_STOP:
+            return WorkerStopped(
+                self._stopped.text if self._stopped else "stopped before a step was done; run it again"
+            )
+        if code in KILLED:
+            return WorkerError(f"{self._killed()}; its log is {log}")
+        if self._failures:
+            first = self._failures[0]
+            if first.by_user:
+                return DollyError(first.error)
+            return WorkerError(f"rank {first.rank}: {first.error}; the worker's log is {log}")
+        return WorkerError(f"the worker ended with code {code} and no word; its log is {log}")
+
+    def _killed(self) -> str:
+        before, now = self._kernel_kills, _kernel_kills()
+        if before is not None and before == now:
+            return "the worker was killed, and not by this machine's kernel for want of memory"
+        return f"the worker was killed, as happens when memory runs out: {self._less_memory}"
+
+
+def _kernel_kills() -> int | None:
+    """How many processes the kernel has ended for want of memory since it started; None where it does not say."""
+    with contextlib.suppress(OSError):  # not on Linux
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
+
+
+def gpus_here() -> tuple[Device, ...]:
+    """GPUs that a worker would see, honouring CUDA_VISIBLE_DEVICES; none where nvidia-ml-py is not installed."""
+    try:
+        from dolly_assets.profiling.record.gpus import visible_devices
+    except ImportError:
+        return ()
+    return visible_devices()
+
+
+def count_gpus() -> int:
+    """Devices that a worker would see; a GPU that is cut into instances counts as those that it is to see."""
+    return sum(device.cuda_device_count for device in gpus_here())
+
+
+def _ranks(spec: WorkerSpec, gpus: int) -> int:
+    """Processes to start; raises if the family asks for what one machine cannot give."""
+    if not isinstance(spec.task, Train) or spec.task.epochs == (0,):
+        return 1
+    if spec.family.compute.nodes > 1:
+        raise ConfigurationError(
+            f"{spec.family.name} asks for {spec.family.compute.nodes} nodes, and the local environment has one: "
+            "set compute.nodes to 1 in its YAML"
+        )
+    return ranks_for(spec.family, gpus)
+
+
+def ranks_for(family: ModelFamily, gpus: int) -> int:
+    """Processes that train a family on a machine with that many GPUs.
+
+    Raises:
+        ConfigurationError: The family asks for more GPUs than there are.
+        TrainingError: Its global batch cannot be shared by the ranks that it asks for.
+    """
+    asked = family.compute.gpus
+    if asked > gpus:
+        raise ConfigurationError(
+            f"{family.name} asks for {asked} GPUs and this machine has {gpus}: set compute.gpus in its YAML to at most "
+            f"{gpus}; 0 takes what is there, the CPU too"
+        )
+    if asked or not gpus:
+        ranks = asked or family.compute.cpu_ranks
+        family.recipe.accumulation_steps(ranks)
+        return ranks
+    micro_batches = family.recipe.global_batch_size // family.recipe.micro_batch_size
+    return max(ranks for ranks in range(1, gpus + 1) if micro_batches % ranks == 0)
+
+
+def _command(spec_path: Path, ranks: int) -> list[str]:
+    worker = ["-m", "dolly_assets.worker", str(spec_path)]
+    if ranks == 1:
+        return [sys.executable, *worker]
+    torchrun = ["-m", "dolly_assets.worker.torchrun", "--standalone", f"--nproc-per-node={ranks}"]
+    return [sys.executable, *torchrun, *worker]
+
+
+def _environment(messages: Path, ranks: int, gpus: int) -> Mapping[str, str]:
+    environment = {
+        **os.environ,
+        DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": {"extras": {}}}),
+        DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param({"path": str(messages)}),
+        "DOLLY_END_WITH_STDIN": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if not gpus:
+        environment["DS_ACCELERATOR"] = "cpu"
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // ranks))
+    return environment
+
+
+def _parse(line: str) -> Message | None:
+    """The message of a pipes line; None for the protocol's own (opened, closed)."""
+    message = json.loads(line)
+    if message["method"] != "report_custom_message":
+        return None
+    return MESSAGE.validate_python(message["params"]["payload"])
+
+
+class _Tail:
+    """Reads a growing text file line by line; a line counts once its newline is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        path.unlink(missing_ok=True)
+
+    def new_lines(self) -> Iterator[str]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole, newline, _ = data.rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        yield from whole.decode(errors="replace").splitlines()

@@ -1,0 +1,223 @@
+"""The whole platform in one process: definitions, store, catalogue and Dagster instance of an environment.
+
+The command line works through it. The Dagster UI needs none of it: it loads `definitions.py`.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+from pydantic import ValidationError
+
+from dolly_assets import definitions as code_location
+from dolly_assets.core.environment import Environment
+from dolly_assets.core.errors import ConfigurationError, DollyError
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.run_context import PROCESS_TAG
+from dolly_assets.datasets.catalogue import Catalogue
+from dolly_assets.datasets.inbox import Inbox
+from dolly_assets.family import ModelFamily
+from dolly_assets.pipeline.console import CONSOLE
+from dolly_assets.planning.prices import Prices
+from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# How Dagster says where in a YAML file a key is, and pydantic what it found there.
+_KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
+_FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")
+DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+nux:  # no dialog for new users
+  enabled: false
+freshness:
+  enabled: true
+concurrency:
+  pools:
+    granularity: op
+    default_limit: 1  # one training or scoring at a time on this machine
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 900
+  poll_interval_seconds: 30
+  free_slots_after_run_end_seconds: 30  # a run that was killed keeps its place, and the next would wait for ever
+"""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """An environment, ready to be worked with."""
+
+    environment: Environment
+
+    @cached_property
+    def trees(self) -> list[dg.ComponentTree]:
+        """The declared components."""
+        return code_location.component_trees(self.environment)
+
+    @cached_property
+    def families(self) -> dict[str, ModelFamily]:
+        """The model families, by name.
+
+        Raises:
+            ConfigurationError: A YAML file is wrong; the text names file, line and key.
+        """
+        with self._yaml_problems_explained():
+            return code_location.families(self.trees)
+
+    def family(self, name: str) -> ModelFamily:
+        """The family of that name; raises ConfigurationError with the known ones."""
+        if name not in self.families:
+            raise ConfigurationError(f"unknown model family {name!r}; known: {', '.join(sorted(self.families))}")
+        return self.families[name]
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The artifacts."""
+        return ArtifactStore(self.environment.store_url, self.environment.cache_dir)
+
+    @cached_property
+    def prices(self) -> Prices:
+        """What GPUs and electricity cost; raises ConfigurationError if the file of `DOLLY_PRICES` is wrong."""
+        return Prices.read(self.environment.prices_file)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The datasets known by name.
+
+        Raises:
+            ConfigurationError: A YAML file is wrong; the text names file, line and key.
+        """
+        with self._yaml_problems_explained():
+            declared = code_location.declared_datasets(self.trees)
+        inbox = Inbox(self.environment.inbox_url) if self.environment.inbox_url else None
+        return Catalogue(ObjectStore(self.environment.store_url), declared, inbox)
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """The Dagster instance, made at first use; runs that died with their process are marked as failed."""
+        home = prepare_dagster_home(self.environment)
+        os.environ["DAGSTER_HOME"] = str(home)
+        instance = dg.DagsterInstance.get()
+        _fail_dead_runs(instance)
+        return instance
+
+    @cached_property
+    def job(self) -> Any:
+        """The job that can materialize every asset."""
+        return code_location.build(self.environment).resolve_implicit_global_asset_job_def()
+
+    def register_datasets(self, names: Sequence[str]) -> None:
+        """Makes datasets known to Dagster as partitions."""
+        self.instance.add_dynamic_partitions(str(DATASETS.name), list(names))
+
+    def materialize(
+        self,
+        keys: Sequence[Sequence[str]],
+        first: str | None = None,
+        last: str | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        """Materializes assets for no partition, one, or a range of them, in one run of this process.
+
+        Raises:
+            DollyError: The run failed with an error that the user can put right.
+            KeyboardInterrupt: Ctrl-C; the worker has ended.
+        """
+        partition = {RANGE_START: first, RANGE_END: last} if first and last else {}
+        try:
+            self.job.execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(list(key)) for key in keys],
+                partition_key=None if last else first,
+                tags={**partition, PROCESS_TAG: _this_process()},
+                run_config={"loggers": {CONSOLE: {"config": {}}}, "ops": config or {}},
+            )
+        except dg.DagsterExecutionInterruptedError as error:
+            raise KeyboardInterrupt from error
+
+    @contextmanager
+    def _yaml_problems_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            text = _yaml_problem(error)
+            file = None if ".yaml" in text else code_location.first_broken_file(self.environment)
+            raise ConfigurationError(f"{file}: {text}" if file else text) from error
+
+
+def prepare_dagster_home(environment: Environment) -> Path:
+    """The folder of the Dagster instance, made if it is not there."""
+    home = environment.dagster_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_text(DAGSTER_YAML)
+    except OSError as error:
+        raise ConfigurationError(f"cannot keep anything in {home}: {error.strerror}; set DOLLY_HOME") from error
+    return home
+
+
+def _this_process() -> str:
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Runs of this kind end with their process; one that was killed could not say so."""
+    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    for run in instance.get_runs(unfinished):
+        host, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
+        pid, _, created = process.partition(":")
+        if host == socket.gethostname() and not _is_alive(int(pid), created):
+            instance.report_run_failed(run, "the process of this run was killed; what it had published is kept")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _is_alive(pid: int, created: str) -> bool:
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}" == created
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _yaml_problem(error: BaseException) -> str:
+    """The innermost explanation of why components do not load: with file, line and key where there is one."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ValidationError):
+            return "; ".join(_one_line(problem) for problem in _problems(str(cause)))
+        if isinstance(cause, DollyError):
+            return _one_line(str(cause))
+        cause = cause.__cause__
+    return _one_line(str(error))
+
+
+def _problems(text: str) -> list[str]:
+    lines = [line for line in text.splitlines()[1:] if "errors.pydantic.dev" not in line]
+    return [
+        f"{_KEY_IN_FILE.sub(_file_first, where)}: {_FOUND.sub(_found, what.strip()).removeprefix('Value error, ')}"
+        for where, what in zip(lines[::2], lines[1::2], strict=False)
+    ]
+
+
+def _file_first(where: re.Match[str]) -> str:
+    return f"{where['file_and_line']}: {where['key']}".rstrip(": ")
+
+
+def _found(what: re.Match[str]) -> str:
+    is_told = what["type"] == "value_error" or what["of"] in ("dict", "list")
+    return "" if is_told else f", found {what['value']}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

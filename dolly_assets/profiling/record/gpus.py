@@ -1,0 +1,329 @@
+"""The GPUs of this host, found once and then read tick by tick; a call that hangs or a GPU that is lost stops no other.
+
+Needs nvidia-ml-py. Knows nothing of files: what happens is told to `note`.
+"""
+
+import ctypes
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from dolly_assets.profiling.record.background_call import Lane
+from dolly_assets.profiling.record.devices import Device, Hardware, Link, MigInstance, visible
+from dolly_assets.profiling.record.events import HANG_SECONDS, XID_WORDS, Event, Kind
+from dolly_assets.profiling.record.nvml import LOST, TIMED_OUT, Missing, pynvml, query
+from dolly_assets.profiling.record.readings import HEALTH, MIG_SLOW, MIG_TICK, SLOW, TICK, Gpm, Query, Reader, Reading
+from dolly_assets.profiling.record.topology import find_links, near_cpus, numa_nodes
+
+_EVENT_TYPES = (
+    pynvml.nvmlEventTypeXidCriticalError | pynvml.nvmlEventTypeSingleBitEccError | pynvml.nvmlEventTypeDoubleBitEccError
+)
+_EVENT_WAIT_MILLISECONDS = 10_000
+_ERROR_PAUSE_SECONDS = 10.0
+
+
+class Gpu:
+    """One GPU: its handle, and the readers of its fields by tier. Its calls are made on its lane."""
+
+    def __init__(self, device: Device, handle: Any, instances: dict[int, Any]) -> None:
+        gpm = Gpm(handle)
+        self.device = device
+        self.handle = handle
+        self.lane: Lane[Reading] = Lane()
+        self.is_lost = False
+        self.is_hanging = False
+        self._tick = Reader(handle, [*TICK, Query(Gpm.FIELDS, gpm.read)])
+        self._slow = Reader(handle, SLOW)
+        self._health = Reader(handle, HEALTH)
+        self._instances = {
+            str(index): (Reader(each, MIG_TICK), Reader(each, MIG_SLOW)) for index, each in instances.items()
+        }
+
+    def read(self, slow: bool) -> Reading:
+        """Reads the cheap fields, and the dear ones too when asked."""
+        reading = self._tick.read()
+        if slow and not reading.is_lost:
+            reading = _joined(reading, self._slow.read())
+        for index, (tick, dear) in self._instances.items():
+            part = _joined(tick.read(), dear.read()) if slow else tick.read()
+            reading.values.setdefault("mig", {})[index] = part.values
+        return reading
+
+    def read_health(self) -> Reading:
+        """Reads the counts of errors."""
+        return self._health.read()
+
+
+def _joined(one: Reading, other: Reading) -> Reading:
+    return Reading(one.values | other.values, one.struck | other.struck, one.is_lost or other.is_lost)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the driver has, as far as this training may use it. Without GPUs, `reason` says why."""
+
+    gpus: tuple[Gpu, ...] = ()
+    reason: str = ""
+    event_set: Any = None
+    links: tuple[Link, ...] = ()
+    driver_version: str = ""
+    cuda_driver_version: str = ""
+    nvml_version: str = ""
+
+
+def find() -> Found:
+    """Looks at all GPUs. May take long, such as where no GPU is kept initialized."""
+    try:
+        return _find()
+    except Exception as error:  # noqa: BLE001 the host can be sampled all the same
+        traceback.print_exc()
+        return Found(reason=f"looking for GPUs failed: {error!r}")
+
+
+def _find() -> Found:
+    started = query("nvmlInit")
+    if isinstance(started, Missing):
+        return Found(reason=started.reason)
+    versions = {
+        "driver_version": _or(query("nvmlSystemGetDriverVersion"), ""),
+        "cuda_driver_version": _cuda_version(query("nvmlSystemGetCudaDriverVersion")),
+        "nvml_version": _or(query("nvmlSystemGetNVMLVersion"), ""),
+    }
+    handles = _handles()
+    if not handles:
+        return Found(reason="the NVIDIA driver reports no device", **versions)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible([_describe(index, handle) for index, handle in handles.items()], chosen)
+    gpus = tuple(_opened(device, handles[device.index]) for device in devices)
+    reason = "" if gpus else f"CUDA_VISIBLE_DEVICES={chosen!r} hides every device"
+    links = find_links([(gpu.device.index, gpu.handle) for gpu in gpus])
+    return Found(gpus, reason, _registered(gpus), links, **versions)
+
+
+def visible_devices() -> tuple[Device, ...]:
+    """The GPUs that a training started here would see, described and not read; none without a driver."""
+    if isinstance(query("nvmlInit"), Missing):
+        return ()
+    described = [_describe(index, handle) for index, handle in _handles().items()]
+    return visible(described, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _handles() -> dict[int, Any]:
+    """The handles of all GPUs that answer, by index."""
+    found = {index: query("nvmlDeviceGetHandleByIndex", index) for index in range(_or(query("nvmlDeviceGetCount"), 0))}
+    return {index: handle for index, handle in found.items() if not isinstance(handle, Missing)}
+
+
+def _describe(index: int, handle: Any) -> Device:
+    memory = query("nvmlDeviceGetMemoryInfo", handle)
+    capability = query("nvmlDeviceGetCudaComputeCapability", handle)
+    power_limit = query("nvmlDeviceGetEnforcedPowerLimit", handle)
+    bus = query("nvmlDeviceGetPciInfo", handle)
+    mig_mode = _mode(query("nvmlDeviceGetMigMode", handle))
+    return Device(
+        index=index,
+        name=_or(query("nvmlDeviceGetName", handle), Device.name),
+        uuid=_or(query("nvmlDeviceGetUUID", handle), ""),
+        memory_total_bytes=None if isinstance(memory, Missing) else memory.total,
+        compute_capability="" if isinstance(capability, Missing) else ".".join(str(part) for part in capability),
+        bus_id="" if isinstance(bus, Missing) else bus.busId,
+        mig_mode=mig_mode,
+        mig_instances=tuple(_instance(place, each) for place, each in _mig_handles(handle).items()) if mig_mode else (),
+        ecc_mode=_mode(query("nvmlDeviceGetEccMode", handle)),
+        persistence_mode=_mode(query("nvmlDeviceGetPersistenceMode", handle)),
+        power_limit_watts=None if isinstance(power_limit, Missing) else power_limit / 1000,
+        pcie_generation=_or(query("nvmlDeviceGetCurrPcieLinkGeneration", handle), None),
+        pcie_generation_max=_or(query("nvmlDeviceGetMaxPcieLinkGeneration", handle), None),
+        pcie_width=_or(query("nvmlDeviceGetCurrPcieLinkWidth", handle), None),
+        pcie_width_max=_or(query("nvmlDeviceGetMaxPcieLinkWidth", handle), None),
+        numa_nodes=numa_nodes(handle),
+        near_cpus=near_cpus(handle),
+    )
+
+
+def _mig_handles(handle: Any) -> dict[int, Any]:
+    count = _or(query("nvmlDeviceGetMaxMigDeviceCount", handle), 0)
+    found = {index: query("nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(count)}
+    return {index: each for index, each in found.items() if not isinstance(each, Missing)}
+
+
+def _instance(index: int, handle: Any) -> MigInstance:
+    memory = query("nvmlDeviceGetMemoryInfo", handle)
+    return MigInstance(
+        index=index,
+        uuid=_or(query("nvmlDeviceGetUUID", handle), ""),
+        name=_or(query("nvmlDeviceGetName", handle), ""),
+        memory_total_bytes=None if isinstance(memory, Missing) else memory.total,
+        gpu_instance=_or(query("nvmlDeviceGetGpuInstanceId", handle), None),
+        compute_instance=_or(query("nvmlDeviceGetComputeInstanceId", handle), None),
+    )
+
+
+def _opened(device: Device, handle: Any) -> Gpu:
+    """The GPU with what its readings lack, found by reading all of them once."""
+    seen = {each.index for each in device.mig_instances if each.is_visible}
+    handles = _mig_handles(handle) if seen else {}
+    gpu = Gpu(device, handle, {index: each for index, each in handles.items() if index in seen})
+    first = _joined(gpu.read(slow=True), gpu.read_health())
+    gpu.device = replace(device, missing=first.struck)
+    return gpu
+
+
+def _registered(gpus: Sequence[Gpu]) -> Any:
+    """An event set that hears of all GPUs' errors, or None; a GPU that tells of none lacks `error_events`."""
+    event_set = query("nvmlEventSetCreate")
+    can_wait = event_set if isinstance(event_set, Missing) else query("nvmlEventSetWait_v2", event_set, 0)
+    for gpu in gpus:
+        types = query("nvmlDeviceGetSupportedEventTypes", gpu.handle)
+        if isinstance(can_wait, Missing) and can_wait.is_final:
+            lack = can_wait
+        elif isinstance(types, Missing):
+            lack = types
+        else:
+            lack = query("nvmlDeviceRegisterEvents", gpu.handle, types & _EVENT_TYPES, event_set)
+        if isinstance(lack, Missing):
+            gpu.device = replace(gpu.device, missing=gpu.device.missing | {"error_events": lack.reason})
+    return None if isinstance(event_set, Missing) else event_set
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if isinstance(value, Missing) else value
+
+
+def _mode(value: Any) -> bool | None:
+    """Of [current, pending] or a single state."""
+    if isinstance(value, Missing):
+        return None
+    return bool(value[0] if isinstance(value, list) else value)
+
+
+def _cuda_version(value: Any) -> str:
+    return "" if isinstance(value, Missing) else f"{value // 1000}.{value % 1000 // 10}"
+
+
+class GpuWatch:
+    """Reads all GPUs at each tick, and tells what happens to them.
+
+    Looking for them begins at once, on a thread: `found` is None until it is done.
+
+    Args:
+        note: Takes what happened; called on the caller's thread, during `read`.
+    """
+
+    def __init__(self, note: Callable[[Event], None]) -> None:
+        self.found: Found | None = None
+        self.has_news = False
+        self._note = note
+        self._finding: Lane[Found] = Lane()
+        self._finding.start(find)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def look(self, timeout_seconds: float = 0.0) -> bool:
+        """Whether the GPUs were found just now."""
+        if self.found is not None or (found := self._finding.answer(timeout_seconds)) is None:
+            return False
+        self.found = found
+        if found.event_set is not None:
+            threading.Thread(target=_listen, args=(found, self._events), daemon=True).start()
+        return True
+
+    def described(self, hardware: Hardware) -> Hardware:
+        """The host's description with the GPUs that were found."""
+        assert self.found is not None
+        found = self.found
+        return replace(
+            hardware,
+            devices=tuple(gpu.device for gpu in found.gpus),
+            no_device_reason=found.reason,
+            links=found.links,
+            driver_version=found.driver_version,
+            cuda_driver_version=found.cuda_driver_version,
+            nvml_version=found.nvml_version,
+        )
+
+    def read(self, slow: bool, timeout_seconds: float) -> dict[str, dict[str, Any]]:
+        """The readings by index; a GPU that is lost or does not answer in time is left out."""
+        self._drain_events()
+        return self._ask(partial(Gpu.read, slow=slow), timeout_seconds)
+
+    def read_health(self, timeout_seconds: float) -> dict[str, dict[str, Any]]:
+        """The counts of errors by index, likewise."""
+        self.has_news = False
+        return self._ask(Gpu.read_health, timeout_seconds)
+
+    def _ask(self, call: Callable[[Gpu], Reading], timeout_seconds: float) -> dict[str, dict[str, Any]]:
+        deadline = time.monotonic() + timeout_seconds
+        asked = [gpu for gpu in self.found.gpus if self._is_ready(gpu)] if self.found else []
+        for gpu in asked:
+            gpu.lane.start(partial(call, gpu))
+        values: dict[str, dict[str, Any]] = {}
+        for gpu in asked:
+            reading = gpu.lane.answer(deadline - time.monotonic())
+            if reading is None:
+                continue
+            self._tell(gpu, reading)
+            if reading.values:
+                values[str(gpu.device.index)] = reading.values
+        return values
+
+    def _is_ready(self, gpu: Gpu) -> bool:
+        if gpu.is_lost:
+            return False
+        if not gpu.lane.is_busy:
+            return True
+        seconds = gpu.lane.busy_seconds
+        late = gpu.lane.answer()  # of an earlier tick: too late to be a sample
+        if late is None:
+            if seconds > HANG_SECONDS and not gpu.is_hanging:
+                gpu.is_hanging = True
+                self._say(gpu, "hang", f"a call to the driver has not returned for {seconds:.0f} s")
+            return False
+        if gpu.is_hanging:
+            gpu.is_hanging = False
+            self._say(gpu, "back", f"a call to the driver returned after {seconds:.0f} s", seconds=round(seconds, 1))
+        self._tell(gpu, late)
+        return not gpu.is_lost
+
+    def _tell(self, gpu: Gpu, reading: Reading) -> None:
+        for field, reason in reading.struck.items():
+            self._say(gpu, "field", f"{field}: {reason}")
+        if reading.is_lost and not gpu.is_lost:
+            gpu.is_lost = True
+            self._say(gpu, "lost", LOST.reason)
+
+    def _say(self, gpu: Gpu, kind: Kind, text: str, seconds: float | None = None) -> None:
+        self._note(Event(round(time.time(), 3), kind, gpu.device.index, text, seconds=seconds))
+
+    def _drain_events(self) -> None:
+        while not self._events.empty():
+            self.has_news = True
+            self._note(self._events.get())
+
+
+def _listen(found: Found, events: "queue.SimpleQueue[Event]") -> None:
+    """Waits for the driver to tell of errors, for as long as the process lives."""
+    indices = {_address(gpu.handle): gpu.device.index for gpu in found.gpus}
+    while True:
+        data = query("nvmlEventSetWait_v2", found.event_set, _EVENT_WAIT_MILLISECONDS)
+        if not isinstance(data, Missing):
+            events.put(_event(data, indices.get(_address(data.device), -1)))
+        elif data is not TIMED_OUT:
+            time.sleep(_ERROR_PAUSE_SECONDS)  # such as a GPU lost: the others may still have something to tell
+
+
+def _address(handle: Any) -> int | None:
+    return ctypes.cast(handle, ctypes.c_void_p).value
+
+
+def _event(data: Any, gpu: int) -> Event:
+    now = round(time.time(), 3)
+    if data.eventType == pynvml.nvmlEventTypeXidCriticalError:
+        return Event(now, "xid", gpu, XID_WORDS.get(data.eventData, "see NVIDIA's list of Xid errors"), data.eventData)
+    corrected = data.eventType == pynvml.nvmlEventTypeSingleBitEccError
+    return Event(now, "ecc", gpu, "corrected memory error" if corrected else "memory error", 1 if corrected else 2)

@@ -1,0 +1,96 @@
+"""What there is, for people and for scripts: families × datasets × epochs, read from the store."""
+
+from typing import Any
+
+from dolly_assets.core.names import epoch_key
+from dolly_assets.family import ModelFamily
+from dolly_assets.pipeline.session import Platform
+from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.storage.transfer import in_parallel
+
+ROW_KEYS = (
+    "family",
+    "dataset",
+    "epoch",
+    "training",
+    "digest",
+    "weights_sha256",
+    "heldout_loss",
+    "exact_match",
+    "tokens_per_second",
+    "published_at",
+)
+
+
+def status_rows(platform: Platform) -> list[dict[str, Any]]:
+    """One object with ROW_KEYS per family, dataset of the catalogue and epoch; null where nothing is or was measured.
+
+    `training` is the digest of what decides the weights: epochs in which it differs are not of one training.
+    """
+    known = {dataset.name for dataset in platform.catalogue.all()}
+    families = sorted(platform.families.values(), key=lambda item: item.name)
+    return [row for family in families for row in _rows(platform, family, known)]
+
+
+def status_table(rows: list[dict[str, Any]]) -> str:
+    """The published epochs as text, and for each family the datasets that it was not trained on."""
+    numbers = f"{'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}"
+    lines = [f"{'family':<16} {'dataset':<24} {'epoch':>5} {numbers}  {'training':<12}  digest"]
+    lines += [_line(row) for row in rows if row["digest"]]
+    trained = {(row["family"], row["dataset"]) for row in rows if row["digest"]}
+    for family in dict.fromkeys(row["family"] for row in rows):
+        datasets = dict.fromkeys(row["dataset"] for row in rows if row["family"] == family)
+        if left := [dataset for dataset in datasets if (family, dataset) not in trained]:
+            lines.append(f"{family:<16} not trained yet on {', '.join(left)}")
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    numbers = [
+        (row["heldout_loss"], ".4f", 14),
+        (row["exact_match"], ".3f", 12),
+        (row["tokens_per_second"], ",.0f", 10),
+    ]
+    cells = " ".join(("–" if value is None else format(value, form)).rjust(width) for value, form, width in numbers)
+    digests = f"{row['training'][:12]:<12}  {row['digest'][:12]}"
+    return f"{row['family']:<16} {row['dataset']:<24} {row['epoch']:>5} {cells}  {digests}"
+
+
+def _rows(platform: Platform, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
+    """Only what is published is looked up: a store far away answers slowly for what it does not have."""
+    found = [
+        artifact
+        for asset in ("model_checkpoint", "evaluation")
+        for artifact in in_parallel(platform.store.latest, platform.store.names(artifact_name([family.name, asset])))
+    ]
+    newest = {artifact.name: artifact for artifact in found if artifact}
+    trained = {name.split("/")[2] for name in newest}
+    return [
+        _row(newest, family.name, dataset, epoch)
+        for dataset in sorted(datasets | trained)
+        for epoch in range(family.recipe.epochs + 1)
+    ]
+
+
+def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> dict[str, Any]:
+    checkpoint, evaluation = (
+        newest.get(artifact_name([family, asset], dataset, epoch_key(epoch)))
+        for asset in ("model_checkpoint", "evaluation")
+    )
+    if checkpoint is None:
+        return {**dict.fromkeys(ROW_KEYS), "family": family, "dataset": dataset, "epoch": epoch}
+    trained: dict[str, Any] = checkpoint.manifest.attributes
+    is_of_checkpoint = evaluation and evaluation.manifest.inputs["model_checkpoint"] == checkpoint.digest
+    scored = evaluation.manifest.attributes if evaluation and is_of_checkpoint else {}
+    return {
+        "family": family,
+        "dataset": dataset,
+        "epoch": epoch,
+        "training": trained["training"],
+        "digest": checkpoint.digest,
+        "weights_sha256": trained.get("weights_sha256"),
+        "heldout_loss": scored.get("heldout_loss"),
+        "exact_match": scored.get("exact_match"),
+        "tokens_per_second": trained.get("tokens_per_second"),
+        "published_at": checkpoint.manifest.created_at.isoformat(),
+    }

@@ -1,0 +1,110 @@
+"""A digest of the tensors in a weights folder: two folders hold the same model exactly if theirs agree.
+
+Knows the safetensors format and nothing of models. A manifest's digests say whether files are intact; this
+one says whether tensors are equal, however they are sharded, ordered or annotated.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dolly_assets.core.errors import ArtifactError
+
+# The limit of the safetensors library itself: a longer header is taken for damage.
+_MAX_HEADER_BYTES = 100_000_000
+_CHUNK_BYTES = 1 << 22
+
+
+class _Tensor(NamedTuple):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    begin: int  # byte offsets in the file
+    end: int
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256, in hex, over the name, dtype, shape and bytes of every tensor in the folder, sorted by name.
+
+    Bytes are read as stored, in chunks: bfloat16 needs no array library, and memory stays bounded.
+
+    Raises:
+        ArtifactError: There are no safetensors files, one is damaged or missing, or two hold the same tensor.
+    """
+    tensors: dict[str, _Tensor] = {}
+    for file in _shards(folder):
+        for tensor in _read_header(file):
+            if tensor.name in tensors:
+                raise ArtifactError(
+                    f"{file}: tensor {tensor.name!r} is also in {tensors[tensor.name].file.name}; "
+                    "keep the shards of one model only in the folder"
+                )
+            tensors[tensor.name] = tensor
+    digest = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        # JSON delimits the fields, so that no two lists of tensors write the same bytes.
+        digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
+        for chunk in _read_bytes(tensor):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The safetensors files in the folder, none of those that its index names missing."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ArtifactError(f"{folder}: expected weights as *.safetensors, found none")
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        named = set(json.loads(index.read_text())["weight_map"].values())
+        if missing := sorted(named - {file.name for file in files}):
+            raise ArtifactError(f"{folder}: shard {missing[0]} is missing, though {index.name} names it")
+    return files
+
+
+def _read_header(file: Path) -> list[_Tensor]:
+    """The tensors of one file.
+
+    Format (https://github.com/huggingface/safetensors#format): 8 bytes, the header's length as little-endian
+    u64; the header, JSON of name -> {dtype, shape, data_offsets} and `__metadata__`; the data, from whose
+    beginning the offsets count.
+    """
+    file_bytes = file.stat().st_size
+    with file.open("rb") as stream:
+        header_bytes = int.from_bytes(stream.read(8), "little")
+        if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
+            raise ArtifactError(f"{file}: not a safetensors file, or cut off in its header ({file_bytes} bytes)")
+        header = stream.read(header_bytes)
+    start = 8 + header_bytes
+    try:
+        tensors = [
+            _Tensor(
+                name,
+                entry["dtype"],
+                tuple(entry["shape"]),
+                file,
+                *(start + at for at in entry["data_offsets"]),
+            )
+            for name, entry in json.loads(header).items()
+            if name != "__metadata__"
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"{file}: its safetensors header is damaged ({error!r})") from error
+    expected_bytes = max((tensor.end for tensor in tensors), default=start)
+    if expected_bytes != file_bytes:
+        raise ArtifactError(
+            f"{file}: expected {expected_bytes} bytes by its header, found {file_bytes}; fetch it again"
+        )
+    return tensors
+
+
+def _read_bytes(tensor: _Tensor) -> Iterator[bytes]:
+    with tensor.file.open("rb") as stream:
+        stream.seek(tensor.begin)
+        left_bytes = tensor.end - tensor.begin
+        while left_bytes > 0 and (chunk := stream.read(min(_CHUNK_BYTES, left_bytes))):
+            left_bytes -= len(chunk)
+            yield chunk

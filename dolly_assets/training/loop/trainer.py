@@ -1,0 +1,140 @@
+"""The Hugging Face Trainer under DeepSpeed with a loss over labelled tokens only, and a clock on every step."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dolly_assets.profiling.series.steplog import StepLog
+from dolly_assets.training import kernels
+from dolly_assets.training.flops import ModelFlops
+from dolly_assets.training.loop.meter import StepMeter
+from dolly_assets.training.lora import add_adapter
+from dolly_assets.training.packing.attention import PackedAttention
+from dolly_assets.training.packing.batches import MicroBatch, PackingCollator, PaddingCollator, RowDataset
+from dolly_assets.training.packing.loss import LabelLoss
+from dolly_assets.training.packing.self_check import choose_attention
+from dolly_assets.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch.utils.data
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+_GPU_MULTIPLE = 64  # tokens of a packed sequence: tensor cores multiply round shapes
+
+
+def load_trainer(
+    recipe: Recipe,
+    weights: Path,
+    dataset: RowDataset,
+    arguments: "TrainingArguments",
+    *,
+    callbacks: "Sequence[TrainerCallback]",
+    profile_dir: Path | None,
+) -> "tuple[Trainer, StepMeter]":
+    """Loads a model, and makes what trains and what measures it. The ranks have met: ZeRO 3 shards it as it loads.
+
+    Training then raises TrainingError if the model can't be trained on packed rows and the recipe packs them.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kernels.use_fused_kernels(arguments)
+    packed = PackedAttention()
+    packed.register()
+    tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(weights, local_files_only=True, dtype=_dtype(recipe))
+    model.config.use_cache = False
+    loss = LabelLoss(model, packed)
+    if recipe.lora:
+        model = add_adapter(model, recipe.lora, recipe.seed)
+    collator = PaddingCollator(tokenizer.pad_token_id)
+    if recipe.packing:
+        collator = PackingCollator(tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1)
+        callbacks = (_self_check(loss), *callbacks)
+    log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
+    meter = StepMeter(ModelFlops.of(model), arguments.device, arguments.process_index, recipe.precision, log)
+    trainer = _new_trainer(
+        loss,
+        meter,
+        model=model,
+        args=arguments,
+        train_dataset=cast("torch.utils.data.Dataset", dataset),
+        data_collator=collator,
+        processing_class=tokenizer,
+        callbacks=list(callbacks),
+    )
+    return trainer, meter
+
+
+def _self_check(loss: LabelLoss) -> "TrainerCallback":
+    from transformers import TrainerCallback
+
+    class SelfCheck(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            choose_attention(model, loss)
+
+    return SelfCheck()
+
+
+def _dtype(recipe: Recipe) -> "torch.dtype":
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
+
+
+def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Trainer":
+    """A Trainer; arguments are the Trainer's own. Its batches are MicroBatches, its engine is DeepSpeed's."""
+    from transformers import Trainer
+
+    class LabelTrainer(Trainer):
+        # Not one of the base class's means: the sum is divided by the labels of the whole global batch.
+        loss_is_scaled_for_ga = True
+
+        def __init__(self) -> None:
+            super().__init__(**arguments)
+            self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+            self._next: tuple[Iterator[Any], Future[list[MicroBatch]]] | None = None
+
+        def get_batch_samples(
+            self, epoch_iterator: Iterator[Any], num_batches: int, device: "torch.device"
+        ) -> tuple[list[Any], None]:
+            """A step's micro-batches; the next step's are made while it computes."""
+            meter.begin()
+            with meter.phase("data"):
+                if self._next is None or self._next[0] is not epoch_iterator:
+                    self._load(epoch_iterator, num_batches)
+                assert self._next
+                batches = self._next[1].result()
+                self._load(epoch_iterator, num_batches)
+            return batches, None
+
+        def _load(self, epoch_iterator: Iterator[Any], count: int) -> None:
+            self._next = epoch_iterator, self._loader.submit(lambda: list(islice(epoch_iterator, count)))
+
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> "torch.Tensor":
+            """Forward, backward and, after the last micro-batch, the optimizer."""
+            model.train()
+            with meter.phase("data"):
+                batch = cast(MicroBatch, self._prepare_inputs(inputs))
+            meter.count(batch)
+            with meter.phase("forward"):
+                part = loss.sum(model, batch) / batch["global_labels"]
+            with meter.phase("backward"):
+                is_last = self.accelerator.sync_gradients
+                model.set_gradient_accumulation_boundary(is_last)
+                # DeepSpeed takes the mean over the ranks, where the sum is wanted.
+                model.backward(part * self.args.world_size, scale_wrt_gas=False)
+            if is_last:
+                with meter.phase("optimizer"):
+                    model.step()
+            return part.detach() * self.args.world_size  # the Trainer logs the mean over the ranks
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            """The step's loss is known."""
+            if "loss" in logs:
+                meter.end(self.state.global_step, math.ceil(self.state.epoch or 0))
+            super().log(logs, start_time)
+
+    return LabelTrainer()

@@ -1,0 +1,262 @@
+"""Writes and publishes the epochs of a training as they end, on a thread of its own, while the next one trains.
+
+Every rank uploads its own files; rank 0 commits them when all have. For each epoch the profile goes first and the
+checkpoint last: an epoch that is in the store has its profile there too.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import pyarrow.parquet as pq
+
+from dolly_assets.core.names import epoch_key
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, Facts, artifact_name
+from dolly_assets.storage.conventions import PICTURE_FILE
+from dolly_assets.training.checkpoint import folder as checkpoint
+from dolly_assets.training.checkpoint.snapshot import Snapshot
+from dolly_assets.training.checkpoint.tensors import weights_sha256
+from dolly_assets.training.loop.epochs import EpochResult, PartialState
+from dolly_assets.training.loop.steps import loss_curve_png, step_records
+from dolly_assets.training.lora import finish
+from dolly_assets.training.process_group import rank_and_size
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.profiles.epoch_profiler import EpochProfiler, Span
+from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.training_data import TrainingData
+
+LEAST_GRACE_SECONDS = 30.0
+# Until saving was measured: master weights and two moments in 32 bits beside weights in 16, to a slow disk and a slow
+# store, one after the other.
+STATE_PER_WEIGHTS = 7
+SLOW_BYTES_PER_SECOND = 25e6
+# How long rank 0, which has uploaded its own files, waits for those of the others.
+OTHER_RANKS_SECONDS = 1800.0
+
+
+class EpochPublisher:
+    """On rank 0 it publishes, with the profiler's help; on the other ranks it uploads what they have of it."""
+
+    def __init__(
+        self, spec: WorkerSpec, store: ArtifactStore, report: Report, base_model: Artifact, data: TrainingData
+    ) -> None:
+        assert isinstance(spec.task, Train)
+        self._spec, self._task = spec, spec.task
+        self._store, self._report, self._base_model, self._data = store, report, base_model, data
+        self._rank, self._ranks = rank_and_size()
+        self._active = self._rank == 0
+        self._process_id = ""
+        self._profiler = EpochProfiler(spec, store, report)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future[None] | None = None
+        self._saving_seconds = STATE_PER_WEIGHTS * base_model.size_bytes / SLOW_BYTES_PER_SECOND
+        self._recipe = spec.family.recipe.model_dump(mode="json")
+        self._previous_digest = self._task.resume_from.digest if self._task.resume_from else None
+
+    def __enter__(self) -> Self:
+        if self._active:
+            self._profiler.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.make_room()  # also after an error: an epoch that ended is worth publishing
+        finally:
+            self._thread.shutdown()
+            if self._active:
+                self._profiler.__exit__(kind, error, trace)
+
+    def on_start(self, process_id: str) -> None:
+        """The model is loaded; the first step is about to begin. The id is this process's and all other ranks'."""
+        self._process_id = process_id
+        if self._active:
+            self._profiler.loaded()
+        if self._task.epochs[0] == 0:
+            self.publish_base()
+
+    def publish_base(self) -> None:
+        """Publishes the base model as epoch 0. Its profile is that of the start-up."""
+        if not self._active:
+            return
+        self._profiler.publish(0, self._profiler.end_span(), self._facts(0))
+        weights = [entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")]
+        artifact = self._store.commit(
+            self._name("model_checkpoint", 0),
+            weights,
+            kind="model_checkpoint",
+            inputs=self._inputs(),
+            attributes={
+                **self._facts(0),
+                **self._task.facts,
+                "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
+            },
+            made_by=self._spec.made_by,
+        )
+        self._report.published(artifact)
+
+    def make_room(self) -> None:
+        """Returns when what was handed over last is published."""
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def on_epoch(self, result: EpochResult) -> None:
+        """An epoch has ended: its checkpoint is written and published while the next one trains."""
+        if not self._active:
+            self._upload_later(result.snapshot, epoch_key(result.epoch))
+            return
+        self._profiler.mark("train", result.started_at, result.ended_at, epoch=result.epoch)
+        self._profiler.mark("save", result.ended_at, time.time(), epoch=result.epoch)
+        self._pending = self._thread.submit(self._publish, result, self._profiler.end_span())
+
+    def on_state(self, state: PartialState) -> None:
+        """The state in the middle of an epoch: it is written and published while the epoch trains on."""
+        if not self._active:
+            self._upload_later(state.snapshot, _part(state))
+            return
+        self._pending = self._thread.submit(self._publish_state, state)
+
+    @property
+    def wants_state(self) -> bool:
+        """Whether this rank publishes, and has nothing to publish now."""
+        return self._active and (self._pending is None or self._pending.done())
+
+    def stopping(self, step_seconds: float) -> None:
+        """The training was asked to stop; that takes as long as a step, and saving and publishing as measured."""
+        self._report.stopping(LEAST_GRACE_SECONDS + 3 * (step_seconds + self._saving_seconds))
+
+    def log(self, text: str) -> None:
+        """A line for the reader of the run."""
+        self._report.log(text)
+
+    def failed(self, text: str) -> None:
+        """The reason why this process is about to end."""
+        self._report.failed(text, by_user=False)
+
+    def _upload_later(self, snapshot: Snapshot, what: str) -> None:
+        self._pending = self._thread.submit(self._upload, snapshot, what)
+
+    def _upload(self, snapshot: Snapshot, what: str) -> None:
+        """The part of a rank other than 0."""
+        tree = checkpoint.split(snapshot.write())
+        self._store.upload_rank(tree, attempt=self._attempt(what), rank=self._rank)
+        shutil.rmtree(snapshot.folder)
+
+    def _publish_all(self, name: str, tree: Mapping[str, Path], what: str, **facts: Unpack[Facts]) -> Artifact:
+        """The part of rank 0."""
+        if self._ranks == 1:
+            return self._store.publish(name, tree, **facts)
+        attempt = self._attempt(what)
+        self._store.upload_rank(tree, attempt=attempt, rank=0)
+        return self._store.commit_ranks(
+            name, attempt=attempt, ranks=self._ranks, timeout_seconds=OTHER_RANKS_SECONDS, **facts
+        )
+
+    def _attempt(self, what: str) -> str:
+        return f"{self._process_id}-{what}"
+
+    def _publish(self, result: EpochResult, span: Span) -> None:
+        begin = time.time()
+        self._data.refuse_changes(result.epoch)
+        self._profiler.publish(result.epoch, span, self._facts(result.epoch))
+        folder = result.snapshot.write()
+        if lora := self._spec.family.recipe.lora:
+            finish(folder, self._base_model.fetch("weights"), merge=lora.merge)
+        tree = {**checkpoint.split(folder), **self._step_files(result)}
+        artifact = self._publish_all(
+            self._name("model_checkpoint", result.epoch),
+            tree,
+            epoch_key(result.epoch),
+            kind="model_checkpoint",
+            inputs=self._inputs(),
+            attributes={
+                **_figures(result),
+                **self._facts(result.epoch),
+                "recipe": self._recipe,
+                **self._task.facts,
+                "weights_sha256": _weights_digest(tree),
+            },
+            made_by=self._spec.made_by,
+        )
+        shutil.rmtree(result.snapshot.folder)
+        self._previous_digest = artifact.digest
+        self._saving_seconds = time.time() - result.ended_at
+        self._profiler.mark("publish", begin, time.time(), epoch=result.epoch)
+        self._report.published(artifact)
+
+    def _publish_state(self, state: PartialState) -> None:
+        begin = time.time()
+        self._data.refuse_changes(state.epoch)
+        self._publish_all(
+            artifact_name([self._spec.family.name, "training_state"], self._task.dataset),
+            checkpoint.split(state.snapshot.write()),
+            _part(state),
+            kind="training_state",
+            inputs=self._inputs(),
+            attributes={**self._facts(state.epoch), "recipe": self._recipe, "step": state.step, "steps": state.steps},
+            made_by=self._spec.made_by,
+        )
+        shutil.rmtree(state.snapshot.folder)
+        self._saving_seconds = state.saving_seconds + time.time() - begin
+        self._report.log(f"state saved at epoch {state.epoch}, step {state.step} of {state.steps}")
+
+    def _step_files(self, result: EpochResult) -> dict[str, Path]:
+        """The epoch's steps as a table and as a picture: path in the artifact -> file."""
+        folder = self._spec.scratch_dir / f"steps-{epoch_key(result.epoch)}"
+        folder.mkdir()
+        steps = step_records(result.steps)
+        pq.write_table(steps, folder / "steps.parquet")
+        (folder / PICTURE_FILE).write_bytes(loss_curve_png(steps))
+        return {file.name: file for file in folder.iterdir()}
+
+    def _name(self, asset: str, epoch: int) -> str:
+        return artifact_name([self._spec.family.name, asset], self._task.dataset, epoch_key(epoch))
+
+    def _inputs(self) -> dict[str, str]:
+        inputs = {
+            "base_model": self._base_model.digest,
+            "tokenized_dataset": self._task.tokenized_dataset.digest,
+        }
+        return {**inputs, "model_checkpoint": self._previous_digest} if self._previous_digest else inputs
+
+    def _facts(self, epoch: int) -> dict[str, Any]:
+        return {
+            "epoch": epoch,
+            "training": self._task.training,
+            "ranks": self._ranks,
+        }
+
+
+def _part(state: PartialState) -> str:
+    return f"{epoch_key(state.epoch)}-{state.step}"
+
+
+def _figures(result: EpochResult) -> dict[str, Any]:
+    grad_norm = result.steps[-1].grad_norm
+    return {
+        "loss": result.loss,
+        "learning_rate": result.steps[-1].learning_rate,
+        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # a step that overflowed has none
+        "steps": len(result.steps),
+        "real_tokens": result.real_tokens,
+        "tokens_per_second": result.tokens_per_second,
+        "training_seconds": result.training_seconds,
+        "saving_seconds": result.saving_seconds,
+        "flops_per_second": result.work.flops / result.training_seconds,
+        "mfu": result.utilization,
+        **{name: value for name, value in asdict(result.work).items() if name not in ("real_tokens", "flops")},
+        "memory_peak_bytes": result.work.memory_peak_bytes or None,
+    }
+
+
+def _weights_digest(tree: dict[str, Path]) -> str:
+    """Of what was trained: an adapter's own tensors, where there is one."""
+    return weights_sha256((tree.get("adapter/adapter_config.json") or tree["weights/config.json"]).parent)

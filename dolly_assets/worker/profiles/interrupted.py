@@ -1,0 +1,103 @@
+"""What a training that was killed, or failed, left of its profile: published as `cut_profile`, marked as cut.
+
+From what is on this machine's disk, which lacks at most the last sampling interval; or, where that is gone with the
+machine, from the live report in the store, which lacks what came after it was last refreshed.
+"""
+
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dolly_assets.core.names import epoch_key
+from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
+from dolly_assets.profiling.analysis.verdict import cut_sentence
+from dolly_assets.profiling.record.sampler import SAMPLES_FILE
+from dolly_assets.profiling.report.report import REPORT_FILE
+from dolly_assets.profiling.series.samples import last_sample_at
+from dolly_assets.profiling.series.steplog import read_steps, step_files
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.worker.profiles.live import LiveReport, LiveState, left_behind, with_state, write_state
+from dolly_assets.worker.profiles.profile_publisher import CUT, WHOLE, ProfileRequest, Profiles, profile_dir
+from dolly_assets.worker.spans import EpochSpan, read_spans
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+DEAD_SECONDS = 300.0  # without a refresh, before a live report counts as left by a run that nobody knows
+
+
+def harvest(spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) -> list[Artifact]:
+    """Publishes the epochs of a training that has ended which have no profile, from this machine's disk.
+
+    An epoch without a step has none: there is nothing to tell of it.
+    """
+    folder, profiles = profile_dir(spec), Profiles(spec, store, log)
+    last_at = last_sample_at(folder / SAMPLES_FILE)
+    harvested = []
+    for span in read_spans(folder):
+        if last_at is None:
+            break
+        request = _request(spec, span, last_at, folder)
+        if request and not _is_published(spec, store, profiles, span.epoch):
+            harvested.append(profiles.publish(request))
+    if folder.is_dir():
+        LiveReport(spec).end()
+    return harvested
+
+
+def harvest_store(
+    store: ArtifactStore, objects: ObjectStore, family: str, dataset: str, has_ended: Callable[[LiveState], bool]
+) -> list[Artifact]:
+    """Publishes what runs left as live reports that ended without a word; `has_ended` knows whether they did."""
+    harvested = []
+    for state in left_behind(objects, family, dataset):
+        if has_ended(state):
+            harvested.append(_from_live(store, objects, state))
+            write_state(objects, state.model_copy(update={"ended": True}))
+    return harvested
+
+
+def _request(spec: WorkerSpec, span: EpochSpan, last_at: float, folder: Path) -> ProfileRequest | None:
+    assert isinstance(spec.task, Train)
+    ended_at = span.ended_at or last_at
+    steps = read_steps(folder, span.started_at, ended_at)
+    if not steps.num_rows:
+        return None
+    last_step = max(steps["step"].to_pylist())
+    what = "while it was saved and published" if span.ended_at else f"after step {last_step}"
+    return ProfileRequest(
+        epoch=span.epoch,
+        started_at=span.started_at,
+        ended_at=ended_at,
+        facts={"epoch": span.epoch, "training": spec.task.training, "ranks": len(step_files(folder))},
+        cut=f"the training ended at {_clock(last_at)} UTC, {what}",
+    )
+
+
+def _is_published(spec: WorkerSpec, store: ArtifactStore, profiles: Profiles, epoch: int) -> bool:
+    """Whether this very run has published a profile of the epoch."""
+    made = [item for kind in (WHOLE, CUT) for item in store.history(profiles.name(epoch, kind))]
+    return any(item.manifest.made_by == spec.made_by for item in made)
+
+
+def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> Artifact:
+    cut = f"the training ended after {_clock(state.refreshed_at)} UTC, when this was last refreshed"
+    page = objects.read_all(f"{state.folder}/{REPORT_FILE}").decode()
+    live = ReportSummary.model_validate_json(objects.read_all(f"{state.folder}/{SUMMARY_FILE}"))
+    summary = live.model_copy(update={"cut": cut, "verdict": cut_sentence(cut) + live.verdict})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / REPORT_FILE).write_text(with_state(page, cut_sentence(cut)), encoding="utf-8")
+        (folder / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return store.publish(
+            artifact_name([state.family, CUT], state.dataset, epoch_key(state.epoch)),
+            folder,
+            kind=CUT,
+            inputs={"tokenized_dataset": state.tokenized_dataset},
+            attributes={**summary.figures(), "epoch": state.epoch, "training": state.training},
+            made_by=state.made_by,
+        )
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,174 @@
+"""From what was written down about a training to the reports of its epochs, and into the store.
+
+It knows epochs as spans of time. Who samples, and whether the training still runs, it doesn't know.
+"""
+
+import contextlib
+import shutil
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import Field, JsonValue, ValidationError
+
+from dolly_assets.core.base import Config
+from dolly_assets.core.errors import DollyError
+from dolly_assets.core.names import epoch_key
+from dolly_assets.hardware.device_table import peak_flops
+from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, Attempt, ReportSummary
+from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
+from dolly_assets.profiling.report.report import build_report
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.worker.spec import Train, WorkerSpec
+
+PROFILE_FOLDER = "profile"
+SPEC_FILE = "spec.json"  # in the profile's folder: what the worker was told
+WHOLE, CUT = "gpu_profile", "cut_profile"  # of an epoch that ended, of one that did not
+
+
+class ProfileRequest(Config):
+    """An epoch whose report is wanted."""
+
+    epoch: int
+    started_at: float = Field(description="UTC epoch seconds.")
+    ended_at: float = Field(description="UTC epoch seconds.")
+    facts: dict[str, JsonValue] = Field(default={}, description="Attributes beside the report's own figures.")
+    cut: str = Field(default="", description="How the training ended, if it did so in this epoch; else empty.")
+
+
+def profile_dir(spec: WorkerSpec) -> Path:
+    """Where the sampler, the phases and every rank's step timings of this run go."""
+    return spec.scratch_dir / PROFILE_FOLDER
+
+
+def spec_in(scratch: Path) -> WorkerSpec | None:
+    """What the training in a scratch folder was told, if it left something to report; None also of another version."""
+    with contextlib.suppress(OSError, ValidationError):
+        return WorkerSpec.model_validate_json((scratch / PROFILE_FOLDER / SPEC_FILE).read_bytes())
+    return None
+
+
+class Profiles:
+    """Builds and publishes.
+
+    Args:
+        spec: What the worker was told.
+        store: Where profiles are published.
+        log: Takes a line for the reader of the run.
+    """
+
+    def __init__(self, spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) -> None:
+        assert isinstance(spec.task, Train)
+        self._spec, self._task, self._store, self._log = spec, spec.task, store, log
+        self._folder = profile_dir(spec)
+
+    def publish(self, request: ProfileRequest) -> Artifact:
+        """Publishes the report of an epoch: as `gpu_profile`, or as `cut_profile` if the training ended in it.
+
+        Without a report it says why: an epoch is not lost for want of a picture.
+        """
+        out = self._spec.scratch_dir / f"profile-{epoch_key(request.epoch)}"
+        shutil.rmtree(out, ignore_errors=True)
+        try:
+            figures = self.build(request, out).figures()
+        except Exception as error:  # noqa: BLE001 whatever it is, the checkpoint matters more
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            self._log(f"epoch {request.epoch} has no profile report: {error}")
+            figures = {"verdict": f"the report could not be built: {error}"}
+        kind = CUT if request.cut else WHOLE
+        artifact = self._store.publish(
+            self.name(request.epoch, kind),
+            out,
+            kind=kind,
+            inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
+            attributes={**figures, **request.facts},
+            made_by=self._spec.made_by,
+        )
+        shutil.rmtree(out)
+        return artifact
+
+    def build(self, request: ProfileRequest, out: Path, refresh_seconds: int | None = None) -> ReportSummary:
+        """Writes the report into a folder; with `refresh_seconds` that of a training which runs."""
+        previous = [] if refresh_seconds else self._previous(request.epoch)
+        return build_report(
+            self._folder,
+            title=f"{self._spec.family.name} on {self._task.dataset}, epoch {request.epoch}",
+            started_at=request.started_at,
+            ended_at=request.ended_at,
+            out=out,
+            circumstances=self._circumstances(request, refresh_seconds),
+            previous=previous,
+        )
+
+    def name(self, epoch: int, kind: str) -> str:
+        """The name of an epoch's profile."""
+        return artifact_name([self._spec.family.name, kind], self._task.dataset, epoch_key(epoch))
+
+    def _circumstances(self, request: ProfileRequest, refresh_seconds: int | None) -> Circumstances:
+        compute, prices = self._spec.family.compute, self._task.prices
+        devices = Hardware.load(self._folder / DEVICES_FILE).devices
+        price = compute.gpu_hour_usd
+        if price is None and devices:
+            price = prices.of_gpu_hour(devices[0].name)
+        carbon = prices.carbon_g_per_kwh if compute.carbon_g_per_kwh is None else compute.carbon_g_per_kwh
+        return Circumstances(
+            gpu_hour_usd=price,
+            carbon_g_per_kwh=carbon,
+            peak_flops=peak_flops(devices[0].name, self._spec.family.recipe.precision) if devices else None,
+            limits=self._spec.family.profile,
+            attempts=self._attempts(request.epoch),
+            cut=request.cut,
+            refresh_seconds=refresh_seconds,
+            cache_dir=self._spec.cache_dir,
+        )
+
+    def _attempts(self, epoch: int) -> list[Attempt]:
+        """Those that were cut since this epoch of this training was whole, the oldest first."""
+        whole = [item for item in self._store.history(self.name(epoch, WHOLE)) if self._is_of_this_training(item)]
+        since = whole[0].manifest.created_at if whole else None
+        cut = [
+            item
+            for item in self._store.history(self.name(epoch, CUT))
+            if self._is_of_this_training(item) and (since is None or item.manifest.created_at > since)
+        ]
+        return [attempt_of(summary) for item in reversed(cut) if (summary := self._summary(item))]
+
+    def _previous(self, epoch: int) -> list[ReportSummary]:
+        """The reports to compare with: of the epoch before, and of the same epoch in the training before this one."""
+        same = [item for item in self._store.history(self.name(epoch, WHOLE)) if not self._is_of_this_training(item)]
+        before = [item for item in self._store.history(self.name(epoch - 1, WHOLE)) if self._is_of_this_training(item)]
+        found = before[:1] if epoch > 1 else []
+        return [summary for item in [*found, *same[:1]] if (summary := self._summary(item))]
+
+    def _summary(self, artifact: Artifact) -> ReportSummary | None:
+        try:
+            return summary_of(artifact)
+        except DollyError:
+            self._log(f"{artifact.name} is not compared with: its report has no numbers of this version")
+            return None
+
+    def _is_of_this_training(self, artifact: Artifact) -> bool:
+        return artifact.manifest.attributes.get("training") == self._task.training
+
+
+def summary_of(artifact: Artifact) -> ReportSummary:
+    """The numbers of a profile.
+
+    Raises:
+        DollyError: It has none, or they are of another version or damaged.
+    """
+    return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
+
+
+def attempt_of(summary: ReportSummary) -> Attempt:
+    """A report that was cut, as an attempt at its epoch."""
+    steps = summary.steps
+    return Attempt(
+        started_at=summary.started_at,
+        ended_at=summary.ended_at,
+        first_step=steps.first_step if steps else None,
+        last_step=steps.last_step if steps else None,
+        step_seconds=steps.seconds if steps else 0.0,
+    )

@@ -1,0 +1,179 @@
+"""A process of low priority beside rank 0 that builds and publishes its profiles, and keeps the live report fresh.
+
+    python -m dolly_assets.worker.profiles.report_process SPEC
+
+It reads requests as JSON lines and answers each with one; what it says besides comes as lines in between. It ends with
+its input, or with its parent. Building a report takes seconds of CPU that the training's own process has no time for.
+"""
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from dolly_assets.profiling.record.journal import read_journal
+from dolly_assets.profiling.report.report import REPORT_FILE, get_ready
+from dolly_assets.profiling.series.steplog import step_files
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.profiles.live import LiveReport
+from dolly_assets.worker.profiles.profile_publisher import SPEC_FILE, ProfileRequest, Profiles, profile_dir
+from dolly_assets.worker.spans import read_spans
+from dolly_assets.worker.spec import WorkerSpec
+
+NICENESS = 10
+LOOK_SECONDS = 1.0
+FIRST_LIVE_SECONDS = 5.0  # after the first step: a training that is over by then needs none
+REFRESH_SECONDS = 15.0
+REFRESH_SHARE = 0.05  # of one core that refreshing may take
+LOG_FILE = "reporter.log"
+
+
+class Reporter:
+    """The parent's end. What the process can't do, for it is gone, is done here."""
+
+    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+        self._spec, self._store, self._report = spec, store, report
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> int:
+        """Starts the process; returns its id."""
+        folder = profile_dir(self._spec)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SPEC_FILE).write_text(self._spec.model_dump_json(), encoding="utf-8")
+        command = [sys.executable, "-m", "dolly_assets.worker.profiles.report_process", str(folder / SPEC_FILE)]
+        with (folder / LOG_FILE).open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        return self._process.pid
+
+    def publish(self, request: ProfileRequest) -> Artifact:
+        """Builds and publishes a profile; returns when it is in the store."""
+        answer = self._ask(request) if self._process else {}
+        if "digest" in answer:
+            return self._store.get(answer["name"], answer["digest"])
+        self._report.log(f"the reporter has failed ({answer.get('failed', 'it has ended')}): reporting from here")
+        return Profiles(self._spec, self._store, self._report.log).publish(request)
+
+    def stop(self) -> None:
+        """Ends the process, whatever it is at."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+
+    def _ask(self, request: ProfileRequest) -> dict[str, Any]:
+        assert self._process
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(request.model_dump_json() + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return {}
+        return self._answers.get()
+
+    def _listen(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout
+        for line in process.stdout:
+            said = json.loads(line)
+            if "log" in said:
+                self._report.log(said["log"])
+            elif "live" in said:
+                self._report.live(said["live"])
+            else:
+                self._answers.put(said)
+        self._answers.put({})  # whoever waits, waits no longer
+
+
+class _Loop:
+    """What the process does."""
+
+    def __init__(self, spec: WorkerSpec, out: TextIO) -> None:
+        self._folder, self._scratch, self._out = profile_dir(spec), spec.scratch_dir, out
+        self._cache_dir = spec.cache_dir
+        self._profiles = Profiles(
+            spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), lambda text: self._say({"log": text})
+        )
+        self._live = LiveReport(spec)
+        self._live_at: float | None = None  # monotonic seconds; None before the first step
+        self._said_live = False
+        self._parent = os.getppid()
+
+    def run(self, requests: "queue.SimpleQueue[str | None]") -> None:
+        """Until the input ends or the parent is gone."""
+        while os.getppid() == self._parent:
+            try:
+                line = requests.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                self._look_after_live()
+                continue
+            if line is None:
+                return
+            self._answer(ProfileRequest.model_validate_json(line))
+
+    def _answer(self, request: ProfileRequest) -> None:
+        try:
+            artifact = self._profiles.publish(request)
+        except Exception as error:  # noqa: BLE001 the parent tries by itself, and says what is wrong
+            self._say({"failed": f"{type(error).__name__}: {error}"})
+        else:
+            self._say({"name": artifact.name, "digest": artifact.digest})
+
+    def _look_after_live(self) -> None:
+        if self._live_at is None:
+            if any(next(read_journal(file), None) for file in step_files(self._folder)):
+                self._live_at = time.monotonic() + FIRST_LIVE_SECONDS
+                get_ready(self._cache_dir)
+        elif time.monotonic() >= self._live_at:
+            began = time.process_time()
+            try:
+                self._refresh()
+            except Exception as error:  # noqa: BLE001 a store that fails now may not later
+                print(f"the live report was not refreshed: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            took = time.process_time() - began
+            self._live_at = time.monotonic() + max(REFRESH_SECONDS, took / REFRESH_SHARE)
+
+    def _refresh(self) -> None:
+        running = [span for span in read_spans(self._folder) if span.ended_at is None]
+        if not running:
+            return
+        request = ProfileRequest(epoch=running[-1].epoch, started_at=running[-1].started_at, ended_at=time.time())
+        out = self._scratch / "live"
+        summary = self._profiles.build(request, out, refresh_seconds=int(REFRESH_SECONDS))
+        key = self._live.write((out / REPORT_FILE).read_bytes(), summary, request)
+        shutil.rmtree(out)
+        if not self._said_live:
+            self._said_live = True
+            self._say({"live": key})
+
+    def _say(self, what: dict[str, Any]) -> None:
+        print(json.dumps(what), file=self._out, flush=True)
+
+
+def _read_lines(requests: "queue.SimpleQueue[str | None]") -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    requests.put(None)
+
+
+def main() -> None:
+    """The command line of the process."""
+    os.nice(NICENESS)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=(requests,), daemon=True).start()
+    _Loop(spec, answers).run(requests)
+
+
+if __name__ == "__main__":
+    main()

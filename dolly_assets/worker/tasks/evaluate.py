@@ -1,0 +1,94 @@
+"""The evaluation task: each checkpoint is scored on the held-out split and published with its scores."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from dolly_assets.core.markdown import markdown_table
+from dolly_assets.core.names import epoch_key
+from dolly_assets.generation.evaluate import Answer, ExactMatch, exact_match, held_out_loss, perplexity
+from dolly_assets.generation.model import load
+from dolly_assets.registry.published import fetch
+from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.spec import Evaluate, WorkerSpec
+
+
+def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+    """Publishes evaluation.json for each checkpoint, as soon as it is scored."""
+    task, family = spec.task, spec.family
+    assert isinstance(task, Evaluate)
+    settings = family.evaluation
+    for epoch, reference in sorted(task.checkpoints.items()):
+        checkpoint = store.get(reference.name, reference.digest)
+        tokenized = _scored_on(task, family.name, store, checkpoint)
+        held_out = tokenized.read_table("held_out.arrow")
+        weights, adapter = fetch(store, checkpoint)
+        model, tokenizer = load(weights, adapter=adapter)
+        loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
+        matches = None
+        if tokenized.manifest.attributes["answers"] == "exact":
+            matches = exact_match(
+                model,
+                tokenizer,
+                family.prompt_style,
+                held_out,
+                examples=settings.examples,
+                max_new_tokens=settings.max_new_tokens,
+                batch_size=settings.batch_size,
+            )
+        report.log(_line(epoch, loss, matches))
+        out = spec.scratch_dir / epoch_key(epoch)
+        out.mkdir(parents=True)
+        (out / "evaluation.json").write_text(json.dumps(_document(loss, matches), indent=1))
+        artifact = store.publish(
+            artifact_name([family.name, task.asset], task.dataset, epoch_key(epoch)),
+            out,
+            kind=task.asset,
+            inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
+            attributes={
+                "epoch": epoch,
+                "settings": family.settings_digest("evaluation"),
+                "answers": tokenized.manifest.attributes["answers"],
+                "heldout_loss": loss if math.isfinite(loss) else None,
+                "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
+                "heldout_examples": held_out.num_rows,
+                "exact_match": matches.score if matches else None,
+                "exact_match_by_category": dict[str, Any](matches.score_by_category) if matches else None,
+                "answers_markdown": _answers_markdown(matches) if matches else None,
+            },
+            made_by=spec.made_by,
+        )
+        report.published(artifact)
+        del model, tokenizer  # before the next one is loaded
+
+
+def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Artifact) -> Artifact:
+    """The tokenized dataset whose held-out split a checkpoint is scored on."""
+    if task.tokenized_dataset:
+        return store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
+    name = artifact_name([family, "tokenized_dataset"], task.dataset)
+    return store.get(name, checkpoint.manifest.inputs["tokenized_dataset"])
+
+
+def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:
+    line = f"epoch {epoch}: held-out loss {loss:.4f}, perplexity {perplexity(loss):.2f}"
+    return f"{line}, exact match {matches.score:.3f}" if matches else line
+
+
+def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
+    return {
+        "heldout_loss": loss,
+        "perplexity": perplexity(loss),
+        "exact_match": asdict(matches) if matches else None,
+    }
+
+
+def _answers_markdown(matches: ExactMatch) -> str:
+    def table(title: str, answers: tuple[Answer, ...]) -> str:
+        rows = [(each.instruction, each.context, each.expected, each.answer) for each in answers]
+        header = ("instruction", "context", "expected", "answer")
+        return f"**{title}**\n\n{markdown_table(header, rows)}" if rows else f"**{title}**: none"
+
+    return "\n\n".join([table("Right", matches.right), table("Wrong", matches.wrong)])

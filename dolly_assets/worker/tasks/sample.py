@@ -1,0 +1,62 @@
+"""The sampling task: each checkpoint answers the family's prompts, with the same seeds."""
+
+import json
+
+from dolly_assets.core.markdown import markdown_quote
+from dolly_assets.core.names import epoch_key
+from dolly_assets.generation import sample
+from dolly_assets.generation.model import load
+from dolly_assets.generation.sample import Prompt
+from dolly_assets.registry.published import fetch
+from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.spec import Respond, WorkerSpec
+
+
+def respond(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+    """Publishes responses.json for each checkpoint, as soon as it has answered."""
+    task, family = spec.task, spec.family
+    assert isinstance(task, Respond)
+    settings = family.evaluation
+    for epoch, reference in sorted(task.checkpoints.items()):
+        checkpoint = store.get(reference.name, reference.digest)
+        weights, adapter = fetch(store, checkpoint)
+        model, tokenizer = load(weights, adapter=adapter)
+        responses = sample.respond(
+            model,
+            tokenizer,
+            family.prompt_style,
+            settings.prompts,
+            seed=family.recipe.seed,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+        )
+        report.log(f"epoch {epoch}: answered {len(responses)} prompts")
+        out = spec.scratch_dir / epoch_key(epoch)
+        out.mkdir(parents=True)
+        pairs = list(zip(settings.prompts, responses, strict=True))
+        document = [{**prompt.model_dump(), "response": response} for prompt, response in pairs]
+        (out / "responses.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+        artifact = store.publish(
+            artifact_name([family.name, "sample_responses"], task.dataset, epoch_key(epoch)),
+            out,
+            kind="sample_responses",
+            inputs={"model_checkpoint": checkpoint.digest},
+            attributes={
+                "epoch": epoch,
+                "settings": family.settings_digest("sample_responses"),
+                "responses_markdown": _markdown(pairs),
+            },
+            made_by=spec.made_by,
+        )
+        report.published(artifact)
+        del model, tokenizer  # before the next one is loaded
+
+
+def _markdown(pairs: list[tuple[Prompt, str]]) -> str:
+    parts = []
+    for prompt, response in pairs:
+        context = f"\n\n*{prompt.context}*" if prompt.context else ""
+        parts.append(f"**{prompt.instruction}**{context}\n\n{markdown_quote(response.strip() or '(no answer)')}")
+    return "\n\n".join(parts)

@@ -1,0 +1,49 @@
+"""The tokenizing task: raw examples become labelled token ids with a held-out split."""
+
+from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.spec import Tokenize, WorkerSpec
+
+
+def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+    """Publishes train.arrow, held_out.arrow, statistics.json and preview.md."""
+    from transformers import AutoTokenizer
+
+    from dolly_assets.tokenization import tokenize as tokenization
+    from dolly_assets.tokenization.statistics import length_histogram_png
+
+    task = spec.task
+    assert isinstance(task, Tokenize)
+    family = spec.family
+    raw = store.get(task.raw_dataset.name, task.raw_dataset.digest)
+    base_model = store.get(task.base_model.name, task.base_model.digest)
+    tokenizer = AutoTokenizer.from_pretrained(base_model.fetch("weights"), local_files_only=True)
+    report.log(f"tokenizing {raw.manifest.attributes['rows']:,} examples of {task.dataset}")
+    tokenized = tokenization.tokenize(
+        raw.read_table(TABLE_FILE),
+        tokenizer,
+        family.prompt_style,
+        max_length=family.recipe.max_length,
+        packing=family.recipe.packing,
+        held_out_examples=family.recipe.held_out_examples,
+        seed=family.recipe.seed,
+    )
+    out = spec.scratch_dir / "tokenized_dataset"
+    tokenized.write(out)
+    (out / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
+    report.published(
+        store.publish(
+            artifact_name([family.name, "tokenized_dataset"], task.dataset),
+            out,
+            kind="tokenized_dataset",
+            inputs={"raw_dataset": raw.digest, "base_model": base_model.digest},
+            attributes={
+                "settings": family.settings_digest("tokenized_dataset"),
+                "answers": raw.manifest.attributes["answers"],
+                **tokenized.statistics,
+                "preview_markdown": tokenized.preview,
+            },
+            made_by=spec.made_by,
+        )
+    )

@@ -1,0 +1,77 @@
+"""The training task: fine-tune over a range of epochs, and publish each one while the next one trains."""
+
+from dolly_assets.core.errors import TrainingStopped
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.training.checkpoint import folder as checkpoint
+from dolly_assets.training.loop.fine_tune import FineTune, fine_tune
+from dolly_assets.training.loop.stop import StopRequest
+from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
+from dolly_assets.worker.checkpoint_publisher import EpochPublisher
+from dolly_assets.worker.messages import Report
+from dolly_assets.worker.preflight import preflight
+from dolly_assets.worker.profiles.profile_publisher import profile_dir
+from dolly_assets.worker.restart import left_to_train, published_since
+from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.training_data import TrainingData
+
+
+def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequest) -> None:
+    """Every rank runs this; rank 0 samples the devices and publishes.
+
+    Raises:
+        TrainingStopped: The worker was asked to stop, and has published where it is.
+    """
+    if spec.is_restartable:
+        published = published_since(spec, store)
+        for artifact in published:  # whoever listened before may have missed it
+            report.published_before(artifact)
+        left = left_to_train(spec, store, published)
+        if left is None:
+            return
+        spec = left
+    task = spec.task
+    assert isinstance(task, Train)
+    base_model = store.get(task.base_model.name, task.base_model.digest)
+    preflight(spec, base_model, report)
+    tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
+    stopped: TrainingStopped | None = None
+    data = TrainingData(tokenized)
+    with EpochPublisher(spec, store, report, base_model, data) as publisher:
+        if task.epochs[-1] == 0:
+            publisher.publish_base()
+            return
+        try:
+            fine_tune(_job(spec, store, base_model, data), publisher, stop)
+        except TrainingStopped as reason:
+            stopped = reason
+    leave_other_ranks()  # together: torchrun ends those that are left behind
+    if stopped:
+        raise stopped
+
+
+def _job(spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData) -> FineTune:
+    """What to train, on this machine."""
+    task, compute = spec.task, spec.family.compute
+    assert isinstance(task, Train)
+    rank, ranks = rank_and_size()
+    resume_from, saved_ranks = None, ranks
+    if start := task.state or task.resume_from:
+        state = store.get(start.name, start.digest)
+        saved_ranks = int(str(state.manifest.attributes["ranks"]))
+        # DeepSpeed 0.19 loses Adam's step count, and does not convert states without the frozen weights.
+        if saved_ranks != ranks and (spec.family.recipe.zero_stage == 3 or spec.family.recipe.lora):
+            checkpoint.check_ranks(saved_ranks, ranks)
+        resume_from = checkpoint.join(state.fetch("state"), spec.scratch_dir / f"resume-{rank}", ranks=saved_ranks)
+    return FineTune(
+        recipe=spec.family.recipe,
+        weights=base_model.fetch("weights"),
+        train=data.table(),
+        first_epoch=max(1, task.epochs[0]),
+        last_epoch=task.epochs[-1],
+        scratch=spec.scratch_dir / "trainer",
+        resume_from=resume_from,
+        resume_ranks=saved_ranks if saved_ranks != ranks else None,
+        profile_dir=profile_dir(spec),
+        save_seconds=60 * compute.save_minutes,
+        hang_seconds=60 * compute.hang_minutes,
+    )
