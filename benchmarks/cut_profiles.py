@@ -31,12 +31,18 @@ DOLLY = [str(Path(sys.executable).parent / "dolly")]
 MOST_SECONDS_LOST = 2.0
 MOST_SECONDS_TO_LIVE = 30.0
 LONGEST_SECONDS = 30.0  # from the first step to the kill
-PARTS = {"dolly_assets.worker.torchrun", "dolly_assets.worker", "dolly_assets.profiling.record.sampler"}
+PARTS = {
+    "dolly_assets.worker.torchrun",
+    "dolly_assets.worker",
+    "dolly_assets.profiling.record.sampler",
+}
 
 
 def main() -> int:
     """Prints a line for each kill."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -50,7 +56,8 @@ def main() -> int:
         for _ in range(arguments.kills):
             after, step, lost, live = _kill_one(home, chance.uniform(1, LONGEST_SECONDS))
             print(
-                f"| {after:.1f} | {step} | {lost:.2f} | {'none yet' if live is None else f'{live:.1f}'} |", flush=True
+                f"| {after:.1f} | {step} | {lost:.2f} | {'none yet' if live is None else f'{live:.1f}'} |",
+                flush=True,
             )
             late = after > MOST_SECONDS_TO_LIVE if live is None else live > MOST_SECONDS_TO_LIVE
             failed |= lost > MOST_SECONDS_LOST or late
@@ -62,7 +69,9 @@ def _kill_one(home: Path, seconds: float) -> tuple[float, int, float, float | No
     known = len(_cut(home))
     train = _dolly(home, 3)
     seen = set((home / "scratch").glob("**/samples.jsonl"))
-    profile = _wait(lambda: _with_a_step(set((home / "scratch").glob("**/samples.jsonl")) - seen), train)
+    profile = _wait(
+        lambda: _with_a_step(set((home / "scratch").glob("**/samples.jsonl")) - seen), train
+    )
     first_step = read_steps(profile)["started_at"].to_pylist()[0]
     live, live_at = set((home / "store" / "live").glob("**/state.json")), None
     while time.time() < first_step + seconds:
@@ -82,7 +91,14 @@ def _kill_one(home: Path, seconds: float) -> tuple[float, int, float, float | No
 
 
 def _with_a_step(found: set[Path]) -> Path | None:
-    return next((path.parent for path in found if step_files(path.parent) and read_steps(path.parent).num_rows), None)
+    return next(
+        (
+            path.parent
+            for path in found
+            if step_files(path.parent) and read_steps(path.parent).num_rows
+        ),
+        None,
+    )
 
 
 def _wait(condition: Callable[[], T | None], train: subprocess.Popen[bytes]) -> T:
@@ -101,7 +117,9 @@ def _training(pid: int) -> Iterator[psutil.Process]:
 
 def _cut(home: Path) -> list[ReportSummary]:
     store = ArtifactStore(str(home / "store"), home / "cache")
-    found = [item for epoch in (1, 2, 3) for item in store.history(f"demo/cut_profile/demo/{epoch:02d}")]
+    found = [
+        item for epoch in (1, 2, 3) for item in store.history(f"demo/cut_profile/demo/{epoch:02d}")
+    ]
     return [summary_of(item) for item in found]
 
 

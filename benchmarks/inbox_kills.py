@@ -21,7 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus  # there is no public door to ticks
+from dagster._core.scheduler.instigation import (  # there is no public door to ticks
+    InstigatorTick,
+    TickStatus,
+)
 
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
@@ -68,7 +71,9 @@ class Watched:
             (home / "inbox" / f"{name}.jsonl").write_text(LINE)
         self.instance = dg.DagsterInstance.from_config(str(home / "dagster"))
         self.instance.get_dynamic_partitions(str(DATASETS.name))  # makes the database
-        self._counting = sqlite3.connect(f"file:{home}/dagster/history/event_log.db?mode=ro", uri=True)
+        self._counting = sqlite3.connect(
+            f"file:{home}/dagster/history/event_log.db?mode=ro", uri=True
+        )
 
     @property
     def _variables(self) -> dict[str, str]:
@@ -103,7 +108,11 @@ class Watched:
         """The newest tick of the sensor."""
         states = [state for state in self.instance.all_instigator_state() if state.name == "inbox"]
         return next(
-            (self.instance.get_ticks(item.instigator_origin_id, item.selector_id, limit=1)[0] for item in states), None
+            (
+                self.instance.get_ticks(item.instigator_origin_id, item.selector_id, limit=1)[0]
+                for item in states
+            ),
+            None,
         )
 
     def moment(self) -> str:
@@ -113,12 +122,16 @@ class Watched:
             return "between ticks"
         if tick.tick_data.reserved_run_ids:
             return "among run requests"
-        return "between partitions and run requests" if self.partitions() > self.runs() else "looking"
+        return (
+            "between partitions and run requests" if self.partitions() > self.runs() else "looking"
+        )
 
 
 def main() -> int:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
@@ -130,7 +143,11 @@ def main() -> int:
         moments: Counter[str] = Counter()
         while moments.total() < arguments.kills:
             moments[_run_until_killed(watched, chance)] += 1
-            print(f"{moments.total()} kills, {watched.runs()} runs: {dict(moments)}", file=sys.stderr, flush=True)
+            print(
+                f"{moments.total()} kills, {watched.runs()} runs: {dict(moments)}",
+                file=sys.stderr,
+                flush=True,
+            )
         _run_to_the_end(watched)
         runs = Counter(run.tags["dagster/partition"] for run in watched.instance.get_runs())
         partitions = Counter(watched.instance.get_dynamic_partitions(str(DATASETS.name)))

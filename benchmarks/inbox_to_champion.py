@@ -38,7 +38,9 @@ STAGES = (
 
 def main() -> int:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--examples", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
@@ -55,7 +57,10 @@ def main() -> int:
             for number, (asset, key, sign) in enumerate(STAGES, 1):
                 ui.wait_for_partition(asset, *key, shows=sign, seconds=PATIENCE_SECONDS)
                 ui.picture(f"{number:02d}_{asset.replace('/', '_')}_{'_'.join(key)}")
-                print(f"| {asset} | {' '.join(key)} | {(time.monotonic() - began) / 60:.1f} |", flush=True)
+                print(
+                    f"| {asset} | {' '.join(key)} | {(time.monotonic() - began) / 60:.1f} |",
+                    flush=True,
+                )
             page = ui.page.inner_text("body")
             ui.open("/runs")
             ui.sees("Success")

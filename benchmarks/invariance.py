@@ -33,10 +33,20 @@ from dolly_assets.training.recipe import Recipe
 TOLERANCE = 2e-6
 GLOBAL_BATCH = 8
 STEPS_PER_EPOCH, EPOCHS = 3, 2
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {**SIZES, "num_key_value_heads": 2, "initializer_range": 0.2},
-    "gpt_neox": {**SIZES, "initializer_range": 0.2, "hidden_dropout": 0.0, "attention_dropout": 0.0},
+    "gpt_neox": {
+        **SIZES,
+        "initializer_range": 0.2,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+    },
 }
 RANK = {
     "DS_ACCELERATOR": "cpu",
@@ -98,21 +108,36 @@ def write_model(name: str, folder: Path) -> None:
     """Random weights and a tokenizer."""
     from dolly_assets.training.base_model import BaseModelConfig, prepare
 
-    untrained = {"config": {"model_type": name, "max_position_embeddings": 64, **MODELS[name]}, "vocabulary_size": 320}
+    untrained = {
+        "config": {"model_type": name, "max_position_embeddings": 64, **MODELS[name]},
+        "vocabulary_size": 320,
+    }
     base = BaseModelConfig.model_validate({"untrained": untrained, "license": "apache-2.0"})
-    prepare(base, special_tokens=["### End"], texts=lambda: ["a few words"], out=folder, log=lambda _: None)
+    prepare(
+        base,
+        special_tokens=["### End"],
+        texts=lambda: ["a few words"],
+        out=folder,
+        log=lambda _: None,
+    )
 
 
 def examples() -> pa.Table:
     """Random tokens in rows of one to three examples; lengths and labelled parts differ much."""
     chance = random.Random(5)
-    rows = [row for row in range(GLOBAL_BATCH * STEPS_PER_EPOCH) for _ in range(chance.randint(1, 3))]
+    rows = [
+        row for row in range(GLOBAL_BATCH * STEPS_PER_EPOCH) for _ in range(chance.randint(1, 3))
+    ]
     lengths = [chance.randint(4, 21) for _ in rows]
     return pa.table(
         {
             "row": pa.array(rows, pa.int32()),
-            "input_ids": pa.array([[chance.randrange(256) for _ in range(n)] for n in lengths], pa.list_(pa.int32())),
-            "prompt_length": pa.array([chance.randint(1, length - 1) for length in lengths], pa.int32()),
+            "input_ids": pa.array(
+                [[chance.randrange(256) for _ in range(n)] for n in lengths], pa.list_(pa.int32())
+            ),
+            "prompt_length": pa.array(
+                [chance.randint(1, length - 1) for length in lengths], pa.int32()
+            ),
         }
     )
 
@@ -122,18 +147,29 @@ def oracle(weights: Path) -> Curve:
     import torch
     from transformers import AutoModelForCausalLM
 
-    recipe, table = Case(packing=True, ranks=1, zero_stage=0, accumulation=1).recipe(), examples().to_pylist()
+    recipe, table = (
+        Case(packing=True, ranks=1, zero_stage=0, accumulation=1).recipe(),
+        examples().to_pylist(),
+    )
     model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).train()
     # Matrices decay; biases and the weights of norms, which have one dimension, do not.
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     others = [weight for weight in model.parameters() if weight.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, betas=(recipe.adam_beta1, recipe.adam_beta2), eps=recipe.adam_epsilon)
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, betas=(recipe.adam_beta1, recipe.adam_beta2), eps=recipe.adam_epsilon
+    )
     curve: Curve = []
     total = EPOCHS * STEPS_PER_EPOCH
     for epoch in range(EPOCHS):
         for rows in rows_by_step(
-            GLOBAL_BATCH * STEPS_PER_EPOCH, global_batch_size=GLOBAL_BATCH, seed=recipe.seed, epoch=epoch
+            GLOBAL_BATCH * STEPS_PER_EPOCH,
+            global_batch_size=GLOBAL_BATCH,
+            seed=recipe.seed,
+            epoch=epoch,
         ):
             batch = [example for example in table if example["row"] in rows]
             labels = sum(len(example["input_ids"]) - example["prompt_length"] for example in batch)
@@ -141,7 +177,9 @@ def oracle(weights: Path) -> Curve:
             for example in batch:
                 ids = torch.tensor([example["input_ids"]])
                 predicted = model(ids, use_cache=False).logits[0, example["prompt_length"] - 1 : -1]
-                part = torch.nn.functional.cross_entropy(predicted, ids[0, example["prompt_length"] :], reduction="sum")
+                part = torch.nn.functional.cross_entropy(
+                    predicted, ids[0, example["prompt_length"] :], reduction="sum"
+                )
                 (part / labels).backward()
                 loss += part.item() / labels
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -167,7 +205,11 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
 
     from dolly_assets.training.loop.fine_tune import training_arguments
     from dolly_assets.training.loop.trainer import load_trainer
-    from dolly_assets.training.process_group import leave_other_ranks, meet_other_ranks, skip_shared_memory_op
+    from dolly_assets.training.process_group import (
+        leave_other_ranks,
+        meet_other_ranks,
+        skip_shared_memory_op,
+    )
 
     skip_shared_memory_op()
     recipe, curve = case.recipe(), []
@@ -181,7 +223,9 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
     meet_other_ranks(arguments)
     arguments.set_save(strategy="no")
     dataset = RowDataset(examples(), global_batch_size=GLOBAL_BATCH, seed=recipe.seed)
-    trainer, _ = load_trainer(recipe, weights, dataset, arguments, callbacks=[Keep()], profile_dir=None)
+    trainer, _ = load_trainer(
+        recipe, weights, dataset, arguments, callbacks=[Keep()], profile_dir=None
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     leave_other_ranks()
@@ -193,7 +237,12 @@ def run(pool: ProcessPoolExecutor, case: Case, weights: Path, scratch: Path) -> 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": case.ranks, "LOCAL_WORLD_SIZE": case.ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common = {
+        "WORLD_SIZE": case.ranks,
+        "LOCAL_WORLD_SIZE": case.ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
     variables = [
         {name: str(value) for name, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()}
         for rank in range(case.ranks)
@@ -206,14 +255,20 @@ def run(pool: ProcessPoolExecutor, case: Case, weights: Path, scratch: Path) -> 
 
 def main() -> int:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="two cases of each model")
     quick = parser.parse_args().quick
     os.environ.update(RANK)  # before the server of forks starts, which hands them on
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deepspeed", "transformers.trainer", "transformers.integrations.deepspeed"])
+    context.set_forkserver_preload(
+        ["deepspeed", "transformers.trainer", "transformers.integrations.deepspeed"]
+    )
     worst = 0.0
-    print("| model | rows | ranks | ZeRO | accumulation | loss, abs. | loss, rel. | gradient norm, rel. |")
+    print(
+        "| model | rows | ranks | ZeRO | accumulation | loss, abs. | loss, rel. | gradient norm, rel. |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -229,8 +284,14 @@ def main() -> int:
                 loss, norm = (apart / expected).max(axis=0)
                 told = f"{norm:.1e}" if math.isfinite(norm) else "not told"
                 worst = max(worst, loss)
-                print(f"| {name} | {case} | {apart[:, 0].max():.1e} | {loss:.1e} | {told} |", flush=True)
-            print(f"{name}: losses of the oracle {np.round(expected[:, 0], 4).tolist()}", file=sys.stderr)
+                print(
+                    f"| {name} | {case} | {apart[:, 0].max():.1e} | {loss:.1e} | {told} |",
+                    flush=True,
+                )
+            print(
+                f"{name}: losses of the oracle {np.round(expected[:, 0], 4).tolist()}",
+                file=sys.stderr,
+            )
     return int(not worst <= TOLERANCE)
 
 

@@ -30,7 +30,7 @@ import yaml
 from dolly_assets.core.errors import DollyError
 from dolly_assets.family import FamilyAttributes, ModelFamily
 from dolly_assets.launchers.local import LocalLauncher
-from dolly_assets.registry.training_state import Training, plan_training
+from dolly_assets.registry.training_state import Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import Message
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
@@ -124,14 +124,31 @@ class Victim:
         """Of the attempt that runs."""
         if not self.through_cli:
             return self.home / "scratch" / str(self.attempts)
-        return max((self.home / "scratch").glob("*/train"), key=lambda path: path.stat().st_mtime, default=self.home)
+        return max(
+            (self.home / "scratch").glob("*/train"),
+            key=lambda path: path.stat().st_mtime,
+            default=self.home,
+        )
 
     def start(self) -> subprocess.Popen[bytes]:
         """Begins, or goes on."""
         self.attempts += 1
-        variables = {"DOLLY_HOME": str(self.home), "DOLLY_DEFS": str(self.home / "defs"), "DAGSTER_HOME": ""}
+        variables = {
+            "DOLLY_HOME": str(self.home),
+            "DOLLY_DEFS": str(self.home / "defs"),
+            "DAGSTER_HOME": "",
+        }
         mine = [sys.executable, __file__, "--attempt", str(self.home), str(self.attempts)]
-        command = [*DOLLY, "train", "--model", "tiny", "--dataset", "sums", "--epochs", f"1-{EPOCHS}"]
+        command = [
+            *DOLLY,
+            "train",
+            "--model",
+            "tiny",
+            "--dataset",
+            "sums",
+            "--epochs",
+            f"1-{EPOCHS}",
+        ]
         with (self.home / "log").open("ab") as log:
             return subprocess.Popen(
                 command if self.through_cli else mine,
@@ -155,7 +172,10 @@ class Victim:
 
     def weights(self) -> list[str]:
         """Digest of the weights of each epoch that is published."""
-        found = [_store(self.home).latest(f"tiny/model_checkpoint/sums/{epoch:02d}") for epoch in range(1, EPOCHS + 1)]
+        found = [
+            _store(self.home).latest(f"tiny/model_checkpoint/sums/{epoch:02d}")
+            for epoch in range(1, EPOCHS + 1)
+        ]
         return [str(item.manifest.attributes["weights_sha256"]) for item in found if item]
 
 
@@ -179,7 +199,9 @@ def main() -> int:
             bench.disturb("SIGTERM, launcher", signal.SIGTERM, arguments.stops - by_cli[1]),
             bench.disturb("SIGTERM, dolly train", signal.SIGTERM, by_cli[1], through_cli=True),
         ]
-    print("| what | times | process hit | moment | runs | restarts | steps trained twice | epochs with equal weights |")
+    print(
+        "| what | times | process hit | moment | runs | restarts | steps trained twice | epochs with equal weights |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print(*tallies, sep="\n")
     lost = sum(tally.retrained for tally in tallies[2:]) > sum(tally.count for tally in tallies[2:])
@@ -215,7 +237,9 @@ class Bench:
         shutil.copytree(self._prepared, home)
         return Victim(home, through_cli=through_cli)
 
-    def disturb(self, title: str, number: signal.Signals, times: int, *, through_cli: bool = False) -> Tally:
+    def disturb(
+        self, title: str, number: signal.Signals, times: int, *, through_cli: bool = False
+    ) -> Tally:
         """Sends so many signals to trainings, each of which is run again until it is done."""
         tally = Tally(title)
         while tally.count < times:
@@ -239,12 +263,20 @@ class Bench:
                 )
             weights = training.weights()
             tally.runs += 1
-            tally.differing += sum(weights[epoch : epoch + 1] != [self._weights[epoch]] for epoch in range(EPOCHS))
+            tally.differing += sum(
+                weights[epoch : epoch + 1] != [self._weights[epoch]] for epoch in range(EPOCHS)
+            )
             tally.retrained += max(0, steps - self._steps) if not through_cli else 0
             shutil.rmtree(training.home)
         return tally
 
-    def _hit(self, training: Victim, process: subprocess.Popen[bytes], number: signal.Signals, tally: Tally) -> None:
+    def _hit(
+        self,
+        training: Victim,
+        process: subprocess.Popen[bytes],
+        number: signal.Signals,
+        tally: Tally,
+    ) -> None:
         """At a random moment: one in five falls into the start, the others into what comes after it."""
         if self._chance.random() < 0.2:
             wait = self._chance.uniform(0, self._starting_seconds)
@@ -255,7 +287,11 @@ class Bench:
         deadline = time.monotonic() + wait
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        choice = [(role, item) for role, item in _roles(process.pid) if number == signal.SIGKILL or role in ASKED]
+        choice = [
+            (role, item)
+            for role, item in _roles(process.pid)
+            if number == signal.SIGKILL or role in ASKED
+        ]
         if process.poll() is not None or not choice:
             return
         role, victim = self._chance.choice(choice)
@@ -299,14 +335,22 @@ def prepare(home: Path) -> None:
     """A home with the family and a tokenized dataset, and nothing trained."""
     (home / "defs" / "tiny").mkdir(parents=True)
     (home / "defs" / "tiny" / "defs.yaml").write_text(yaml.safe_dump(FAMILY))
-    rows = [{"instruction": f"Add {n % 29} to {n // 29}.", "response": str(n % 29 + n // 29)} for n in range(RECORDS)]
+    rows = [
+        {"instruction": f"Add {n % 29} to {n // 29}.", "response": str(n % 29 + n // 29)}
+        for n in range(RECORDS)
+    ]
     (home / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     variables = {"DOLLY_HOME": str(home), "DOLLY_DEFS": str(home / "defs"), "DAGSTER_HOME": ""}
     for arguments in (
         ["datasets", "add", "sums", str(home / "sums.jsonl"), "--answers", "exact"],
         ["train", "--model", "tiny", "--dataset", "sums", "--epochs", "0"],
     ):
-        subprocess.run([*DOLLY, *arguments], env={**os.environ, **variables}, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*DOLLY, *arguments],
+            env={**os.environ, **variables},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 def attempt(home: Path, number: str) -> int:
@@ -315,12 +359,14 @@ def attempt(home: Path, number: str) -> int:
     attributes = FamilyAttributes.model_validate(FAMILY["attributes"])
     family = ModelFamily(name="tiny", **dict(attributes))
     store = _store(home)
-    base_model, tokenized = (store.latest(name) for name in ("tiny/base_model", "tiny/tokenized_dataset/sums"))
+    base_model, tokenized = (
+        store.latest(name) for name in ("tiny/base_model", "tiny/tokenized_dataset/sums")
+    )
     assert base_model
     assert tokenized
     training = Training(family, "sums", base_model, tokenized)
     try:
-        plan = plan_training(store, training, range(1, EPOCHS + 1), retrain=False)
+        plan = plan_resume(store, training, range(1, EPOCHS + 1), retrain=False)
         if not plan.epochs:
             return 0
         task = Train(

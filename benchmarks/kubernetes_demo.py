@@ -30,7 +30,7 @@ from dolly_assets.core.environment import PROJECT, Environment
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.datasets import demo
-from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Platform
+from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Session
 from dolly_assets_tests.conftest import Home
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 from dolly_assets_tests.ui.server import serving
@@ -56,7 +56,9 @@ mutation Again($params: ReexecutionParams!) {
 }
 """
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-LOCATIONS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+LOCATIONS = (
+    "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+)
 
 
 class Demo:
@@ -65,7 +67,9 @@ class Demo:
     def __init__(self, folder: Path, cluster: Cluster, records: int, epochs: int) -> None:
         self.cluster, self.epochs = cluster, range(1, epochs + 1)
         self.home = Home(folder / "home")
-        attributes = yaml.safe_load((PROJECT / "dolly_assets" / "defs" / "demo" / "defs.yaml").read_text())
+        attributes = yaml.safe_load(
+            (PROJECT / "dolly_assets" / "defs" / "demo" / "defs.yaml").read_text()
+        )
         for name, compute in {
             "one": {"cpu_ranks": 1, "cpus": CORES},
             "two": {"cpu_ranks": 2, "cpus": CORES},
@@ -79,11 +83,15 @@ class Demo:
         settings = folder / "kubernetes.yaml"
         settings.write_text(yaml.safe_dump({"namespace": NAMESPACE, "image": "worker:1"}))
         os.environ.update(self.home.variables, KUBECONFIG=str(cluster.kubeconfig))
-        self.here = Platform(Environment.read())
-        self.in_pods = Platform(Environment.read({**self.home.variables, "DOLLY_KUBERNETES": str(settings)}))
+        self.here = Session(Environment.read())
+        self.in_pods = Session(
+            Environment.read({**self.home.variables, "DOLLY_KUBERNETES": str(settings)})
+        )
         self.kubernetes_file = settings
         rows = folder / "demo.jsonl"
-        rows.write_text("".join(json.dumps(row) + "\n" for row in demo.generate(examples=records).to_pylist()))
+        rows.write_text(
+            "".join(json.dumps(row) + "\n" for row in demo.generate(examples=records).to_pylist())
+        )
         self.home.dolly("datasets", "add", DATASET, str(rows), "--answers", "exact")
         self.here.register_datasets([DATASET])
         self.here.materialize([["raw_dataset"]], DATASET)
@@ -92,12 +100,14 @@ class Demo:
             self.here.materialize([[name, "tokenized_dataset"]], DATASET)
             self.here.materialize([[name, "training_plan"]], DATASET)
 
-    def train(self, name: str, platform: Platform) -> float:
+    def train(self, name: str, session: Session) -> float:
         """Trains all epochs in one run; seconds."""
         began = time.monotonic()
         keys = [[name, asset] for asset in ("model_checkpoint", "gpu_profile")]
         first, last = (partition_key(DATASET, epoch) for epoch in (self.epochs[0], self.epochs[-1]))
-        platform.materialize(keys, first, last, {f"{name}__fine_tune": {"config": {"retrain": True}}})
+        session.materialize(
+            keys, first, last, {f"{name}__fine_tune": {"config": {"retrain": True}}}
+        )
         return time.monotonic() - began
 
     def count(self, name: str, epoch: int) -> int:
@@ -106,8 +116,13 @@ class Demo:
 
     def weights(self, name: str) -> list[str]:
         """Digests of the newest weights of each epoch."""
-        found = [self.here.store.latest(f"{name}/model_checkpoint/{DATASET}/{epoch_key(each)}") for each in self.epochs]
-        return [str(artifact.manifest.attributes["weights_sha256"]) for artifact in found if artifact]
+        found = [
+            self.here.store.latest(f"{name}/model_checkpoint/{DATASET}/{epoch_key(each)}")
+            for each in self.epochs
+        ]
+        return [
+            str(artifact.manifest.attributes["weights_sha256"]) for artifact in found if artifact
+        ]
 
     def in_epoch_2(self, name: str) -> Callable[[], bool]:
         """Whether the training that begins now is in its second epoch."""
@@ -121,16 +136,41 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=2400)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder) / "cluster", speed=SPEED) as cluster:
-        cluster.apply({"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}})
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Cluster(Path(folder) / "cluster", speed=SPEED) as cluster,
+    ):
+        cluster.apply(
+            {
+                "kind": "Service",
+                "metadata": {"name": "dolly-workers"},
+                "spec": {"clusterIP": "None"},
+            }
+        )
         bench = Demo(Path(folder), cluster, arguments.records, arguments.epochs)
         rows = []
         for local, pods in (("one", "one_pod"), ("two", "two_pods")):
             rows.append((f"{local}, here", bench.train(local, bench.here), True))
-            rows.append(compared(bench, pods, local, lambda name: bench.train(name, bench.in_pods), pods))
-        rows.append(compared(bench, "two_pods", "two", lambda name: with_a_lost_node(bench, name), "a pod of two lost"))
+            rows.append(
+                compared(bench, pods, local, lambda name: bench.train(name, bench.in_pods), pods)
+            )
         rows.append(
-            compared(bench, "one_pod", "one", lambda name: killed_and_run_again(bench, name), "run killed in the UI")
+            compared(
+                bench,
+                "two_pods",
+                "two",
+                lambda name: with_a_lost_node(bench, name),
+                "a pod of two lost",
+            )
+        )
+        rows.append(
+            compared(
+                bench,
+                "one_pod",
+                "one",
+                lambda name: killed_and_run_again(bench, name),
+                "run killed in the UI",
+            )
         )
     print("| training | seconds | |\n| --- | ---: | --- |")
     for title, seconds, is_right in rows:
@@ -138,11 +178,15 @@ def main() -> int:
     return int(not all(is_right for *_, is_right in rows))
 
 
-def compared(bench: Demo, name: str, local: str, train: Callable[[str], float], title: str) -> tuple[str, float, bool]:
+def compared(
+    bench: Demo, name: str, local: str, train: Callable[[str], float], title: str
+) -> tuple[str, float, bool]:
     """Trains in pods, and compares with what was trained here."""
     before = [bench.count(name, epoch) for epoch in bench.epochs]
     seconds = train(name)
-    published = [bench.count(name, epoch) - count for epoch, count in zip(bench.epochs, before, strict=True)]
+    published = [
+        bench.count(name, epoch) - count for epoch, count in zip(bench.epochs, before, strict=True)
+    ]
     equal = bench.weights(name) == bench.weights(local)
     booked, digest = bench.cluster.gpus_booked(), bench.weights(name)[-1][:16]
     print(
@@ -182,10 +226,14 @@ def killed_and_run_again(bench: Demo, name: str) -> float:
         jobs = {job["metadata"]["uid"] for job in bench.cluster.jobs()}
         _kill(bench, run)
         wait_until(lambda: _status(server, run) == "FAILURE", LIMIT_SECONDS)
-        answer = server.ask(AGAIN, params={"parentRunId": run, "strategy": "FROM_FAILURE"})["launchRunReexecution"]
+        answer = server.ask(AGAIN, params={"parentRunId": run, "strategy": "FROM_FAILURE"})[
+            "launchRunReexecution"
+        ]
         again = answer["run"]["runId"] if "run" in answer else sys.exit(str(answer))
         print(f"killed: {run}, re-executed: {again}", flush=True)
-        wait_until(lambda: _status(server, again) in ("SUCCESS", "FAILURE", "CANCELED"), LIMIT_SECONDS)
+        wait_until(
+            lambda: _status(server, again) in ("SUCCESS", "FAILURE", "CANCELED"), LIMIT_SECONDS
+        )
         assert _status(server, again) == "SUCCESS"
     assert {job["metadata"]["uid"] for job in bench.cluster.jobs()} == jobs, "another Job was made"
     return time.monotonic() - began
@@ -199,11 +247,15 @@ def _launch(server: Any, name: str, epochs: range) -> str:
             "repositoryLocationName": repository["location"]["name"],
             "repositoryName": repository["name"],
             "jobName": "__ASSET_JOB",
-            "assetSelection": [{"path": [name, asset]} for asset in ("model_checkpoint", "gpu_profile")],
+            "assetSelection": [
+                {"path": [name, asset]} for asset in ("model_checkpoint", "gpu_profile")
+            ],
             "assetCheckSelection": [],
         },
         "runConfigData": {"ops": {f"{name}__fine_tune": {"config": {"retrain": True}}}},
-        "executionMetadata": {"tags": [{"key": RANGE_START, "value": first}, {"key": RANGE_END, "value": last}]},
+        "executionMetadata": {
+            "tags": [{"key": RANGE_START, "value": first}, {"key": RANGE_END, "value": last}]
+        },
     }
     answer = server.ask(LAUNCH, params=params)["launchRun"]
     return answer["run"]["runId"] if "run" in answer else sys.exit(str(answer))

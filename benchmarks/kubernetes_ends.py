@@ -30,7 +30,13 @@ from dolly_assets.core.names import epoch_key
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.cluster import Cluster
-from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, deployed_cluster, in_queue, interrupt_at
+from dolly_assets_tests.kubernetes.directed import (
+    LAUNCH,
+    Directed,
+    deployed_cluster,
+    in_queue,
+    interrupt_at,
+)
 from dolly_assets_tests.kubernetes.disturbing import Disturbing
 
 AGAIN = Owner("run-2", "run", "fine_tune")  # a re-execution of the run
@@ -79,7 +85,9 @@ class Stage:
         [times] = [message for message in training.messages if isinstance(message, Times)]
         return f"{end}, after {times.restarts} restart" if end == "done" else end
 
-    def says(self, training: Directed, text: str, mend: Callable[[Cluster], None] = Cluster.release) -> str:
+    def says(
+        self, training: Directed, text: str, mend: Callable[[Cluster], None] = Cluster.release
+    ) -> str:
         """The reason that the run gives for waiting, which is when it is noticed; then the cluster is mended."""
         self.cluster.wait(lambda: text in training.log)
         self.noticed = time.monotonic()
@@ -177,7 +185,11 @@ def waits_too_long(setting: str, how: Callable[[Cluster], None]) -> Callable[[St
         how(stage.cluster)
         training = stage.training(settings={setting: seconds / 60})
         training.start()
-        stage.cluster.wait(lambda: stage.cluster.jobs() if setting == "queue_minutes" else stage.cluster.gpus_booked())
+        stage.cluster.wait(
+            lambda: (
+                stage.cluster.jobs() if setting == "queue_minutes" else stage.cluster.gpus_booked()
+            )
+        )
         stage.happened = time.monotonic() + seconds
         return stage.ended(training)
 
@@ -230,7 +242,9 @@ def cancelled_and_asked_again(stage: Stage) -> str:
     training.hold_saving()
     training.let(1)
     training.start()
-    stage.cluster.wait(lambda: [job for job in stage.cluster.jobs() if "deletionTimestamp" in job["metadata"]])
+    stage.cluster.wait(
+        lambda: [job for job in stage.cluster.jobs() if "deletionTimestamp" in job["metadata"]]
+    )
     again = stage.training(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(2, 3))
     stage.now()
     again.start()
@@ -245,7 +259,9 @@ def cancelled_and_asked_again(stage: Stage) -> str:
 def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
     """SIGKILL to who follows the Job; its re-execution follows it, or finds what it has finished."""
     training = stage.training(is_cancelled=False)
-    launching = subprocess.Popen([sys.executable, "-c", LAUNCH, str(stage.folder)], stderr=subprocess.DEVNULL)
+    launching = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(stage.folder)], stderr=subprocess.DEVNULL
+    )
     training.let(1)
     training.wait("begun", 2)
     launching.send_signal(signal.SIGKILL)
@@ -275,7 +291,9 @@ def orphaned(stage: Stage) -> str:
 
     with run_that_is_over() as (instance, run_id):
         training = stage.training(
-            is_cancelled=False, on_message=interrupt_at(epoch_key(1)), owner=Owner(run_id, run_id, "fine_tune")
+            is_cancelled=False,
+            on_message=interrupt_at(epoch_key(1)),
+            owner=Owner(run_id, run_id, "fine_tune"),
         )
         training.let(1)
         training.start()
@@ -334,18 +352,34 @@ def _said(training: Directed, text: str) -> str:
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     ("success", success, r"^done$"),
-    ("error in code", failure("KeyError"), r"KeyError: what; Job .* has failed\n(.*\n)*the last words of a worker"),
+    (
+        "error in code",
+        failure("KeyError"),
+        r"KeyError: what; Job .* has failed\n(.*\n)*the last words of a worker",
+    ),
     ("error of the user", failure("TrainingError"), r"^change this$"),
     ("exit without a word", failure("3"), r"PodFailurePolicy: .*exit code 3"),
-    ("out of host memory", host_out_of_memory, r"raise compute.memory_gib from 8, or change one of"),
-    ("out of GPU memory", failure("OutOfMemoryError"), r"out of memory \(.*\): change one of: recipe.micro_batch_size"),
+    (
+        "out of host memory",
+        host_out_of_memory,
+        r"raise compute.memory_gib from 8, or change one of",
+    ),
+    (
+        "out of GPU memory",
+        failure("OutOfMemoryError"),
+        r"out of memory \(.*\): change one of: recipe.micro_batch_size",
+    ),
     ("pod evicted", disrupted(Cluster.evict), r"^done, after 1 restart"),
     ("pod preempted", disrupted(Cluster.preempt), r"^done, after 1 restart"),
     ("pod deleted", disrupted(Cluster.delete), r"^done, after 1 restart"),
     ("pod deleted while pending", deleted_while_pending, r"^done$"),
     ("node lost", disrupted(Cluster.lose), r"^done, after 1 restart"),
     ("node lost, of two", disrupted(Cluster.lose, 2), r"^done, after 1 restart"),
-    ("too many disruptions", disrupted_too_often, r"was disrupted more than 1 times, and is given up"),
+    (
+        "too many disruptions",
+        disrupted_too_often,
+        r"was disrupted more than 1 times, and is given up",
+    ),
     (
         "deadline in the queue",
         waits_too_long("queue_minutes", lambda it: it.hold(NO_GPU)),
@@ -356,11 +390,23 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
         waits_too_long("start_minutes", lambda it: it.break_images("ErrImagePull")),
         r"not begun for 3 s .*ErrImagePull",
     ),
-    ("deadline in the run", runs_too_long, r"has run for 3 s, which is all that run_minutes gives it"),
+    (
+        "deadline in the run",
+        runs_too_long,
+        r"has run for 3 s, which is all that run_minutes gives it",
+    ),
     ("cancelled", cancelled, r"stopped at epoch 2, 0 Jobs left$"),
     ("cancelled in the queue", cancelled_in_the_queue, r"^, 0 Jobs left$"),
-    ("cancelled, asked again", cancelled_and_asked_again, r"^done; waits: Job .* still saves what this begins from"),
-    ("run's worker killed", run_killed, r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*does this already"),
+    (
+        "cancelled, asked again",
+        cancelled_and_asked_again,
+        r"^done; waits: Job .* still saves what this begins from",
+    ),
+    (
+        "run's worker killed",
+        run_killed,
+        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*does this already",
+    ),
     (
         "run's worker killed, Job ends",
         ended_without_a_run,
@@ -369,9 +415,17 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     ("nobody runs it again", orphaned, r"^ended dolly-tiny-"),
     ("Job deleted by somebody", job_deleted, r"somebody has deleted Job .*stopped at epoch 2"),
     ("refused by the cluster", refused, r"does not take Job .*images come from here only"),
-    ("waits: no GPU", waits(lambda it: it.hold(NO_GPU), "Insufficient"), r"says: Unschedulable: .*Insuff.*; done"),
+    (
+        "waits: no GPU",
+        waits(lambda it: it.hold(NO_GPU), "Insufficient"),
+        r"says: Unschedulable: .*Insuff.*; done",
+    ),
     ("waits: queue", waits_in_a_queue, r"says: in the queue trainings, 3 before it; done"),
-    ("waits: quota", waits(lambda it: it.exceed_quota("exceeded quota: gpus"), "exceeded"), r"says: .*quota.*; done"),
+    (
+        "waits: quota",
+        waits(lambda it: it.exceed_quota("exceeded quota: gpus"), "exceeded"),
+        r"says: .*quota.*; done",
+    ),
     (
         "waits: image",
         waits(lambda it: it.break_images("ImagePullBackOff"), "PullBack"),
@@ -387,7 +441,9 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="REGEX", help="of the ends")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    print("| end | seconds to notice | outcome | GPUs left booked | epochs lost | trained twice | |")
+    print(
+        "| end | seconds to notice | outcome | GPUs left booked | epochs lost | trained twice | |"
+    )
     print("| --- | ---: | --- | ---: | ---: | ---: | --- |")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -397,7 +453,9 @@ def main() -> int:
             with staged(Path(folder) / str(next(numbered))) as stage:
                 wrong += not measure(stage, name, end, expected)
         with staged(Path(folder) / "many") as stage:
-            wrong += not beside_each_other(stage, arguments.trainings, random.Random(arguments.seed))
+            wrong += not beside_each_other(
+                stage, arguments.trainings, random.Random(arguments.seed)
+            )
     print(
         f"\n{wrong} of {len(ends) + 1} are not as they should be"
         if wrong
@@ -424,7 +482,9 @@ def measure(stage: Stage, name: str, end: Callable[[Stage], str], expected: str)
     counts = stage.cluster.gpus_booked(), stage.epochs_lost(), stage.epochs_trained_twice()
     is_right = bool(re.search(expected, outcome)) and not any(counts)
     text = " ".join(
-        re.sub(r"dolly-tiny-[0-9a-f]{12}-1(-0-[0-9a-f]{5})?", lambda it: "P" if it[1] else "J", outcome).split()
+        re.sub(
+            r"dolly-tiny-[0-9a-f]{12}-1(-0-[0-9a-f]{5})?", lambda it: "P" if it[1] else "J", outcome
+        ).split()
     )
     seconds = f"{stage.noticed - stage.happened:.1f}" if stage.noticed else "?"
     print(
@@ -444,8 +504,13 @@ def beside_each_other(stage: Stage, count: int, chance: random.Random) -> bool:
     with Disturbing(stage.cluster, chance, evictions=count // 2) as disturbing:
         errors = [training.end() for training in trainings]
     seconds = time.monotonic() - began
-    twice = sum(training.times("trained", epoch) > 1 for training in trainings for epoch in training.epochs)
-    whole = sum(training.is_whole() and len(training.published) == len(training.epochs) for training in trainings)
+    twice = sum(
+        training.times("trained", epoch) > 1 for training in trainings for epoch in training.epochs
+    )
+    whole = sum(
+        training.is_whole() and len(training.published) == len(training.epochs)
+        for training in trainings
+    )
     booked = stage.cluster.gpus_booked()
     done = ", ".join(f"{number} {what}" for what, number in disturbing.counts.most_common())
     print(

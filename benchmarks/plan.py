@@ -12,7 +12,7 @@ import argparse
 from dataclasses import replace
 
 from dolly_assets.core.environment import Environment
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 from dolly_assets.planning.measured import calibration
 from dolly_assets.planning.plan import plan
 from dolly_assets.planning.text import duration, size
@@ -23,22 +23,26 @@ from dolly_assets.registry.training_state import Training
 
 def main() -> None:
     """Prints a line for each epoch of the newest training."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True)
     parser.add_argument("--dataset", required=True)
     arguments = parser.parse_args()
-    platform = Platform(Environment.read())
-    family, store = platform.family(arguments.model), platform.store
+    session = Session(Environment.read())
+    family, store = session.family(arguments.model), session.store
     training = Training(
         family,
         arguments.dataset,
         required(store, [family.name, "base_model"]),
         required(store, [family.name, "tokenized_dataset"], arguments.dataset),
     )
-    job = job_of(store, training, platform.prices, epochs=1)
+    job = job_of(store, training, session.prices, epochs=1)
     epochs, plans = history(store, family)
     epochs = [epoch for epoch in epochs if epoch.training == training.digest]
-    print(f"{'epoch':<36} {'time':>9} {'planned':>9} {'ratio':>6}   {'memory':>9} {'planned':>9} {'ratio':>6}")
+    print(
+        f"{'epoch':<36} {'time':>9} {'planned':>9} {'ratio':>6}   {'memory':>9} {'planned':>9} {'ratio':>6}"
+    )
     for index, epoch in enumerate(epochs):
         made = plan(replace(job, calibration=calibration(epochs[:index], plans)))
         seconds, peak = made.seconds_per_epoch or 0.0, epoch.peak_bytes or 0

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.datasets.quality import content, duplicates, encoding, language, patterns, personal_data, split
+from dolly_assets.datasets.quality import (
+    content,
+    duplicates,
+    encoding,
+    language,
+    patterns,
+    personal_data,
+    split,
+)
 from dolly_assets.datasets.quality.records import Records
 from dolly_assets.datasets.schema import SCHEMA
 from dolly_assets.generation.sample import DEFAULT_PROMPTS
@@ -39,7 +47,12 @@ def generated(examples: int) -> pa.Table:
 
     rows: list[dict[str, str]] = []
     for _ in range(examples):
-        row = {"instruction": text(PROMPT_WORDS), "context": "", "response": text(RESPONSE_WORDS), "category": ""}
+        row = {
+            "instruction": text(PROMPT_WORDS),
+            "context": "",
+            "response": text(RESPONSE_WORDS),
+            "category": "",
+        }
         if rows and rng.random() < 0.02:
             row = dict(rows[int(rng.integers(len(rows)))])
             row["response"] += rng.choice(["", " So it is."])
@@ -49,7 +62,9 @@ def generated(examples: int) -> pa.Table:
 
 def main() -> None:
     """Runs every check by itself and prints what it took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--examples", type=int, default=52_000)
     table = generated(parser.parse_args().examples)
     records = Records(table)
@@ -78,9 +93,13 @@ def main() -> None:
         found = check()
         seconds = time.perf_counter() - began
         total_seconds += seconds
-        counts = ", ".join(f"{each.found:,} found" for each in (found if isinstance(found, tuple) else (found,)))
+        counts = ", ".join(
+            f"{each.found:,} found" for each in (found if isinstance(found, tuple) else (found,))
+        )
         print(f"{name:<28} {seconds:7.2f} s   {counts}")
-    print(f"{'all':<28} {total_seconds:7.2f} s   {(_peak_bytes() - before_bytes) / 1e6:.0f} MB more memory at the peak")
+    print(
+        f"{'all':<28} {total_seconds:7.2f} s   {(_peak_bytes() - before_bytes) / 1e6:.0f} MB more memory at the peak"
+    )
     print(f"ratio quality.seconds_of_60 {total_seconds / MINUTE_SECONDS:.3f}")
 
 

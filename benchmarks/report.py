@@ -100,18 +100,25 @@ def _log_steps(folder: Path, ranks: int, samples: int) -> int:
 
 def main() -> None:
     """Writes, builds, prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--hours", type=float, default=30)
-    parser.add_argument("--folder", type=Path, help="where the journal goes, some gigabytes; the system's default")
+    parser.add_argument(
+        "--folder", type=Path, help="where the journal goes, some gigabytes; the system's default"
+    )
     arguments = parser.parse_args()
     samples = math.ceil(arguments.hours * 3600)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         devices = tuple(
-            Device(gpu, "NVIDIA A100-SXM4-80GB", memory_total_bytes=80 * 2**30) for gpu in range(arguments.gpus)
+            Device(gpu, "NVIDIA A100-SXM4-80GB", memory_total_bytes=80 * 2**30)
+            for gpu in range(arguments.gpus)
         )
-        Hardware(devices=devices, host="benchmark", cpu_count=64, memory_total_bytes=2**40).write(folder / DEVICES_FILE)
+        Hardware(devices=devices, host="benchmark", cpu_count=64, memory_total_bytes=2**40).write(
+            folder / DEVICES_FILE
+        )
         began = time.perf_counter()
         with (folder / SAMPLES_FILE).open("w") as journal:
             journal.writelines(_lines(arguments.gpus, samples))

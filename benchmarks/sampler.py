@@ -39,10 +39,14 @@ def main() -> None:
         f"sampler: {100 * core_share:.2f} % of a core, {start_seconds:.2f} CPU s to start, {peak_mib:.1f} MiB at most"
     )
     without, beside = step_seconds()
-    print(f"training step: {1000 * without:.2f} ms without, {1000 * beside:.2f} ms with the sampler")
+    print(
+        f"training step: {1000 * without:.2f} ms without, {1000 * beside:.2f} ms with the sampler"
+    )
     lost = [lost_seconds() for _ in range(arguments.kills)]
     if lost:
-        print(f"{len(lost)} kills: lost at most {max(lost):.2f} s, median {statistics.median(lost):.2f} s")
+        print(
+            f"{len(lost)} kills: lost at most {max(lost):.2f} s, median {statistics.median(lost):.2f} s"
+        )
         print(f"ratio sampler.lost_by_a_kill.vs_two_seconds {max(lost) / 2:.3f}")
     print(f"ratio sampler.core_share {core_share:.5f}")
     print(f"ratio sampler.step_time_with.vs_without {beside / without:.4f}")
@@ -57,7 +61,9 @@ def cost(seconds: float) -> tuple[float, float, float]:
         time.sleep(seconds)
         share = (cpu_seconds(process) - used) / (time.monotonic() - began)
         status = Path(f"/proc/{sampler.pid}/status").read_text()
-    peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    peak_kib = next(
+        int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")
+    )
     return share, used, peak_kib / 1024
 
 
@@ -66,7 +72,9 @@ def step_seconds() -> tuple[float, float]:
     import torch
 
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(512, 2048), torch.nn.GELU(), torch.nn.Linear(2048, 512))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(512, 2048), torch.nn.GELU(), torch.nn.Linear(2048, 512)
+    )
     optimizer = torch.optim.AdamW(model.parameters())
     batch = torch.randn(64, 512)
 

@@ -56,7 +56,11 @@ class Figures:
 def _measured() -> Iterator[None]:
     began_at, cpu = time.perf_counter(), time.process_time()
     yield
-    print(json.dumps({"seconds": time.perf_counter() - began_at, "cpu_seconds": time.process_time() - cpu}))
+    print(
+        json.dumps(
+            {"seconds": time.perf_counter() - began_at, "cpu_seconds": time.process_time() - cpu}
+        )
+    )
 
 
 def dolly(direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> None:
@@ -82,9 +86,23 @@ def boto3(direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> No
         names = [path.name for path in tree.iterdir()]
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             if direction == "up":
-                list(pool.map(lambda name: client.upload_file(str(tree / name), bucket, f"{prefix}/{name}"), names))
+                list(
+                    pool.map(
+                        lambda name: client.upload_file(
+                            str(tree / name), bucket, f"{prefix}/{name}"
+                        ),
+                        names,
+                    )
+                )
             else:
-                list(pool.map(lambda name: client.download_file(bucket, f"{prefix}/{name}", str(out / name)), names))
+                list(
+                    pool.map(
+                        lambda name: client.download_file(
+                            bucket, f"{prefix}/{name}", str(out / name)
+                        ),
+                        names,
+                    )
+                )
 
 
 def s3_pickle(direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> None:
@@ -113,9 +131,23 @@ PYTHON_CONTENDERS: dict[str, Callable[[str, str, str, Path, Path], None]] = {
 }
 
 
-def _run_python(name: str, direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> Figures:
-    command = [sys.executable, __file__, "--contender", name, direction, bucket, prefix, str(tree), str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def _run_python(
+    name: str, direction: str, bucket: str, prefix: str, tree: Path, out: Path
+) -> Figures:
+    command = [
+        sys.executable,
+        __file__,
+        "--contender",
+        name,
+        direction,
+        bucket,
+        prefix,
+        str(tree),
+        str(out),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         output, errors = process.communicate()
     if process.returncode:
         sys.exit(f"{name} {direction} failed:\n{errors}")
@@ -125,7 +157,11 @@ def _run_python(name: str, direction: str, bucket: str, prefix: str, tree: Path,
 
 def _run_s5cmd(direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> Figures:
     there = f"s3://{bucket}/{prefix}/"
-    endpoint = ["--endpoint-url", os.environ["AWS_ENDPOINT_URL"]] if "AWS_ENDPOINT_URL" in os.environ else []
+    endpoint = (
+        ["--endpoint-url", os.environ["AWS_ENDPOINT_URL"]]
+        if "AWS_ENDPOINT_URL" in os.environ
+        else []
+    )
     paths = [f"{tree}/", there] if direction == "up" else [f"{there}*", f"{out}/"]
     began_at = time.perf_counter()
     process = subprocess.Popen([_s5cmd(), "--log", "error", *endpoint, "cp", *paths])
@@ -168,8 +204,12 @@ def _compare(shape: str, bucket: str, folder: Path, repeats: int) -> dict[tuple[
                     figures = _run_s5cmd(direction, bucket, prefix, tree, out)
                 else:
                     figures = _run_python(name, direction, bucket, prefix, tree, out)
-                fetched_bytes = max((path.stat().st_size for path in out.rglob("*") if path.is_file()), default=0)
-                assert direction == "up" or fetched_bytes == size_bytes, f"{name} fetched {fetched_bytes} bytes"
+                fetched_bytes = max(
+                    (path.stat().st_size for path in out.rglob("*") if path.is_file()), default=0
+                )
+                assert direction == "up" or fetched_bytes == size_bytes, (
+                    f"{name} fetched {fetched_bytes} bytes"
+                )
                 shutil.rmtree(out)
                 best[name, direction] = figures.best(best.get((name, direction)))
             _remove(bucket, prefix)
@@ -189,11 +229,15 @@ def _remove(bucket: str, prefix: str) -> None:
 
 def main() -> None:
     """Runs all contenders and prints a table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bucket", default="dolly-bench", help="made if it is not there")
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="for the files, some 2.5 GB")
+    parser.add_argument(
+        "--folder", default=tempfile.gettempdir(), help="for the files, some 2.5 GB"
+    )
     options = parser.parse_args()
     os.environ.setdefault("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
     os.environ.setdefault("AWS_DEFAULT_REGION", os.environ["AWS_REGION"])
@@ -201,11 +245,15 @@ def main() -> None:
 
     boto3.client("s3").create_bucket(Bucket=options.bucket)
     found: dict[str, dict[tuple[str, str], Figures]] = {}
-    print(f"{'shape':<12}{'':<6}{'':<11}{'MB/s':>9}{'CPU s/GB':>10}{'peak MB':>9}   load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{'shape':<12}{'':<6}{'':<11}{'MB/s':>9}{'CPU s/GB':>10}{'peak MB':>9}   load {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for shape in options.shapes.split(","):
             found[shape] = _compare(shape, options.bucket, Path(folder), options.repeats)
-            for (name, direction), figures in sorted(found[shape].items(), key=lambda item: item[0][1], reverse=True):
+            for (name, direction), figures in sorted(
+                found[shape].items(), key=lambda item: item[0][1], reverse=True
+            ):
                 gigabytes = SHAPES[shape][0] * SHAPES[shape][1] / 1e9
                 print(
                     f"{shape:<12}{direction:<6}{name:<11}{1000 * gigabytes / figures.seconds:>9.1f}"
@@ -222,7 +270,11 @@ def _print_ratios(found: dict[str, dict[tuple[str, str], Figures]]) -> None:
                 ratio = figures[other, direction].seconds / figures["dolly", direction].seconds
                 print(f"ratio store.{direction}.{shape}.vs_{other} {ratio:.2f}")
     cpu_seconds = {
-        name: sum(shape[name, direction].cpu_seconds for shape in found.values() for direction in ("up", "down"))
+        name: sum(
+            shape[name, direction].cpu_seconds
+            for shape in found.values()
+            for direction in ("up", "down")
+        )
         for name in ("dolly", "boto3")
     }
     print(f"ratio store.cpu_per_gb.vs_boto3 {cpu_seconds['dolly'] / cpu_seconds['boto3']:.2f}")

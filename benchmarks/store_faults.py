@@ -21,16 +21,24 @@ from dolly_assets_tests.storage.faulty_proxy import FAULTS, WRONG_REQUEST
 
 def main() -> None:
     """Runs every fault and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bucket", default="dolly-faults", help="made if it is not there")
-    parser.add_argument("--kills", type=int, default=200, help="SIGKILLs, half on S3 and half on a folder")
-    parser.add_argument("--rounds", type=int, default=5, help="publications and fetches per network fault")
+    parser.add_argument(
+        "--kills", type=int, default=200, help="SIGKILLs, half on S3 and half on a folder"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="publications and fetches per network fault"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     import boto3
 
     logging.disable(logging.WARNING)  # the store's warnings of what is done to it here
-    network = (*FAULTS, WRONG_REQUEST) if "AWS_ENDPOINT_URL" in os.environ else FAULTS  # moto checks no hash
+    network = (
+        (*FAULTS, WRONG_REQUEST) if "AWS_ENDPOINT_URL" in os.environ else FAULTS
+    )  # moto checks no hash
     endpoint = os.environ.get("AWS_ENDPOINT_URL") or _moto()
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     os.environ.setdefault("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
@@ -41,7 +49,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for outcome in _outcomes(network, endpoint, url, Path(folder), options):
             print(outcome.row(), flush=True)
-            tried, lost, returned = tried + outcome.tried, lost + outcome.lost, returned + outcome.returned
+            tried, lost, returned = (
+                tried + outcome.tried,
+                lost + outcome.lost,
+                returned + outcome.returned,
+            )
     print(f"faults tried {tried}\ndata lost {lost}\ndamage returned as data {returned}")
     sys.exit(1 if lost or returned else 0)
 
@@ -51,10 +63,14 @@ def _outcomes(
 ) -> Iterator[faults.Outcome]:
     seed = options.seed
     for index, fault in enumerate(network):
-        yield faults.http_faults(fault, endpoint, f"{url}/{index}", folder / str(index), seed + index, options.rounds)
+        yield faults.http_faults(
+            fault, endpoint, f"{url}/{index}", folder / str(index), seed + index, options.rounds
+        )
     yield faults.missing_bucket(folder / "no-bucket", seed)
     yield faults.kills(f"{url}/kills", folder / "kills", seed, options.kills // 2)
-    yield faults.kills(str(folder / "store"), folder / "kills-local", seed + 1, options.kills - options.kills // 2)
+    yield faults.kills(
+        str(folder / "store"), folder / "kills-local", seed + 1, options.kills - options.kills // 2
+    )
     yield faults.two_writers(f"{url}/writers", folder / "writers", seed, options.rounds)
     yield faults.flipped_bits(folder / "flipped", seed, 10 * options.rounds)
     full = faults.full_disk(folder / "full", seed)

@@ -33,17 +33,26 @@ def generated(examples: int) -> pa.Table:
     """Records of made-up words, a few of them frequent, with the lengths of Alpaca's."""
     random = np.random.default_rng(7)
     letters = np.array(list("etaoinshrdlucmfwypvbgk"))
-    words = np.array(["".join(random.choice(letters, size)) for size in random.integers(1, 11, 20_000)])
+    words = np.array(
+        ["".join(random.choice(letters, size)) for size in random.integers(1, 11, 20_000)]
+    )
     frequency = 1 / np.arange(1, len(words) + 1)
     frequency /= frequency.sum()
 
     def texts(mean: float, spread: float) -> list[str]:
         sizes = np.maximum(1, random.lognormal(np.log(mean), spread, examples)).astype(int)
         drawn = random.choice(words, int(sizes.sum()), p=frequency)
-        return [" ".join(part).capitalize() + "." for part in np.split(drawn, np.cumsum(sizes)[:-1])]
+        return [
+            " ".join(part).capitalize() + "." for part in np.split(drawn, np.cumsum(sizes)[:-1])
+        ]
 
-    contexts = [text if has else "" for text, has in zip(texts(12, 0.8), random.random(examples) < 0.4, strict=True)]
-    return pa.table([texts(10, 0.4), contexts, texts(35, 0.9), [""] * examples], names=list(COLUMNS))
+    contexts = [
+        text if has else ""
+        for text, has in zip(texts(12, 0.8), random.random(examples) < 0.4, strict=True)
+    ]
+    return pa.table(
+        [texts(10, 0.4), contexts, texts(35, 0.9), [""] * examples], names=list(COLUMNS)
+    )
 
 
 def read(file: Path, examples: int) -> pa.Table:
@@ -75,10 +84,14 @@ def trained_tokenizer(texts: list[str]) -> Any:
 
 def ours(table: pa.Table, tokenizer: Any, folder: Path) -> None:
     """What the worker does between fetching and publishing."""
-    tokenized = tokenize(table, tokenizer, STYLE, max_length=2048, packing=True, held_out_examples=1000, seed=42)
+    tokenized = tokenize(
+        table, tokenizer, STYLE, max_length=2048, packing=True, held_out_examples=1000, seed=42
+    )
     tokenized.write(folder / "out")
     (folder / "out" / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
-    print(f"  encoder {tokenized.statistics['encoder']}, row fill {tokenized.statistics['row_fill']:.4f}")
+    print(
+        f"  encoder {tokenized.statistics['encoder']}, row fill {tokenized.statistics['row_fill']:.4f}"
+    )
 
 
 def datasets_map(texts: list[str], tokenizer: Any, folder: Path) -> None:
@@ -108,16 +121,27 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     disable_progress_bars()
-    table = read(arguments.data, arguments.examples) if arguments.data else generated(arguments.examples)
+    table = (
+        read(arguments.data, arguments.examples)
+        if arguments.data
+        else generated(arguments.examples)
+    )
     records = zip(*(table[name].to_pylist() for name in COLUMNS[:3]), strict=True)
     texts = [
-        STYLE.prompt(instruction, context) + STYLE.completion(response) for instruction, context, response in records
+        STYLE.prompt(instruction, context) + STYLE.completion(response)
+        for instruction, context, response in records
     ]
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model) if arguments.model else trained_tokenizer(texts[:5000])
+    tokenizer = (
+        AutoTokenizer.from_pretrained(arguments.model)
+        if arguments.model
+        else trained_tokenizer(texts[:5000])
+    )
     tokenizer.add_special_tokens({"additional_special_tokens": list(STYLE.special_tokens)})
     contenders: dict[str, Callable[[Path], object]] = {
         "ours": lambda folder: ours(table, tokenizer, folder),
-        "encode_batch": lambda _: len(tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)),
+        "encode_batch": lambda _: len(
+            tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        ),
         "datasets_map": lambda folder: datasets_map(texts, tokenizer, folder),
     }
     seconds = dict.fromkeys(contenders, float("inf"))

@@ -83,11 +83,17 @@ def write_random(folder: Path, size: str, rows: int, max_length: int) -> None:
         tie_word_embeddings=True,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder / "weights")
-    words = Tokenizer(models.WordLevel({str(number): number for number in range(VOCABULARY)}, unk_token="0"))
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0").save_pretrained(folder / "weights")
+    words = Tokenizer(
+        models.WordLevel({str(number): number for number in range(VOCABULARY)}, unk_token="0")
+    )
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="0").save_pretrained(
+        folder / "weights"
+    )
     chance = np.random.default_rng(0)
     prompts, responses = (
-        np.interp(chance.random(rows * EXAMPLES_PER_ROW * 2), np.linspace(0, 1, len(tokens)), tokens).astype(int)
+        np.interp(
+            chance.random(rows * EXAMPLES_PER_ROW * 2), np.linspace(0, 1, len(tokens)), tokens
+        ).astype(int)
         for tokens in (PROMPT_TOKENS, RESPONSE_TOKENS)
     )
     ids = [chance.integers(VOCABULARY, size=length).tolist() for length in prompts + responses]
@@ -108,7 +114,9 @@ def write_real(folder: Path, data: Path, model: str, rows: int, max_length: int)
     prepare(base, special_tokens=style.special_tokens, texts=list, out=weights, log=print)
     tokenizer = AutoTokenizer.from_pretrained(weights)
     raw = read_file(data, source=str(data)).table
-    found = tokenize(raw, tokenizer, style, max_length=max_length, packing=True, held_out_examples=1, seed=0).train
+    found = tokenize(
+        raw, tokenizer, style, max_length=max_length, packing=True, held_out_examples=1, seed=0
+    ).train
     write_table(folder, found.select(["input_ids", "prompt_length"]), rows, max_length)
 
 
@@ -118,11 +126,15 @@ def write_table(folder: Path, examples: pa.Table, rows: int, max_length: int) ->
 
     shuffled = examples.take(np.random.default_rng(1).permutation(len(examples)))
     lengths = np.array([len(ids) for ids in shuffled["input_ids"]])
-    shuffled = shuffled.filter(pa.array((lengths <= max_length) & (lengths.cumsum() <= rows * max_length)))
+    shuffled = shuffled.filter(
+        pa.array((lengths <= max_length) & (lengths.cumsum() <= rows * max_length))
+    )
     lengths = np.array([len(ids) for ids in shuffled["input_ids"]])
     table = shuffled.append_column("row", pa.array(pack(lengths, max_length))).sort_by("row")
     table = table.filter(pa.array(table["row"].to_numpy() < rows)).cast(
-        pa.schema({"input_ids": pa.list_(pa.int32()), "prompt_length": pa.int32(), "row": pa.int32()})
+        pa.schema(
+            {"input_ids": pa.list_(pa.int32()), "prompt_length": pa.int32(), "row": pa.int32()}
+        )
     )
     with pa.ipc.new_file(folder / "train.arrow", table.schema) as writer:
         writer.write_table(table)
@@ -135,14 +147,20 @@ class Log:
     """What this rank's micro-batches held, and when its steps and epochs were over."""
 
     def __init__(self) -> None:
-        self.batches: list[tuple[float, ...]] = []  # real, processed and labelled tokens, and operations
+        self.batches: list[
+            tuple[float, ...]
+        ] = []  # real, processed and labelled tokens, and operations
         self.steps: list[float] = []
         self.epoch_ends: list[float] = []
         self.epoch_begins: list[float] = []
 
-    def note(self, flops: "ModelFlops", lengths: Sequence[int], processed: int, labelled: int) -> None:
+    def note(
+        self, flops: "ModelFlops", lengths: Sequence[int], processed: int, labelled: int
+    ) -> None:
         """A micro-batch is made."""
-        self.batches.append((sum(lengths), processed, labelled, flops.of_examples(lengths, labelled)))
+        self.batches.append(
+            (sum(lengths), processed, labelled, flops.of_examples(lengths, labelled))
+        )
 
     def callback(self) -> "TrainerCallback":
         """The Trainer's, that looks at the clock."""
@@ -156,7 +174,9 @@ class Log:
 
             def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 log.epoch_begins.append(time.time())
-                control.should_training_stop = len(log.epoch_begins) == EPOCHS  # after the first step
+                control.should_training_stop = (
+                    len(log.epoch_begins) == EPOCHS
+                )  # after the first step
 
             def on_epoch_end(self, *_: Any, **__: Any) -> None:
                 log.epoch_ends.append(time.time())
@@ -172,13 +192,21 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     from dolly_assets.training.flops import ModelFlops
 
     arguments = _arguments(_recipe(rows=batch, precision=precision, packing=False), folder)
-    arguments.logging_steps, arguments.train_sampling_strategy, arguments.save_strategy = 10, "random", "epoch"
+    arguments.logging_steps, arguments.train_sampling_strategy, arguments.save_strategy = (
+        10,
+        "random",
+        "epoch",
+    )
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
 
     def collate(examples: list[dict[str, Any]]) -> "dict[str, torch.Tensor]":
         longest = -(-max(len(example["input_ids"]) for example in examples) // 8) * 8
         shape = (len(examples), longest)
-        input_ids, labels, mask = torch.zeros(shape).long(), torch.full(shape, -100), torch.zeros(shape).long()
+        input_ids, labels, mask = (
+            torch.zeros(shape).long(),
+            torch.full(shape, -100),
+            torch.zeros(shape).long(),
+        )
         for row, example in enumerate(examples):
             ids, prompt = torch.tensor(example["input_ids"]), example["prompt_length"]
             input_ids[row, : len(ids)], mask[row, : len(ids)] = ids, 1
@@ -191,7 +219,11 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     flops = ModelFlops.of(model)
     examples: Any = table.to_pylist()
     trainer = Trainer(
-        model=model, args=arguments, train_dataset=examples, data_collator=collate, callbacks=[log.callback()]
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate,
+        callbacks=[log.callback()],
     )
     trainer.train()
 
@@ -201,10 +233,12 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     from dolly_assets.training.checkpoint.snapshot import Snapshots
     from dolly_assets.training.flops import ModelFlops
     from dolly_assets.training.loop.trainer import load_trainer
-    from dolly_assets.training.packing.batches import MicroBatch, Row, RowDataset
+    from dolly_assets.training.packing.batches import MicroBatch, PackedRow, RowDataset
 
     table = pa.ipc.open_file(pa.memory_map(str(folder / "train.arrow"))).read_all()
-    rows = round(batch * (table["row"].to_numpy()[-1] + 1) / len(table))  # that hold about as many examples
+    rows = round(
+        batch * (table["row"].to_numpy()[-1] + 1) / len(table)
+    )  # that hold about as many examples
     recipe = _recipe(rows=rows, precision=precision, packing=True)
     dataset = RowDataset(table, global_batch_size=recipe.global_batch_size, seed=0)
     arguments = _arguments(recipe, folder)
@@ -215,7 +249,7 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     model: Any = trainer.model
     flops = ModelFlops.of(model)
 
-    def counting(rows: list[Row]) -> Any:
+    def counting(rows: list[PackedRow]) -> Any:
         found: MicroBatch = collate(rows)
         lengths = found["lengths"][: found["examples"]]
         log.note(flops, lengths, found["input_ids"].numel(), found["targets"].numel())
@@ -281,7 +315,9 @@ def contend(name: str, folder: Path, batch: int, precision: Precision) -> None:
 
     log = Log()
     {"plain": plain, "ours": ours}[name](folder, batch, precision, log)
-    peak = peak_flops(torch.cuda.get_device_name(), precision) if torch.cuda.is_available() else None
+    peak = (
+        peak_flops(torch.cuda.get_device_name(), precision) if torch.cuda.is_available() else None
+    )
     (folder / f"log-{os.environ['RANK']}.json").write_text(json.dumps({**vars(log), "peak": peak}))
     leave_other_ranks()
 
@@ -307,7 +343,9 @@ def run(name: str, folder: Path, batch: int, ranks: int, precision: str) -> dict
     ended_at = logs[0]["epoch_ends"][0]
     steps = sum(step <= ended_at for step in logs[0]["steps"])
     if steps < 2:
-        sys.exit(f"an epoch of {name} has {steps} step of {batch} examples for each rank: it takes 2, so more --rows")
+        sys.exit(
+            f"an epoch of {name} has {steps} step of {batch} examples for each rank: it takes 2, so more --rows"
+        )
     counted = np.array([log["batches"][1:steps] for log in logs]).sum(axis=(0, 1))
     seconds = ended_at - logs[0]["steps"][0]  # what the first step sets up is not counted
     return {
@@ -328,12 +366,16 @@ def best(found: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Runs the contenders in turns and prints a table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="examples; default: random ones")
     parser.add_argument("--model", help="base model; default: a Llama of 30 million random weights")
     parser.add_argument("--rows", type=int, default=48, help="of the data, that are trained on")
     parser.add_argument("--max-length", type=int, default=768, help="of a row, in tokens")
-    parser.add_argument("--size", choices=SIZES, default="30m", help="of the model with random weights")
+    parser.add_argument(
+        "--size", choices=SIZES, default="30m", help="of the model with random weights"
+    )
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)

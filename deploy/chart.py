@@ -238,7 +238,10 @@ def values_of(environment: str) -> Values:
     Raises:
         pydantic.ValidationError: a key is not one of the chart's, or has another type.
     """
-    common, own = (yaml.safe_load((HELM / name).read_text()) for name in ("values.yaml", f"values-{environment}.yaml"))
+    common, own = (
+        yaml.safe_load((HELM / name).read_text())
+        for name in ("values.yaml", f"values-{environment}.yaml")
+    )
     return Values.model_validate(_laid_over(common, own))
 
 
@@ -284,7 +287,10 @@ def dagster_yaml(values: Values, namespace: str = "dagster") -> dict[str, Any]:
                 "run_k8s_config": launcher.run_k8s_config.model_dump(),
             },
         },
-        "run_coordinator": {"module": "dagster.core.run_coordinator", "class": "QueuedRunCoordinator"},
+        "run_coordinator": {
+            "module": "dagster.core.run_coordinator",
+            "class": "QueuedRunCoordinator",
+        },
         "compute_logs": {
             "module": "dagster_aws.s3.compute_log_manager",
             "class": "S3ComputeLogManager",

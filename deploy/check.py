@@ -104,7 +104,10 @@ def _dangling(environment: str) -> Iterator[str]:
         if each["kind"] == "RoleBinding":
             named.add(("Role", each["metadata"]["namespace"], each["roleRef"]["name"]))
         if each["kind"] in ("RoleBinding", "ClusterRoleBinding"):
-            named |= {(subject["kind"], subject["namespace"], subject["name"]) for subject in each["subjects"]}
+            named |= {
+                (subject["kind"], subject["namespace"], subject["name"])
+                for subject in each["subjects"]
+            }
     values = chart.values_of(environment)
     locations = values.dagster_user_deployments
     named.add(("ServiceAccount", "dagster", values.service_account.name))
@@ -114,10 +117,13 @@ def _dangling(environment: str) -> Iterator[str]:
     for part in (values.dagster_webserver, values.dagster_daemon, launcher, *locations.deployments):
         named |= {("Secret", "dagster", each.name) for each in part.env_secrets}
         named |= {("ConfigMap", "dagster", each.name) for each in part.env_config_maps}
-    mounted = [volume["configMap"]["name"] for each in locations.deployments for volume in each.volumes]
+    mounted = [
+        volume["configMap"]["name"] for each in locations.deployments for volume in each.volumes
+    ]
     named |= {("ConfigMap", "dagster", name) for name in mounted}
     yield from (
-        f"{environment}: {kind} {name} in {space} is named, and not there" for kind, space, name in named - there
+        f"{environment}: {kind} {name} in {space} is named, and not there"
+        for kind, space, name in named - there
     )
 
 
@@ -186,8 +192,13 @@ def check_compose() -> Check:
     known = re.findall(r"^(\w+)=", (folder / "example.env").read_text(), re.MULTILINE)
     for name, content in files.items():
         services = content.get("services", {})
-        asked = {found[1] for found in VARIABLE.finditer((folder / name).read_text().replace("$$", ""))}
-        yield from (f"{name}: ${each} is not in example.env" for each in sorted(asked - {*known, "DOLLY_VERSION"}))
+        asked = {
+            found[1] for found in VARIABLE.finditer((folder / name).read_text().replace("$$", ""))
+        }
+        yield from (
+            f"{name}: ${each} is not in example.env"
+            for each in sorted(asked - {*known, "DOLLY_VERSION"})
+        )
         for service, settings in services.items():
             for needed in settings.get("depends_on", {}):
                 if needed not in {**main_file["services"], **services}:
@@ -198,7 +209,10 @@ def check_compose() -> Check:
                     yield f"{name}: {service}: {source} is not there"
                 if not source.startswith(".") and source not in main_file["volumes"]:
                     yield f"{name}: {service}: volume {source} is not declared"
-            image = VARIABLE.sub(lambda found: found[0].rpartition("-")[2].rstrip("}"), settings.get("image", "none:0"))
+            image = VARIABLE.sub(
+                lambda found: found[0].rpartition("-")[2].rstrip("}"),
+                settings.get("image", "none:0"),
+            )
             if not VERSIONED.match(image):
                 yield f"{name}: {service}: image {image} has no version"
             yield from (
@@ -217,7 +231,9 @@ def check_rights() -> Check:
         if each["kind"] in ("Role", "ClusterRole")
     }
     needed = rights.needed()
-    yield from (f"role {name} is not that of any code" for name in sorted(roles.keys() - needed.keys()))
+    yield from (
+        f"role {name} is not that of any code" for name in sorted(roles.keys() - needed.keys())
+    )
     for name, expected in needed.items():
         yield from rights.differences(roles.get(name, set()), expected, name)
     return f"{sum(map(len, roles.values()))} rights of {len(roles)} roles, beside the requests that the code makes"
@@ -227,7 +243,9 @@ def check_dockerfiles() -> Check:
     """hadolint; not root; versions."""
     files = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
     hadolint = Path(sys.executable).with_name("hadolint")
-    done = subprocess.run([str(hadolint), "--no-color", *map(str, files)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(hadolint), "--no-color", *map(str, files)], capture_output=True, text=True, check=False
+    )
     yield from done.stdout.splitlines() + done.stderr.splitlines()
     for file in files:
         users = re.findall(r"^USER (\S+)$", file.read_text(), re.MULTILINE)

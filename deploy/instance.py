@@ -82,7 +82,11 @@ def problems_of(content: Mapping[str, Any]) -> list[str]:
 def run_job(content: Mapping[str, Any], image: str) -> dict[str, Any]:
     """The Kubernetes Job that the run launcher of a dagster.yaml submits for a run."""
     from dagster_k8s.container_context import K8sContainerContext
-    from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
+    from dagster_k8s.job import (
+        DagsterK8sJobConfig,
+        UserDefinedDagsterK8sConfig,
+        construct_dagster_k8s_job,
+    )
     from kubernetes import client
 
     with instance_ref(content) as ref:

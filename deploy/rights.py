@@ -13,10 +13,15 @@ def rights_of_run_launcher() -> set[Right]:
     from dagster_k8s import client, launcher
 
     methods = {
-        node.name: node for node in ast.walk(ast.parse(inspect.getsource(client))) if isinstance(node, ast.FunctionDef)
+        node.name: node
+        for node in ast.walk(ast.parse(inspect.getsource(client)))
+        if isinstance(node, ast.FunctionDef)
     }
     called = set(_attributes(ast.parse(inspect.getsource(launcher)))) & methods.keys()
-    while more := {name for each in called for name in _attributes(methods[each])} & methods.keys() - called:
+    while (
+        more := {name for each in called for name in _attributes(methods[each])}
+        & methods.keys() - called
+    ):
         called |= more
     return {right for name in called for right in rights_in(methods[name])}
 
@@ -38,8 +43,12 @@ def rights_of_role(role: dict[str, Any]) -> set[Right]:
 
 def differences(allowed: set[Right], needed: set[Right], role: str) -> Iterable[str]:
     """What a role allows that no code needs, and what some code needs that it does not allow."""
-    yield from (f"role {role} allows what nothing uses: {right}" for right in sorted(allowed - needed))
-    yield from (f"role {role} does not allow what is used: {right}" for right in sorted(needed - allowed))
+    yield from (
+        f"role {role} allows what nothing uses: {right}" for right in sorted(allowed - needed)
+    )
+    yield from (
+        f"role {role} does not allow what is used: {right}" for right in sorted(needed - allowed)
+    )
 
 
 def needed() -> dict[str, set[Right]]:

@@ -29,7 +29,9 @@ from dolly_assets.storage.io_manager import ArtifactIOManager
 def component_trees(environment: Environment) -> list[dg.ComponentTree]:
     """The trees of declared components: the bundled one, and that of `DOLLY_DEFS`."""
     modules = [bundled]
-    if environment.more_defs and any(environment.more_defs.rglob("defs.yaml")):  # Dagster takes no empty folder
+    if environment.more_defs and any(
+        environment.more_defs.rglob("defs.yaml")
+    ):  # Dagster takes no empty folder
         modules.append(_module_of(environment.more_defs))
     return [dg.ComponentTree.from_module(module, PROJECT) for module in modules]
 
@@ -37,26 +39,37 @@ def component_trees(environment: Environment) -> list[dg.ComponentTree]:
 def families(trees: list[dg.ComponentTree]) -> dict[str, ModelFamily]:
     """The declared model families, by name; raises ConfigurationError if two have the same."""
     found: dict[str, ModelFamily] = {}
-    for component in (item for tree in trees for item in tree.get_all_components(of_type=ModelFamilyComponent)):
+    for component in (
+        item for tree in trees for item in tree.get_all_components(of_type=ModelFamilyComponent)
+    ):
         name = component.family.name
         if name in found:
-            raise ConfigurationError(f"two model families are called {name!r}: rename the folder in DOLLY_DEFS")
+            raise ConfigurationError(
+                f"two model families are called {name!r}: rename the folder in DOLLY_DEFS"
+            )
         found[name] = component.family
     return found
 
 
 def declared_datasets(trees: list[dg.ComponentTree]) -> list[DatasetConfig]:
     """The declared datasets."""
-    components = [item for tree in trees for item in tree.get_all_components(of_type=DatasetsComponent)]
+    components = [
+        item for tree in trees for item in tree.get_all_components(of_type=DatasetsComponent)
+    ]
     return [dataset for component in components for dataset in component.datasets]
 
 
 def first_broken_file(environment: Environment) -> Path | None:
     """The YAML file that does not load even by itself, for errors that name none."""
-    folders = [Path(bundled.__path__[0]), *([environment.more_defs] if environment.more_defs else [])]
+    folders = [
+        Path(bundled.__path__[0]),
+        *([environment.more_defs] if environment.more_defs else []),
+    ]
     for file in (file for folder in folders for file in sorted(folder.rglob("defs.yaml"))):
         try:
-            dg.ComponentTree.from_module(_module_of(file.parent), PROJECT).get_all_components(of_type=dg.Component)
+            dg.ComponentTree.from_module(_module_of(file.parent), PROJECT).get_all_components(
+                of_type=dg.Component
+            )
         except Exception:  # noqa: BLE001 whatever it is, it was reported already
             return file
     return None
@@ -65,18 +78,26 @@ def first_broken_file(environment: Environment) -> Path | None:
 def resources(environment: Environment) -> dict[str, object]:
     """What assets need from the environment."""
     store = StoreResource(
-        url=environment.store_url, cache_dir=str(environment.cache_dir), inbox_url=environment.inbox_url
+        url=environment.store_url,
+        cache_dir=str(environment.cache_dir),
+        inbox_url=environment.inbox_url,
     )
     return {
         "store": store,
-        "planning": PlanningResource(prices_file=str(environment.prices_file) if environment.prices_file else None),
+        "planning": PlanningResource(
+            prices_file=str(environment.prices_file) if environment.prices_file else None
+        ),
         "alerts": AlertsResource(urls=check_urls(environment.alerts)),
         "worker": WorkerResource(
             store=store,
             scratch_dir=str(environment.scratch_dir),
-            kubernetes_file=str(environment.kubernetes_file) if environment.kubernetes_file else None,
+            kubernetes_file=str(environment.kubernetes_file)
+            if environment.kubernetes_file
+            else None,
         ),
-        "io_manager": ArtifactIOManager(url=environment.store_url, cache_dir=str(environment.cache_dir)),
+        "io_manager": ArtifactIOManager(
+            url=environment.store_url, cache_dir=str(environment.cache_dir)
+        ),
     }
 
 

@@ -28,10 +28,15 @@ OUTPUT_VERSIONS: dict[str, int] = {}
 class KubernetesCompute(Config):
     """What a family asks of a cluster besides the rest of `compute`."""
 
-    gpu_resource: str | None = Field(default=None, description="What its GPUs are called, if not as elsewhere.")
-    ephemeral_storage_gib: float | None = Field(default=None, gt=0, description="Local disk per machine in GiB.")
+    gpu_resource: str | None = Field(
+        default=None, description="What its GPUs are called, if not as elsewhere."
+    )
+    ephemeral_storage_gib: float | None = Field(
+        default=None, gt=0, description="Local disk per machine in GiB."
+    )
     config: dict[str, dict[str, JsonValue]] = Field(
-        default={}, description="As in the tag dagster-k8s/config: container_config, pod_spec_config and so on."
+        default={},
+        description="As in the tag dagster-k8s/config: container_config, pod_spec_config and so on.",
     )
 
 
@@ -39,42 +44,69 @@ class Compute(Config):
     """What the training of a family asks for."""
 
     nodes: int = Field(default=1, ge=1, description="Machines that train together.")
-    gpus: int = Field(default=0, ge=0, description="GPUs per machine; 0 takes those that are there, if any.")
-    cpu_ranks: int = Field(default=1, ge=1, description="Processes per machine where there is no GPU.")
-    cpus: int = Field(default=2, ge=1, description="CPU cores per machine, asked of a cluster.")
-    memory_gib: float = Field(default=8, gt=0, description="Host memory per machine in GiB, asked of a cluster.")
-    save_minutes: float = Field(default=15, gt=0, description="Between saves of the state in the middle of an epoch.")
-    hang_minutes: float = Field(
-        default=10, gt=0, description="Without a step, at least, before a training counts as hung and is ended."
+    gpus: int = Field(
+        default=0, ge=0, description="GPUs per machine; 0 takes those that are there, if any."
     )
-    device: str | None = Field(default=None, description="Kind of GPU, to plan for one that is not here: A100-80GB.")
-    gpu_hour_usd: float | None = Field(default=None, ge=0, description="US dollars per GPU and hour, for the plan.")
-    carbon_g_per_kwh: float | None = Field(default=None, ge=0, description="Grams of CO2 per kilowatt-hour there.")
-    kubernetes: KubernetesCompute = Field(default=KubernetesCompute(), description="What it asks of a cluster.")
+    cpu_ranks: int = Field(
+        default=1, ge=1, description="Processes per machine where there is no GPU."
+    )
+    cpus: int = Field(default=2, ge=1, description="CPU cores per machine, asked of a cluster.")
+    memory_gib: float = Field(
+        default=8, gt=0, description="Host memory per machine in GiB, asked of a cluster."
+    )
+    save_minutes: float = Field(
+        default=15, gt=0, description="Between saves of the state in the middle of an epoch."
+    )
+    hang_minutes: float = Field(
+        default=10,
+        gt=0,
+        description="Without a step, at least, before a training counts as hung and is ended.",
+    )
+    device: str | None = Field(
+        default=None, description="Kind of GPU, to plan for one that is not here: A100-80GB."
+    )
+    gpu_hour_usd: float | None = Field(
+        default=None, ge=0, description="US dollars per GPU and hour, for the plan."
+    )
+    carbon_g_per_kwh: float | None = Field(
+        default=None, ge=0, description="Grams of CO2 per kilowatt-hour there."
+    )
+    kubernetes: KubernetesCompute = Field(
+        default=KubernetesCompute(), description="What it asks of a cluster."
+    )
 
 
 class Evaluation(Config):
     """How every epoch is scored and sampled."""
 
-    examples: int = Field(default=200, ge=1, description="Held-out examples that exact match is scored on, at most.")
+    examples: int = Field(
+        default=200, ge=1, description="Held-out examples that exact match is scored on, at most."
+    )
     max_new_tokens: int = Field(default=128, ge=1, description="Longest answer, in tokens.")
     batch_size: int = Field(default=16, ge=1, description="Examples scored or answered at once.")
-    temperature: float = Field(default=0.7, ge=0, description="Temperature of the sample responses; 0 is greedy.")
+    temperature: float = Field(
+        default=0.7, ge=0, description="Temperature of the sample responses; 0 is greedy."
+    )
     top_p: float = Field(default=0.95, gt=0, le=1, description="Nucleus of the sample responses.")
-    prompts: tuple[Prompt, ...] = Field(default=DEFAULT_PROMPTS, min_length=1, description="Answered by every epoch.")
+    prompts: tuple[Prompt, ...] = Field(
+        default=DEFAULT_PROMPTS, min_length=1, description="Answered by every epoch."
+    )
 
 
 class Automation(Config):
     """What happens by itself when sensors are on."""
 
     datasets: tuple[str, ...] = Field(
-        default=(), description="Names or patterns (`support_*`) of the datasets that the family follows."
+        default=(),
+        description="Names or patterns (`support_*`) of the datasets that the family follows.",
     )
     training: Literal["automatic", "after_approval", "never"] = Field(
         default="never",
         description="When new data is trained on: at once, when training_approval is materialized, or by hand.",
     )
-    epochs: int | None = Field(default=None, ge=1, description="Epochs trained by themselves; all when left out.")
+    epochs: int | None = Field(
+        default=None, ge=1, description="Epochs trained by themselves; all when left out."
+    )
 
     @property
     def needs_approval(self) -> bool:
@@ -85,17 +117,28 @@ class Automation(Config):
 class FamilyAttributes(Config):
     """What a family's YAML says under `attributes`."""
 
-    description: str = Field(default="", description="What the family is, for readers of the asset graph.")
-    use: Use = Field(default="non-commercial", description="What the models are for: decides which licences will do.")
-    owners: tuple[Owner, ...] = Field(default=(), description="Who answers for it: team:NAME or an e-mail address.")
-    dataset: str = Field(description="The dataset that the family was made for; any other can be trained on too.")
+    description: str = Field(
+        default="", description="What the family is, for readers of the asset graph."
+    )
+    use: Use = Field(
+        default="non-commercial",
+        description="What the models are for: decides which licences will do.",
+    )
+    owners: tuple[Owner, ...] = Field(
+        default=(), description="Who answers for it: team:NAME or an e-mail address."
+    )
+    dataset: str = Field(
+        description="The dataset that the family was made for; any other can be trained on too."
+    )
     base_model: BaseModelConfig
     prompt_style: PromptStyle = Field(default_factory=PromptStyle)
     recipe: Recipe
     compute: Compute = Field(default_factory=Compute)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     automation: Automation = Field(default_factory=Automation)
-    profile: ProfileLimits = Field(default_factory=ProfileLimits, description="When gpu_profile warns.")
+    profile: ProfileLimits = Field(
+        default_factory=ProfileLimits, description="When gpu_profile warns."
+    )
 
     @model_validator(mode="after")
     def _automatic_epochs_exist(self) -> Self:
@@ -115,11 +158,14 @@ class ModelFamily(FamilyAttributes):
         """Whether the family takes new data of this dataset by itself."""
         return any(fnmatchcase(dataset, pattern) for pattern in self.automation.datasets)
 
-    def settings_digest(self, asset: str) -> str:
+    def code_version(self, asset: str) -> str:
         """SHA-256 over the settings that decide what an asset of this family holds: its code version in Dagster."""
         recipe = self.recipe
         settings = {
-            "base_model": [self.base_model.model_dump(mode="json"), self.prompt_style.special_tokens],
+            "base_model": [
+                self.base_model.model_dump(mode="json"),
+                self.prompt_style.special_tokens,
+            ],
             "tokenized_dataset": [
                 self.prompt_style.model_dump(mode="json"),
                 recipe.max_length,

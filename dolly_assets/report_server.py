@@ -20,7 +20,9 @@ _LIVE_PAGE = re.compile(rf"{LIVE}(?:/[\w-][\w.-]*){{3}}/report\.html")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 
 
-def report_server(store: ArtifactStore, objects: ObjectStore, host: str, port: int) -> ThreadingHTTPServer:
+def report_server(
+    store: ArtifactStore, objects: ObjectStore, host: str, port: int
+) -> ThreadingHTTPServer:
     """A server that listens; call its `serve_forever`.
 
     Raises:

@@ -62,7 +62,12 @@ class Home:
     def variables(self) -> dict[str, str]:
         """What `dolly` is told by its environment."""
         inbox = {"DOLLY_INBOX": str(self.inbox)} if self.inbox else {}
-        return {"DOLLY_HOME": str(self.path), "DOLLY_DEFS": str(self.path / "defs"), "DAGSTER_HOME": "", **inbox}
+        return {
+            "DOLLY_HOME": str(self.path),
+            "DOLLY_DEFS": str(self.path / "defs"),
+            "DAGSTER_HOME": "",
+            **inbox,
+        }
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Starts `dolly` in a session of its own."""
@@ -84,14 +89,23 @@ class Home:
     def status(self) -> dict[int, dict[str, Any]]:
         """Epoch -> row of `dolly status --json`, of the family tiny on animals."""
         rows = json.loads(self.dolly("status", "--json"))
-        return {row["epoch"]: row for row in rows if (row["family"], row["dataset"]) == ("tiny", "animals")}
+        return {
+            row["epoch"]: row
+            for row in rows
+            if (row["family"], row["dataset"]) == ("tiny", "animals")
+        }
 
 
 @pytest.fixture(scope="session")
 def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A JSONL file of 48 examples with one right answer each."""
     path = tmp_path_factory.mktemp("data") / "animals.jsonl"
-    legs = {"four": ("cat", "dog"), "two": ("hen", "owl"), "six": ("ant", "fly"), "none": ("cod", "eel")}
+    legs = {
+        "four": ("cat", "dog"),
+        "two": ("hen", "owl"),
+        "six": ("ant", "fly"),
+        "none": ("cod", "eel"),
+    }
     questions = (
         "How many legs has a {}?",
         "Legs of a {}?",

@@ -14,7 +14,12 @@ def new_variables(home: Path, family: str = TINY_FAMILY, name: str = "tiny") -> 
     folder = home / "defs" / name
     folder.mkdir(parents=True)
     (folder / "defs.yaml").write_text(family)
-    return {"DOLLY_HOME": str(home), "DOLLY_DEFS": str(home / "defs"), "DOLLY_STORE": "", "DAGSTER_HOME": ""}
+    return {
+        "DOLLY_HOME": str(home),
+        "DOLLY_DEFS": str(home / "defs"),
+        "DOLLY_STORE": "",
+        "DAGSTER_HOME": "",
+    }
 
 
 def dolly(variables: Mapping[str, str], *arguments: str) -> Result:

@@ -14,7 +14,15 @@ import pytest
 import dolly_assets
 
 PACKAGE = Path(dolly_assets.__file__).parent
-LIBRARIES = {"storage", "datasets", "tokenization", "training", "profiling", "generation", "planning"}
+LIBRARIES = {
+    "storage",
+    "datasets",
+    "tokenization",
+    "training",
+    "profiling",
+    "generation",
+    "planning",
+}
 FOUNDATIONS = {"config", "errors", "naming", "markdown", "pictures"}
 DAGSTER_SIDE = {
     "assets",
@@ -28,9 +36,20 @@ DAGSTER_SIDE = {
     "status",
     "doctor",
 }
-MAY_IMPORT_DAGSTER = {"assets", "automation", "components", "definitions", "platform", "chain", "console", "cli"}
+MAY_IMPORT_DAGSTER = {
+    "assets",
+    "automation",
+    "components",
+    "definitions",
+    "platform",
+    "chain",
+    "console",
+    "cli",
+}
 WITH_DAGSTER_IN_A_LIBRARY = "dolly_assets.storage.io_manager"
-BUILDS_WITH_DAGSTER_K8S = "dolly_assets.launchers.kubernetes.job"  # whose model of a Job's configuration is ours
+BUILDS_WITH_DAGSTER_K8S = (
+    "dolly_assets.launchers.kubernetes.job"  # whose model of a Job's configuration is ours
+)
 
 BLOCK = """
 import sys
@@ -46,7 +65,9 @@ sys.meta_path.insert(0, Blocked())
 
 def run_without(packages: set[str], code: str) -> None:
     script = f"BLOCKED = {packages!r}\n{BLOCK}\n{code}"
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
     assert process.returncode == 0, process.stderr
 
 
@@ -81,7 +102,9 @@ def test_only_the_dagster_side_imports_dagster(module: str) -> None:
     roots = {name.partition(".")[0] for name in imported(modules()[module])}
     is_allowed = part_of(module) in MAY_IMPORT_DAGSTER or module == WITH_DAGSTER_IN_A_LIBRARY
     if not is_allowed:
-        of_dagster = {root for root in roots if root.startswith("dagster") and root != "dagster_pipes"}
+        of_dagster = {
+            root for root in roots if root.startswith("dagster") and root != "dagster_pipes"
+        }
         assert of_dagster == ({"dagster_k8s"} if module == BUILDS_WITH_DAGSTER_K8S else set())
     if part_of(module) in LIBRARIES | FOUNDATIONS:
         assert "dagster_pipes" not in roots
@@ -90,7 +113,9 @@ def test_only_the_dagster_side_imports_dagster(module: str) -> None:
 def test_imports_between_parts_run_one_way() -> None:
     """definitions -> components -> assets -> compute, worker -> plain libraries -> foundations."""
     above = {
-        **dict.fromkeys(FOUNDATIONS, LIBRARIES | DAGSTER_SIDE | {"compute", "worker", "family", "environment"}),
+        **dict.fromkeys(
+            FOUNDATIONS, LIBRARIES | DAGSTER_SIDE | {"compute", "worker", "family", "environment"}
+        ),
         **dict.fromkeys(LIBRARIES, DAGSTER_SIDE | {"compute", "worker", "family", "environment"}),
         "family": DAGSTER_SIDE | {"compute", "worker", "environment"},
         "worker": DAGSTER_SIDE | {"compute", "environment"},
@@ -129,10 +154,10 @@ from dolly_assets.core.environment import Environment
 environment = Environment.read({{"DOLLY_HOME": {str(tmp_path)!r}}})
 assert build(environment).resolve_asset_graph().get_all_asset_keys()
 assert definitions().resolve_implicit_global_asset_job_def()
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 from dolly_assets.registry.status import status_rows
 from dolly_assets import chain
-assert status_rows(Platform(environment))
+assert status_rows(Session(environment))
 """,
     )
 
@@ -149,7 +174,7 @@ for package in (dolly_assets.worker, dolly_assets.storage):
         if module.name != "dolly_assets.storage.io_manager":
             __import__(module.name)
 from dolly_assets.worker.__main__ import TASKS
-assert set(TASKS) == {"prepare_base_model", "tokenize", "train", "evaluate", "respond"}
+assert set(TASKS) == {"prepare_base_model", "tokenize", "train", "evaluate", "sample"}
 """,
     )
 

@@ -11,7 +11,7 @@ from dagster_pipes import PipesContext
 from dolly_assets.family import FamilyAttributes, ModelFamily
 from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.messages import MESSAGE, Message, Report
+from dolly_assets.worker.messages import MESSAGE, Message, Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, Task, Tokenize, Train, WorkerSpec, ref
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.tokenize import tokenize
@@ -47,8 +47,8 @@ class Recorded:
         self.messages.append(MESSAGE.validate_python(payload))
 
     @property
-    def report(self) -> Report:
-        return Report(cast(PipesContext, self), rank=0)
+    def report(self) -> Messenger:
+        return Messenger(cast(PipesContext, self), rank=0)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def make_bench(folder: Path, answers: str = "exact") -> Bench:
     )
     report = Recorded().report
     prepare_base_model(bench.spec(PrepareBaseModel(), folder / "prepare"), bench.store, report)
-    task = Tokenize(dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model")))
+    task = Tokenize(
+        dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model"))
+    )
     tokenize(bench.spec(task, folder / "tokenize"), bench.store, report)
     return bench

@@ -17,12 +17,14 @@ def build_base_model(family: ModelFamily) -> dg.AssetsDefinition:
         group_name=family.name,
         kinds={"huggingface"},
         description="The model that the family fine-tunes, as plain weights, with the prompt style's special tokens.",
-        code_version=family.settings_digest("base_model"),
+        code_version=family.code_version("base_model"),
     )
     def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> Artifact:
         [artifact] = worker.run(context, family, PrepareBaseModel())
         if commit := artifact.manifest.attributes.get("revision"):
-            context.add_output_metadata({"upstream": hub_link(str(family.base_model.source), str(commit))})
+            context.add_output_metadata(
+                {"upstream": hub_link(str(family.base_model.source), str(commit))}
+            )
         return artifact
 
     return base_model

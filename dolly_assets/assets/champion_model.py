@@ -21,7 +21,7 @@ from dolly_assets.worker.spec import Evaluate, ref
 
 
 @dataclass(frozen=True)
-class Contender:
+class Challenger:
     """A model with its scores on one held-out split."""
 
     model: Artifact  # a checkpoint, or a champion that was one
@@ -54,7 +54,7 @@ class Decision(NamedTuple):
     reason: str
 
 
-def decide(candidate: Contender, champion: Contender) -> Decision:
+def decide(candidate: Challenger, champion: Challenger) -> Decision:
     """Compares two models that were scored on the same held-out split.
 
     Exact match decides where both have it; where it is equal, or answers are open, the held-out loss does. A draw
@@ -82,15 +82,19 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[family.name, "champion_model"],
-        deps=[[family.name, name] for name in ("epoch_comparison", "evaluation", "model_checkpoint")],
+        deps=[
+            [family.name, name] for name in ("epoch_comparison", "evaluation", "model_checkpoint")
+        ],
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"pytorch"},
         description="The best model so far; a new training's best epoch is promoted or rejected.",
-        code_version=family.settings_digest("champion_model"),
+        code_version=family.code_version("champion_model"),
         pool=GPU_POOL,
     )
-    def champion_model(context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource) -> Artifact:
+    def champion_model(
+        context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource
+    ) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         comparison = required(artifacts, [family.name, "epoch_comparison"], dataset)
         candidate = _contender(artifacts, family, dataset, comparison, _best_epoch(comparison))
@@ -98,7 +102,9 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
         if champion is None:
             incumbent = _contender(artifacts, family, dataset, comparison, 0)
         else:
-            incumbent = _scored_again(context, artifacts, family, dataset, champion, candidate, worker)
+            incumbent = _scored_again(
+                context, artifacts, family, dataset, champion, candidate, worker
+            )
         decision = decide(candidate, incumbent)
         return _publish(context, artifacts, family, comparison, candidate, incumbent, decision)
 
@@ -108,11 +114,15 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
 def _best_epoch(comparison: Artifact) -> int:
     epoch: Any = comparison.manifest.attributes["best_epoch"]
     if epoch is None:
-        raise ArtifactError(f"{comparison.name} has no scored epoch: materialize evaluation, then epoch_comparison")
+        raise ArtifactError(
+            f"{comparison.name} has no scored epoch: materialize evaluation, then epoch_comparison"
+        )
     return epoch
 
 
-def _contender(store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact, epoch: int) -> Contender:
+def _contender(
+    store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact, epoch: int
+) -> Challenger:
     """An epoch as the comparison shows it."""
 
     def shown(asset: str) -> Artifact:
@@ -123,7 +133,7 @@ def _contender(store: ArtifactStore, family: ModelFamily, dataset: str, comparis
             )
         return store.get(name, comparison.manifest.inputs[name])
 
-    return Contender(shown("model_checkpoint"), shown("evaluation"))
+    return Challenger(shown("model_checkpoint"), shown("evaluation"))
 
 
 def _scored_again(
@@ -132,28 +142,32 @@ def _scored_again(
     family: ModelFamily,
     dataset: str,
     champion: Artifact,
-    candidate: Contender,
+    candidate: Challenger,
     worker: WorkerResource,
-) -> Contender:
+) -> Challenger:
     """The champion, scored on the candidate's held-out split: the data may have changed since it won."""
     epoch: Any = champion.manifest.attributes["epoch"]
     split = candidate.evaluation.manifest.inputs["tokenized_dataset"]
-    settings = family.settings_digest("evaluation")
+    settings = family.code_version("evaluation")
     is_it = (champion.digest, champion.manifest.attributes["checkpoint"])
     for asset in ("champion_evaluation", "evaluation"):
         for found in store.history(artifact_name([family.name, asset], dataset, epoch_key(epoch))):
             inputs = found.manifest.inputs
-            is_of_both = inputs["model_checkpoint"] in is_it and inputs["tokenized_dataset"] == split
+            is_of_both = (
+                inputs["model_checkpoint"] in is_it and inputs["tokenized_dataset"] == split
+            )
             if is_of_both and found.manifest.attributes.get("settings") == settings:
-                return Contender(champion, found)
+                return Challenger(champion, found)
     task = Evaluate(
         dataset=dataset,
         checkpoints={epoch: ref(champion)},
         asset="champion_evaluation",
-        tokenized_dataset=ref(store.get(artifact_name([family.name, "tokenized_dataset"], dataset), split)),
+        tokenized_dataset=ref(
+            store.get(artifact_name([family.name, "tokenized_dataset"], dataset), split)
+        ),
     )
     [evaluation] = worker.run(context, family, task)
-    return Contender(champion, evaluation)
+    return Challenger(champion, evaluation)
 
 
 def _publish(
@@ -161,8 +175,8 @@ def _publish(
     store: ArtifactStore,
     family: ModelFamily,
     comparison: Artifact,
-    candidate: Contender,
-    incumbent: Contender,
+    candidate: Challenger,
+    incumbent: Challenger,
     decision: Decision,
 ) -> Artifact:
     """Commits whoever won. Files are referred to, not sent; those of resuming are left out."""

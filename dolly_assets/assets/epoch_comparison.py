@@ -25,19 +25,26 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[family.name, "epoch_comparison"],
-        deps=[[family.name, name] for name in ("model_checkpoint", "evaluation", "sample_responses")],
+        deps=[
+            [family.name, name] for name in ("model_checkpoint", "evaluation", "sample_responses")
+        ],
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"altair"},
         description="Scores and sample responses of all epochs, side by side.",
-        code_version=family.settings_digest("epoch_comparison"),
+        code_version=family.code_version("epoch_comparison"),
     )
     def epoch_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         epochs = newest_training(artifacts, family, dataset)
         if not epochs:
-            raise ArtifactError(f"no epoch of {family.name} on {dataset} is in the store: train some first")
-        scores = {epoch: scores_of(artifacts, family, dataset, epoch, item) for epoch, item in epochs.items()}
+            raise ArtifactError(
+                f"no epoch of {family.name} on {dataset} is in the store: train some first"
+            )
+        scores = {
+            epoch: scores_of(artifacts, family, dataset, epoch, item)
+            for epoch, item in epochs.items()
+        }
         rows = [_row(epoch, epochs[epoch], scores[epoch]) for epoch in sorted(epochs)]
         best = comparison.best_epoch(rows)
         with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +71,11 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
 
 
 def newest_training(
-    store: ArtifactStore, family: ModelFamily, dataset: str, asset: str = "model_checkpoint", first_epoch: int = 0
+    store: ArtifactStore,
+    family: ModelFamily,
+    dataset: str,
+    asset: str = "model_checkpoint",
+    first_epoch: int = 0,
 ) -> dict[int, Artifact]:
     """An asset's artifacts of the training that published one last, by epoch; other trainings' are left out."""
     newest = {}
@@ -74,8 +85,14 @@ def newest_training(
             newest[epoch] = artifact
     if not newest:
         return {}
-    training = max(newest.values(), key=lambda item: item.manifest.created_at).manifest.attributes["training"]
-    return {epoch: item for epoch, item in newest.items() if item.manifest.attributes["training"] == training}
+    training = max(newest.values(), key=lambda item: item.manifest.created_at).manifest.attributes[
+        "training"
+    ]
+    return {
+        epoch: item
+        for epoch, item in newest.items()
+        if item.manifest.attributes["training"] == training
+    }
 
 
 def scores_of(
@@ -85,7 +102,7 @@ def scores_of(
     found = {}
     for asset in ("evaluation", "sample_responses"):
         artifact = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
-        if artifact and is_score_of(artifact, checkpoint, family.settings_digest(asset)):
+        if artifact and is_score_of(artifact, checkpoint, family.code_version(asset)):
             found[asset] = artifact
     return found
 
@@ -93,10 +110,14 @@ def scores_of(
 def is_score_of(artifact: Artifact, checkpoint: Artifact, settings: str) -> bool:
     """Whether an evaluation or sample responses are of this very checkpoint, made with these settings."""
     inputs, attributes = artifact.manifest.inputs, artifact.manifest.attributes
-    return inputs["model_checkpoint"] == checkpoint.digest and attributes.get("settings") == settings
+    return (
+        inputs["model_checkpoint"] == checkpoint.digest and attributes.get("settings") == settings
+    )
 
 
-def comparison_inputs(epochs: dict[int, Artifact], scores: dict[int, dict[str, Artifact]]) -> dict[str, str]:
+def comparison_inputs(
+    epochs: dict[int, Artifact], scores: dict[int, dict[str, Artifact]]
+) -> dict[str, str]:
     """Everything that the table shows, by name -> digest."""
     shown = [*epochs.values(), *(item for found in scores.values() for item in found.values())]
     return {item.name: item.digest for item in shown}
@@ -109,9 +130,13 @@ def _license_facts(checkpoint: Artifact) -> dict[str, Any]:
 
 def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> EpochRow:
     trained: dict[str, Any] = checkpoint.manifest.attributes
-    scored: dict[str, Any] = scores["evaluation"].manifest.attributes if "evaluation" in scores else {}
+    scored: dict[str, Any] = (
+        scores["evaluation"].manifest.attributes if "evaluation" in scores else {}
+    )
     responses = (
-        json.loads(scores["sample_responses"].read_bytes("responses.json")) if "sample_responses" in scores else []
+        json.loads(scores["sample_responses"].read_bytes("responses.json"))
+        if "sample_responses" in scores
+        else []
     )
     return EpochRow(
         epoch=epoch,
@@ -122,6 +147,7 @@ def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> Epoch
         tokens_per_second=trained.get("tokens_per_second"),
         training_seconds=trained.get("training_seconds"),
         responses={
-            Prompt(instruction=each["instruction"], context=each["context"]): each["response"] for each in responses
+            Prompt(instruction=each["instruction"], context=each["context"]): each["response"]
+            for each in responses
         },
     )

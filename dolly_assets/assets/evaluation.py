@@ -12,7 +12,10 @@ def build_evaluation(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/evaluation`, by dataset and epoch."""
 
     def task(dataset: str, checkpoints: dict[int, Artifact]) -> Evaluate:
-        return Evaluate(dataset=dataset, checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()})
+        return Evaluate(
+            dataset=dataset,
+            checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()},
+        )
 
     return build_per_epoch_asset(
         family,

@@ -17,9 +17,9 @@ from dolly_assets.dagster_support.resources import PlanningResource, StoreResour
 from dolly_assets.datasets.licenses import license_facts
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.inputs import required
-from dolly_assets.registry.planner import planned
+from dolly_assets.registry.planner import estimate_training
 from dolly_assets.registry.quality_reports import licenses_of, raw_of, require_trainable
-from dolly_assets.registry.training_state import Training, made_newest, plan_training
+from dolly_assets.registry.training_state import Training, plan_resume, republish_as_latest
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, ref
 
@@ -32,7 +32,9 @@ class FineTuneConfig(dg.Config):
 
 def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
     """The assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
-    inputs = [[family.name, asset] for asset in ("base_model", "tokenized_dataset", "training_plan")]
+    inputs = [
+        [family.name, asset] for asset in ("base_model", "tokenized_dataset", "training_plan")
+    ]
     if family.automation.needs_approval:
         inputs.append([family.name, "training_approval"])
 
@@ -44,7 +46,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
             group_name=family.name,
             kinds=kinds,
             description=description,
-            code_version=family.settings_digest(asset),
+            code_version=family.code_version(asset),
         )
 
     @dg.multi_asset(
@@ -77,12 +79,12 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
 
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
-            plan = plan_training(artifacts, training, epochs, retrain=config.retrain)
+            plan = plan_resume(artifacts, training, epochs, retrain=config.retrain)
             for artifact in plan.published:
                 context.log.info(f"{artifact.name} is in the store already: not trained again")
-                tell(made_newest(artifacts, artifact))
+                tell(republish_as_latest(artifacts, artifact))
             if trained := sum(epoch > 0 for epoch in plan.epochs):
-                estimate = planned(artifacts, training, planning.prices(), epochs=trained)
+                estimate = estimate_training(artifacts, training, planning.prices(), epochs=trained)
                 context.log.info(estimate.verdict)
                 estimate.refuse_what_cannot_fit()
             if plan.epochs:
@@ -114,5 +116,7 @@ def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Traini
     base_model = required(store, [family.name, "base_model"])
     tokenized_dataset = required(store, [family.name, "tokenized_dataset"], dataset)
     if tokenized_dataset.manifest.inputs["base_model"] != base_model.digest:
-        raise ArtifactError(f"{tokenized_dataset.name} has the token ids of another base model: materialize it again")
+        raise ArtifactError(
+            f"{tokenized_dataset.name} has the token ids of another base model: materialize it again"
+        )
     return Training(family, dataset, base_model, tokenized_dataset)

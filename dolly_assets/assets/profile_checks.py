@@ -43,11 +43,15 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
         description="What in an epoch's profile is worth a look, and what to do about it.",
         can_subset=True,
     )
-    def profile_health(context: dg.AssetCheckExecutionContext, store: StoreResource) -> Iterator[dg.AssetCheckResult]:
+    def profile_health(
+        context: dg.AssetCheckExecutionContext, store: StoreResource
+    ) -> Iterator[dg.AssetCheckResult]:
         artifacts, run = store.open(), context.op_execution_context
         for dataset, epochs in epochs_by_dataset(run.partition_keys).items():
             for epoch in epochs:
-                profile = artifacts.latest(artifact_name([family.name, "gpu_profile"], dataset, epoch_key(epoch)))
+                profile = artifacts.latest(
+                    artifact_name([family.name, "gpu_profile"], dataset, epoch_key(epoch))
+                )
                 if profile:
                     log_evaluations(run, profile)
         yield from ()
@@ -55,7 +59,9 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
     return profile_health
 
 
-def log_evaluations(context: dg.OpExecutionContext | dg.AssetExecutionContext, profile: Artifact) -> None:
+def log_evaluations(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, profile: Artifact
+) -> None:
     """Tells Dagster what a profile warns of."""
     for evaluation in _evaluations(profile):
         context.log_event(cast(Any, evaluation))  # its type hint lacks what it takes
@@ -77,6 +83,7 @@ def _evaluations(profile: Artifact) -> Iterator[dg.AssetCheckEvaluation]:
             check_name=check,
             passed=not found,
             severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join(f"{finding.text}. {finding.advice}" for finding in found) or "nothing found",
+            description=" ".join(f"{finding.text}. {finding.advice}" for finding in found)
+            or "nothing found",
             partition=partition_key(dataset, int(epoch)),
         )

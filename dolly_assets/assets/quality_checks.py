@@ -13,10 +13,20 @@ from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.licenses import Licensed, check_use, commercial_use, obligations
 from dolly_assets.datasets.quality.checks import CHECKS, CheckName
-from dolly_assets.datasets.quality.report import Verdict, examples_markdown, refusal, verdicts_markdown
+from dolly_assets.datasets.quality.report import (
+    Verdict,
+    examples_markdown,
+    refusal,
+    verdicts_markdown,
+)
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.inputs import required
-from dolly_assets.registry.quality_reports import dataset_verdicts, licenses_of, raw_of, split_verdicts
+from dolly_assets.registry.quality_reports import (
+    dataset_verdicts,
+    licenses_of,
+    raw_of,
+    split_verdicts,
+)
 
 SPLIT_CHECKS: tuple[CheckName, ...] = (
     "leakage_exact",
@@ -53,14 +63,18 @@ def build_dataset_checks() -> dg.AssetChecksDefinition:
 def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
     """The checks of `FAMILY/tokenized_dataset`, in one step."""
     key = dg.AssetKey([family.name, "tokenized_dataset"])
-    license_spec = _spec(key, LICENSE, f"The licences of data and base model allow {family.use} use.")
+    license_spec = _spec(
+        key, LICENSE, f"The licences of data and base model allow {family.use} use."
+    )
 
     @dg.multi_asset_check(
         name=f"{family.name}__tokenized_dataset_quality",
         specs=[*_specs(key, SPLIT_CHECKS), license_spec],
         description="What is wrong with a dataset as this family splits it, and whether it may train on it.",
     )
-    def split_quality(context: dg.AssetCheckExecutionContext, store: StoreResource) -> Iterator[dg.AssetCheckResult]:
+    def split_quality(
+        context: dg.AssetCheckExecutionContext, store: StoreResource
+    ) -> Iterator[dg.AssetCheckResult]:
         dataset, artifacts = context.partition_key, store.open()
         tokenized = required(artifacts, [family.name, "tokenized_dataset"], dataset)
         inputs = licenses_of(family, raw_of(artifacts, tokenized))
@@ -82,7 +96,9 @@ def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
             description=why or f"commercial use: {commercial_use(inputs)}",
             metadata={
                 "licenses": {each.asset: each.license for each in inputs},
-                "obligations": dg.MetadataValue.md("\n".join(f"- {each}" for each in obligations(inputs))),
+                "obligations": dg.MetadataValue.md(
+                    "\n".join(f"- {each}" for each in obligations(inputs))
+                ),
             },
         )
 
@@ -90,12 +106,17 @@ def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
 
 
 def _specs(key: dg.AssetKey, names: Sequence[CheckName]) -> list[dg.AssetCheckSpec]:
-    return [_spec(key, name, f"{CHECKS[name].of.capitalize()} that {CHECKS[name].finds}.") for name in names]
+    return [
+        _spec(key, name, f"{CHECKS[name].of.capitalize()} that {CHECKS[name].finds}.")
+        for name in names
+    ]
 
 
 def _spec(key: dg.AssetKey, name: str, description: str) -> dg.AssetCheckSpec:
     """Every check can be made to stop training, so every one blocks; only one that fails as an error does."""
-    return dg.AssetCheckSpec(name, asset=key, description=description, blocking=True, partitions_def=DATASETS)
+    return dg.AssetCheckSpec(
+        name, asset=key, description=description, blocking=True, partitions_def=DATASETS
+    )
 
 
 def _results(
@@ -106,7 +127,9 @@ def _results(
         yield _result(key, verdict)
     dataset = context.partition_key
     table = dg.MetadataValue.md(verdicts_markdown(verdicts))
-    context.op_execution_context.log_event(dg.AssetObservation(key, partition=dataset, metadata={"quality": table}))
+    context.op_execution_context.log_event(
+        dg.AssetObservation(key, partition=dataset, metadata={"quality": table})
+    )
     if why := refusal(verdicts, dataset):
         raise QualityError(why)
 
@@ -126,6 +149,10 @@ def _result(key: dg.AssetKey, verdict: Verdict) -> dg.AssetCheckResult:
             "warn_above": limits.warn_above,
             **({} if limits.stop_above is None else {"stop_above": limits.stop_above}),
             **({"kinds": finding.kinds} if finding.kinds else {}),
-            **({"examples": dg.MetadataValue.md(examples_markdown(finding))} if finding.examples else {}),
+            **(
+                {"examples": dg.MetadataValue.md(examples_markdown(finding))}
+                if finding.examples
+                else {}
+            ),
         },
     )

@@ -17,7 +17,7 @@ from dolly_assets.dagster_support.resources import StoreResource, made_by
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source, source_version
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, Facts, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import TABLE_FILE
 
 SAMPLE_ROWS = 5
@@ -44,8 +44,14 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
         artifact = artifacts.latest(artifact_name(["raw_dataset"], dataset.name))
-        version = source_version(dataset.source)  # before it is read: what changes meanwhile is seen the next time
-        if artifact and _is_described(dataset, artifact) and artifact.manifest.attributes.get("version") == version:
+        version = source_version(
+            dataset.source
+        )  # before it is read: what changes meanwhile is seen the next time
+        if (
+            artifact
+            and _is_described(dataset, artifact)
+            and artifact.manifest.attributes.get("version") == version
+        ):
             context.log.info(f"{dataset.source} is what it was: not read again")
         else:
             context.log.info(f"reading {dataset.source}")
@@ -58,19 +64,25 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
 
 
 def _read(
-    dataset: DatasetConfig, version: str | None, store: ArtifactStore, newest: Artifact | None, by: dict[str, str]
+    dataset: DatasetConfig,
+    version: str | None,
+    store: ArtifactStore,
+    newest: Artifact | None,
+    by: dict[str, str],
 ) -> Artifact:
     """Publishes what the source holds. Equal examples are the files of before, so that nothing downstream is stale."""
     source = read_source(dataset.source)
     content = content_digest(source.table)
-    facts: Facts = {
+    facts: ArtifactFields = {
         "kind": "raw_dataset",
         "attributes": {
             **_facts(dataset),
             "version": version,
             "revision": source.revision,
             "format": source.format,
-            "license": dataset.license if dataset.license != "unknown" else source.license or "unknown",
+            "license": dataset.license
+            if dataset.license != "unknown"
+            else source.license or "unknown",
             "rows": source.table.num_rows,
             "content_digest": content,
             "dropped_columns": list(source.dropped_columns) or None,
@@ -92,7 +104,9 @@ def _link(artifact: Artifact) -> dict[str, dg.MetadataValue]:
     if attributes["format"] != "hub":
         return {}
     name, commit = (str(attributes[key]) for key in ("source", "revision"))
-    return {"upstream": hub_link(f"datasets/{name.partition('@')[0]}", commit.removeprefix("commit:"))}
+    return {
+        "upstream": hub_link(f"datasets/{name.partition('@')[0]}", commit.removeprefix("commit:"))
+    }
 
 
 def is_unchanged(dataset: DatasetConfig, artifact: Artifact) -> bool:
@@ -116,9 +130,16 @@ def _is_described(dataset: DatasetConfig, artifact: Artifact) -> bool:
 
 def _facts(dataset: DatasetConfig) -> dict[str, Any]:
     """What the catalogue says of a dataset, as its artifact keeps it; an unstated licence is the source's."""
-    checks = {name: limits.model_dump(exclude_unset=True) for name, limits in dataset.checks.items()}
+    checks = {
+        name: limits.model_dump(exclude_unset=True) for name, limits in dataset.checks.items()
+    }
     stated = {"license": dataset.license} if dataset.license != "unknown" else {}
-    return {"source": dataset.source, "answers": dataset.answers, "checks": checks or None, **stated}
+    return {
+        "source": dataset.source,
+        "answers": dataset.answers,
+        "checks": checks or None,
+        **stated,
+    }
 
 
 def _sample(table: pa.Table) -> str:

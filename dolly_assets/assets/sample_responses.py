@@ -5,14 +5,17 @@ import dagster as dg
 from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets.worker.spec import Respond, ref
+from dolly_assets.worker.spec import Sample, ref
 
 
 def build_sample_responses(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/sample_responses`, by dataset and epoch."""
 
-    def task(dataset: str, checkpoints: dict[int, Artifact]) -> Respond:
-        return Respond(dataset=dataset, checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()})
+    def task(dataset: str, checkpoints: dict[int, Artifact]) -> Sample:
+        return Sample(
+            dataset=dataset,
+            checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()},
+        )
 
     return build_per_epoch_asset(
         family,

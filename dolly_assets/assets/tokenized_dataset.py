@@ -31,18 +31,26 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[family.name, "tokenized_dataset"],
-        ins={"raw_dataset": dg.AssetIn("raw_dataset"), "base_model": dg.AssetIn([family.name, "base_model"])},
+        ins={
+            "raw_dataset": dg.AssetIn("raw_dataset"),
+            "base_model": dg.AssetIn([family.name, "base_model"]),
+        },
         partitions_def=DATASETS,
         metadata={"dagster/column_schema": column_schema(TRAIN_SCHEMA, COLUMNS)},
         group_name=family.name,
         kinds={"arrow"},
         description="Token ids in rows, labels on the response only, and a held-out split that training never sees.",
-        code_version=family.settings_digest("tokenized_dataset"),
+        code_version=family.code_version("tokenized_dataset"),
     )
     def tokenized_dataset(
-        context: dg.AssetExecutionContext, worker: WorkerResource, raw_dataset: Artifact, base_model: Artifact
+        context: dg.AssetExecutionContext,
+        worker: WorkerResource,
+        raw_dataset: Artifact,
+        base_model: Artifact,
     ) -> Artifact:
-        task = Tokenize(dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model))
+        task = Tokenize(
+            dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model)
+        )
         [artifact] = worker.run(context, family, task)
         context.add_output_metadata({"dagster/column_lineage": COLUMN_LINEAGE})
         return artifact

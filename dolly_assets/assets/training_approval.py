@@ -23,13 +23,19 @@ def build_training_approval(family: ModelFamily) -> dg.AssetsDefinition:
         partitions_def=DATASETS,
         group_name=family.name,
         description="Materialize it to let the family train on what the dataset holds now.",
-        code_version=family.settings_digest("training_approval"),
+        code_version=family.code_version("training_approval"),
     )
-    def training_approval(context: dg.AssetExecutionContext, store: StoreResource) -> dict[str, str]:
-        tokenized = required(store.open(), [family.name, "tokenized_dataset"], context.partition_key)
+    def training_approval(
+        context: dg.AssetExecutionContext, store: StoreResource
+    ) -> dict[str, str]:
+        tokenized = required(
+            store.open(), [family.name, "tokenized_dataset"], context.partition_key
+        )
         run = context.instance.get_run_by_id(context.run_id)
         approved_by = (run.tags.get("user") if run else None) or getpass.getuser()
-        context.add_output_metadata({"approved_by": approved_by, "tokenized_dataset": tokenized.digest})
+        context.add_output_metadata(
+            {"approved_by": approved_by, "tokenized_dataset": tokenized.digest}
+        )
         return {"approved_by": approved_by, "tokenized_dataset": tokenized.digest}
 
     return training_approval

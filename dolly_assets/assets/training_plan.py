@@ -10,7 +10,7 @@ from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.text import sentence, table_markdown
-from dolly_assets.registry.planner import Planned, planned
+from dolly_assets.registry.planner import Estimate, estimate_training
 from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 
@@ -24,12 +24,18 @@ def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        ins={asset: dg.AssetIn([family.name, asset]) for asset in ("base_model", "tokenized_dataset")},
+        ins={
+            asset: dg.AssetIn([family.name, asset]) for asset in ("base_model", "tokenized_dataset")
+        },
         partitions_def=DATASETS,
         group_name=family.name,
         description="Memory, disk, time and cost of a training, from formulas or from what earlier epochs took.",
-        code_version=family.settings_digest("training_plan"),
-        check_specs=[dg.AssetCheckSpec(CHECK, asset=key, blocking=True, description="Whether memory suffices.")],
+        code_version=family.code_version("training_plan"),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK, asset=key, blocking=True, description="Whether memory suffices."
+            )
+        ],
     )
     def training_plan(
         context: dg.AssetExecutionContext,
@@ -40,20 +46,26 @@ def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[Artifact] | dg.AssetCheckResult]:
         training = Training(family, context.partition_key, base_model, tokenized_dataset)
         artifacts = store.open()
-        result = planned(artifacts, training, planning.prices(), epochs=family.recipe.epochs)
+        result = estimate_training(
+            artifacts, training, planning.prices(), epochs=family.recipe.epochs
+        )
         context.log.info(result.verdict)
         yield dg.Output(_publish(artifacts, training, result, made_by(context)))
         yield dg.AssetCheckResult(
             check_name=CHECK,
             passed=bool(result.plan.fits),
-            severity=dg.AssetCheckSeverity.WARN if result.plan.fits is None else dg.AssetCheckSeverity.ERROR,
+            severity=dg.AssetCheckSeverity.WARN
+            if result.plan.fits is None
+            else dg.AssetCheckSeverity.ERROR,
             description=result.verdict,
         )
 
     return training_plan
 
 
-def _publish(store: ArtifactStore, training: Training, result: Planned, by: dict[str, str]) -> Artifact:
+def _publish(
+    store: ArtifactStore, training: Training, result: Estimate, by: dict[str, str]
+) -> Artifact:
     made = result.plan
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PLAN_FILE).write_text(made.model_dump_json(indent=1), encoding="utf-8")
@@ -66,7 +78,7 @@ def _publish(store: ArtifactStore, training: Training, result: Planned, by: dict
                 "tokenized_dataset": training.tokenized_dataset.digest,
             },
             attributes={
-                "settings": training.family.settings_digest("training_plan"),
+                "settings": training.family.code_version("training_plan"),
                 "training": training.digest,
                 "plan": sentence(made),
                 "verdict": result.verdict,

@@ -20,7 +20,11 @@ from dolly_assets.profiling.analysis.training_summary import Part, TrainingSumma
 from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.profiling.report.training_report import build_training_report
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.profiles.profile_publisher import CUT, WHOLE, summary_of
+from dolly_assets.worker.profiles.profile_publisher import (
+    GPU_PROFILE,
+    INTERRUPTED_PROFILE,
+    summary_of,
+)
 
 TO_THE_ROOT = "../../../../"  # of the report server, from FAMILY/training_profile/DATASET/DIGEST/
 
@@ -30,19 +34,21 @@ def build_training_profile(family: ModelFamily) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[family.name, "training_profile"],
-        deps=[[family.name, WHOLE]],
+        deps=[[family.name, GPU_PROFILE]],
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"altair"},
         description="What the whole training took, epoch by epoch: time, speed, energy and money.",
-        code_version=family.settings_digest("training_profile"),
+        code_version=family.code_version("training_profile"),
     )
     def training_profile(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         profiles = profiles_of_newest_training(artifacts, family, dataset)
         parts = [part for item in profiles.in_order if (part := _part(item))]
         if not parts:
-            raise ArtifactError(f"no epoch of {family.name} on {dataset} has a profile in the store: train one first")
+            raise ArtifactError(
+                f"no epoch of {family.name} on {dataset} has a profile in the store: train one first"
+            )
         name = artifact_name([family.name, "training_profile"], dataset)
         with tempfile.TemporaryDirectory() as folder:
             title = f"{family.name} on {dataset}, epochs {parts[0].epoch} to {parts[-1].epoch}"
@@ -58,7 +64,11 @@ def build_training_profile(family: ModelFamily) -> dg.AssetsDefinition:
                 Path(folder),
                 kind="training_profile",
                 inputs=profiles.inputs,
-                attributes={**summary.figures(), "training": profiles.training, "cut": profiles.cut_digests},
+                attributes={
+                    **summary.figures(),
+                    "training": profiles.training,
+                    "cut": profiles.cut_digests,
+                },
                 made_by=made_by(context),
             )
         context.add_output_metadata(linked_report(artifact))
@@ -96,16 +106,20 @@ class TrainingProfiles:
         return sorted([*self.whole, *self.cut], key=lambda item: item.manifest.created_at)
 
 
-def profiles_of_newest_training(store: ArtifactStore, family: ModelFamily, dataset: str) -> TrainingProfiles:
+def profiles_of_newest_training(
+    store: ArtifactStore, family: ModelFamily, dataset: str
+) -> TrainingProfiles:
     """The profiles of the training that published one last; other trainings' are left out."""
-    whole = newest_training(store, family, dataset, WHOLE, first_epoch=1)
+    whole = newest_training(store, family, dataset, GPU_PROFILE, first_epoch=1)
     if not whole:
         return TrainingProfiles("", [], [])
     training = _training_of(next(iter(whole.values())))
     cut = [
         item
         for epoch in range(1, family.recipe.epochs + 1)
-        for item in store.history(artifact_name([family.name, CUT], dataset, epoch_key(epoch)))
+        for item in store.history(
+            artifact_name([family.name, INTERRUPTED_PROFILE], dataset, epoch_key(epoch))
+        )
         if _training_of(item) == training and _belongs(item, whole.get(epoch))
     ]
     return TrainingProfiles(training, list(whole.values()), cut)
@@ -128,7 +142,11 @@ def _training_of(artifact: Artifact) -> str:
 def _part(artifact: Artifact) -> Part | None:
     summary = _summary(artifact)
     epoch = int(artifact.name.rsplit("/", 1)[1])
-    return Part(epoch, summary, f"{TO_THE_ROOT}{artifact.name}/{artifact.digest}/{REPORT_FILE}") if summary else None
+    return (
+        Part(epoch, summary, f"{TO_THE_ROOT}{artifact.name}/{artifact.digest}/{REPORT_FILE}")
+        if summary
+        else None
+    )
 
 
 def _summary(artifact: Artifact) -> ReportSummary | None:

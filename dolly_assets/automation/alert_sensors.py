@@ -28,15 +28,22 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
             alerts.send(alert)
 
     @dg.run_failure_sensor(
-        name="alerts_on_failure", default_status=status, description="Tells of failed runs, and why they failed."
+        name="alerts_on_failure",
+        default_status=status,
+        description="Tells of failed runs, and why they failed.",
     )
     def alerts_on_failure(context: dg.RunFailureSensorContext, alerts: AlertsResource) -> None:
         run = context.dagster_run
         reasons = [_reason(event) for event in context.get_step_failure_events()] or [
             context.failure_event.message or ""
         ]
-        what = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ())) or run.job_name
-        partition = run.tags.get(PARTITION) or run.tags.get("dagster/asset_partition_range_start", "")
+        what = (
+            ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
+            or run.job_name
+        )
+        partition = run.tags.get(PARTITION) or run.tags.get(
+            "dagster/asset_partition_range_start", ""
+        )
         title = f"{what} {partition}".strip() + f" failed in run {run.run_id[:8]}"
         alerts.send(Alert(kind="run_failed", title=title, text="\n".join(reasons)))
         for alert in _told_by(context.instance, run.run_id):
@@ -48,15 +55,25 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
         minimum_interval_seconds=300,
         description="Tells of assets that are later than their freshness policy allows.",
     )
-    def alerts_on_late(context: dg.SensorEvaluationContext, alerts: AlertsResource) -> dg.SensorResult:
+    def alerts_on_late(
+        context: dg.SensorEvaluationContext, alerts: AlertsResource
+    ) -> dg.SensorResult:
         assert context.repository_def
         records = context.instance.get_freshness_state_records(
             list(context.repository_def.asset_graph.get_all_asset_keys())
         )
-        late = {key.to_user_string() for key, record in records.items() if record.freshness_state.value == LATE}
+        late = {
+            key.to_user_string()
+            for key, record in records.items()
+            if record.freshness_state.value == LATE
+        }
         for asset in sorted(late - set((context.cursor or "").split())):
             alerts.send(
-                Alert(kind="late", title=f"{asset} is late", text="It was not materialized in the time allowed.")
+                Alert(
+                    kind="late",
+                    title=f"{asset} is late",
+                    text="It was not materialized in the time allowed.",
+                )
             )
         return dg.SensorResult(cursor=" ".join(sorted(late)))
 
@@ -83,8 +100,13 @@ def _of_check(check: dg.AssetCheckEvaluation) -> Iterator[Alert]:
 
 def _of_champion(materialization: dg.AssetMaterialization) -> Iterator[Alert]:
     metadata = materialization.metadata
-    if materialization.asset_key.path[-1] == "champion_model" and metadata["verdict"].value == "promoted":
-        title = f"{materialization.asset_key.path[0]} has a new champion on {materialization.partition}"
+    if (
+        materialization.asset_key.path[-1] == "champion_model"
+        and metadata["verdict"].value == "promoted"
+    ):
+        title = (
+            f"{materialization.asset_key.path[0]} has a new champion on {materialization.partition}"
+        )
         yield Alert(kind="champion_changed", title=title, text=str(metadata["reason"].value))
 
 

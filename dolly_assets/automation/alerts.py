@@ -44,7 +44,9 @@ class AlertsResource(dg.ConfigurableResource):
         for number, url in enumerate(self.urls, 1):
             try:
                 _post(url, alert)
-            except requests.RequestException as error:  # the URL is a secret: neither it nor the error's text is told
+            except (
+                requests.RequestException
+            ) as error:  # the URL is a secret: neither it nor the error's text is told
                 LOG.error(
                     "alert %r was not delivered to URL %d of DOLLY_ALERTS: %s",
                     alert.title,
@@ -65,5 +67,9 @@ def check_urls(urls: tuple[str, ...]) -> list[str]:
 
 def _post(url: str, alert: Alert) -> None:
     is_slack = url.startswith(SLACK)
-    body = {"text": f"*{alert.title}*\n{alert.text}".strip()} if is_slack else alert.model_dump(mode="json")
+    body = (
+        {"text": f"*{alert.title}*\n{alert.text}".strip()}
+        if is_slack
+        else alert.model_dump(mode="json")
+    )
     requests.post(url.removeprefix(SLACK), json=body, timeout=TIMEOUT_SECONDS).raise_for_status()

@@ -7,7 +7,9 @@ again unchanged sets nothing in motion. It knows asset names and policies; what 
 from typing import Any
 
 import dagster as dg
-from dagster._core.event_api import PartitionKeyFilter  # there is no public door to a check of one partition
+from dagster._core.event_api import (
+    PartitionKeyFilter,  # there is no public door to a check of one partition
+)
 
 from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
@@ -15,7 +17,9 @@ from dolly_assets.family import ModelFamily
 Condition = dg.AutomationCondition
 MISSING: Any = Condition.missing()
 HANDLED = Condition.newly_requested() | Condition.newly_updated()
-IS_NEW = MISSING.newly_true() | (MISSING & Condition.initial_evaluation())  # also when the sensor is switched on
+IS_NEW = MISSING.newly_true() | (
+    MISSING & Condition.initial_evaluation()
+)  # also when the sensor is switched on
 IS_FREE = ~Condition.in_progress() & ~Condition.any_deps_in_progress()
 
 
@@ -35,8 +39,12 @@ class IsWarning(dg.AutomationCondition):
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """Keeps the candidates whose check warned."""
         candidates = context.candidate_subset
-        keys = {key for key in candidates.expensively_compute_partition_keys() if _warned(context, key)}
-        return dg.AutomationResult(context, candidates.compute_intersection_with_partition_keys(keys))
+        keys = {
+            key for key in candidates.expensively_compute_partition_keys() if _warned(context, key)
+        }
+        return dg.AutomationResult(
+            context, candidates.compute_intersection_with_partition_keys(keys)
+        )
 
 
 def _warned(context: dg.AutomationContext, partition_key: str) -> bool:
@@ -76,7 +84,9 @@ class IsFollowed(dg.AutomationCondition):
         """Keeps the candidates that the policy names."""
         candidates = context.candidate_subset
         keys = set(filter(self._is_named, candidates.expensively_compute_partition_keys()))
-        return dg.AutomationResult(context, candidates.compute_intersection_with_partition_keys(keys))
+        return dg.AutomationResult(
+            context, candidates.compute_intersection_with_partition_keys(keys)
+        )
 
     def _is_named(self, partition_key: str) -> bool:
         dataset, _, epoch = partition_key.partition("|")
@@ -111,7 +121,9 @@ def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
     on_new_inputs = followed & _due(_changed()) & HAS_INPUTS & IS_FREE
     conditions = {
         "base_model": IS_NEW.since(HANDLED) & ~Condition.in_progress(),
-        **dict.fromkeys(("tokenized_dataset", "training_plan", "evaluation", "sample_responses"), on_new_inputs),
+        **dict.fromkeys(
+            ("tokenized_dataset", "training_plan", "evaluation", "sample_responses"), on_new_inputs
+        ),
         # Of ten epochs seven may never be trained: what is missing does not hold these up.
         "training_profile": followed & _new(family, "gpu_profile") & IS_FREE,
         "epoch_comparison": followed & _new(family, "evaluation", "sample_responses") & IS_FREE,
@@ -119,7 +131,9 @@ def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
     }
     if family.automation.training != "never":
         last_epoch = family.automation.epochs or family.recipe.epochs
-        conditions["model_checkpoint"] = IsFollowed(family, last_epoch) & _let_train(family) & HAS_INPUTS & IS_FREE
+        conditions["model_checkpoint"] = (
+            IsFollowed(family, last_epoch) & _let_train(family) & HAS_INPUTS & IS_FREE
+        )
     return conditions
 
 

@@ -34,7 +34,12 @@ class Cursor:
     @classmethod
     def load(cls, text: str | None) -> "Cursor":
         """Reads what `dump` wrote."""
-        return cls({name: (fingerprint, state) for name, (fingerprint, state) in json.loads(text or "{}").items()})
+        return cls(
+            {
+                name: (fingerprint, state)
+                for name, (fingerprint, state) in json.loads(text or "{}").items()
+            }
+        )
 
     def of(self, name: str) -> tuple[str, State]:
         """Fingerprint of a dataset and what became of it."""
@@ -117,7 +122,11 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
             context.log.warning(f"{name} is tried again: {reason}")
         for name, reason in tick.refused.items():
             context.log.warning(f"{name} is not taken: {reason}")
-            alerts.send(Alert(kind="dataset_refused", title=f"{name!r} in the inbox is not taken", text=reason))
+            alerts.send(
+                Alert(
+                    kind="dataset_refused", title=f"{name!r} in the inbox is not taken", text=reason
+                )
+            )
         names = [arrival.name for arrival in tick.taken]
         result = dg.SensorResult(
             run_requests=[_request(arrival) for arrival in tick.taken],

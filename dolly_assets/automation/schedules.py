@@ -14,7 +14,9 @@ from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.catalogue import WEEKLY, DatasetConfig
 
 
-def build_schedules(declared: Sequence[DatasetConfig], *, is_on: bool) -> list[dg.ScheduleDefinition]:
+def build_schedules(
+    declared: Sequence[DatasetConfig], *, is_on: bool
+) -> list[dg.ScheduleDefinition]:
     """A schedule `sources_…` for each cron expression; datasets that were added by hand are looked at weekly."""
     crons = sorted({WEEKLY, *(dataset.schedule for dataset in declared if dataset.schedule)})
     job = dg.define_asset_job("look_at_sources", dg.AssetSelection.assets("raw_dataset"))
@@ -28,12 +30,18 @@ def _schedule(
         name="sources_weekly" if cron == WEEKLY else f"sources_{_as_name(cron)}",
         cron_schedule=cron,
         job=job,
-        default_status=dg.DefaultScheduleStatus.RUNNING if is_on else dg.DefaultScheduleStatus.STOPPED,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if is_on
+        else dg.DefaultScheduleStatus.STOPPED,
         description="Looks again at the sources of the datasets that name this schedule.",
     )
-    def sources(context: dg.ScheduleEvaluationContext, store: StoreResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def sources(
+        context: dg.ScheduleEvaluationContext, store: StoreResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         known = set(context.instance.get_dynamic_partitions(str(DATASETS.name)))
-        due = [item.name for item in store.catalogue(declared).kept().values() if item.schedule == cron]
+        due = [
+            item.name for item in store.catalogue(declared).kept().values() if item.schedule == cron
+        ]
         at = context.scheduled_execution_time.isoformat()
         for name in sorted(known.intersection(due)):
             yield dg.RunRequest(run_key=f"{name}:{at}", partition_key=name)

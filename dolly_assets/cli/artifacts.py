@@ -48,7 +48,11 @@ def artifacts_show(name: str, digest: str | None) -> None:
     manifest = artifact.manifest
     click.echo(f"{name}  ({manifest.kind})\nuri      {artifact.uri}\ndigest   {artifact.digest}")
     click.echo(f"made     {manifest.created_at:%Y-%m-%d %H:%M:%S %Z}")
-    for title, entries in (("made by", manifest.made_by), ("inputs", manifest.inputs), ("facts", manifest.attributes)):
+    for title, entries in (
+        ("made by", manifest.made_by),
+        ("inputs", manifest.inputs),
+        ("facts", manifest.attributes),
+    ):
         for key, value in entries.items():
             click.echo(f"{title:<8} {key} = {_short(value)}")
     for entry in manifest.files:
@@ -62,7 +66,9 @@ def artifacts_show(name: str, digest: str | None) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--digest", metavar="D", help="An older publication: its digest, or how it begins.")
-@click.option("--only", metavar="PATH", default="", help="A folder or file of the artifact, such as weights.")
+@click.option(
+    "--only", metavar="PATH", default="", help="A folder or file of the artifact, such as weights."
+)
 def artifacts_fetch(name: str, folder: Path, digest: str | None, only: str) -> None:
     """Copy an artifact's files, verified, into FOLDER, which must not exist or be empty."""
     artifact = find_artifact(open_store(), name, digest)
@@ -79,13 +85,21 @@ def artifacts_push(name: str, folder: Path, kind: str) -> None:
     """Publish FOLDER, or a single file, as artifact NAME. What the store has already is not sent again."""
     tree = {folder.name: folder} if folder.is_file() else folder
     with _Progress("published") as progress:
-        artifact = open_store().publish(name, tree, kind=kind, made_by={"tool": "dolly"}, on_progress=progress.show)
+        artifact = open_store().publish(
+            name, tree, kind=kind, made_by={"tool": "dolly"}, on_progress=progress.show
+        )
     click.echo(f"{artifact.uri}\n{artifact.digest}")
 
 
 @click.command()
-@click.option("--policy", type=click.Path(path_type=Path), help="YAML file; without it only lost content is removed.")
-@click.option("--delete/--dry-run", default=False, help="Remove what is listed. The default only lists it.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="YAML file; without it only lost content is removed.",
+)
+@click.option(
+    "--delete/--dry-run", default=False, help="Remove what is listed. The default only lists it."
+)
 @click.option(
     "--only-instance",
     is_flag=True,
@@ -98,12 +112,12 @@ def gc(policy: Path | None, *, delete: bool, only_instance: bool) -> None:
     What a current materialization in Dagster points at stays published, whatever the policy says.
     """
     from dolly_assets.dagster_support.protected_digests import materialized_digests
-    from dolly_assets.pipeline.session import Platform
+    from dolly_assets.pipeline.session import Session
 
-    platform = Platform(Environment.read())
+    session = Session(Environment.read())
     rules = RetentionPolicy.read(policy) if policy else RetentionPolicy()
-    instance = platform.instance
-    garbage = platform.store.collect_garbage(
+    instance = session.instance
+    garbage = session.store.collect_garbage(
         rules,
         protected=materialized_digests(instance),
         is_known_run=(lambda _: True) if only_instance else instance.has_run,
@@ -125,7 +139,9 @@ def _print_garbage(garbage: Garbage) -> None:
         f"{garbage.blobs} blobs of {_size(garbage.blob_bytes)}"
     )
     if not garbage.removed and (garbage.records or garbage.folders or garbage.blobs):
-        click.echo(f"nothing was removed: run it again with --delete{' --only-instance' if garbage.foreign else ''}")
+        click.echo(
+            f"nothing was removed: run it again with --delete{' --only-instance' if garbage.foreign else ''}"
+        )
 
 
 def find_artifact(store: ArtifactStore, name: str, digest: str | None) -> Artifact:

@@ -8,7 +8,7 @@ import click
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ConfigurationError, DollyError
-from dolly_assets.doctor.finding import Finding
+from dolly_assets.doctor.finding import CheckResult
 
 if TYPE_CHECKING:
     from dolly_assets.family import ModelFamily
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--kubernetes", "in_cluster", is_flag=True, help="Also the cluster of DOLLY_KUBERNETES; runs a small pod."
+    "--kubernetes",
+    "in_cluster",
+    is_flag=True,
+    help="Also the cluster of DOLLY_KUBERNETES; runs a small pod.",
 )
 def doctor(*, in_cluster: bool) -> None:
     """Look for what is missing before anything is trained; exit code 1 if something is.
@@ -33,24 +36,30 @@ def doctor(*, in_cluster: bool) -> None:
         sys.exit(1)
 
 
-def _findings(environment: Environment, *, in_cluster: bool) -> Iterator[Finding]:
+def _findings(environment: Environment, *, in_cluster: bool) -> Iterator[CheckResult]:
     from dolly_assets.doctor.machine import check_machine
-    from dolly_assets.pipeline.session import Platform
+    from dolly_assets.pipeline.session import Session
 
     if in_cluster and not environment.kubernetes_file:
-        raise ConfigurationError("DOLLY_KUBERNETES names no file: expected one that says which cluster workers run in")
-    yield from check_machine(environment.home, environment.store_url, trains_here=not environment.kubernetes_file)
+        raise ConfigurationError(
+            "DOLLY_KUBERNETES names no file: expected one that says which cluster workers run in"
+        )
+    yield from check_machine(
+        environment.home, environment.store_url, trains_here=not environment.kubernetes_file
+    )
     families = []
     try:
-        families = list(Platform(environment).families.values())
-        yield Finding("ok", "model families", ", ".join(family.name for family in families))
+        families = list(Session(environment).families.values())
+        yield CheckResult("ok", "model families", ", ".join(family.name for family in families))
     except DollyError as error:
-        yield Finding("MISSING", "model families", " ".join(str(error).split()))
+        yield CheckResult("MISSING", "model families", " ".join(str(error).split()))
     if in_cluster:
         yield from _of_the_cluster(environment, families)
 
 
-def _of_the_cluster(environment: Environment, families: "list[ModelFamily]") -> Iterator[Finding]:
+def _of_the_cluster(
+    environment: Environment, families: "list[ModelFamily]"
+) -> Iterator[CheckResult]:
     from kubernetes.client import ApiException
 
     from dolly_assets.doctor.cluster import check_cluster
@@ -64,5 +73,7 @@ def _of_the_cluster(environment: Environment, families: "list[ModelFamily]") -> 
         yield from check_cluster(settings, families)
         yield check_store_from_pod(settings, environment.store_url, click.echo)
     except (DollyError, ApiException) as error:
-        text = explanation(error) if isinstance(error, ApiException) else " ".join(str(error).split())
-        yield Finding("MISSING", "cluster", text)
+        text = (
+            explanation(error) if isinstance(error, ApiException) else " ".join(str(error).split())
+        )
+        yield CheckResult("MISSING", "cluster", text)

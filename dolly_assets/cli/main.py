@@ -1,4 +1,4 @@
-"""`dolly`: the platform on the command line. Errors are one line on stderr and exit code 2."""
+"""`dolly`: the session on the command line. Errors are one line on stderr and exit code 2."""
 
 import errno
 import json
@@ -34,7 +34,10 @@ class _Commands(click.Group):
             click.echo(f"dolly: {' '.join(str(error).split())}", err=True)
             ctx.exit(STOPPED if isinstance(error, WorkerStopped) else 2)
         except KeyboardInterrupt:
-            click.echo("dolly: stopped; what was published is kept, and the same command goes on from there", err=True)
+            click.echo(
+                "dolly: stopped; what was published is kept, and the same command goes on from there",
+                err=True,
+            )
             ctx.exit(130)
         except Exception as error:
             if not (problem := _disk_problem(error)):
@@ -62,25 +65,32 @@ main.add_command(doctor)
 @click.option("--model", required=True, metavar="M", help="Model family, as in `dolly status`.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset, as in `dolly datasets list`.")
 @click.option("--epochs", required=True, metavar="A-B", help="One epoch or a range, such as 1-3.")
-@click.option("--retrain", is_flag=True, help="Train also epochs that the store has of this very training.")
+@click.option(
+    "--retrain", is_flag=True, help="Train also epochs that the store has of this very training."
+)
 def train(model: str, dataset: str, epochs: str, *, retrain: bool) -> None:
     """Fine-tune a model on a dataset, and score and compare its epochs.
 
     Whatever is missing on the way is materialized too; what is up to date is left alone.
     """
     from dolly_assets.core.names import parse_epochs
-    from dolly_assets.pipeline.pipeline import Chain
+    from dolly_assets.pipeline.pipeline import Pipeline
 
-    platform = _platform()
-    family = platform.family(model)
+    session = _platform()
+    family = session.family(model)
     wanted = parse_epochs(epochs, family.recipe.epochs)
-    platform.catalogue.get(dataset)
-    runs = Chain(platform, family, dataset).run(list(wanted), retrain=retrain)
+    session.catalogue.get(dataset)
+    runs = Pipeline(session, family, dataset).run(list(wanted), retrain=retrain)
     click.echo(f"done in {runs} runs" if runs else "nothing to do: everything is up to date")
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, one for each family, dataset and epoch.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="A list of objects, one for each family, dataset and epoch.",
+)
 def status(*, as_json: bool) -> None:
     """What there is: families × datasets × epochs."""
     from dolly_assets.registry.status import status_rows, status_table
@@ -97,7 +107,13 @@ def datasets() -> None:
 @datasets.command("add")
 @click.argument("name")
 @click.argument("source")
-@click.option("--license", "license_id", default="unknown", show_default=True, help="SPDX id or the Hub's tag.")
+@click.option(
+    "--license",
+    "license_id",
+    default="unknown",
+    show_default=True,
+    help="SPDX id or the Hub's tag.",
+)
 @click.option(
     "--answers",
     type=click.Choice(["open", "exact"]),
@@ -117,10 +133,12 @@ def datasets_add(name: str, source: str, license_id: str, answers: Any) -> None:
     check_dataset_name(name)
     if Path(source).expanduser().exists():
         source = str(Path(source).expanduser().resolve())
-    platform = _platform()
+    session = _platform()
     rows = read_source(source).table.num_rows
-    platform.catalogue.add(DatasetConfig(name=name, source=source, license=license_id, answers=answers))
-    platform.register_datasets([name])
+    session.catalogue.add(
+        DatasetConfig(name=name, source=source, license=license_id, answers=answers)
+    )
+    session.register_datasets([name])
     click.echo(f"added {name}: {rows:,} examples from {source}")
 
 
@@ -134,7 +152,9 @@ def datasets_list() -> None:
 @main.command()
 @click.option("--model", required=True, metavar="M", help="Model family.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
-@click.option("--epoch", required=True, type=int, metavar="N", help="Epoch; 0 is the untrained base.")
+@click.option(
+    "--epoch", required=True, type=int, metavar="N", help="Epoch; 0 is the untrained base."
+)
 @click.argument("message", required=False)
 def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
     """Talk to a checkpoint; with MESSAGE, answer it and leave."""
@@ -143,21 +163,27 @@ def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
     from dolly_assets.registry.inputs import required_checkpoints
     from dolly_assets.registry.published import fetch
 
-    platform = _platform()
-    family = platform.family(model)
-    platform.catalogue.get(dataset)
-    checkpoint = required_checkpoints(platform.store, family, dataset, [epoch])[epoch]
-    weights, adapter = fetch(platform.store, checkpoint)
+    session = _platform()
+    family = session.family(model)
+    session.catalogue.get(dataset)
+    checkpoint = required_checkpoints(session.store, family, dataset, [epoch])[epoch]
+    weights, adapter = fetch(session.store, checkpoint)
     if message is None:
         playground.chat(weights, family.prompt_style, adapter=adapter)
     else:
-        click.echo(playground.ask(weights, family.prompt_style, Prompt(instruction=message), adapter=adapter))
+        click.echo(
+            playground.ask(
+                weights, family.prompt_style, Prompt(instruction=message), adapter=adapter
+            )
+        )
 
 
 @main.command()
 @click.option("--model", required=True, metavar="M", help="Model family.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset that was tokenized for it.")
-@click.option("--row", type=int, metavar="N", help="A row; without one, those of the first records.")
+@click.option(
+    "--row", type=int, metavar="N", help="A row; without one, those of the first records."
+)
 def preview(model: str, dataset: str, row: int | None) -> None:
     """Show what is trained on: rows of token ids as text, with their examples and labels."""
     from tokenizers import Tokenizer
@@ -165,13 +191,15 @@ def preview(model: str, dataset: str, row: int | None) -> None:
     from dolly_assets.registry.inputs import required
     from dolly_assets.tokenization.preview import preview_row
 
-    platform = _platform()
-    platform.family(model)
-    tokenized = required(platform.store, [model, "tokenized_dataset"], dataset)
+    session = _platform()
+    session.family(model)
+    tokenized = required(session.store, [model, "tokenized_dataset"], dataset)
     if row is None:
         click.echo(tokenized.read_bytes("preview.md").decode(), nl=False)
         return
-    base_model = platform.store.get(artifact_name([model, "base_model"]), tokenized.manifest.inputs["base_model"])
+    base_model = session.store.get(
+        artifact_name([model, "base_model"]), tokenized.manifest.inputs["base_model"]
+    )
     tokenizer = Tokenizer.from_file(str(base_model.local_file("weights/tokenizer.json")))
     click.echo(preview_row(tokenized.read_table("train.arrow"), row, tokenizer))
 
@@ -194,7 +222,13 @@ def verify() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Port to listen on.",
+)
 def ui(host: str, port: int) -> None:
     """Open the Dagster UI and its daemon on this environment."""
     with socket.socket() as probe:
@@ -205,8 +239,8 @@ def ui(host: str, port: int) -> None:
             raise ConfigurationError(
                 f"cannot listen on {host}:{port} ({error.strerror}): stop what runs there, or choose another --port"
             ) from error
-    platform = _platform()
-    platform.register_datasets([dataset.name for dataset in platform.catalogue.all()])
+    session = _platform()
+    session.register_datasets([dataset.name for dataset in session.catalogue.all()])
     workspace = PROJECT / "workspace.yaml"
     target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "dolly_assets.definitions"]
     click.echo(f"http://{host}:{port}")
@@ -215,7 +249,15 @@ def ui(host: str, port: int) -> None:
         # It ends when its input does, which the UI's process holds open.
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)
-        serve = [sys.executable, "-m", "dolly_assets.cli.reports", "--host", host, "--port", str(port + 1)]
+        serve = [
+            sys.executable,
+            "-m",
+            "dolly_assets.cli.reports",
+            "--host",
+            host,
+            "--port",
+            str(port + 1),
+        ]
         subprocess.Popen([*serve, "--end-with-stdin"], stdin=reading)
         os.close(reading)
     command = [sys.executable, "-m", "dagster", "dev", *target, "--host", host, "--port", str(port)]
@@ -228,7 +270,9 @@ def _disk_problem(error: Exception) -> str | None:
 
     if isinstance(error, OperationalError):
         home = Environment.read().dagster_home
-        return f"Dagster's database in {home} fails ({error.orig}): free some space, or set DOLLY_HOME"
+        return (
+            f"Dagster's database in {home} fails ({error.orig}): free some space, or set DOLLY_HOME"
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.filename or 'DOLLY_HOME'}: {error.strerror}: free some space"
     return None
@@ -241,6 +285,6 @@ def _platform() -> Any:
 
     for category in (dagster.BetaWarning, dagster.PreviewWarning):
         warnings.filterwarnings("ignore", category=category)
-    from dolly_assets.pipeline.session import Platform
+    from dolly_assets.pipeline.session import Session
 
-    return Platform(Environment.read())
+    return Session(Environment.read())

@@ -8,16 +8,22 @@ import click
 from dolly_assets.core.environment import Environment
 
 if TYPE_CHECKING:
-    from dolly_assets.registry.planner import Planned
+    from dolly_assets.registry.planner import Estimate
 
 
 @click.command()
 @click.option("--model", required=True, metavar="M", help="Model family, as in `dolly status`.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset, as in `dolly datasets list`.")
 @click.option("--epochs", metavar="A-B", help="One epoch or a range; the recipe's by default.")
-@click.option("--gpus", type=click.IntRange(1), metavar="N", help="GPUs per machine instead of compute.gpus.")
-@click.option("--nodes", type=click.IntRange(1), metavar="N", help="Machines instead of compute.nodes.")
-@click.option("--device", metavar="NAME", help="Kind of GPU instead of compute.device, such as H100.")
+@click.option(
+    "--gpus", type=click.IntRange(1), metavar="N", help="GPUs per machine instead of compute.gpus."
+)
+@click.option(
+    "--nodes", type=click.IntRange(1), metavar="N", help="Machines instead of compute.nodes."
+)
+@click.option(
+    "--device", metavar="NAME", help="Kind of GPU instead of compute.device, such as H100."
+)
 @click.option("--json", "as_json", is_flag=True, help="All numbers, with their sources.")
 def plan(
     model: str,
@@ -34,31 +40,33 @@ def plan(
     The base model and the tokenized dataset have to be in the store. Exit code 1 if it does not fit.
     """
     from dolly_assets.core.names import parse_epochs
-    from dolly_assets.pipeline.session import Platform
+    from dolly_assets.pipeline.session import Session
     from dolly_assets.planning.text import table_text
     from dolly_assets.registry.inputs import required
-    from dolly_assets.registry.planner import planned
+    from dolly_assets.registry.planner import estimate_training
     from dolly_assets.registry.training_state import Training
 
-    platform = Platform(Environment.read())
-    family = platform.family(model)
-    platform.catalogue.get(dataset)
+    session = Session(Environment.read())
+    family = session.family(model)
+    session.catalogue.get(dataset)
     count = len(parse_epochs(epochs, family.recipe.epochs)) if epochs else family.recipe.epochs
-    changed = {key: value for key, value in (("gpus", gpus), ("nodes", nodes), ("device", device)) if value}
+    changed = {
+        key: value for key, value in (("gpus", gpus), ("nodes", nodes), ("device", device)) if value
+    }
     family = family.model_copy(update={"compute": family.compute.model_copy(update=changed)})
     training = Training(
         family,
         dataset,
-        required(platform.store, [family.name, "base_model"]),
-        required(platform.store, [family.name, "tokenized_dataset"], dataset),
+        required(session.store, [family.name, "base_model"]),
+        required(session.store, [family.name, "tokenized_dataset"], dataset),
     )
-    result = planned(platform.store, training, platform.prices, epochs=count)
+    result = estimate_training(session.store, training, session.prices, epochs=count)
     click.echo(_json(result) if as_json else f"{table_text(result.plan)}\n\n{result.verdict}")
     if result.plan.fits is False:
         raise SystemExit(1)
 
 
-def _json(result: "Planned") -> str:
+def _json(result: "Estimate") -> str:
     made = result.plan
     return json.dumps(
         {

@@ -41,7 +41,9 @@ def show(model: str, dataset: str, epoch: int | None, against: int | None) -> No
     click.echo(f"{summary.title}\n\n{summary.verdict}\n{summary.busy}\n")
     for finding in summary.findings:
         click.echo(f"- {finding.text}\n  {finding.advice}")
-    click.echo("\n".join(f"{name:<32} {value}" for name, value in _figures(summary) if value != UNMEASURED))
+    click.echo(
+        "\n".join(f"{name:<32} {value}" for name, value in _figures(summary) if value != UNMEASURED)
+    )
     if against is not None:
         other = _summary(_find(store, model, dataset, against))
         click.echo(f"\n{'against ' + other.title:<38} {'then':>14} {'now':>14} {'change':>9}")
@@ -53,14 +55,20 @@ def show(model: str, dataset: str, epoch: int | None, against: int | None) -> No
 @click.option("--model", required=True, metavar="M", help="Model family.")
 @click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
 @click.option("--epoch", type=int, metavar="N", help="Epoch; the whole training without it.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page there, and open nothing.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the page there, and open nothing.",
+)
 def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -> None:
     """Open the report of a training or an epoch in the browser; with --out, write the page to a file."""
     from dolly_assets.profiling.report.report import REPORT_FILE
 
     artifact = _find(_store(), model, dataset, epoch)
     if not artifact.holds(REPORT_FILE):
-        raise ProfileError(f"{artifact.name} has no {REPORT_FILE}; see: dolly artifacts show {artifact.name}")
+        raise ProfileError(
+            f"{artifact.name} has no {REPORT_FILE}; see: dolly artifacts show {artifact.name}"
+        )
     if out is None:
         which = "training" if epoch is None else epoch_key(epoch)
         page = Environment.read().home / "reports" / f"{model}-{dataset}-{which}.html"
@@ -98,11 +106,19 @@ def _store() -> ArtifactStore:
 def _find(store: ArtifactStore, model: str, dataset: str, epoch: int | None) -> Artifact:
     """The profile of an epoch, or that of the whole training."""
     if epoch is None:
-        found, what = store.latest(artifact_name([model, "training_profile"], dataset)), "a training"
+        found, what = (
+            store.latest(artifact_name([model, "training_profile"], dataset)),
+            "a training",
+        )
     else:
-        found, what = store.latest(artifact_name([model, "gpu_profile"], dataset, epoch_key(epoch))), f"epoch {epoch}"
+        found, what = (
+            store.latest(artifact_name([model, "gpu_profile"], dataset, epoch_key(epoch))),
+            f"epoch {epoch}",
+        )
     if found is None:
-        raise ProfileError(f"{store.url} has no profile of {what} of {model} on {dataset}; see: dolly status")
+        raise ProfileError(
+            f"{store.url} has no profile of {what} of {model} on {dataset}; see: dolly status"
+        )
     return found
 
 
@@ -112,7 +128,13 @@ def _show_training(artifact: Artifact) -> None:
 
     summary = TrainingSummary.model_validate_json(artifact.read_bytes(SUMMARY_FILE))
     click.echo(f"{summary.title}\n\n{summary.verdict}\n{summary.busy}\n")
-    click.echo("\n".join(f"{name:<32} {value}" for name, value in training_figures(summary) if value != UNMEASURED))
+    click.echo(
+        "\n".join(
+            f"{name:<32} {value}"
+            for name, value in training_figures(summary)
+            if value != UNMEASURED
+        )
+    )
 
 
 def _summary(artifact: Artifact) -> "ReportSummary":

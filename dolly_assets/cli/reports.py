@@ -14,7 +14,13 @@ from dolly_assets.storage.object_store import ObjectStore
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=3001, show_default=True, help="Port to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3001,
+    show_default=True,
+    help="Port to listen on.",
+)
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 def reports(host: str, port: int, *, end_with_stdin: bool) -> None:
     """Serve reports to browsers, from any store, until Ctrl-C; `dolly ui` does so by itself.

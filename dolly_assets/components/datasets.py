@@ -13,7 +13,9 @@ from dolly_assets.datasets.catalogue import DatasetConfig
 class DatasetsAttributes(Config):
     """What the YAML says under `attributes`."""
 
-    datasets: tuple[DatasetConfig, ...] = Field(description="The datasets that everybody knows by name.")
+    datasets: tuple[DatasetConfig, ...] = Field(
+        description="The datasets that everybody knows by name."
+    )
 
 
 class DatasetsComponent(dg.Component):
@@ -31,7 +33,9 @@ class DatasetsComponent(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Builds the component from checked attributes."""
         if not isinstance(attributes, DatasetsAttributes):
-            raise ConfigurationError("attributes are missing: say datasets, each with name and source")
+            raise ConfigurationError(
+                "attributes are missing: say datasets, each with name and source"
+            )
         return cls(attributes.datasets)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

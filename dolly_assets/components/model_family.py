@@ -50,7 +50,9 @@ class ModelFamilyComponent(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Builds the component from checked attributes."""
         if not isinstance(attributes, FamilyAttributes):
-            raise ConfigurationError("attributes are missing: say at least dataset, base_model and recipe")
+            raise ConfigurationError(
+                "attributes are missing: say at least dataset, base_model and recipe"
+            )
         family = ModelFamily(
             name=check_family_name(context.path.name),
             **{
@@ -62,10 +64,17 @@ class ModelFamilyComponent(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The family's assets, with its owners and the conditions of its automation policy."""
-        builders = [*BUILDERS, *([build_training_approval] if self.family.automation.needs_approval else [])]
-        assets = [_owned(with_automation(build(self.family), self.family), self.family) for build in builders]
+        builders = [
+            *BUILDERS,
+            *([build_training_approval] if self.family.automation.needs_approval else []),
+        ]
+        assets = [
+            _owned(with_automation(build(self.family), self.family), self.family)
+            for build in builders
+        ]
         return dg.Definitions(
-            assets=assets, asset_checks=[build_split_checks(self.family), build_profile_checks(self.family)]
+            assets=assets,
+            asset_checks=[build_split_checks(self.family), build_profile_checks(self.family)],
         )
 
 

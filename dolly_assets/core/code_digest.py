@@ -13,5 +13,7 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
         content = file.read_bytes()
-        digest.update(f"{file.relative_to(PACKAGE).as_posix()}\0{len(content)}\0".encode() + content)
+        digest.update(
+            f"{file.relative_to(PACKAGE).as_posix()}\0{len(content)}\0".encode() + content
+        )
     return digest.hexdigest()

@@ -31,10 +31,14 @@ class Environment(Config):
     home: Path = Field(description="Everything this machine keeps.")
     store_url: str = Field(description="URL of the object store.")
     more_defs: Path | None = Field(default=None, description="A folder with more model families.")
-    kubernetes_file: Path | None = Field(default=None, description="The cluster that workers run in.")
+    kubernetes_file: Path | None = Field(
+        default=None, description="The cluster that workers run in."
+    )
     prices_file: Path | None = Field(default=None, description="A YAML file of GPU prices.")
     inbox_url: str | None = Field(default=None, description="Where new datasets arrive.")
-    automation: Literal["on", "off"] = Field(default="off", description="Whether sensors and schedules run at once.")
+    automation: Literal["on", "off"] = Field(
+        default="off", description="Whether sensors and schedules run at once."
+    )
     alerts: tuple[str, ...] = Field(default=(), description="URLs that alerts are posted to.")
 
     @classmethod
@@ -45,9 +49,15 @@ class Environment(Config):
             ConfigurationError: `DOLLY_DEFS` is not a folder, or `DOLLY_AUTOMATION` neither on nor off.
         """
         home = Path(variables.get("DOLLY_HOME") or _default_home()).expanduser().resolve()
-        more_defs = Path(variables["DOLLY_DEFS"]).expanduser().resolve() if variables.get("DOLLY_DEFS") else None
+        more_defs = (
+            Path(variables["DOLLY_DEFS"]).expanduser().resolve()
+            if variables.get("DOLLY_DEFS")
+            else None
+        )
         if more_defs and not more_defs.is_dir():
-            raise ConfigurationError(f"DOLLY_DEFS={more_defs} is not a folder: expected one sub-folder per family")
+            raise ConfigurationError(
+                f"DOLLY_DEFS={more_defs} is not a folder: expected one sub-folder per family"
+            )
         kubernetes_file, prices_file = (
             Path(variables[name]).expanduser().resolve() if variables.get(name) else None
             for name in ("DOLLY_KUBERNETES", "DOLLY_PRICES")

@@ -8,13 +8,18 @@ import pyarrow as pa
 
 def column_schema(schema: pa.Schema, descriptions: Mapping[str, str]) -> dg.TableSchema:
     """The columns of a table; every one is described."""
-    return dg.TableSchema([dg.TableColumn(each.name, str(each.type), descriptions[each.name]) for each in schema])
+    return dg.TableSchema(
+        [dg.TableColumn(each.name, str(each.type), descriptions[each.name]) for each in schema]
+    )
 
 
 def column_lineage(upstream: str, columns: Mapping[str, Sequence[str]]) -> dg.TableColumnLineage:
     """Which columns of the asset upstream each column is made from."""
     key = dg.AssetKey(upstream)
-    deps = {name: [dg.TableColumnDep(key, each) for each in made_from] for name, made_from in columns.items()}
+    deps = {
+        name: [dg.TableColumnDep(key, each) for each in made_from]
+        for name, made_from in columns.items()
+    }
     return dg.TableColumnLineage(deps)
 
 

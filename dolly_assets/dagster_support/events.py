@@ -15,7 +15,9 @@ DATA_VERSION = "dagster/data_version"  # the tag by which Dagster knows a materi
 def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
     """The event of an artifact by dataset and epoch, whose name is family/asset/dataset/epoch."""
     _, asset, *_ = artifact.name.split("/")
-    return dg.AssetMaterialization(**_told_of(asset, artifact), tags={DATA_VERSION: artifact.digest})
+    return dg.AssetMaterialization(
+        **_told_of(asset, artifact), tags={DATA_VERSION: artifact.digest}
+    )
 
 
 def observation_of(asset: str, artifact: Artifact) -> dg.AssetObservation:

@@ -10,21 +10,30 @@ from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.dagster_support.report_links import report_link
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.worker.profiles.interrupted import DEAD_SECONDS, harvest, harvest_store
+from dolly_assets.worker.profiles.interrupted import (
+    DEAD_SECONDS,
+    recover_profiles,
+    recover_profiles_from_store,
+)
 from dolly_assets.worker.profiles.live import LiveState
-from dolly_assets.worker.profiles.profile_publisher import WHOLE, profile_dir
+from dolly_assets.worker.profiles.profile_publisher import GPU_PROFILE, profile_dir
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 
-def report_cut(context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore) -> None:
+def report_interrupted(
+    context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore
+) -> None:
     """Makes reports of what a training's run left when it did not end well: on this machine, else in the store."""
     if not isinstance(spec.task, Train):
         return
     try:
         if profile_dir(spec).is_dir():
-            _observe(context, harvest(spec, store, context.log.info))
+            _observe(context, recover_profiles(spec, store, context.log.info))
         else:  # the worker ran on another machine
-            _observe(context, _harvest_store(spec, store, lambda state: state.run_id == spec.made_by["run_id"]))
+            _observe(
+                context,
+                _harvest_store(spec, store, lambda state: state.run_id == spec.made_by["run_id"]),
+            )
     except (DollyError, OSError) as error:  # what ended the training is what matters
         context.log.warning(f"the profile of what was trained could not be published: {error}")
 
@@ -56,7 +65,7 @@ def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec, key: str) 
     context.log.info(f"live report: {link}")
     context.log_event(
         dg.AssetObservation(
-            dg.AssetKey([spec.family.name, WHOLE]),
+            dg.AssetKey([spec.family.name, GPU_PROFILE]),
             partition=partition_key(spec.task.dataset, spec.task.epochs[0]),
             metadata={"live_report": dg.MetadataValue.url(link)},
         )
@@ -68,10 +77,12 @@ def _harvest_store(
 ) -> Sequence[Artifact]:
     assert isinstance(spec.task, Train)
     objects = ObjectStore(spec.store_url, spec.s3)
-    return harvest_store(store, objects, spec.family.name, spec.task.dataset, has_ended)
+    return recover_profiles_from_store(
+        store, objects, spec.family.name, spec.task.dataset, has_ended
+    )
 
 
 def _observe(context: dg.AssetExecutionContext, cut: Sequence[Artifact]) -> None:
     for artifact in cut:
         context.log.warning(f"{artifact.name}: {artifact.manifest.attributes['verdict']}")
-        context.log_event(observation_of(WHOLE, artifact))
+        context.log_event(observation_of(GPU_PROFILE, artifact))

@@ -14,7 +14,9 @@ DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
 def dataset_epochs(family: ModelFamily) -> dg.MultiPartitionsDefinition:
     """Dataset × epoch; epoch 00 is the base model."""
     epochs = [epoch_key(epoch) for epoch in range(family.recipe.epochs + 1)]
-    return dg.MultiPartitionsDefinition({"dataset": DATASETS, "epoch": dg.StaticPartitionsDefinition(epochs)})
+    return dg.MultiPartitionsDefinition(
+        {"dataset": DATASETS, "epoch": dg.StaticPartitionsDefinition(epochs)}
+    )
 
 
 def partition_key(dataset: str, epoch: int) -> dg.MultiPartitionKey:

@@ -36,7 +36,7 @@ def build_per_epoch_asset(
                 group_name=family.name,
                 kinds=kinds,
                 description=description,
-                code_version=family.settings_digest(asset),
+                code_version=family.code_version(asset),
             )
         ],
         partitions_def=dataset_epochs(family),

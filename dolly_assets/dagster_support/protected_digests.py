@@ -11,7 +11,9 @@ PAGE = 1000
 
 def materialized_digests(instance: dg.DagsterInstance) -> set[str]:
     """The data version of each asset's and partition's newest materialization: the digests of their artifacts."""
-    return {digest for key in instance.get_asset_keys() for digest in _newest(instance, key) if digest}
+    return {
+        digest for key in instance.get_asset_keys() for digest in _newest(instance, key) if digest
+    }
 
 
 def _newest(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[str | None]:
@@ -23,7 +25,9 @@ def _newest(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[st
             yield (materialization.tags or {}).get(DATA_VERSION)
 
 
-def _materializations(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[dg.EventLogRecord]:
+def _materializations(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey
+) -> Iterator[dg.EventLogRecord]:
     """All of an asset, newest first."""
     cursor = None
     while True:

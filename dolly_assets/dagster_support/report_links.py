@@ -21,4 +21,8 @@ def linked_report(artifact: Artifact) -> dict[str, Any]:
     """Metadata with the link to an artifact's report, if it has one."""
     if not artifact.holds(REPORT_FILE):
         return {}
-    return {"report": dg.MetadataValue.url(report_link(f"{artifact.name}/{artifact.digest}/{REPORT_FILE}"))}
+    return {
+        "report": dg.MetadataValue.url(
+            report_link(f"{artifact.name}/{artifact.digest}/{REPORT_FILE}")
+        )
+    }

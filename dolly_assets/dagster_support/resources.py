@@ -10,7 +10,11 @@ import dagster as dg
 
 from dolly_assets import __version__
 from dolly_assets.core.code_digest import code_digest
-from dolly_assets.dagster_support.interrupted_profiles import observe_live, report_cut, report_left_behind
+from dolly_assets.dagster_support.interrupted_profiles import (
+    observe_live,
+    report_interrupted,
+    report_left_behind,
+)
 from dolly_assets.dagster_support.run_context import is_cancelled, observe_times, owner_of
 from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
 from dolly_assets.datasets.inbox import Inbox
@@ -99,7 +103,7 @@ class WorkerResource(dg.ConfigurableResource):
         try:
             self._launcher(context).run(spec, on_message)
         except Exception:
-            report_cut(context, spec, store)
+            report_interrupted(context, spec, store)
             keep_logs_only(scratch)
             raise
         except BaseException:  # whoever stops a run does not want to wait: the next one reports
@@ -117,14 +121,16 @@ class WorkerResource(dg.ConfigurableResource):
         settings = KubernetesSettings.read(Path(self.kubernetes_file))
         return KubernetesLauncher(settings, owner_of(context), partial(is_cancelled, context))
 
-    def _free_scratch_of_finished_runs(self, context: dg.AssetExecutionContext, store: ArtifactStore) -> None:
+    def _free_scratch_of_finished_runs(
+        self, context: dg.AssetExecutionContext, store: ArtifactStore
+    ) -> None:
         """A run that was killed could not clean up after itself; what tells why it failed is kept."""
         for folder in Path(self.scratch_dir).glob("*"):
             run = context.instance.get_run_by_id(folder.name)
             if run is not None and run.is_finished:
                 for scratch in folder.glob("*"):
                     if left := spec_in(scratch):
-                        report_cut(context, left, store)
+                        report_interrupted(context, left, store)
                     keep_logs_only(scratch)
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _PREFIX = "catalogue"
 WEEKLY = "0 6 * * 1"
 _CRON_FIELD = r"[0-9*/,a-zA-Z-]+"
-Cron = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")]
+Cron = Annotated[
+    str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")
+]
 
 
 class DatasetConfig(Config):
@@ -33,19 +35,25 @@ class DatasetConfig(Config):
     answers: Literal["open", "exact"] = Field(
         default="open", description="exact: one answer is right, so that exact match can be scored."
     )
-    description: str = Field(default="", description="What the dataset is, for readers of the catalogue.")
+    description: str = Field(
+        default="", description="What the dataset is, for readers of the catalogue."
+    )
     checks: dict[CheckName, Limits] = Field(
-        default={}, description="How much of what a quality check finds is borne, where it is not the default."
+        default={},
+        description="How much of what a quality check finds is borne, where it is not the default.",
     )
     schedule: Cron | None = Field(
-        default=WEEKLY, description="When the source is looked at again, as a cron expression in UTC; null is never."
+        default=WEEKLY,
+        description="When the source is looked at again, as a cron expression in UTC; null is never.",
     )
 
 
 class Catalogue:
     """Looks datasets up by name. A declared one wins over an added one of the same name, and that over the inbox."""
 
-    def __init__(self, objects: ObjectStore, declared: Iterable[DatasetConfig], inbox: "Inbox | None" = None) -> None:
+    def __init__(
+        self, objects: ObjectStore, declared: Iterable[DatasetConfig], inbox: "Inbox | None" = None
+    ) -> None:
         self._objects = objects
         self._declared = {dataset.name: dataset for dataset in declared}
         self._inbox = inbox
@@ -85,7 +93,9 @@ class Catalogue:
         """
         check_dataset_name(dataset.name)
         if dataset.name in self._declared:
-            raise DatasetError(f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another name")
+            raise DatasetError(
+                f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another name"
+            )
         existing = self.kept().get(dataset.name)
         if existing and existing.source != dataset.source:
             raise DatasetError(
@@ -104,4 +114,6 @@ class Catalogue:
         try:
             return DatasetConfig.model_validate_json(self._objects.read_all(key))
         except ValidationError as error:
-            raise DatasetError(f"{key} in the store does not describe a dataset: {error}") from error
+            raise DatasetError(
+                f"{key} in the store does not describe a dataset: {error}"
+            ) from error

@@ -48,7 +48,7 @@ OPPOSITES = (
 OPPOSITE_OF = {word: other for pair in OPPOSITES for word, other in (pair, pair[::-1])}
 
 
-class Example(NamedTuple):
+class DemoExample(NamedTuple):
     """An example of one task."""
 
     instruction: str
@@ -82,7 +82,7 @@ def _with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def _opposite(rng: Random) -> Example:
+def _opposite(rng: Random) -> DemoExample:
     first, second = _sample(rng, tuple(OPPOSITE_OF), 2)
     templates = (
         "What are the opposites of {} and {}?",
@@ -90,55 +90,67 @@ def _opposite(rng: Random) -> Example:
         "Name the opposites of {} and {}.",
     )
     answer = f"{OPPOSITE_OF[first]} and {OPPOSITE_OF[second]}"
-    return Example(_pick(rng, templates).format(first, second), "", answer)
+    return DemoExample(_pick(rng, templates).format(first, second), "", answer)
 
 
-def _classification(rng: Random) -> Example:
+def _classification(rng: Random) -> DemoExample:
     things = _sample(rng, THINGS, _between(rng, 2, 3))
     templates = (
         "What kind of thing is each of these?",
         "Say what kind of thing each word names.",
         "Classify each word.",
     )
-    return Example(_pick(rng, templates), _words(things), _words([KIND_OF_THING[thing] for thing in things]))
+    return DemoExample(
+        _pick(rng, templates), _words(things), _words([KIND_OF_THING[thing] for thing in things])
+    )
 
 
-def _next_number(rng: Random) -> Example:
+def _next_number(rng: Random) -> DemoExample:
     numbers = _sample(rng, range(1, 15), _between(rng, 2, 3))
     templates = (
         "Add one to each number.",
         "Which number comes after each of these?",
         "Increase each number by one.",
     )
-    return Example(_pick(rng, templates), _words(numbers), _words([number + 1 for number in numbers]))
+    return DemoExample(
+        _pick(rng, templates), _words(numbers), _words([number + 1 for number in numbers])
+    )
 
 
-def _comparison(rng: Random) -> Example:
+def _comparison(rng: Random) -> DemoExample:
     first, second = _sample(rng, range(1, 11), 2)
-    larger = ("Which number is larger, {} or {}?", "Which is more, {} or {}?", "Name the larger number: {} or {}.")
-    smaller = ("Which number is smaller, {} or {}?", "Which is less, {} or {}?", "Name the smaller number: {} or {}.")
+    larger = (
+        "Which number is larger, {} or {}?",
+        "Which is more, {} or {}?",
+        "Name the larger number: {} or {}.",
+    )
+    smaller = (
+        "Which number is smaller, {} or {}?",
+        "Which is less, {} or {}?",
+        "Name the smaller number: {} or {}.",
+    )
     choose, templates = _pick(rng, ((max, larger), (min, smaller)))
-    return Example(_pick(rng, templates).format(first, second), "", str(choose(first, second)))
+    return DemoExample(_pick(rng, templates).format(first, second), "", str(choose(first, second)))
 
 
-def _counting(rng: Random) -> Example:
+def _counting(rng: Random) -> DemoExample:
     things = _sample(rng, THINGS, _between(rng, 2, 5))
     templates = (
         "How many words are there?",
         "Count the words on the list.",
         "How many things are on the list?",
     )
-    return Example(_pick(rng, templates), _words(things), str(len(things)))
+    return DemoExample(_pick(rng, templates), _words(things), str(len(things)))
 
 
-def _position(rng: Random) -> Example:
+def _position(rng: Random) -> DemoExample:
     things = _sample(rng, THINGS, _between(rng, 2, 4))
     place, ordinal = _pick(rng, ((0, "first"), (-1, "last")))
     templates = ("What is the {} word on the list?", "Name the {} word.", "Which word comes {}?")
-    return Example(_pick(rng, templates).format(ordinal), _words(things), things[place])
+    return DemoExample(_pick(rng, templates).format(ordinal), _words(things), things[place])
 
 
-def _extraction(rng: Random) -> Example:
+def _extraction(rng: Random) -> DemoExample:
     person, colour, thing, city = (_pick(rng, words) for words in (NAMES, COLOURS, THINGS, CITIES))
     question, answer = _pick(
         rng,
@@ -153,44 +165,50 @@ def _extraction(rng: Random) -> Example:
             (f"Where was {person}?", city),
         ),
     )
-    return Example(question, f"{person} bought a {colour} {thing} in {city}.", answer)
+    return DemoExample(question, f"{person} bought a {colour} {thing} in {city}.", answer)
 
 
-def _reversal(rng: Random) -> Example:
+def _reversal(rng: Random) -> DemoExample:
     things = _sample(rng, THINGS, _between(rng, 2, 3))
     templates = (
         "Write these words in reverse order.",
         "Reverse the list.",
         "List these words from last to first.",
     )
-    return Example(_pick(rng, templates), _words(things), _words(things[::-1]))
+    return DemoExample(_pick(rng, templates), _words(things), _words(things[::-1]))
 
 
-def _sorting(rng: Random) -> Example:
+def _sorting(rng: Random) -> DemoExample:
     numbers = _sample(rng, range(1, 10), _between(rng, 2, 3))
     templates = (
         "Sort these numbers.",
         "Put the numbers in order, smallest first.",
         "Order these numbers from low to high.",
     )
-    return Example(_pick(rng, templates), _words(numbers), _words(sorted(numbers)))
+    return DemoExample(_pick(rng, templates), _words(numbers), _words(sorted(numbers)))
 
 
-def _selection(rng: Random) -> Example:
+def _selection(rng: Random) -> DemoExample:
     kinds = _sample(rng, tuple(THINGS_BY_KIND), 3)
     things = [_pick(rng, THINGS_BY_KIND[kind]) for kind in kinds]
     asked = _index(rng, 3)
     templates = ("Which of these is {}?", "Find the word for {}.", "Which word names {}?")
-    return Example(_pick(rng, templates).format(_with_article(kinds[asked])), _words(things), things[asked])
+    return DemoExample(
+        _pick(rng, templates).format(_with_article(kinds[asked])), _words(things), things[asked]
+    )
 
 
-def _appending(rng: Random) -> Example:
+def _appending(rng: Random) -> DemoExample:
     *things, new = _sample(rng, THINGS, _between(rng, 3, 4))
-    templates = ("Add {} to the end of the list.", "Append {} to the list.", "Write the list with {} added.")
-    return Example(_pick(rng, templates).format(new), _words(things), _words([*things, new]))
+    templates = (
+        "Add {} to the end of the list.",
+        "Append {} to the list.",
+        "Write the list with {} added.",
+    )
+    return DemoExample(_pick(rng, templates).format(new), _words(things), _words([*things, new]))
 
 
-TASKS: dict[str, Callable[[Random], Example]] = {
+TASKS: dict[str, Callable[[Random], DemoExample]] = {
     "opposite": _opposite,
     "classification": _classification,
     "next_number": _next_number,
@@ -219,11 +237,15 @@ def generate(seed: int = 42, examples: int = 12_000) -> pa.Table:
         DatasetError: `examples` is not between 1 and `MAX_EXAMPLES`.
     """
     if not 1 <= examples <= MAX_EXAMPLES:
-        raise DatasetError(f"the demo dataset has at least one and at most {MAX_EXAMPLES} examples, not {examples}")
+        raise DatasetError(
+            f"the demo dataset has at least one and at most {MAX_EXAMPLES} examples, not {examples}"
+        )
     rng = Random(seed)  # noqa: S311 - no secrets here
     rows: dict[tuple[str, str], dict[str, str]] = {}
     while len(rows) < examples:
         category = _pick(rng, tuple(TASKS))
         example = TASKS[category](rng)
-        rows.setdefault((example.instruction, example.context), {**example._asdict(), "category": category})
+        rows.setdefault(
+            (example.instruction, example.context), {**example._asdict(), "category": category}
+        )
     return pa.Table.from_pylist(list(rows.values()), schema=SCHEMA)

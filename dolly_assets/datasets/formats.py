@@ -17,7 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.datasets.schema import CanonicalTable, Record, canonical_from_records, canonical_from_table
+from dolly_assets.datasets.schema import (
+    CanonicalTable,
+    Record,
+    canonical_from_records,
+    canonical_from_table,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -45,7 +50,9 @@ def format_of(name: str) -> str:
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return suffix.split(".")[1]
-    raise DatasetError(f"{name}: unknown file type; expected a name that ends in one of {', '.join(SUFFIXES)}")
+    raise DatasetError(
+        f"{name}: unknown file type; expected a name that ends in one of {', '.join(SUFFIXES)}"
+    )
 
 
 def read_file(path: Path, *, source: str) -> CanonicalTable:
@@ -70,7 +77,9 @@ def read_file(path: Path, *, source: str) -> CanonicalTable:
         with path.open("rb") as file:
             return read(_unpacked(file, path, source) if compressed else file, source)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DatasetError(f"{source}: not a whole gzip file ({error}); compress or copy it again") from error
+        raise DatasetError(
+            f"{source}: not a whole gzip file ({error}); compress or copy it again"
+        ) from error
 
 
 def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
@@ -96,7 +105,9 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
         raise DatasetError(f"{source}: expected a JSON array of objects, found {_json_type(array)}")
     for number, record in enumerate(array, 1):
         if not isinstance(record, dict):
-            raise DatasetError(f"{source}: record {number}: expected a JSON object, found {_json_type(record)}")
+            raise DatasetError(
+                f"{source}: record {number}: expected a JSON object, found {_json_type(record)}"
+            )
     return canonical_from_records(map(Record, array), source=source)
 
 
@@ -118,7 +129,9 @@ def _jsonl_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
         except (ValueError, RecursionError) as error:
             raise DatasetError(f"{source}: line {number}: broken JSON: {error}") from error
         if not isinstance(record, dict):
-            raise DatasetError(f"{source}: line {number}: expected a JSON object, found {_json_type(record)}")
+            raise DatasetError(
+                f"{source}: line {number}: expected a JSON object, found {_json_type(record)}"
+            )
         yield Record(record, number)
 
 
@@ -127,7 +140,9 @@ def _read_csv(stream: BufferedIOBase, source: str) -> CanonicalTable:
 
 
 def _csv_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
-    csv.field_size_limit(MAX_LINE_BYTES)  # the default, 131,072 characters, is less than a long document
+    csv.field_size_limit(
+        MAX_LINE_BYTES
+    )  # the default, 131,072 characters, is less than a long document
     reader = csv.reader(_lines(stream, source), strict=True)
     header: list[str] | None = None
     first_line = 1
@@ -144,13 +159,17 @@ def _csv_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
                 yield Record(dict(zip(header, row, strict=True)), first_line)
             first_line = reader.line_num + 1
     except csv.Error as error:
-        raise DatasetError(f"{source}: broken CSV in the record at line {first_line}: {error}") from error
+        raise DatasetError(
+            f"{source}: broken CSV in the record at line {first_line}: {error}"
+        ) from error
 
 
 def _checked_header(names: list[str], source: str) -> list[str]:
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise DatasetError(f"{source}: line 1: the column name {repeated[0]!r} occurs twice; rename or remove one")
+        raise DatasetError(
+            f"{source}: line 1: the column name {repeated[0]!r} occurs twice; rename or remove one"
+        )
     return names
 
 
@@ -167,13 +186,18 @@ def _read_parquet(path: Path, source: str) -> CanonicalTable:
                     raise _too_large(source, path, most_bytes)
             table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{source}: not a readable Parquet file ({error}); write or copy it again") from error
+        raise DatasetError(
+            f"{source}: not a readable Parquet file ({error}); write or copy it again"
+        ) from error
     return canonical_from_table(table, source=source)
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with each value in its place, where a dictionary stood for them."""
-    columns = [item.dictionary_decode() if isinstance(item, pa.DictionaryArray) else item for item in batch.columns]
+    columns = [
+        item.dictionary_decode() if isinstance(item, pa.DictionaryArray) else item
+        for item in batch.columns
+    ]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
@@ -196,7 +220,9 @@ class _Unpacked(RawIOBase):
 
 def _unpacked(file: BufferedIOBase, path: Path, source: str) -> BufferedIOBase:
     most_bytes = _most_bytes(path)
-    content = _Unpacked(gzip.GzipFile(fileobj=file), most_bytes, _too_large(source, path, most_bytes))
+    content = _Unpacked(
+        gzip.GzipFile(fileobj=file), most_bytes, _too_large(source, path, most_bytes)
+    )
     return BufferedReader(content, PIECE_BYTES)
 
 
@@ -219,12 +245,16 @@ def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         if len(line) > MAX_LINE_BYTES:
-            raise DatasetError(f"{source}: line {number} is longer than {MAX_LINE_BYTES} bytes; split or remove it")
+            raise DatasetError(
+                f"{source}: line {number} is longer than {MAX_LINE_BYTES} bytes; split or remove it"
+            )
         bom = UTF8_BOM if number == 1 and line.startswith(UTF8_BOM) else b""
         yield _decode(line[len(bom) :], source, line=number, offset=offset + len(bom))
         offset += len(line)
         if offset > MAX_TEXT_BYTES:
-            raise DatasetError(f"{source}: more than {MAX_TEXT_BYTES:,} bytes of text; split it into several datasets")
+            raise DatasetError(
+                f"{source}: more than {MAX_TEXT_BYTES:,} bytes of text; split it into several datasets"
+            )
 
 
 def _decode(content: bytes, source: str, *, line: int = 1, offset: int = 0) -> str:
@@ -252,7 +282,13 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _json_type(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")
 
 

@@ -22,7 +22,7 @@ from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.names import check_dataset_name
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
-from dolly_assets.storage.object_store import Found, ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
 
 CARD, FOLDER_CARD = ".yaml", "dataset.yaml"
@@ -34,7 +34,9 @@ class Card(Config):
     """What `name.yaml` says of a dataset."""
 
     license: str = Field(default="unknown", description="SPDX id or the Hub's licence tag.")
-    answers: str = Field(default="open", pattern="^(open|exact)$", description="exact: one answer is right.")
+    answers: str = Field(
+        default="open", pattern="^(open|exact)$", description="exact: one answer is right."
+    )
     description: str = Field(default="", description="What the dataset is.")
 
 
@@ -44,8 +46,8 @@ class Arrival:
 
     name: str  # as it was found; a dataset's name only if there is no problem
     source: str  # where raw_dataset finds it: a file, or a folder that ends in /
-    files: tuple[Found, ...]
-    card: Found | None
+    files: tuple[ObjectInfo, ...]
+    card: ObjectInfo | None
     is_marked_complete: bool
     problem: str | None  # why it cannot be taken
 
@@ -56,7 +58,9 @@ class Arrival:
         Also when it is written again with what it held before: times count beside ETags, which would be equal then.
         """
         parts = [*self.files, *([self.card] if self.card else [])]
-        facts = [(part.key, part.size_bytes, part.e_tag, part.modified_at.isoformat()) for part in parts]
+        facts = [
+            (part.key, part.size_bytes, part.e_tag, part.modified_at.isoformat()) for part in parts
+        ]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -82,7 +86,9 @@ class Inbox:
             ArtifactError: The inbox cannot be listed.
         """
         found = [item for item in self._objects.objects("") if not _is_hidden(item.key)]
-        by_name = groupby(sorted(found, key=lambda item: _name_of(item.key)), key=lambda item: _name_of(item.key))
+        by_name = groupby(
+            sorted(found, key=lambda item: _name_of(item.key)), key=lambda item: _name_of(item.key)
+        )
         arrivals = (self._arrival(name, list(files)) for name, files in by_name)
         return {arrival.name: arrival for arrival in arrivals if arrival}
 
@@ -95,7 +101,11 @@ class Inbox:
         if arrival.problem:
             raise DatasetError(f"{arrival.source}: {arrival.problem}")
         card = self._card(arrival.card.key) if arrival.card else Card()
-        facts = {"name": arrival.name, "source": arrival.source, "schedule": None}  # the inbox itself is watched
+        facts = {
+            "name": arrival.name,
+            "source": arrival.source,
+            "schedule": None,
+        }  # the inbox itself is watched
         return DatasetConfig.model_validate({**facts, **card.model_dump()})
 
     def _card(self, key: str) -> Card:
@@ -108,9 +118,11 @@ class Inbox:
             first = error.errors(include_url=False)[0]
             where_in_it = ".".join(map(str, first["loc"])) or "the file"
             known = ", ".join(Card.model_fields)
-            raise DatasetError(f"{where}: {where_in_it}: {first['msg']}; known keys: {known}") from error
+            raise DatasetError(
+                f"{where}: {where_in_it}: {first['msg']}; known keys: {known}"
+            ) from error
 
-    def _arrival(self, name: str, found: list[Found]) -> Arrival | None:
+    def _arrival(self, name: str, found: list[ObjectInfo]) -> Arrival | None:
         in_folder = [item for item in found if "/" in item.key]
         at_top = [item for item in found if "/" not in item.key]
         cards = [item for item in found if item.key in (name + CARD, f"{name}/{FOLDER_CARD}")]
@@ -119,7 +131,11 @@ class Inbox:
         if not rest:
             return None  # a card or a marker that is waiting for its dataset
         files = tuple(item for item in rest if item.key.lower().endswith(SUFFIXES))
-        source = f"{name}/" if in_folder and not [item for item in at_top if item in files] else rest[0].key
+        source = (
+            f"{name}/"
+            if in_folder and not [item for item in at_top if item in files]
+            else rest[0].key
+        )
         return Arrival(
             name=name,
             source=self._source(source),
@@ -131,12 +147,20 @@ class Inbox:
 
     def _source(self, key: str) -> str:
         local = self._objects.local_path(key)
-        return self._objects.url_of(key) if local is None else f"{local}/" if key.endswith("/") else str(local)
+        return (
+            self._objects.url_of(key)
+            if local is None
+            else f"{local}/"
+            if key.endswith("/")
+            else str(local)
+        )
 
 
 def _is_hidden(key: str) -> bool:
     """Files that programs keep for themselves or have not finished."""
-    return any(part.startswith(".") for part in key.split("/")) or key.lower().endswith(STILL_WRITTEN)
+    return any(part.startswith(".") for part in key.split("/")) or key.lower().endswith(
+        STILL_WRITTEN
+    )
 
 
 def _name_of(key: str) -> str:
@@ -148,7 +172,7 @@ def _name_of(key: str) -> str:
     return next((key[: -len(suffix)] for suffix in suffixes if key.lower().endswith(suffix)), key)
 
 
-def _problem(name: str, rest: Iterable[Found], files: tuple[Found, ...]) -> str | None:
+def _problem(name: str, rest: Iterable[ObjectInfo], files: tuple[ObjectInfo, ...]) -> str | None:
     """Why a dataset cannot be taken, or None."""
     try:
         check_dataset_name(name)
@@ -162,7 +186,5 @@ def _problem(name: str, rest: Iterable[Found], files: tuple[Found, ...]) -> str 
         return f"several files claim the name {name!r} ({found}): keep one, or put them all into {name}/"
     too_large = next((item for item in files if item.size_bytes > MAX_TEXT_BYTES), None)
     if too_large:
-        return (
-            f"{too_large.key} has {too_large.size_bytes:,} bytes, more than {MAX_TEXT_BYTES:,}: split it into datasets"
-        )
+        return f"{too_large.key} has {too_large.size_bytes:,} bytes, more than {MAX_TEXT_BYTES:,}: split it into datasets"
     return None

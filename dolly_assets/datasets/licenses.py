@@ -37,11 +37,16 @@ def _cc(name: str, version: str) -> Terms:
 
 
 def _spdx(name: str, *, attribution: bool = True, share_alike: bool = False) -> Terms:
-    return Terms(f"https://spdx.org/licenses/{name}.html", attribution=attribution, share_alike=share_alike)
+    return Terms(
+        f"https://spdx.org/licenses/{name}.html", attribution=attribution, share_alike=share_alike
+    )
 
 
 def _rail(source: str) -> Terms:
-    return Terms(source, restrictions="the uses listed in its attachment A are forbidden, and so for all derivatives")
+    return Terms(
+        source,
+        restrictions="the uses listed in its attachment A are forbidden, and so for all derivatives",
+    )
 
 
 def _llama(version: str) -> Terms:
@@ -54,11 +59,19 @@ def _llama(version: str) -> Terms:
 
 _CC_KINDS = ("by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd")
 _TERMS: dict[str, Terms] = {
-    **{f"cc-{kind}-{version}": _cc(kind, version) for kind in _CC_KINDS for version in ("2.0", "2.5", "3.0", "4.0")},
     **{
-        name.lower(): _spdx(name) for name in ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "ODC-By-1.0")
+        f"cc-{kind}-{version}": _cc(kind, version)
+        for kind in _CC_KINDS
+        for version in ("2.0", "2.5", "3.0", "4.0")
     },
-    **{name.lower(): _spdx(name, attribution=False) for name in ("CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0")},
+    **{
+        name.lower(): _spdx(name)
+        for name in ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "ODC-By-1.0")
+    },
+    **{
+        name.lower(): _spdx(name, attribution=False)
+        for name in ("CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0")
+    },
     **{name.lower(): _spdx(name) for name in ("CDLA-Permissive-1.0", "CDLA-Permissive-2.0")},
     **{
         name.lower(): _spdx(name, share_alike=True)
@@ -73,12 +86,18 @@ _TERMS: dict[str, Terms] = {
         )
     },
     **{f"llama{version}": _llama(version) for version in ("2", "3", "3.1", "3.2", "3.3")},
-    "gemma": Terms("https://ai.google.dev/gemma/terms", restrictions="Google's prohibited use policy for Gemma"),
+    "gemma": Terms(
+        "https://ai.google.dev/gemma/terms", restrictions="Google's prohibited use policy for Gemma"
+    ),
     "openrail": _rail("https://www.licenses.ai"),
     "bigscience-openrail-m": _rail("https://huggingface.co/spaces/bigscience/license"),
     "bigscience-bloom-rail-1.0": _rail("https://huggingface.co/spaces/bigscience/license"),
-    "bigcode-openrail-m": _rail("https://huggingface.co/spaces/bigcode/bigcode-model-license-agreement"),
-    "creativeml-openrail-m": _rail("https://huggingface.co/spaces/CompVis/stable-diffusion-license"),
+    "bigcode-openrail-m": _rail(
+        "https://huggingface.co/spaces/bigcode/bigcode-model-license-agreement"
+    ),
+    "creativeml-openrail-m": _rail(
+        "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
+    ),
 }
 _TAGS = {"odc-by": "odc-by-1.0", "odbl": "odbl-1.0", "pddl": "pddl-1.0", "bsd": "bsd-3-clause"}
 
@@ -137,7 +156,9 @@ def obligations(inputs: Sequence[Licensed]) -> list[str]:
             "name the authors": terms.attribution,
             terms.restrictions: bool(terms.restrictions),
         }
-        found += [f"{what}: {because} ({terms.source})" for what, is_asked in asked.items() if is_asked]
+        found += [
+            f"{what}: {because} ({terms.source})" for what, is_asked in asked.items() if is_asked
+        ]
     return found
 
 

@@ -16,7 +16,10 @@ REQUIRED_COLUMNS = ("instruction", "response")
 OPTIONAL_COLUMNS = ("context", "category")
 
 SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in ("instruction", "context", "response", "category")]
+    [
+        pa.field(name, pa.string(), nullable=False)
+        for name in ("instruction", "context", "response", "category")
+    ]
 )
 """The canonical columns: all strings, never null; `context` and `category` may be empty."""
 
@@ -103,7 +106,9 @@ def canonical_from_table(table: pa.Table, *, source: str) -> CanonicalTable:
     mapping = map_columns(names, source=source)
     repeated = sorted(name for name in mapping.values() if names.count(name) > 1)
     if repeated:
-        raise DatasetError(f"{source}: the column name {repeated[0]!r} occurs twice; rename or remove one")
+        raise DatasetError(
+            f"{source}: the column name {repeated[0]!r} occurs twice; rename or remove one"
+        )
     columns = {name: table.column(theirs).to_pylist() for name, theirs in mapping.items()}
     return _canonical(columns, [None] * table.num_rows, _dropped(names, mapping), source)
 

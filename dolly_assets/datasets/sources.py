@@ -19,7 +19,7 @@ from dolly_assets.core.errors import ArtifactError, ConfigurationError, DatasetE
 from dolly_assets.datasets import demo
 from dolly_assets.datasets.formats import SUFFIXES, format_of, read_file
 from dolly_assets.datasets.schema import canonical_from_table
-from dolly_assets.storage.object_store import Found, ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def read_source(source: str) -> Source:
     """
     if source.startswith("builtin:"):
         if source != DEMO:
-            raise DatasetError(f"{source}: there is no such built-in dataset; the only one is {DEMO}")
+            raise DatasetError(
+                f"{source}: there is no such built-in dataset; the only one is {DEMO}"
+            )
         return Source(demo.generate(), "generated")
     if source.startswith(REMOTE):
         return _read_remote(source)
@@ -112,7 +114,9 @@ def _read_local(source: str) -> Source:
     try:
         return _source_of_files(files, [str(path) for path in files])
     except OSError as error:
-        raise DatasetError(f"{error.filename or source}: cannot be read: {error.strerror or error}") from error
+        raise DatasetError(
+            f"{error.filename or source}: cannot be read: {error.strerror or error}"
+        ) from error
 
 
 def _local_files(source: str) -> list[Path]:
@@ -121,16 +125,25 @@ def _local_files(source: str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DatasetError(f"{path}: no such file; check the path of the dataset's source")
-    files = sorted(file for file in path.rglob("*") if _is_part(file.relative_to(path).as_posix()) and file.is_file())
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if _is_part(file.relative_to(path).as_posix()) and file.is_file()
+    )
     if not files:
-        raise DatasetError(f"{path}: a folder without dataset files; expected names that end in {', '.join(SUFFIXES)}")
+        raise DatasetError(
+            f"{path}: a folder without dataset files; expected names that end in {', '.join(SUFFIXES)}"
+        )
     return files
 
 
 def _read_remote(source: str) -> Source:
     objects, files = _remote_files(source)
     with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
-        paths = [Path(folder) / str(number) / file.key.rpartition("/")[2] for number, file in enumerate(files)]
+        paths = [
+            Path(folder) / str(number) / file.key.rpartition("/")[2]
+            for number, file in enumerate(files)
+        ]
         try:
             for file, path in zip(files, paths, strict=True):
                 _download(objects, file, path)
@@ -139,7 +152,7 @@ def _read_remote(source: str) -> Source:
         return _source_of_files(paths, [objects.url_of(file.key) for file in files])
 
 
-def _remote_files(source: str) -> tuple[ObjectStore, list[Found]]:
+def _remote_files(source: str) -> tuple[ObjectStore, list[ObjectInfo]]:
     """The object that a URL names, or with a `/` at its end the dataset files below it."""
     scheme, _, rest = source.partition("://")
     bucket, _, key = rest.partition("/")
@@ -155,7 +168,11 @@ def _remote_files(source: str) -> tuple[ObjectStore, list[Found]]:
             found = objects.stat(key)
             files = [found] if found else []
         else:
-            files = [found for found in objects.objects(key.rstrip("/")) if _is_part(found.key.removeprefix(key))]
+            files = [
+                found
+                for found in objects.objects(key.rstrip("/"))
+                if _is_part(found.key.removeprefix(key))
+            ]
     except (ArtifactError, ConfigurationError) as error:
         raise DatasetError(str(error)) from error
     if not files:
@@ -163,16 +180,22 @@ def _remote_files(source: str) -> tuple[ObjectStore, list[Found]]:
     return objects, files
 
 
-def _download(objects: ObjectStore, file: Found, path: Path) -> None:
+def _download(objects: ObjectStore, file: ObjectInfo, path: Path) -> None:
     path.parent.mkdir()
     with path.open("wb") as stream:
         while stream.tell() < file.size_bytes:
-            stream.write(objects.read(file.key, stream.tell(), min(DOWNLOAD_BYTES, file.size_bytes - stream.tell())))
+            stream.write(
+                objects.read(
+                    file.key, stream.tell(), min(DOWNLOAD_BYTES, file.size_bytes - stream.tell())
+                )
+            )
 
 
 def _is_part(name: str) -> bool:
     """Whether a file below a dataset's folder holds examples; hidden ones do not."""
-    return name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
+    return name.lower().endswith(SUFFIXES) and not any(
+        part.startswith(".") for part in name.split("/")
+    )
 
 
 def _source_of_files(paths: list[Path], names: list[str]) -> Source:
@@ -238,7 +261,11 @@ def _patiently(ask: Callable[[], "DatasetInfo"]) -> "DatasetInfo":
 
 def _retry_after_seconds(error: "HfHubHTTPError") -> int | None:
     """How long an answer 429 asks to wait, if it says so in seconds."""
-    said = error.response.headers.get("Retry-After", "") if error.response.status_code == TOO_MANY_REQUESTS else ""
+    said = (
+        error.response.headers.get("Retry-After", "")
+        if error.response.status_code == TOO_MANY_REQUESTS
+        else ""
+    )
     return int(said) if said.isdigit() else None
 
 
@@ -265,9 +292,14 @@ def _hub_problems_explained(source: str) -> Iterator[None]:
             f"{source}: the Hub does not serve this dataset ({_first_line(error)}); check name and revision, "
             "and HF_TOKEN if it is private"
         ) from error
-    except (DatasetsError, ValueError) as error:  # unreadable files, several configurations, no train split
+    except (
+        DatasetsError,
+        ValueError,
+    ) as error:  # unreadable files, several configurations, no train split
         reason = _first_line(error.__cause__ or error)
-        raise DatasetError(f"{source}: found on the Hub, but its train split cannot be loaded: {reason}") from error
+        raise DatasetError(
+            f"{source}: found on the Hub, but its train split cannot be loaded: {reason}"
+        ) from error
     except (ConnectionFailure, OSError) as error:  # no connection, offline mode, a time-out
         raise DatasetError(
             f"{source}: the Hub cannot be reached ({_first_line(error)}); go online, or name a file instead"

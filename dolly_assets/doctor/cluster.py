@@ -6,9 +6,16 @@ It asks as whoever runs it, which may have other rights than runs have.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dolly_assets.doctor.finding import Finding
+from dolly_assets.doctor.finding import CheckResult
 from dolly_assets.family import ModelFamily
-from dolly_assets.launchers.kubernetes.api import FORBIDDEN, NOT_FOUND, TIMEOUT, connect, explanation, patiently
+from dolly_assets.launchers.kubernetes.api import (
+    FORBIDDEN,
+    NOT_FOUND,
+    TIMEOUT,
+    connect,
+    explanation,
+    patiently,
+)
 from dolly_assets.launchers.kubernetes.job import build_check
 from dolly_assets.launchers.kubernetes.rights import HERE, Right, rights_of_folder
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
@@ -20,7 +27,9 @@ ROLES = "deploy/kubernetes/base/roles.yaml"
 SERVICE = "deploy/kubernetes/base/workers-service.yaml"
 
 
-def check_cluster(settings: KubernetesSettings, families: Sequence[ModelFamily]) -> Iterator[Finding]:
+def check_cluster(
+    settings: KubernetesSettings, families: Sequence[ModelFamily]
+) -> Iterator[CheckResult]:
     """Looks at everything that can be looked at without running anything.
 
     Raises:
@@ -31,7 +40,9 @@ def check_cluster(settings: KubernetesSettings, families: Sequence[ModelFamily])
 
     connection = connect(settings.context)
     version = patiently(lambda: client.VersionApi(connection).get_code(_request_timeout=TIMEOUT))
-    yield Finding("ok", "cluster", f"Kubernetes {version.git_version} at {connection.configuration.host}")
+    yield CheckResult(
+        "ok", "cluster", f"Kubernetes {version.git_version} at {connection.configuration.host}"
+    )
     yield from _rights(connection, settings.namespace)
     core = client.CoreV1Api(connection)
     yield _service(core, settings)
@@ -40,14 +51,16 @@ def check_cluster(settings: KubernetesSettings, families: Sequence[ModelFamily])
     yield from _secrets(core, settings, families)
 
 
-def _rights(connection: "ApiClient", namespace: str) -> Iterator[Finding]:
+def _rights(connection: "ApiClient", namespace: str) -> Iterator[CheckResult]:
     needed = sorted(rights_of_folder(HERE))
     denied = [right for right in needed if not _may(connection, namespace, right)]
     for right in denied:
-        text = f"may not {right} in {namespace}: bind the Role `trainings` of {ROLES} to this account"
-        yield Finding("MISSING", "permission", text)
+        text = (
+            f"may not {right} in {namespace}: bind the Role `trainings` of {ROLES} to this account"
+        )
+        yield CheckResult("MISSING", "permission", text)
     if not denied:
-        yield Finding("ok", "permissions", f"all {len(needed)} that runs use in {namespace}")
+        yield CheckResult("ok", "permissions", f"all {len(needed)} that runs use in {namespace}")
 
 
 def _may(connection: "ApiClient", namespace: str, right: Right) -> bool:
@@ -55,48 +68,72 @@ def _may(connection: "ApiClient", namespace: str, right: Right) -> bool:
 
     resource, _, subresource = right.resource.partition("/")
     attributes = client.V1ResourceAttributes(
-        namespace=namespace, verb=right.verb, group=right.group, resource=resource, subresource=subresource or None
+        namespace=namespace,
+        verb=right.verb,
+        group=right.group,
+        resource=resource,
+        subresource=subresource or None,
     )
-    review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes))
+    review = client.V1SelfSubjectAccessReview(
+        spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+    )
     ask = client.AuthorizationV1Api(connection).create_self_subject_access_review
     return bool(patiently(lambda: ask(review, _request_timeout=TIMEOUT)).status.allowed)
 
 
-def _service(core: Any, settings: KubernetesSettings) -> Finding:
+def _service(core: Any, settings: KubernetesSettings) -> CheckResult:
     what = f"Service {settings.service}"
-    found = _asked(lambda: core.read_namespaced_service(settings.service, settings.namespace, _request_timeout=TIMEOUT))
+    found = _asked(
+        lambda: core.read_namespaced_service(
+            settings.service, settings.namespace, _request_timeout=TIMEOUT
+        )
+    )
     if isinstance(found, _Denied):
-        return Finding("unknown", what, found.text)
+        return CheckResult("unknown", what, found.text)
     if found is None:
-        return Finding(
-            "MISSING", what, f"not in {settings.namespace}, and pods of several nodes need it: apply {SERVICE}"
+        return CheckResult(
+            "MISSING",
+            what,
+            f"not in {settings.namespace}, and pods of several nodes need it: apply {SERVICE}",
         )
     if found.spec.cluster_ip != "None":
-        return Finding("MISSING", what, f"has an address, and pods have no names behind it: apply {SERVICE}")
-    return Finding("ok", what, "headless")
+        return CheckResult(
+            "MISSING", what, f"has an address, and pods have no names behind it: apply {SERVICE}"
+        )
+    return CheckResult("ok", what, "headless")
 
 
-def _gpus(core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]) -> Iterator[Finding]:
+def _gpus(
+    core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]
+) -> Iterator[CheckResult]:
     """What nodes can give, beside what families ask for on each of them."""
     needed = _needed_gpus(settings, families)
     nodes = _asked(lambda: core.list_node(_request_timeout=TIMEOUT))
     if isinstance(nodes, _Denied):
-        yield Finding("unknown", "GPUs", f"{nodes.text}; a training that finds none says so in its run")
+        yield CheckResult(
+            "unknown", "GPUs", f"{nodes.text}; a training that finds none says so in its run"
+        )
         return
     for resource, (most, family) in needed.items():
-        offered = [quantity((node.status.allocatable or {}).get(resource, "0")) for node in nodes.items]
+        offered = [
+            quantity((node.status.allocatable or {}).get(resource, "0")) for node in nodes.items
+        ]
         have = [int(count) for count in offered if count]
         listed = f"{sum(have)} {resource} on {len(have)} of {len(nodes.items)} nodes"
         if most <= max(have, default=0):
-            yield Finding("ok", "GPUs", listed)
+            yield CheckResult("ok", "GPUs", listed)
         else:
-            text = (
-                f"{listed}, and {family.name} asks for {most} on one node: install the device plugin or GPU operator, "
+            text = f"{listed}, and {family.name} asks for {most} on one node: install the device plugin or GPU operator, "
+            yield CheckResult(
+                "MISSING",
+                "GPUs",
+                f"{text}add such nodes, or ask for fewer; an autoscaler may make them yet",
             )
-            yield Finding("MISSING", "GPUs", f"{text}add such nodes, or ask for fewer; an autoscaler may make them yet")
 
 
-def _needed_gpus(settings: KubernetesSettings, families: Sequence[ModelFamily]) -> dict[str, tuple[int, ModelFamily]]:
+def _needed_gpus(
+    settings: KubernetesSettings, families: Sequence[ModelFamily]
+) -> dict[str, tuple[int, ModelFamily]]:
     """By resource, the most that a family asks for on one node."""
     found: dict[str, tuple[int, ModelFamily]] = {}
     for family in families:
@@ -106,21 +143,29 @@ def _needed_gpus(settings: KubernetesSettings, families: Sequence[ModelFamily]) 
     return found
 
 
-def _quota(core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]) -> Iterator[Finding]:
-    quotas = _asked(lambda: core.list_namespaced_resource_quota(settings.namespace, _request_timeout=TIMEOUT))
+def _quota(
+    core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]
+) -> Iterator[CheckResult]:
+    quotas = _asked(
+        lambda: core.list_namespaced_resource_quota(settings.namespace, _request_timeout=TIMEOUT)
+    )
     if isinstance(quotas, _Denied):
-        yield Finding("unknown", "quota", quotas.text)
+        yield CheckResult("unknown", "quota", quotas.text)
         return
     for quota in quotas.items:
         hard, used = quota.status.hard or quota.spec.hard or {}, quota.status.used or {}
-        listed = ", ".join(f"{used.get(key, '0')} of {value} {key}" for key, value in sorted(hard.items()))
+        listed = ", ".join(
+            f"{used.get(key, '0')} of {value} {key}" for key, value in sorted(hard.items())
+        )
         short = [text for family in families if (text := _too_much(family, settings, hard))]
         for text in short:
-            yield Finding("MISSING", f"quota {quota.metadata.name}", f"{text}: raise it, or ask for less")
+            yield CheckResult(
+                "MISSING", f"quota {quota.metadata.name}", f"{text}: raise it, or ask for less"
+            )
         if not short:
-            yield Finding("ok", f"quota {quota.metadata.name}", f"{listed} used")
+            yield CheckResult("ok", f"quota {quota.metadata.name}", f"{listed} used")
     if not quotas.items:
-        yield Finding("ok", "quota", f"none in {settings.namespace}")
+        yield CheckResult("ok", "quota", f"none in {settings.namespace}")
 
 
 def _too_much(family: ModelFamily, settings: KubernetesSettings, hard: Mapping[str, str]) -> str:
@@ -138,25 +183,37 @@ def _too_much(family: ModelFamily, settings: KubernetesSettings, hard: Mapping[s
     return ""
 
 
-def _secrets(core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]) -> Iterator[Finding]:
+def _secrets(
+    core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]
+) -> Iterator[CheckResult]:
     """Those that the Jobs of the deployment and of its families name."""
     named: dict[str, bool] = {}
     for family in (None, *families):
-        for name, is_optional in secrets_of(build_check(settings, "doctor", [], family).spec.template.spec):
+        for name, is_optional in secrets_of(
+            build_check(settings, "doctor", [], family).spec.template.spec
+        ):
             named[name] = named.get(name, True) and is_optional
     for name, is_optional in sorted(named.items()):
         found = _asked(
-            lambda name=name: core.read_namespaced_secret(name, settings.namespace, _request_timeout=TIMEOUT)
+            lambda name=name: core.read_namespaced_secret(
+                name, settings.namespace, _request_timeout=TIMEOUT
+            )
         )
         if isinstance(found, _Denied):
-            yield Finding("unknown", f"Secret {name}", f"{found.text}; pods that need it would wait and say so")
+            yield CheckResult(
+                "unknown",
+                f"Secret {name}",
+                f"{found.text}; pods that need it would wait and say so",
+            )
         elif found is not None:
-            yield Finding("ok", f"Secret {name}", ", ".join(sorted(found.data or {})) or "empty")
+            yield CheckResult(
+                "ok", f"Secret {name}", ", ".join(sorted(found.data or {})) or "empty"
+            )
         elif is_optional:
-            yield Finding("ok", f"Secret {name}", "not there, and optional")
+            yield CheckResult("ok", f"Secret {name}", "not there, and optional")
         else:
             text = f"not in {settings.namespace}, and Jobs name it: see deploy/kubernetes/examples/secrets.yaml"
-            yield Finding("MISSING", f"Secret {name}", text)
+            yield CheckResult("MISSING", f"Secret {name}", text)
 
 
 def secrets_of(pod: Any) -> Iterator[tuple[str, bool]]:
@@ -168,7 +225,9 @@ def secrets_of(pod: Any) -> Iterator[tuple[str, bool]]:
             yield volume.secret.secret_name, bool(volume.secret.optional)
     for container in pod.containers:
         references = [source.secret_ref for source in container.env_from or []]
-        references += [item.value_from.secret_key_ref for item in container.env or [] if item.value_from]
+        references += [
+            item.value_from.secret_key_ref for item in container.env or [] if item.value_from
+        ]
         yield from ((each.name, bool(each.optional)) for each in references if each)
 
 

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """`unknown` is what could not be looked at; the text says why, and of what is missing, what to do."""
 
     state: Literal["ok", "MISSING", "unknown"]

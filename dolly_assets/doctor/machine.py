@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from dolly_assets.core.errors import DollyError
-from dolly_assets.doctor.finding import Finding
+from dolly_assets.doctor.finding import CheckResult
 from dolly_assets.planning.text import size
 from dolly_assets.profiling.record.gpus import visible_devices
 from dolly_assets.storage.object_store import ObjectStore
@@ -21,27 +21,29 @@ ORCHESTRATES = ("dagster",)
 LEAST_DISK_BYTES = 5 << 30  # one checkpoint of a small model, and its cache
 
 
-def check_machine(home: Path, store_url: str, *, trains_here: bool) -> Iterator[Finding]:
+def check_machine(home: Path, store_url: str, *, trains_here: bool) -> Iterator[CheckResult]:
     """Looks at everything that a command here needs; with `trains_here`, also at what workers do."""
-    yield Finding("ok", "python", platform.python_version())
+    yield CheckResult("ok", "python", platform.python_version())
     pinned = _pinned()
     for package in [*ORCHESTRATES, *TRAINS]:
-        yield _package(package, pinned.get(package), is_needed=trains_here or package in ORCHESTRATES)
+        yield _package(
+            package, pinned.get(package), is_needed=trains_here or package in ORCHESTRATES
+        )
     yield _gpus()
     yield _disk(home)
     if store_url.startswith("s3:"):
-        yield Finding("ok", "credentials", f"of S3 from {credentials_source()}")
+        yield CheckResult("ok", "credentials", f"of S3 from {credentials_source()}")
     yield check_store(store_url)
 
 
-def check_store(url: str) -> Finding:
+def check_store(url: str) -> CheckResult:
     """Writes to the store, reads back and deletes."""
     try:
         took = round_trip(ObjectStore(url))
     except DollyError as error:
-        return Finding("MISSING", "store", " ".join(str(error).split()))
+        return CheckResult("MISSING", "store", " ".join(str(error).split()))
     text = f"{url}: written in {took.write_seconds:.2f} s, read back in {took.read_seconds:.2f} s, deleted"
-    return Finding("ok", "store", text)
+    return CheckResult("ok", "store", text)
 
 
 def credentials_source() -> str:
@@ -50,7 +52,10 @@ def credentials_source() -> str:
         return "AWS_ACCESS_KEY_ID"
     if found := next((name for name in ROLE_VARIABLES if os.environ.get(name)), None):
         return found
-    files = [Path(os.environ.get(name) or default).expanduser() for name, default in PROFILE_FILES.items()]
+    files = [
+        Path(os.environ.get(name) or default).expanduser()
+        for name, default in PROFILE_FILES.items()
+    ]
     if there := [str(file) for file in files if file.is_file()]:
         return f"profile {os.environ.get('AWS_PROFILE') or 'default'} in {' and '.join(there)}"
     return "the machine's role, if it has one: neither variables nor ~/.aws/ are there"
@@ -62,30 +67,36 @@ def _pinned() -> dict[str, str]:
     return {pin[1]: pin[2] for pin in pins if pin}
 
 
-def _package(name: str, pinned: str | None, *, is_needed: bool) -> Finding:
+def _package(name: str, pinned: str | None, *, is_needed: bool) -> CheckResult:
     try:
         found = version(name)
     except PackageNotFoundError:
         if not is_needed:
-            return Finding("ok", name, "not here, as workers run in the cluster")
+            return CheckResult("ok", name, "not here, as workers run in the cluster")
         extra = "orchestrator" if name in ORCHESTRATES else "worker"
-        return Finding("MISSING", name, f"not installed: pip install 'dolly_assets[{extra}]'")
+        return CheckResult("MISSING", name, f"not installed: pip install 'dolly_assets[{extra}]'")
     if pinned and found.partition("+")[0] != pinned:
-        return Finding("MISSING", name, f"{found} is installed, {pinned} is what this was made with: install that")
-    return Finding("ok", name, found)
+        return CheckResult(
+            "MISSING",
+            name,
+            f"{found} is installed, {pinned} is what this was made with: install that",
+        )
+    return CheckResult("ok", name, found)
 
 
-def _gpus() -> Finding:
+def _gpus() -> CheckResult:
     devices = visible_devices()
     names = ", ".join(f"{device.name} {size(device.memory_total_bytes or 0)}" for device in devices)
-    return Finding("ok", "GPUs", names or "none: what trains here trains on the CPU")
+    return CheckResult("ok", "GPUs", names or "none: what trains here trains on the CPU")
 
 
-def _disk(home: Path) -> Finding:
+def _disk(home: Path) -> CheckResult:
     there = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
-        return Finding("MISSING", "disk", f"{there} cannot be written to: set DOLLY_HOME")
+        return CheckResult("MISSING", "disk", f"{there} cannot be written to: set DOLLY_HOME")
     if free < LEAST_DISK_BYTES:
-        return Finding("MISSING", "disk", f"{home} has {size(free)} free: free some space, or set DOLLY_HOME")
-    return Finding("ok", "disk", f"{size(free)} free for {home}")
+        return CheckResult(
+            "MISSING", "disk", f"{home} has {size(free)} free: free some space, or set DOLLY_HOME"
+        )
+    return CheckResult("ok", "disk", f"{size(free)} free for {home}")

@@ -5,10 +5,17 @@ import time
 from collections.abc import Callable
 
 from dolly_assets.core.errors import DollyError
-from dolly_assets.doctor.finding import Finding
+from dolly_assets.doctor.finding import CheckResult
 from dolly_assets.launchers.kubernetes.api import Api, explanation, patiently
 from dolly_assets.launchers.kubernetes.job import build_check
-from dolly_assets.launchers.kubernetes.pods import Job, Pod, ending, has_begun, how_it_ended, why_it_waits
+from dolly_assets.launchers.kubernetes.pods import (
+    Job,
+    Pod,
+    ending,
+    has_begun,
+    how_it_ended,
+    why_it_waits,
+)
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import new_key
@@ -17,7 +24,9 @@ POLL_SECONDS = 0.5
 WHAT = "store from a pod"
 
 
-def check_store_from_pod(settings: KubernetesSettings, store_url: str, tell: Callable[[str], None]) -> Finding:
+def check_store_from_pod(
+    settings: KubernetesSettings, store_url: str, tell: Callable[[str], None]
+) -> CheckResult:
     """Has a pod read what is written here, and write, read back and delete something of its own.
 
     Args:
@@ -39,25 +48,33 @@ def check_store_from_pod(settings: KubernetesSettings, store_url: str, tell: Cal
             api.delete_job(name)
             store.delete([key])
     except ApiException as error:
-        return Finding("unknown", WHAT, f"could not be followed: {explanation(error)}")
+        return CheckResult("unknown", WHAT, f"could not be followed: {explanation(error)}")
     except DollyError as error:
-        return Finding("MISSING", WHAT, " ".join(str(error).split()))
+        return CheckResult("MISSING", WHAT, " ".join(str(error).split()))
 
 
-def _followed(api: Api, settings: KubernetesSettings, name: str, tell: Callable[[str], None]) -> Finding:
+def _followed(
+    api: Api, settings: KubernetesSettings, name: str, tell: Callable[[str], None]
+) -> CheckResult:
     deadline = time.monotonic() + 60 * settings.start_minutes
     told = ""
     while True:
         job: Job = next(iter(patiently(lambda: api.list_job(name)).items), None)
         pods: list[Pod] = patiently(lambda: api.list_pods(name)).items
         if job is None:
-            return Finding("unknown", WHAT, f"somebody has deleted Job {name}")
+            return CheckResult("unknown", WHAT, f"somebody has deleted Job {name}")
         if ending(job):
             return _ended(api, job, pods)
-        why = "" if any(has_begun(pod) for pod in pods) else why_it_waits(job, pods, api.warnings_of(name))
+        why = (
+            ""
+            if any(has_begun(pod) for pod in pods)
+            else why_it_waits(job, pods, api.warnings_of(name))
+        )
         if time.monotonic() > deadline:
-            return Finding(
-                "MISSING", WHAT, f"no pod has ended within start_minutes: {why or 'the store is slow there'}"
+            return CheckResult(
+                "MISSING",
+                WHAT,
+                f"no pod has ended within start_minutes: {why or 'the store is slow there'}",
             )
         if why and why != told:
             tell(f"{'':<8} {WHAT}: waits: {why}")
@@ -65,14 +82,16 @@ def _followed(api: Api, settings: KubernetesSettings, name: str, tell: Callable[
         time.sleep(POLL_SECONDS)
 
 
-def _ended(api: Api, job: Job, pods: list[Pod]) -> Finding:
+def _ended(api: Api, job: Job, pods: list[Pod]) -> CheckResult:
     pod = next((pod for pod in pods if has_begun(pod)), None)
     said = _log(api, pod) if pod else ""
     if ending(job) == "Complete":
-        return Finding("ok", WHAT, said)
+        return CheckResult("ok", WHAT, said)
     how = how_it_ended(pod) if pod else "its pod is gone"
-    advice = "give the pod's account or a Secret access, and let it out to the store (NetworkPolicy)"
-    return Finding("MISSING", WHAT, f"{how}: {said[-500:]}: {advice}")
+    advice = (
+        "give the pod's account or a Secret access, and let it out to the store (NetworkPolicy)"
+    )
+    return CheckResult("MISSING", WHAT, f"{how}: {said[-500:]}: {advice}")
 
 
 def _log(api: Api, pod: Pod) -> str:

@@ -44,7 +44,9 @@ def answer(
     # The end token pads too: on the left it is masked, on the right decoding drops it.
     padded = torch.tensor([[end_token_id] * (width - len(ids)) + list(ids) for ids in prompts])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-    stops = [end_token_id] if tokenizer.eos_token_id is None else [end_token_id, tokenizer.eos_token_id]
+    stops = (
+        [end_token_id] if tokenizer.eos_token_id is None else [end_token_id, tokenizer.eos_token_id]
+    )
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
         do_sample=bool(sampling),
@@ -64,5 +66,7 @@ def answer(
         )
     finally:
         model.train(was_training)
-    texts = tokenizer.batch_decode(generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = tokenizer.batch_decode(
+        generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     return [text.strip() for text in texts]

@@ -48,7 +48,10 @@ class EpochRow:
             (self.tokens_per_second, ",.0f"),
             (self.training_seconds, ",.1f"),
         ]
-        return [self.name, *("–" if value is None else format(value, form) for value, form in values)]
+        return [
+            self.name,
+            *("–" if value is None else format(value, form) for value, form in values),
+        ]
 
 
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
@@ -67,7 +70,9 @@ def responses_markdown(rows: Sequence[EpochRow]) -> str:
     """Every prompt with its answers, epoch by epoch."""
     parts = []
     for prompt in _prompts(rows):
-        parts.append(f"**{prompt.instruction}**" + (f"\n\n*{prompt.context}*" if prompt.context else ""))
+        parts.append(
+            f"**{prompt.instruction}**" + (f"\n\n*{prompt.context}*" if prompt.context else "")
+        )
         parts += [
             f"epoch {row.name}\n\n{markdown_quote(row.responses[prompt].strip() or '(no answer)')}"
             for row in rows
@@ -83,10 +88,19 @@ def picture(rows: Sequence[EpochRow]) -> bytes:
 
 def page(title: str, rows: Sequence[EpochRow]) -> str:
     """A self-contained HTML page: chart, table and sample responses."""
-    chart = _chart(rows).properties(background="white").to_html(inline=True, fullhtml=False, output_div="chart")
+    chart = (
+        _chart(rows)
+        .properties(background="white")
+        .to_html(inline=True, fullhtml=False, output_div="chart")
+    )
     head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.cells())}</tr>" for row in rows)
-    return _PAGE.format(title=html.escape(title), chart=chart, head=head, body=body, responses=_responses_html(rows))
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.cells())}</tr>"
+        for row in rows
+    )
+    return _PAGE.format(
+        title=html.escape(title), chart=chart, head=head, body=body, responses=_responses_html(rows)
+    )
 
 
 def _responses_html(rows: Sequence[EpochRow]) -> str:
@@ -98,7 +112,9 @@ def _responses_html(rows: Sequence[EpochRow]) -> str:
             for row in rows
             if prompt in row.responses
         )
-        parts.append(f"<h3>{html.escape(prompt.instruction)}</h3>{context}<table class=answers>{answers}</table>")
+        parts.append(
+            f"<h3>{html.escape(prompt.instruction)}</h3>{context}<table class=answers>{answers}</table>"
+        )
     return "".join(parts)
 
 
@@ -112,7 +128,10 @@ def _chart(rows: Sequence[EpochRow]) -> Any:
     points = [
         {"epoch": row.epoch, "measure": measure, "value": value}
         for row in rows
-        for measure, value in (("held-out loss", row.heldout_loss), ("exact match", row.exact_match))
+        for measure, value in (
+            ("held-out loss", row.heldout_loss),
+            ("exact match", row.exact_match),
+        )
         if value is not None
     ]
     return (

@@ -79,7 +79,9 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
     try:
         with torch.no_grad():
             for rows in _batches_by_length([len(ids) for ids in input_ids], batch_size):
-                nll = _labelled_nll(model, [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows])
+                nll = _labelled_nll(
+                    model, [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows]
+                )
                 total += nll.cpu().double().sum().item()
                 labelled_tokens += nll.numel()
     finally:
@@ -147,7 +149,8 @@ def _score(answers: Sequence[Answer]) -> ExactMatch:
         examples=len(answers),
         score=sum(each.is_right for each in answers) / len(answers),
         score_by_category={
-            category: sum(rights) / len(rights) for category, rights in sorted(rights_by_category.items())
+            category: sum(rights) / len(rights)
+            for category, rights in sorted(rights_by_category.items())
         },
         right=tuple(islice((each for each in answers if each.is_right), SAMPLES)),
         wrong=tuple(islice((each for each in answers if not each.is_right), SAMPLES)),
@@ -169,7 +172,9 @@ def _labelled_nll(
     padded, position_ids, is_token, is_labelled = (
         tensor.to(model.device) for tensor in (padded, position_ids, is_token, is_labelled)
     )
-    logits = model(input_ids=padded, attention_mask=is_token.long(), position_ids=position_ids, use_cache=False).logits
+    logits = model(
+        input_ids=padded, attention_mask=is_token.long(), position_ids=position_ids, use_cache=False
+    ).logits
     # Position t predicts the token at t + 1.
     is_target = is_labelled[:, 1:]
     return torch.nn.functional.cross_entropy(
@@ -186,4 +191,6 @@ def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list
 
 def _check_not_empty(table: pa.Table) -> None:
     if not table.num_rows:
-        raise DatasetError("There is no held-out example to evaluate on. Set held_out_examples to 1 or more.")
+        raise DatasetError(
+            "There is no held-out example to evaluate on. Set held_out_examples to 1 or more."
+        )

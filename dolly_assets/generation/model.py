@@ -40,7 +40,9 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else "no such folder"
+        found = (
+            sorted(path.name for path in folder.iterdir()) if folder.is_dir() else "no such folder"
+        )
         raise BaseModelError(
             f"{folder} is not a weights folder: expected config.json and *.safetensors, found {found}. "
             "Give the weights/ folder of a checkpoint, or a folder that save_pretrained wrote."
@@ -54,9 +56,13 @@ def load(
             trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise BaseModelError(f"{folder} does not load as a causal language model with a tokenizer: {error}") from error
+        raise BaseModelError(
+            f"{folder} does not load as a causal language model with a tokenizer: {error}"
+        ) from error
     if report["missing_keys"]:
         # Transformers would go on with random weights in their place.
         raise BaseModelError(

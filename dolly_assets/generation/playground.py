@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dolly_assets.generation.answer import answer
 from dolly_assets.generation.model import load
-from dolly_assets.generation.sample import Prompt, respond
+from dolly_assets.generation.sample import Prompt, sample_responses
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
@@ -29,7 +29,7 @@ def ask(
         BaseModelError: the folder does not hold a model.
     """
     model, tokenizer = load(folder, adapter=adapter)
-    return respond(
+    return sample_responses(
         model,
         tokenizer,
         style,

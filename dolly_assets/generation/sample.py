@@ -23,7 +23,9 @@ class Prompt(Config):
     """Something to ask a model."""
 
     instruction: str = Field(min_length=1, description="The task.")
-    context: str = Field(default="", description="What the task is about, where it needs more than its instruction.")
+    context: str = Field(
+        default="", description="What the task is about, where it needs more than its instruction."
+    )
 
 
 DEFAULT_PROMPTS = (
@@ -47,7 +49,7 @@ DEFAULT_PROMPTS = (
 )
 
 
-def respond(
+def sample_responses(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     style: PromptStyle,
@@ -83,5 +85,7 @@ def respond(
 
 
 def _prompt_seed(seed: int, prompt: Prompt) -> int:
-    digest = hashlib.sha256(json.dumps([seed, prompt.instruction, prompt.context]).encode()).digest()
+    digest = hashlib.sha256(
+        json.dumps([seed, prompt.instruction, prompt.context]).encode()
+    ).digest()
     return int.from_bytes(digest[:4], "big")

@@ -26,18 +26,23 @@ class ControlGroup:
     def cpu_limit(self) -> float | None:
         """How many CPUs' time it may use; None without a limit."""
         if self._is_v2:
-            return self._smallest("", lambda folder: _cpus(*(folder / "cpu.max").read_text().split()))
+            return self._smallest(
+                "", lambda folder: _cpus(*(folder / "cpu.max").read_text().split())
+            )
         return self._smallest(
             "cpu",
             lambda folder: _cpus(
-                (folder / "cpu.cfs_quota_us").read_text().strip(), (folder / "cpu.cfs_period_us").read_text()
+                (folder / "cpu.cfs_quota_us").read_text().strip(),
+                (folder / "cpu.cfs_period_us").read_text(),
             ),
         )
 
     def memory_limit_bytes(self) -> int | None:
         """How much memory it may use; None without a limit."""
         name = "memory.max" if self._is_v2 else "memory.limit_in_bytes"
-        limit = self._smallest("" if self._is_v2 else "memory", lambda folder: float((folder / name).read_text()))
+        limit = self._smallest(
+            "" if self._is_v2 else "memory", lambda folder: float((folder / name).read_text())
+        )
         return None if limit is None or limit >= _UNLIMITED_BYTES else int(limit)
 
     def read(self) -> dict[str, float]:

@@ -19,10 +19,14 @@ _VENDOR_WORDS = re.compile(r"\b(nvidia|tesla|geforce)\b")
 class DeviceSpec(Config):
     """One kind of accelerator, as its data sheet describes it."""
 
-    names: tuple[str, ...] = Field(min_length=1, description="NVML's name without the vendor's words, then others.")
+    names: tuple[str, ...] = Field(
+        min_length=1, description="NVML's name without the vendor's words, then others."
+    )
     memory_mib: int = Field(gt=0, description="As the driver reports it.")
     tdp_watts: float = Field(gt=0, description="Highest default power limit.")
-    teraflops: dict[Precision, float] = Field(description="Dense peak by precision; none: no fast path.")
+    teraflops: dict[Precision, float] = Field(
+        description="Dense peak by precision; none: no fast path."
+    )
 
     @property
     def name(self) -> str:
@@ -58,7 +62,11 @@ def device_table() -> tuple[DeviceSpec, ...]:
     """All devices known."""
     import yaml
 
-    text = resources.files("dolly_assets.hardware").joinpath("device_table.yaml").read_text(encoding="utf-8")
+    text = (
+        resources.files("dolly_assets.hardware")
+        .joinpath("device_table.yaml")
+        .read_text(encoding="utf-8")
+    )
     return TypeAdapter(tuple[DeviceSpec, ...]).validate_python(yaml.safe_load(text))
 
 

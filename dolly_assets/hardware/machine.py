@@ -60,7 +60,9 @@ def named_gpus(device: str, *, gpus: int, nodes: int, host_bytes: int) -> Machin
         known = ", ".join(each.name for each in device_table())
         raise ConfigurationError(f"compute.device {device!r} is not known; known: {known}")
     if not gpus:
-        raise ConfigurationError(f"compute.device is {device} and compute.gpus is 0: say how many GPUs a machine has")
+        raise ConfigurationError(
+            f"compute.device is {device} and compute.gpus is 0: say how many GPUs a machine has"
+        )
     return Machines(
         kind="gpu",
         device=spec.name,

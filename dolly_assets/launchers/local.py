@@ -15,7 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param
+from dagster_pipes import (
+    DAGSTER_PIPES_CONTEXT_ENV_VAR,
+    DAGSTER_PIPES_MESSAGES_ENV_VAR,
+    encode_param,
+)
 
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.family import ModelFamily
@@ -76,7 +80,12 @@ class _Worker:
         on_message: Callable[[Message], None],
         less_memory: str,
     ) -> None:
-        self._process, self._messages, self._output, self._on_message = process, messages, output, on_message
+        self._process, self._messages, self._output, self._on_message = (
+            process,
+            messages,
+            output,
+            on_message,
+        )
         self._less_memory, self._kernel_kills = less_memory, _kernel_kills()
         self._failures: list[Failed] = []
         self._stopped: Stopped | None = None
@@ -98,7 +107,9 @@ class _Worker:
         elif isinstance(message, Stopping):
             self._end_by = time.monotonic() + message.seconds
             self._on_message(
-                Log(text=f"asked to stop: saving where it is, which takes {message.seconds:.0f} s at most")
+                Log(
+                    text=f"asked to stop: saving where it is, which takes {message.seconds:.0f} s at most"
+                )
             )
         elif isinstance(message, Stopped):
             self._stopped = message
@@ -112,7 +123,9 @@ class _Worker:
             self._end_by = time.monotonic() + GRACE_SECONDS
             self._process.send_signal(signal.SIGTERM)
             while self._process.poll() is None and time.monotonic() < self._end_by:
-                with contextlib.suppress(Exception):  # what ended the following is on its way already
+                with contextlib.suppress(
+                    Exception
+                ):  # what ended the following is on its way already
                     self.follow()
                 time.sleep(POLL_SECONDS)
         if self._process.poll() is None:
@@ -127,7 +140,9 @@ class _Worker:
         code, log = self._process.returncode, self._output.path
         if code in ASKED_TO_STOP:
             return WorkerStopped(
-                self._stopped.text if self._stopped else "stopped before a step was done; run it again"
+                self._stopped.text
+                if self._stopped
+                else "stopped before a step was done; run it again"
             )
         if code in KILLED:
             return WorkerError(f"{self._killed()}; its log is {log}")

@@ -10,7 +10,9 @@ CONSOLE = "dolly_console"
 
 
 def _console(_: dg.InitLoggerContext) -> logging.Logger:
-    logger = logging.Logger(CONSOLE, logging.DEBUG)  # Dagster tells of materializations at this level
+    logger = logging.Logger(
+        CONSOLE, logging.DEBUG
+    )  # Dagster tells of materializations at this level
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Formatter())
     handler.addFilter(_is_for_people)
@@ -39,5 +41,6 @@ def _is_for_people(record: logging.LogRecord) -> bool:
 
 
 console_logger = dg.LoggerDefinition(
-    _console, description="One short line per message and materialization; errors are left to the caller."
+    _console,
+    description="One short line per message and materialization; errors are left to the caller.",
 )

@@ -12,7 +12,12 @@ from itertools import groupby
 
 import dagster as dg
 
-from dolly_assets.assets.epoch_comparison import comparison_inputs, is_score_of, newest_training, scores_of
+from dolly_assets.assets.epoch_comparison import (
+    comparison_inputs,
+    is_score_of,
+    newest_training,
+    scores_of,
+)
 from dolly_assets.assets.raw_dataset import is_unchanged
 from dolly_assets.assets.training_profile import profiles_of_newest_training
 from dolly_assets.core.errors import DatasetError
@@ -22,21 +27,21 @@ from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN, check_use, licensed_inputs
 from dolly_assets.family import ModelFamily
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 from dolly_assets.registry.inputs import required
-from dolly_assets.registry.planner import planned
+from dolly_assets.registry.planner import estimate_training
 from dolly_assets.registry.quality_reports import licenses_of, require_sound, require_trainable
-from dolly_assets.registry.training_state import Training, plan_training
+from dolly_assets.registry.training_state import Training, plan_resume
 from dolly_assets.storage.artifact import Artifact, artifact_name
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Chain:
+class Pipeline:
     """The assets of one family on one dataset."""
 
-    platform: Platform
+    session: Session
     family: ModelFamily
     dataset: str
 
@@ -47,24 +52,32 @@ class Chain:
             DollyError: Something cannot be materialized; what was published before is kept.
         """
         self._check_declared_license()
-        self.platform.register_datasets([self.dataset])
+        self.session.register_datasets([self.dataset])
         runs = self._materialize(["raw_dataset"], self._raw_is_current())
-        raw_dataset = required(self.platform.store, ["raw_dataset"], self.dataset)
+        raw_dataset = required(self.session.store, ["raw_dataset"], self.dataset)
         check_use(self.family.use, licenses_of(self.family, raw_dataset))
-        require_sound(self.platform.store, raw_dataset)
-        runs += self._materialize([self.family.name, "base_model"], self._base_is_current(), of_dataset=False)
-        runs += self._materialize([self.family.name, "tokenized_dataset"], self._tokenized_is_current())
+        require_sound(self.session.store, raw_dataset)
+        runs += self._materialize(
+            [self.family.name, "base_model"], self._base_is_current(), of_dataset=False
+        )
+        runs += self._materialize(
+            [self.family.name, "tokenized_dataset"], self._tokenized_is_current()
+        )
         runs += self._train(epochs, retrain)
-        runs += self._materialize([self.family.name, "training_profile"], self._training_profile_is_current())
-        scored = sorted(newest_training(self.platform.store, self.family, self.dataset))
+        runs += self._materialize(
+            [self.family.name, "training_profile"], self._training_profile_is_current()
+        )
+        scored = sorted(newest_training(self.session.store, self.family, self.dataset))
         runs += self._score("evaluation", scored) + self._score("sample_responses", scored)
-        runs += self._materialize([self.family.name, "epoch_comparison"], self._comparison_is_current())
+        runs += self._materialize(
+            [self.family.name, "epoch_comparison"], self._comparison_is_current()
+        )
         runs += self._materialize([self.family.name, "champion_model"], self._champion_is_current())
         return runs
 
     def _check_declared_license(self) -> None:
         """Refuses before anything is read; a licence that only the source states is looked at when that was read."""
-        stated = self.platform.catalogue.get(self.dataset).license
+        stated = self.session.catalogue.get(self.dataset).license
         if stated != UNKNOWN:
             inputs = licensed_inputs(
                 self.family.name,
@@ -76,7 +89,7 @@ class Chain:
 
     def _materialize(self, key: list[str], is_current: bool, *, of_dataset: bool = True) -> int:
         if not is_current:
-            self.platform.materialize([key], self.dataset if of_dataset else None)
+            self.session.materialize([key], self.dataset if of_dataset else None)
         return int(not is_current)
 
     def _train(self, epochs: Sequence[int], retrain: bool) -> int:
@@ -87,20 +100,22 @@ class Chain:
             self._require("tokenized_dataset", self.dataset),
         )
         wanted = sorted({0, *epochs}) if epochs[0] == 1 else list(epochs)
-        missing = [epoch for epoch in wanted if retrain or not self._epoch_is_current(training, epoch)]
+        missing = [
+            epoch for epoch in wanted if retrain or not self._epoch_is_current(training, epoch)
+        ]
         if 0 not in wanted and not self._epoch_is_current(training, 0):
             missing.insert(0, 0)
         ranges = list(_ranges(missing))
         trained = sum(epoch > 0 for epoch in missing)
         runs = self._plan(training, trained) if trained else 0
         for first, last in ranges:  # refused before anything runs
-            plan_training(self.platform.store, training, range(first, last + 1), retrain=retrain)
+            plan_resume(self.session.store, training, range(first, last + 1), retrain=retrain)
         if ranges:
-            require_trainable(self.platform.store, self.family, training.tokenized_dataset)
+            require_trainable(self.session.store, self.family, training.tokenized_dataset)
         for first, last in ranges:
             config = {f"{self.family.name}__fine_tune": {"config": {"retrain": retrain}}}
             keys = [[self.family.name, asset] for asset in ("model_checkpoint", "gpu_profile")]
-            self.platform.materialize(
+            self.session.materialize(
                 keys, partition_key(self.dataset, first), partition_key(self.dataset, last), config
             )
         return runs + len(ranges)
@@ -120,36 +135,51 @@ class Chain:
         is_current = self._is_current(
             key, self.dataset, lambda item: item.manifest.inputs == inputs and has_settings(item)
         )
-        estimate = planned(self.platform.store, training, self.platform.prices, epochs=epochs)
+        estimate = estimate_training(
+            self.session.store, training, self.session.prices, epochs=epochs
+        )
         with suppress(dg.DagsterError) if estimate.plan.fits is False else nullcontext():
             self._materialize(key, is_current)
         estimate.refuse_what_cannot_fit()
         return int(not is_current)
 
     def _score(self, asset: str, epochs: Iterable[int]) -> int:
-        ranges = list(_ranges(epoch for epoch in epochs if not self._score_is_current(asset, epoch)))
+        ranges = list(
+            _ranges(epoch for epoch in epochs if not self._score_is_current(asset, epoch))
+        )
         for first, last in ranges:
             key = [self.family.name, asset]
-            self.platform.materialize([key], partition_key(self.dataset, first), partition_key(self.dataset, last))
+            self.session.materialize(
+                [key], partition_key(self.dataset, first), partition_key(self.dataset, last)
+            )
         return len(ranges)
 
     def _raw_is_current(self) -> bool:
-        dataset = self.platform.catalogue.get(self.dataset)
-        return self._is_current(["raw_dataset"], self.dataset, lambda item: _unchanged_if_reachable(dataset, item))
+        dataset = self.session.catalogue.get(self.dataset)
+        return self._is_current(
+            ["raw_dataset"], self.dataset, lambda item: _unchanged_if_reachable(dataset, item)
+        )
 
     def _base_is_current(self) -> bool:
-        return self._is_current([self.family.name, "base_model"], None, self._has_settings("base_model"))
+        return self._is_current(
+            [self.family.name, "base_model"], None, self._has_settings("base_model")
+        )
 
     def _tokenized_is_current(self) -> bool:
-        raw_dataset = required(self.platform.store, ["raw_dataset"], self.dataset)
-        inputs = {"raw_dataset": raw_dataset.digest, "base_model": self._require("base_model").digest}
+        raw_dataset = required(self.session.store, ["raw_dataset"], self.dataset)
+        inputs = {
+            "raw_dataset": raw_dataset.digest,
+            "base_model": self._require("base_model").digest,
+        }
         answers = raw_dataset.manifest.attributes["answers"]
         has_settings = self._has_settings("tokenized_dataset")
         return self._is_current(
             [self.family.name, "tokenized_dataset"],
             self.dataset,
             lambda item: (
-                item.manifest.inputs == inputs and item.manifest.attributes["answers"] == answers and has_settings(item)
+                item.manifest.inputs == inputs
+                and item.manifest.attributes["answers"] == answers
+                and has_settings(item)
             ),
         )
 
@@ -167,7 +197,7 @@ class Chain:
     def _score_is_current(self, asset: str, epoch: int) -> bool:
         checkpoint = self._require("model_checkpoint", self.dataset, epoch_key(epoch))
         answers = self._require("tokenized_dataset", self.dataset).manifest.attributes["answers"]
-        settings = self.family.settings_digest(asset)
+        settings = self.family.code_version(asset)
         return self._is_current(
             [self.family.name, asset],
             partition_key(self.dataset, epoch),
@@ -178,21 +208,27 @@ class Chain:
         )
 
     def _comparison_is_current(self) -> bool:
-        store = self.platform.store
+        store = self.session.store
         epochs = newest_training(store, self.family, self.dataset)
-        scores = {epoch: scores_of(store, self.family, self.dataset, epoch, item) for epoch, item in epochs.items()}
+        scores = {
+            epoch: scores_of(store, self.family, self.dataset, epoch, item)
+            for epoch, item in epochs.items()
+        }
         inputs = comparison_inputs(epochs, scores)
         return self._is_current(
-            [self.family.name, "epoch_comparison"], self.dataset, lambda item: item.manifest.inputs == inputs
+            [self.family.name, "epoch_comparison"],
+            self.dataset,
+            lambda item: item.manifest.inputs == inputs,
         )
 
     def _training_profile_is_current(self) -> bool:
-        profiles = profiles_of_newest_training(self.platform.store, self.family, self.dataset)
+        profiles = profiles_of_newest_training(self.session.store, self.family, self.dataset)
         return not profiles.whole or self._is_current(
             [self.family.name, "training_profile"],
             self.dataset,
             lambda item: (
-                item.manifest.inputs == profiles.inputs and item.manifest.attributes["cut"] == profiles.cut_digests
+                item.manifest.inputs == profiles.inputs
+                and item.manifest.attributes["cut"] == profiles.cut_digests
             ),
         )
 
@@ -205,24 +241,32 @@ class Chain:
         )
 
     def _has_settings(self, asset: str) -> Callable[[Artifact], bool]:
-        digest = self.family.settings_digest(asset)
+        digest = self.family.code_version(asset)
         return lambda item: item.manifest.attributes.get("settings") == digest
 
-    def _is_current(self, key: list[str], partition: str | None, fits: Callable[[Artifact], bool]) -> bool:
-        artifact = self.platform.store.latest(artifact_name(key, *([partition] if partition else [])))
+    def _is_current(
+        self, key: list[str], partition: str | None, fits: Callable[[Artifact], bool]
+    ) -> bool:
+        artifact = self.session.store.latest(
+            artifact_name(key, *([partition] if partition else []))
+        )
         return artifact is not None and fits(artifact) and self._is_known(artifact, partition)
 
     def _is_known(self, artifact: Artifact, partition: str | None) -> bool:
         """Whether the newest materialization in the Dagster instance is this artifact."""
         family_or_asset, *rest = artifact.name.split("/")
-        key = dg.AssetKey([family_or_asset] if family_or_asset == "raw_dataset" else [family_or_asset, rest[0]])
-        filters = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
-        records = self.platform.instance.fetch_materializations(filters, limit=1).records
+        key = dg.AssetKey(
+            [family_or_asset] if family_or_asset == "raw_dataset" else [family_or_asset, rest[0]]
+        )
+        filters = dg.AssetRecordsFilter(
+            asset_key=key, asset_partitions=[partition] if partition else None
+        )
+        records = self.session.instance.fetch_materializations(filters, limit=1).records
         event = records[0].asset_materialization if records else None
         return bool(event and event.tags and event.tags.get(DATA_VERSION) == artifact.digest)
 
     def _require(self, asset: str, *partition: str) -> Artifact:
-        return required(self.platform.store, [self.family.name, asset], *partition)
+        return required(self.session.store, [self.family.name, asset], *partition)
 
 
 def _unchanged_if_reachable(dataset: DatasetConfig, artifact: Artifact) -> bool:
@@ -230,7 +274,9 @@ def _unchanged_if_reachable(dataset: DatasetConfig, artifact: Artifact) -> bool:
     try:
         return is_unchanged(dataset, artifact)
     except DatasetError as error:
-        LOG.warning("going on with the dataset of %s: %s", f"{artifact.manifest.created_at:%Y-%m-%d}", error)
+        LOG.warning(
+            "going on with the dataset of %s: %s", f"{artifact.manifest.created_at:%Y-%m-%d}", error
+        )
         return True
 
 

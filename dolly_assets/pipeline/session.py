@@ -54,7 +54,7 @@ run_monitoring:
 
 
 @dataclass(frozen=True)
-class Platform:
+class Session:
     """An environment, ready to be worked with."""
 
     environment: Environment
@@ -77,7 +77,9 @@ class Platform:
     def family(self, name: str) -> ModelFamily:
         """The family of that name; raises ConfigurationError with the known ones."""
         if name not in self.families:
-            raise ConfigurationError(f"unknown model family {name!r}; known: {', '.join(sorted(self.families))}")
+            raise ConfigurationError(
+                f"unknown model family {name!r}; known: {', '.join(sorted(self.families))}"
+            )
         return self.families[name]
 
     @cached_property
@@ -163,7 +165,9 @@ def prepare_dagster_home(environment: Environment) -> Path:
         if not (home / "dagster.yaml").exists():
             (home / "dagster.yaml").write_text(DAGSTER_YAML)
     except OSError as error:
-        raise ConfigurationError(f"cannot keep anything in {home}: {error.strerror}; set DOLLY_HOME") from error
+        raise ConfigurationError(
+            f"cannot keep anything in {home}: {error.strerror}; set DOLLY_HOME"
+        ) from error
     return home
 
 
@@ -179,7 +183,9 @@ def _fail_dead_runs(instance: dg.DagsterInstance) -> None:
         host, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
         pid, _, created = process.partition(":")
         if host == socket.gethostname() and not _is_alive(int(pid), created):
-            instance.report_run_failed(run, "the process of this run was killed; what it had published is kept")
+            instance.report_run_failed(
+                run, "the process of this run was killed; what it had published is kept"
+            )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 

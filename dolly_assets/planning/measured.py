@@ -35,7 +35,9 @@ class Measured(Config):
                 "device": names[0] if on_gpu and names else None,
                 "ranks": trained["ranks"],
                 "seconds": trained["training_seconds"],
-                "peak_bytes": seen.get("peak_gpu_memory_bytes" if on_gpu else "peak_process_memory_bytes"),
+                "peak_bytes": seen.get(
+                    "peak_gpu_memory_bytes" if on_gpu else "peak_process_memory_bytes"
+                ),
                 "joules": seen.get("energy_joules"),
             }
         )
@@ -50,12 +52,16 @@ class Calibration(Config):
     source: str = Field(description="The epoch's checkpoint.")
     device: str | None = Field(description="GPU's name; None on CPUs.")
     ranks: int
-    seconds_per_operation: float = Field(gt=0, description="Over all devices, for the operations that were planned.")
+    seconds_per_operation: float = Field(
+        gt=0, description="Over all devices, for the operations that were planned."
+    )
     memory_ratio: float | None = Field(description="Measured peak over the formulas' sum.")
     watts: float | None = Field(description="Mean of one GPU.")
 
 
-def calibration(epochs: Iterable[Measured], plans: Mapping[str, tuple[float, int]]) -> Calibration | None:
+def calibration(
+    epochs: Iterable[Measured], plans: Mapping[str, tuple[float, int]]
+) -> Calibration | None:
     """Compares the last epoch whose training has a plan.
 
     Args:
@@ -68,7 +74,9 @@ def calibration(epochs: Iterable[Measured], plans: Mapping[str, tuple[float, int
     last = known[-1]
     operations, planned_bytes = plans[last.training]
     # Not necessarily of the last: the base model is loaded in the first.
-    peaks = [epoch.peak_bytes for epoch in known if epoch.training == last.training and epoch.peak_bytes]
+    peaks = [
+        epoch.peak_bytes for epoch in known if epoch.training == last.training and epoch.peak_bytes
+    ]
     return Calibration(
         source=last.source,
         device=last.device,

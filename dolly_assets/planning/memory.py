@@ -24,7 +24,7 @@ FRAGMENTATION = 0.05
 RANK_BYTES = int(0.75 * GIB)
 
 
-class Amount(Config):
+class MemoryPart(Config):
     """Memory for one purpose."""
 
     name: str = Field(description="What it is for.")
@@ -53,28 +53,34 @@ def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
     return recipe.lora.rank * shape.layers * (attention + inner)
 
 
-def model_states(shape: ModelShape, recipe: Recipe, ranks: int) -> tuple[Amount, Amount, Amount]:
+def model_states(
+    shape: ModelShape, recipe: Recipe, ranks: int
+) -> tuple[MemoryPart, MemoryPart, MemoryPart]:
     """Weights, gradients and optimizer of one rank, wherever they are kept.
 
     With ZeRO, or in mixed precision, DeepSpeed's optimizer works on a float32 copy of the weights and, during a step,
     of the gradients: 16 bytes per parameter with Adam's two moments.
     """
-    size, stage, trained = element_bytes(recipe), recipe.zero_stage, trained_parameters(shape, recipe)
+    size, stage, trained = (
+        element_bytes(recipe),
+        recipe.zero_stage,
+        trained_parameters(shape, recipe),
+    )
     whose = "LoRA's parameters" if recipe.lora else "parameters"
     has_copies = size < 4 or stage > 0
     per_parameter = 16 if has_copies else 8
     return (
-        Amount(
+        MemoryPart(
             name="weights",
             size_bytes=size * shape.parameters // (ranks if stage == 3 else 1),
             source=_per_parameter(size, "parameters", stage == 3, ranks),
         ),
-        Amount(
+        MemoryPart(
             name="gradients",
             size_bytes=size * trained // (ranks if stage >= 2 else 1),
             source=_per_parameter(size, whose, stage >= 2, ranks),
         ),
-        Amount(
+        MemoryPart(
             name="optimizer",
             size_bytes=per_parameter * trained // (ranks if stage >= 1 else 1),
             source=_per_parameter(per_parameter, whose, stage >= 1, ranks)
@@ -84,8 +90,14 @@ def model_states(shape: ModelShape, recipe: Recipe, ranks: int) -> tuple[Amount,
 
 
 def device_memory(
-    shape: ModelShape, recipe: Recipe, *, ranks: int, micro_tokens: int, micro_labels: int, on_gpu: bool
-) -> tuple[Amount, ...]:
+    shape: ModelShape,
+    recipe: Recipe,
+    *,
+    ranks: int,
+    micro_tokens: int,
+    micro_labels: int,
+    on_gpu: bool,
+) -> tuple[MemoryPart, ...]:
     """What one rank needs on its device, at its fullest.
 
     Args:
@@ -106,15 +118,27 @@ def device_memory(
     if on_gpu:
         total = sum(part.size_bytes for part in parts)
         parts += [
-            Amount(name="CUDA context", size_bytes=CUDA_BYTES, source="1.25 GiB, by experience"),
-            Amount(name="fragmentation", size_bytes=int(FRAGMENTATION * total), source="5 % of the above, assumed"),
+            MemoryPart(
+                name="CUDA context", size_bytes=CUDA_BYTES, source="1.25 GiB, by experience"
+            ),
+            MemoryPart(
+                name="fragmentation",
+                size_bytes=int(FRAGMENTATION * total),
+                source="5 % of the above, assumed",
+            ),
         ]
     else:
-        parts.append(Amount(name="process", size_bytes=RANK_BYTES, source="0.75 GiB of libraries, assumed"))
+        parts.append(
+            MemoryPart(
+                name="process", size_bytes=RANK_BYTES, source="0.75 GiB of libraries, assumed"
+            )
+        )
     return tuple(part for part in parts if part.size_bytes)
 
 
-def host_memory(shape: ModelShape, recipe: Recipe, *, ranks: int, ranks_per_node: int) -> tuple[Amount, ...]:
+def host_memory(
+    shape: ModelShape, recipe: Recipe, *, ranks: int, ranks_per_node: int
+) -> tuple[MemoryPart, ...]:
     """What the ranks of one machine need beside their GPUs: while they load, and while they train.
 
     At ZeRO 3 the weights are sharded as they are loaded (zero.Init), and rank 0 alone reads them; else each rank does.
@@ -123,21 +147,29 @@ def host_memory(shape: ModelShape, recipe: Recipe, *, ranks: int, ranks_per_node
     whole = 1 if recipe.zero_stage == 3 else ranks_per_node
     weights, gradients, optimizer = model_states(shape, recipe, ranks)
     kept = _kept_on_device(recipe)
-    moved = sum(part.size_bytes for part, stays in zip((weights, gradients, optimizer), kept, strict=True) if not stays)
+    moved = sum(
+        part.size_bytes
+        for part, stays in zip((weights, gradients, optimizer), kept, strict=True)
+        if not stays
+    )
     loading = whole * size * shape.parameters
     offload = int(HOST_FACTOR * moved * ranks_per_node)
     parts = [
-        Amount(
+        MemoryPart(
             name="processes",
             size_bytes=ranks_per_node * 4 * RANK_BYTES,
             source="3 GiB for each rank: libraries and CUDA's host side, by experience",
         ),
-        Amount(
+        MemoryPart(
             name="loading weights",
             size_bytes=loading,
             source=f"{size} B × parameters, for each of the ranks that read: {whole}",
         ),
-        Amount(name="offload", size_bytes=offload, source="what is not on the GPU, × 1.5 as DeepSpeed's estimator"),
+        MemoryPart(
+            name="offload",
+            size_bytes=offload,
+            source="what is not on the GPU, × 1.5 as DeepSpeed's estimator",
+        ),
     ]
     return tuple(part for part in parts if part.size_bytes)
 
@@ -154,31 +186,37 @@ def activation_bytes_per_token(shape: ModelShape, recipe: Recipe) -> int:
     return element_bytes(recipe) * (attention + inner) + (2 * shape.hidden if shape.dropout else 0)
 
 
-def _activations(shape: ModelShape, recipe: Recipe, micro_tokens: int) -> Amount:
+def _activations(shape: ModelShape, recipe: Recipe, micro_tokens: int) -> MemoryPart:
     layer = activation_bytes_per_token(shape, recipe)
     if recipe.gradient_checkpointing:
         per_token = shape.layers * element_bytes(recipe) * shape.hidden + layer
         source = f"the input of {shape.layers} layers, and one layer computed again"
     else:
         per_token, source = shape.layers * layer, f"{layer / 1e3:,.1f} kB × {shape.layers} layers"
-    return Amount(
+    return MemoryPart(
         name="activations",
         size_bytes=per_token * micro_tokens,
         source=f"{source}, for {micro_tokens:,} tokens of the largest micro-batch (Korthikanti et al.)",
     )
 
 
-def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> Amount:
+def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> MemoryPart:
     per_label = shape.vocabulary_rows * (element_bytes(recipe) + 8)
-    return Amount(
+    return MemoryPart(
         name="logits",
         size_bytes=per_label * micro_labels,
         source=f"{micro_labels:,} labelled tokens × {shape.vocabulary_rows:,}, and in float32 with their gradient",
     )
 
 
-def _sharding_buffers(shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: bool) -> list[Amount]:
-    size, stage, settings = element_bytes(recipe), recipe.zero_stage, recipe.deepspeed.zero_optimization
+def _sharding_buffers(
+    shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: bool
+) -> list[MemoryPart]:
+    size, stage, settings = (
+        element_bytes(recipe),
+        recipe.zero_stage,
+        recipe.deepspeed.zero_optimization,
+    )
     if stage == 0:
         return []
     asked = settings.reduce_bucket_size
@@ -187,17 +225,22 @@ def _sharding_buffers(shape: ModelShape, recipe: Recipe, ranks: int, *, on_gpu: 
         bucket = min(bucket, trained_parameters(shape, recipe))
     copies = 2 if settings.overlap_comm and stage < 3 else 1
     parts = [
-        Amount(
+        MemoryPart(
             name="reduce bucket",
             size_bytes=copies * size * bucket,
-            source=f"{bucket:,} elements" + (" × 2, as communication overlaps" if copies > 1 else ""),
+            source=f"{bucket:,} elements"
+            + (" × 2, as communication overlaps" if copies > 1 else ""),
         )
     ]
     if stage == 3:
         live = min(shape.parameters, settings.stage3_max_live_parameters)
         gathered = max(size * live, 4 * shape.largest_layer)
         parts.append(
-            Amount(name="gathered weights", size_bytes=gathered, source=f"{live:,} parameters live at once, at most")
+            MemoryPart(
+                name="gathered weights",
+                size_bytes=gathered,
+                source=f"{live:,} parameters live at once, at most",
+            )
         )
     return parts
 

@@ -31,12 +31,20 @@ class ModelShape(Config):
     attention: int = Field(ge=1, description="Query heads times their size.")
     key_value: int = Field(ge=1, description="Key heads times their size.")
     inner: int = Field(ge=1, description="Width inside the feed-forward part.")
-    gated: bool = Field(description="Whether the feed-forward part has a gate beside its first matrix.")
+    gated: bool = Field(
+        description="Whether the feed-forward part has a gate beside its first matrix."
+    )
     dropout: bool = Field(description="Whether masks are kept for the backward pass.")
 
     @classmethod
     def of(
-        cls, config: Mapping[str, Any], *, parameters: int, vocabulary_rows: int, tied_embeddings: bool, name: str
+        cls,
+        config: Mapping[str, Any],
+        *,
+        parameters: int,
+        vocabulary_rows: int,
+        tied_embeddings: bool,
+        name: str,
     ) -> Self:
         """Reads a config.json; parameters and rows are the prepared model's, which may have grown.
 
@@ -52,8 +60,14 @@ class ModelShape(Config):
             )
         heads = _first(text, _HEADS) or max(1, hidden // 64)
         head_size = text.get("head_dim") or hidden // heads
-        key_value_heads = _first(text, _KEY_VALUE_HEADS) or (1 if text.get("multi_query") else heads)
-        attention, key_value, inner = heads * head_size, key_value_heads * head_size, _first(text, _INNER) or 4 * hidden
+        key_value_heads = _first(text, _KEY_VALUE_HEADS) or (
+            1 if text.get("multi_query") else heads
+        )
+        attention, key_value, inner = (
+            heads * head_size,
+            key_value_heads * head_size,
+            _first(text, _INNER) or 4 * hidden,
+        )
         embeddings = vocabulary_rows * hidden * (1 if tied_embeddings else 2)
         matrices = (parameters - embeddings) / layers - 2 * hidden * (attention + key_value)
         return cls(
@@ -65,7 +79,8 @@ class ModelShape(Config):
             attention=attention,
             key_value=key_value,
             inner=inner,
-            gated=matrices > 2.5 * hidden * inner,  # three matrices instead of two; no configuration says so
+            gated=matrices
+            > 2.5 * hidden * inner,  # three matrices instead of two; no configuration says so
             dropout=any(text.get(key) for key in _DROPOUT),
         )
 

@@ -13,7 +13,7 @@ from dolly_assets.hardware.machine import Machines
 from dolly_assets.planning.measured import Calibration
 from dolly_assets.planning.memory import (
     RANK_BYTES,
-    Amount,
+    MemoryPart,
     device_memory,
     element_bytes,
     host_memory,
@@ -36,7 +36,7 @@ OFFLOAD = 1.5
 
 
 @dataclass(frozen=True)
-class Job:
+class PlanRequest:
     """What is planned.
 
     Attributes:
@@ -68,15 +68,21 @@ class Plan(Config):
     steps_per_epoch: int
     tokens_per_epoch: int
     labelled_tokens_per_epoch: int
-    device_memory: tuple[Amount, ...] = Field(description="Of one rank, from formulas.")
-    host_memory: tuple[Amount, ...] = Field(description="Of one machine beside its GPUs, from formulas.")
+    device_memory: tuple[MemoryPart, ...] = Field(description="Of one rank, from formulas.")
+    host_memory: tuple[MemoryPart, ...] = Field(
+        description="Of one machine beside its GPUs, from formulas."
+    )
     memory_ratio: float = Field(description="What measured memory was, over the formulas.")
     scratch_bytes: int = Field(description="Of the disk of the machine where rank 0 runs.")
     store_bytes: int = Field(description="Of the object store, for all epochs.")
-    operations_per_epoch: float = Field(description="Floating-point, recomputation and offload's waits included.")
+    operations_per_epoch: float = Field(
+        description="Floating-point, recomputation and offload's waits included."
+    )
     seconds_per_epoch: float | None
     seconds_source: str
-    is_time_measured: bool = Field(description="Whether the time follows an earlier epoch on such devices.")
+    is_time_measured: bool = Field(
+        description="Whether the time follows an earlier epoch on such devices."
+    )
     calibrated_by: str | None = Field(description="The epoch whose measurements the plan follows.")
     cost_usd: float | None = Field(description="Of all epochs.")
     cost_source: str
@@ -88,7 +94,11 @@ class Plan(Config):
     def formula_bytes(self) -> int:
         """What `Measured.peak_bytes` measures, from formulas: of one GPU, or of all CPU ranks of a machine."""
         of_rank = sum(part.size_bytes for part in self.device_memory)
-        return of_rank if self.machines.kind == "gpu" else of_rank * self.machines.ranks_per_node + _launcher(self)
+        return (
+            of_rank
+            if self.machines.kind == "gpu"
+            else of_rank * self.machines.ranks_per_node + _launcher(self)
+        )
 
     @property
     def needed_bytes(self) -> int:
@@ -98,7 +108,9 @@ class Plan(Config):
     @property
     def available_bytes(self) -> int | None:
         """What the needed bytes have to fit into."""
-        return self.machines.device_bytes if self.machines.kind == "gpu" else self.machines.host_bytes
+        return (
+            self.machines.device_bytes if self.machines.kind == "gpu" else self.machines.host_bytes
+        )
 
     @property
     def host_needed_bytes(self) -> int:
@@ -110,7 +122,9 @@ class Plan(Config):
         """Whether memory suffices; None if it is not known how much there is."""
         if self.available_bytes is None:
             return None
-        host_fits = self.machines.host_bytes is None or self.host_needed_bytes <= self.machines.host_bytes
+        host_fits = (
+            self.machines.host_bytes is None or self.host_needed_bytes <= self.machines.host_bytes
+        )
         return self.needed_bytes <= self.available_bytes and host_fits
 
     @property
@@ -119,7 +133,7 @@ class Plan(Config):
         return self.seconds_per_epoch * self.epochs / 3600 if self.seconds_per_epoch else None
 
 
-def plan(job: Job) -> Plan:
+def plan(job: PlanRequest) -> Plan:
     """Plans a job.
 
     Raises:
@@ -148,7 +162,9 @@ def plan(job: Job) -> Plan:
             micro_labels=micro_labels,
             on_gpu=on_gpu,
         ),
-        host_memory=host_memory(job.shape, recipe, ranks=machines.ranks, ranks_per_node=machines.ranks_per_node)
+        host_memory=host_memory(
+            job.shape, recipe, ranks=machines.ranks, ranks_per_node=machines.ranks_per_node
+        )
         if on_gpu
         else (),
         memory_ratio=_memory_ratio(job),
@@ -190,7 +206,7 @@ def _launcher(planned: Plan) -> int:
     return RANK_BYTES // 3 if planned.machines.ranks_per_node > 1 else 0
 
 
-def _operations(job: Job) -> float:
+def _operations(job: PlanRequest) -> float:
     """Of all rows once, with what recomputation and offload add."""
     data, model = job.data, job.shape.flops
     if job.recipe.lora:
@@ -200,13 +216,13 @@ def _operations(job: Job) -> float:
     return flops * recompute * (OFFLOAD if offloaded(job.recipe, "optimizer") else 1.0)
 
 
-def _same_device(job: Job, calibration: Calibration) -> bool:
+def _same_device(job: PlanRequest, calibration: Calibration) -> bool:
     if job.machines.kind == "cpu" or calibration.device is None:
         return job.machines.kind == "cpu" and calibration.device is None
     return device_spec(calibration.device) == device_spec(job.machines.device or "")
 
 
-def _seconds(job: Job, operations: float) -> tuple[float | None, str]:
+def _seconds(job: PlanRequest, operations: float) -> tuple[float | None, str]:
     """Of one epoch. CPU ranks share their machine's cores, so their number says nothing of their speed."""
     machines, known = job.machines, job.calibration
     precision = job.recipe.precision
@@ -219,18 +235,26 @@ def _seconds(job: Job, operations: float) -> tuple[float | None, str]:
     earlier = device_spec(known.device) if known and known.device else None
     if known and earlier and machines.kind == "gpu" and (per_gpu := earlier.peak_flops(precision)):
         share = 1 / (known.seconds_per_operation * known.ranks * per_gpu)
-        return operations / (share * peak), f"{share:.0%} of {peak / 1e12:,.0f} TFLOP/s, as measured in {known.source}"
+        return operations / (
+            share * peak
+        ), f"{share:.0%} of {peak / 1e12:,.0f} TFLOP/s, as measured in {known.source}"
     share = ASSUMED_SHARE[machines.kind]
-    what = "of a matrix product's speed here" if machines.kind == "cpu" else f"of the data sheet's {precision} peak"
-    return operations / (share * peak), f"assumed {share:.0%} {what}, {peak / 1e12:,.2f} TFLOP/s in all"
+    what = (
+        "of a matrix product's speed here"
+        if machines.kind == "cpu"
+        else f"of the data sheet's {precision} peak"
+    )
+    return operations / (
+        share * peak
+    ), f"assumed {share:.0%} {what}, {peak / 1e12:,.2f} TFLOP/s in all"
 
 
-def _memory_ratio(job: Job) -> float:
+def _memory_ratio(job: PlanRequest) -> float:
     known = job.calibration
     return known.memory_ratio if known and known.memory_ratio and _same_device(job, known) else 1.0
 
 
-def _cost(job: Job, seconds: float | None) -> tuple[float | None, str]:
+def _cost(job: PlanRequest, seconds: float | None) -> tuple[float | None, str]:
     if job.machines.kind == "cpu":
         return None, "no price for CPUs"
     price = job.gpu_hour_usd
@@ -239,12 +263,15 @@ def _cost(job: Job, seconds: float | None) -> tuple[float | None, str]:
         price = job.prices.of_gpu_hour(job.machines.device or "")
         source = f"an example of {job.prices.as_of:%Y-%m-%d}"
     if price is None or seconds is None:
-        return None, "no price for the device: set compute.gpu_hour_usd" if seconds else "no time is known"
+        return (
+            None,
+            "no price for the device: set compute.gpu_hour_usd" if seconds else "no time is known",
+        )
     gpu_hours = seconds * job.epochs / 3600 * job.machines.ranks
     return gpu_hours * price, f"{gpu_hours:,.1f} GPU-hours at ${price:.2f}, {source}"
 
 
-def _energy(job: Job, seconds: float | None) -> tuple[float | None, str]:
+def _energy(job: PlanRequest, seconds: float | None) -> tuple[float | None, str]:
     spec = device_spec(job.machines.device or "")
     known = job.calibration
     if seconds is None or spec is None:
@@ -253,4 +280,7 @@ def _energy(job: Job, seconds: float | None) -> tuple[float | None, str]:
     watts = known.watts if known and measured and known.watts else spec.tdp_watts
     source = f"measured in {known.source}" if known and measured else "the power limit, so at most"
     carbon = f"{job.prices.carbon_g_per_kwh:,.0f} g CO₂ per kWh"
-    return watts * job.machines.ranks * seconds * job.epochs / 3.6e6, f"{watts:,.0f} W for each GPU, {source}; {carbon}"
+    return (
+        watts * job.machines.ranks * seconds * job.epochs / 3.6e6,
+        f"{watts:,.0f} W for each GPU, {source}; {carbon}",
+    )

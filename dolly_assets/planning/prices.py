@@ -26,7 +26,11 @@ class Prices(Config):
         Raises:
             ConfigurationError: The file cannot be read, or is not of that form.
         """
-        text = resources.files("dolly_assets.planning").joinpath("prices.yaml").read_text(encoding="utf-8")
+        text = (
+            resources.files("dolly_assets.planning")
+            .joinpath("prices.yaml")
+            .read_text(encoding="utf-8")
+        )
         bundled = _parsed(text)
         if file is None:
             return cls.model_validate(bundled)
@@ -47,7 +51,12 @@ class Prices(Config):
     def of_gpu_hour(self, device: str) -> float | None:
         """US dollars for an hour of a device; None if there is no price for it."""
         return next(
-            (price for name, price in self.gpu_hour_usd.items() if _canonical(name) == _canonical(device)), None
+            (
+                price
+                for name, price in self.gpu_hour_usd.items()
+                if _canonical(name) == _canonical(device)
+            ),
+            None,
         )
 
 

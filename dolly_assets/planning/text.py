@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.planning.changes import Change
-from dolly_assets.planning.memory import Amount
+from dolly_assets.planning.memory import MemoryPart
 from dolly_assets.planning.plan import Plan
 
 
-class Row(NamedTuple):
+class PlanRow(NamedTuple):
     """A line of the table."""
 
     what: str
@@ -28,7 +28,11 @@ def sentence(plan: Plan) -> str:
     else:
         parts.append(f"time unknown for {epochs}")
     if plan.cost_usd is not None:
-        parts.append(f"about ${plan.cost_usd:,.0f}" if plan.cost_usd >= 10 else f"about ${plan.cost_usd:,.2f}")
+        parts.append(
+            f"about ${plan.cost_usd:,.0f}"
+            if plan.cost_usd >= 10
+            else f"about ${plan.cost_usd:,.2f}"
+        )
     return f"{plan.machines.name}: {', '.join(parts)}"
 
 
@@ -47,9 +51,7 @@ def refusal(plan: Plan, changes: Sequence[Change]) -> str:
             f"which has {size(plan.machines.host_bytes or 0)}"
         )
     ways = "; or ".join(f"{change.text} ({_then(change.planned)})" for change in changes)
-    return (
-        f"the training does not fit on {plan.machines.name}: {problem}. It would fit with {ways or 'a smaller model'}"
-    )
+    return f"the training does not fit on {plan.machines.name}: {problem}. It would fit with {ways or 'a smaller model'}"
 
 
 def verdict(plan: Plan, changes: Sequence[Change]) -> str:
@@ -61,31 +63,63 @@ def verdict(plan: Plan, changes: Sequence[Change]) -> str:
     return refusal(plan, changes)
 
 
-def rows(plan: Plan) -> list[Row]:
+def rows(plan: Plan) -> list[PlanRow]:
     """The table: what, how much, and where the number is from."""
     on_gpu = plan.machines.kind == "gpu"
     per = "GPU" if on_gpu else "rank"
-    table = [Row(f"{part.name} per {per}", size(part.size_bytes), part.source) for part in plan.device_memory]
+    table = [
+        PlanRow(f"{part.name} per {per}", size(part.size_bytes), part.source)
+        for part in plan.device_memory
+    ]
     whole = f"memory per {per}" if on_gpu else "memory of all ranks"
-    calibrated = f"× {plan.memory_ratio:.2f}, measured in {plan.calibrated_by}" if plan.memory_ratio != 1 else "sum"
+    calibrated = (
+        f"× {plan.memory_ratio:.2f}, measured in {plan.calibrated_by}"
+        if plan.memory_ratio != 1
+        else "sum"
+    )
     available = size(plan.available_bytes) if plan.available_bytes else "unknown"
-    table.append(Row(whole, f"{size(plan.needed_bytes)} of {available}", calibrated))
-    table += [Row(f"host: {part.name}", size(part.size_bytes), part.source) for part in plan.host_memory]
+    table.append(PlanRow(whole, f"{size(plan.needed_bytes)} of {available}", calibrated))
     table += [
-        Row("disk", size(plan.scratch_bytes), "weights and two checkpoints, one of which is being uploaded"),
-        Row("store", size(plan.store_bytes), f"{plan.epochs} × weights and training state"),
-        Row("steps per epoch", f"{plan.steps_per_epoch:,}", "whole global batches"),
-        Row("tokens per epoch", f"{plan.tokens_per_epoch:,}", f"{plan.labelled_tokens_per_epoch:,} of them labelled"),
+        PlanRow(f"host: {part.name}", size(part.size_bytes), part.source)
+        for part in plan.host_memory
+    ]
+    table += [
+        PlanRow(
+            "disk",
+            size(plan.scratch_bytes),
+            "weights and two checkpoints, one of which is being uploaded",
+        ),
+        PlanRow("store", size(plan.store_bytes), f"{plan.epochs} × weights and training state"),
+        PlanRow("steps per epoch", f"{plan.steps_per_epoch:,}", "whole global batches"),
+        PlanRow(
+            "tokens per epoch",
+            f"{plan.tokens_per_epoch:,}",
+            f"{plan.labelled_tokens_per_epoch:,} of them labelled",
+        ),
     ]
     if plan.seconds_per_epoch is not None and plan.hours is not None:
-        table.append(Row("time per epoch", duration(plan.seconds_per_epoch / 3600), plan.seconds_source))
-        table.append(Row("time", f"{duration(plan.hours)} {spread(plan)}", f"{plan.epochs} epochs, training only"))
+        table.append(
+            PlanRow("time per epoch", duration(plan.seconds_per_epoch / 3600), plan.seconds_source)
+        )
+        table.append(
+            PlanRow(
+                "time",
+                f"{duration(plan.hours)} {spread(plan)}",
+                f"{plan.epochs} epochs, training only",
+            )
+        )
     else:
-        table.append(Row("time", "unknown", plan.seconds_source))
-    table.append(Row("cost", "unknown" if plan.cost_usd is None else f"${plan.cost_usd:,.2f}", plan.cost_source))
+        table.append(PlanRow("time", "unknown", plan.seconds_source))
+    table.append(
+        PlanRow(
+            "cost",
+            "unknown" if plan.cost_usd is None else f"${plan.cost_usd:,.2f}",
+            plan.cost_source,
+        )
+    )
     if plan.energy_kwh is not None:
         carbon = f", {plan.carbon_kg:,.1f} kg CO₂" if plan.carbon_kg is not None else ""
-        table.append(Row("energy", f"{plan.energy_kwh:,.1f} kWh{carbon}", plan.energy_source))
+        table.append(PlanRow("energy", f"{plan.energy_kwh:,.1f} kWh{carbon}", plan.energy_source))
     return table
 
 
@@ -98,7 +132,9 @@ def table_text(plan: Plan) -> str:
     """The table for a terminal."""
     lines = rows(plan)
     widths = [max(len(row[column]) for row in lines) for column in (0, 1)]
-    return "\n".join(f"{row.what:<{widths[0]}}  {row.value:>{widths[1]}}  {row.source}" for row in lines)
+    return "\n".join(
+        f"{row.what:<{widths[0]}}  {row.value:>{widths[1]}}  {row.source}" for row in lines
+    )
 
 
 def size(size_bytes: float) -> str:
@@ -128,9 +164,11 @@ def spread(plan: Plan) -> str:
 
 
 def _then(plan: Plan) -> str:
-    return f"{size(plan.needed_bytes)}" + (f", {duration(plan.hours)}" if plan.hours is not None else "")
+    return f"{size(plan.needed_bytes)}" + (
+        f", {duration(plan.hours)}" if plan.hours is not None else ""
+    )
 
 
-def memory_parts(parts: Sequence[Amount]) -> dict[str, int]:
+def memory_parts(parts: Sequence[MemoryPart]) -> dict[str, int]:
     """Name -> bytes."""
     return {part.name: part.size_bytes for part in parts}

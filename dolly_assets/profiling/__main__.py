@@ -21,7 +21,9 @@ _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@click.option("--interval", type=float, default=1.0, show_default=True, help="Seconds between samples.")
+@click.option(
+    "--interval", type=float, default=1.0, show_default=True, help="Seconds between samples."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -54,7 +56,9 @@ def _require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOG_FILE).touch()
     except OSError as error:
-        raise click.BadParameter(f"cannot write to {folder}: {error.strerror}", param_hint="--out") from error
+        raise click.BadParameter(
+            f"cannot write to {folder}: {error.strerror}", param_hint="--out"
+        ) from error
 
 
 def _report(out: Path, title: str, started_at: float, ended_at: float) -> None:
@@ -64,7 +68,10 @@ def _report(out: Path, title: str, started_at: float, ended_at: float) -> None:
 
         summary = build_report(out, title=title, started_at=started_at, ended_at=ended_at, out=out)
     except Exception as error:  # noqa: BLE001 whatever it is, the command's exit code matters more
-        click.echo(f"Error: the samples are in {out}, but the report could not be written: {error}", err=True)
+        click.echo(
+            f"Error: the samples are in {out}, but the report could not be written: {error}",
+            err=True,
+        )
         return
     click.echo(f"{summary.verdict}\n{out / REPORT_FILE}", err=True)
 

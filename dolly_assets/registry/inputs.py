@@ -17,7 +17,9 @@ def required(store: ArtifactStore, key: Sequence[str], *partition: str) -> Artif
     artifact = store.latest(artifact_name(key, *partition))
     if artifact is None:
         of = f", partition {'|'.join(partition)}," if partition else ""
-        raise ArtifactError(f"{'/'.join(key)}{of} is not in the store {store.url}: materialize it first")
+        raise ArtifactError(
+            f"{'/'.join(key)}{of} is not in the store {store.url}: materialize it first"
+        )
     return artifact
 
 

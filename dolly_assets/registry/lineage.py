@@ -28,7 +28,9 @@ class Place:
 
     epoch: int
     row: int
-    step: int | None  # None where the epoch left the row out, with others that filled no whole global batch
+    step: (
+        int | None
+    )  # None where the epoch left the row out, with others that filled no whole global batch
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class Lineage:
             item = waiting.pop(0)
             if _id(item) in found:
                 continue
-            inputs = {name: self._find(item, name, digest) for name, digest in item.manifest.inputs.items()}
+            inputs = {
+                name: self._find(item, name, digest)
+                for name, digest in item.manifest.inputs.items()
+            }
             found[_id(item)] = inputs
             waiting += [each for each in inputs.values() if isinstance(each, Artifact)]
         return found
@@ -57,7 +62,9 @@ class Lineage:
         """The artifact and all that it was made from, each once, nearest first."""
         everything = {_id(self.artifact): self.artifact}
         for inputs in self.made_from.values():
-            everything |= {_id(each): each for each in inputs.values() if isinstance(each, Artifact)}
+            everything |= {
+                _id(each): each for each in inputs.values() if isinstance(each, Artifact)
+            }
         return list(everything.values())
 
     def of_kind(self, kind: str) -> Artifact | None:
@@ -71,11 +78,17 @@ class Lineage:
             "records": self._records(),
             "base_model": self._base_model(),
             "hyper_parameters": self._attribute("recipe"),
-            "code": [{"artifact": each.name, **_some(each.manifest.made_by, _CODE)} for each in self.ancestors],
+            "code": [
+                {"artifact": each.name, **_some(each.manifest.made_by, _CODE)}
+                for each in self.ancestors
+            ],
             "devices": list(self._devices()),
             **self._licenses(),
             "made_from": [
-                {**_described(each), "inputs": {name: _id(of) for name, of in self.made_from[_id(each)].items()}}
+                {
+                    **_described(each),
+                    "inputs": {name: _id(of) for name, of in self.made_from[_id(each)].items()},
+                }
                 for each in self.ancestors
             ],
         }
@@ -91,12 +104,20 @@ class Lineage:
         place = np.flatnonzero(train["record"].to_numpy() == record)
         if not len(place):
             held_out = record in tokenized.read_table("held_out.arrow")["record"].to_numpy()
-            return "it is held out" if held_out else "it is not among the examples: too long, or no such record"
+            return (
+                "it is held out"
+                if held_out
+                else "it is not among the examples: too long, or no such record"
+            )
         row = int(train["row"].to_numpy()[place[0]])
         places = []
         for epoch, steps in enumerate(self._steps(), start=1):
             step = np.flatnonzero((steps == row).any(axis=1))
-            places.append(Place(epoch, row, int(step[0]) + 1 + (epoch - 1) * len(steps) if len(step) else None))
+            places.append(
+                Place(
+                    epoch, row, int(step[0]) + 1 + (epoch - 1) * len(steps) if len(step) else None
+                )
+            )
         return places
 
     def records_of(self, step: int) -> list[int]:
@@ -108,7 +129,9 @@ class Lineage:
         epochs = self._steps()
         per_epoch = len(epochs[0]) if epochs else 0
         if not 1 <= step <= per_epoch * len(epochs):
-            raise ArtifactError(f"{self.artifact.name} has steps 1 to {per_epoch * len(epochs)}, and no step {step}")
+            raise ArtifactError(
+                f"{self.artifact.name} has steps 1 to {per_epoch * len(epochs)}, and no step {step}"
+            )
         rows = epochs[(step - 1) // per_epoch][(step - 1) % per_epoch]
         train = self._tokenized().read_table("train.arrow")
         return np.sort(train["record"].to_numpy()[np.isin(train["row"].to_numpy(), rows)]).tolist()
@@ -117,17 +140,26 @@ class Lineage:
         """The rows of every step, for each epoch up to the artifact's."""
         recipe, checkpoint = self._attribute("recipe"), self.of_kind("model_checkpoint")
         if recipe is None or checkpoint is None:
-            raise ArtifactError(f"{self.artifact.name}: its manifests do not say with which recipe it was trained")
+            raise ArtifactError(
+                f"{self.artifact.name}: its manifests do not say with which recipe it was trained"
+            )
         rows = int(self._tokenized().read_table("train.arrow")["row"].to_numpy().max()) + 1
         return [
-            rows_by_step(rows, global_batch_size=recipe["global_batch_size"], seed=recipe["seed"], epoch=epoch)
+            rows_by_step(
+                rows,
+                global_batch_size=recipe["global_batch_size"],
+                seed=recipe["seed"],
+                epoch=epoch,
+            )
             for epoch in range(int(str(checkpoint.manifest.attributes["epoch"])))
         ]
 
     def _tokenized(self) -> Artifact:
         found = self.of_kind("tokenized_dataset")
         if found is None:
-            raise ArtifactError(f"{self.artifact.name} was made from no tokenized dataset that the store still has")
+            raise ArtifactError(
+                f"{self.artifact.name} was made from no tokenized dataset that the store still has"
+            )
         return found
 
     def _records(self) -> dict[str, Any] | None:
@@ -135,11 +167,19 @@ class Lineage:
         if raw is None:
             return None
         split = _some(tokenized.manifest.attributes, _SPLIT) if tokenized else {}
-        return {"dataset": raw.name.rpartition("/")[2], **_some(raw.manifest.attributes, _SOURCE), **split}
+        return {
+            "dataset": raw.name.rpartition("/")[2],
+            **_some(raw.manifest.attributes, _SOURCE),
+            **split,
+        }
 
     def _base_model(self) -> dict[str, Any] | None:
         base = self.of_kind("base_model")
-        return _some(base.manifest.attributes, ("source", "revision", "license", "architecture")) if base else None
+        return (
+            _some(base.manifest.attributes, ("source", "revision", "license", "architecture"))
+            if base
+            else None
+        )
 
     def _attribute(self, name: str) -> Any:
         """Of the nearest checkpoint, or of the artifact itself."""
@@ -147,7 +187,9 @@ class Lineage:
 
     def _devices(self) -> Iterator[dict[str, Any]]:
         """Those of each epoch that the lineage holds, by the profiles of the same training."""
-        for checkpoint in (each for each in self.ancestors if each.manifest.kind == "model_checkpoint"):
+        for checkpoint in (
+            each for each in self.ancestors if each.manifest.kind == "model_checkpoint"
+        ):
             trained = checkpoint.manifest.attributes
             profile = self._profile_of(checkpoint)
             seen = _some(profile.manifest.attributes, _DEVICES) if profile else {}
@@ -158,17 +200,23 @@ class Lineage:
         training = checkpoint.manifest.attributes.get("training")
         history = self.store.history(artifact_name([family, "gpu_profile"], dataset, epoch))
         made = [each for each in history if each.manifest.attributes.get("training") == training]
-        before = [each for each in made if each.manifest.created_at <= checkpoint.manifest.created_at]
+        before = [
+            each for each in made if each.manifest.created_at <= checkpoint.manifest.created_at
+        ]
         return next(iter(before or made), None)
 
     def _licenses(self) -> dict[str, Any]:
         """As the newest publications of data and base model state them, not as they were when it was trained."""
-        raw, base, tokenized = (self.of_kind(kind) for kind in ("raw_dataset", "base_model", "tokenized_dataset"))
+        raw, base, tokenized = (
+            self.of_kind(kind) for kind in ("raw_dataset", "base_model", "tokenized_dataset")
+        )
         if not (raw and base and tokenized):
             return {"licenses": None, "commercial_use": None, "obligations": None}
         stated = [str(each.manifest.attributes.get("license", "unknown")) for each in (raw, base)]
         family, _, dataset = tokenized.name.split("/")
-        inputs = licensed_inputs(family, dataset, dataset_license=stated[0], base_model_license=stated[1])
+        inputs = licensed_inputs(
+            family, dataset, dataset_license=stated[0], base_model_license=stated[1]
+        )
         return license_facts(inputs)
 
     def _find(self, item: Artifact, name: str, digest: str) -> Artifact | str:
@@ -233,7 +281,10 @@ def _id(item: Artifact | str) -> str:
 
 def _described(item: Artifact) -> dict[str, Any]:
     made = item.manifest
-    facts = {"training": made.attributes.get("training"), "settings": made.attributes.get("settings")}
+    facts = {
+        "training": made.attributes.get("training"),
+        "settings": made.attributes.get("settings"),
+    }
     return {
         "name": item.name,
         "digest": item.digest,
@@ -249,4 +300,6 @@ def _some(values: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", {}, []))
+    return ", ".join(
+        f"{name} {value}" for name, value in values.items() if value not in (None, "", {}, [])
+    )

@@ -10,7 +10,7 @@ from dolly_assets.launchers.local import gpus_here, ranks_for
 from dolly_assets.planning.changes import Change, changes_that_fit
 from dolly_assets.planning.measured import Measured, calibration
 from dolly_assets.planning.model_shape import ModelShape
-from dolly_assets.planning.plan import Job, Plan, plan
+from dolly_assets.planning.plan import Plan, PlanRequest, plan
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.planning.text import verdict
@@ -20,7 +20,7 @@ from dolly_assets.storage.transfer import in_parallel
 
 
 @dataclass(frozen=True)
-class Planned:
+class Estimate:
     """A plan, and what would make it fit if it does not."""
 
     plan: Plan
@@ -37,7 +37,9 @@ class Planned:
             raise TrainingError(self.verdict)
 
 
-def planned(store: ArtifactStore, training: Training, prices: Prices, *, epochs: int) -> Planned:
+def estimate_training(
+    store: ArtifactStore, training: Training, prices: Prices, *, epochs: int
+) -> Estimate:
     """Plans a training for the machines that its family names, or for this one.
 
     Raises:
@@ -47,15 +49,15 @@ def planned(store: ArtifactStore, training: Training, prices: Prices, *, epochs:
     """
     job = job_of(store, training, prices, epochs=epochs)
     made = plan(job)
-    return Planned(made, changes_that_fit(job) if made.fits is False else ())
+    return Estimate(made, changes_that_fit(job) if made.fits is False else ())
 
 
-def job_of(store: ArtifactStore, training: Training, prices: Prices, *, epochs: int) -> Job:
+def job_of(store: ArtifactStore, training: Training, prices: Prices, *, epochs: int) -> PlanRequest:
     """What is planned: the training on its machines, with what the store knows of earlier epochs."""
     compute = training.family.compute
     if compute.carbon_g_per_kwh is not None:
         prices = prices.model_copy(update={"carbon_g_per_kwh": compute.carbon_g_per_kwh})
-    return Job(
+    return PlanRequest(
         recipe=training.family.recipe,
         shape=ModelShape.of_artifact(training.base_model),
         data=TrainingRows.of(training.tokenized_dataset.read_table("train.arrow")),
@@ -72,14 +74,23 @@ def machines_for(family: ModelFamily) -> Machines:
     compute = family.compute
     of_cluster = int(compute.memory_gib * 2**30)
     if compute.device:
-        return named_gpus(compute.device, gpus=compute.gpus, nodes=compute.nodes, host_bytes=of_cluster)
+        return named_gpus(
+            compute.device, gpus=compute.gpus, nodes=compute.nodes, host_bytes=of_cluster
+        )
     devices = gpus_here()
     if compute.gpus > len(devices):  # not this machine's, so it is not known what they are
         ranks = compute.gpus * compute.nodes
         return Machines(
-            kind="gpu", device=None, nodes=compute.nodes, ranks=ranks, device_bytes=None, host_bytes=of_cluster
+            kind="gpu",
+            device=None,
+            nodes=compute.nodes,
+            ranks=ranks,
+            device_bytes=None,
+            host_bytes=of_cluster,
         )
-    smallest = min((device.memory_total_bytes for device in devices if device.memory_total_bytes), default=None)
+    smallest = min(
+        (device.memory_total_bytes for device in devices if device.memory_total_bytes), default=None
+    )
     return Machines(
         kind="gpu" if devices else "cpu",
         device=devices[0].name if devices else None,
@@ -90,14 +101,20 @@ def machines_for(family: ModelFamily) -> Machines:
     )
 
 
-def history(store: ArtifactStore, family: ModelFamily) -> tuple[list[Measured], dict[str, tuple[float, int]]]:
+def history(
+    store: ArtifactStore, family: ModelFamily
+) -> tuple[list[Measured], dict[str, tuple[float, int]]]:
     """What the family's epochs in the store took, of any dataset, oldest first, and their trainings' plans."""
     checkpoints = _all(store, family, "model_checkpoint")
     profiles = {item.name.split("/", 2)[2]: item for item in _all(store, family, "gpu_profile")}
     epochs: list[tuple[datetime, Measured]] = []
     for checkpoint in checkpoints:
         profile = profiles.get(checkpoint.name.split("/", 2)[2])
-        is_same = profile and profile.manifest.attributes["training"] == checkpoint.manifest.attributes["training"]
+        is_same = (
+            profile
+            and profile.manifest.attributes["training"]
+            == checkpoint.manifest.attributes["training"]
+        )
         if profile and is_same and (measured := Measured.of(checkpoint, profile)):
             epochs.append((checkpoint.manifest.created_at, measured))
     plans = {
@@ -113,4 +130,8 @@ def history(store: ArtifactStore, family: ModelFamily) -> tuple[list[Measured], 
 
 def _all(store: ArtifactStore, family: ModelFamily, asset: str) -> list[Artifact]:
     """The newest artifact of each partition of an asset."""
-    return [item for item in in_parallel(store.latest, store.names(artifact_name([family.name, asset]))) if item]
+    return [
+        item
+        for item in in_parallel(store.latest, store.names(artifact_name([family.name, asset])))
+        if item
+    ]

@@ -18,5 +18,7 @@ def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     if any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files):
         return ModelFolders(checkpoint.fetch("weights"), None)
     family = checkpoint.name.partition("/")[0]
-    base_model = store.get(artifact_name([family, "base_model"]), checkpoint.manifest.inputs["base_model"])
+    base_model = store.get(
+        artifact_name([family, "base_model"]), checkpoint.manifest.inputs["base_model"]
+    )
     return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"))

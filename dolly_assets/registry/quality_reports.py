@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from dolly_assets.core.errors import QualityError
 from dolly_assets.datasets.licenses import Licensed, check_use, licensed_inputs
 from dolly_assets.datasets.quality.checks import CheckName, Limits
-from dolly_assets.datasets.quality.finding import Finding
+from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.report import Verdict, judged, refusal
 from dolly_assets.datasets.quality.split import Split
 from dolly_assets.datasets.quality.suite import VERSION, check_dataset, check_split
@@ -26,7 +26,7 @@ from dolly_assets.storage.conventions import TABLE_FILE
 
 FINDINGS_FILE = "quality.json"
 REPORT = "dataset_quality"
-_FINDINGS = TypeAdapter(list[Finding])
+_FINDINGS = TypeAdapter(list[QualityFinding])
 _LIMITS = TypeAdapter(dict[CheckName, Limits])
 
 
@@ -43,16 +43,22 @@ def dataset_verdicts(store: ArtifactStore, raw_dataset: Artifact) -> list[Verdic
     return judged(findings, limits_beside(raw_dataset))
 
 
-def split_verdicts(store: ArtifactStore, family: ModelFamily, tokenized_dataset: Artifact) -> list[Verdict]:
+def split_verdicts(
+    store: ArtifactStore, family: ModelFamily, tokenized_dataset: Artifact
+) -> list[Verdict]:
     """The checks that need to know what the family holds out and asks."""
     raw_dataset = raw_of(store, tokenized_dataset)
     dataset = tokenized_dataset.name.rpartition("/")[2]
     markers = [marker.strip() for marker in family.prompt_style.special_tokens]
     prompts = [(prompt.instruction, prompt.context) for prompt in family.evaluation.prompts]
 
-    def check() -> list[Finding]:
-        split = Split(**{side: _records_of(tokenized_dataset, side) for side in ("train", "held_out")})
-        return check_split(raw_dataset.read_table(TABLE_FILE), split, markers=markers, prompts=prompts)
+    def check() -> list[QualityFinding]:
+        split = Split(
+            **{side: _records_of(tokenized_dataset, side) for side in ("train", "held_out")}
+        )
+        return check_split(
+            raw_dataset.read_table(TABLE_FILE), split, markers=markers, prompts=prompts
+        )
 
     findings = _findings(
         store,
@@ -69,7 +75,9 @@ def require_sound(store: ArtifactStore, raw_dataset: Artifact) -> None:
     _require(dataset_verdicts(store, raw_dataset), raw_dataset)
 
 
-def require_trainable(store: ArtifactStore, family: ModelFamily, tokenized_dataset: Artifact) -> None:
+def require_trainable(
+    store: ArtifactStore, family: ModelFamily, tokenized_dataset: Artifact
+) -> None:
     """Refuses what must not be trained on, whoever asks and whatever was materialized before.
 
     Raises:
@@ -95,7 +103,9 @@ def licenses_of(family: ModelFamily, raw_dataset: Artifact) -> tuple[Licensed, .
 def raw_of(store: ArtifactStore, tokenized_dataset: Artifact) -> Artifact:
     """The newest publication of what a tokenized dataset was made from."""
     dataset = tokenized_dataset.name.rpartition("/")[2]
-    return store.get(artifact_name(["raw_dataset"], dataset), tokenized_dataset.manifest.inputs["raw_dataset"])
+    return store.get(
+        artifact_name(["raw_dataset"], dataset), tokenized_dataset.manifest.inputs["raw_dataset"]
+    )
 
 
 def limits_beside(raw_dataset: Artifact) -> dict[CheckName, Limits]:
@@ -118,8 +128,8 @@ def _findings(
     *,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
-    check: Callable[[], list[Finding]],
-) -> list[Finding]:
+    check: Callable[[], list[QualityFinding]],
+) -> list[QualityFinding]:
     """Those of an earlier report on the same inputs with the same settings, or new ones, that are then published."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     for report in store.history(name):

@@ -4,7 +4,7 @@ from typing import Any
 
 from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.storage.transfer import in_parallel
 
@@ -22,14 +22,14 @@ ROW_KEYS = (
 )
 
 
-def status_rows(platform: Platform) -> list[dict[str, Any]]:
+def status_rows(session: Session) -> list[dict[str, Any]]:
     """One object with ROW_KEYS per family, dataset of the catalogue and epoch; null where nothing is or was measured.
 
     `training` is the digest of what decides the weights: epochs in which it differs are not of one training.
     """
-    known = {dataset.name for dataset in platform.catalogue.all()}
-    families = sorted(platform.families.values(), key=lambda item: item.name)
-    return [row for family in families for row in _rows(platform, family, known)]
+    known = {dataset.name for dataset in session.catalogue.all()}
+    families = sorted(session.families.values(), key=lambda item: item.name)
+    return [row for family in families for row in _rows(session, family, known)]
 
 
 def status_table(rows: list[dict[str, Any]]) -> str:
@@ -51,17 +51,22 @@ def _line(row: dict[str, Any]) -> str:
         (row["exact_match"], ".3f", 12),
         (row["tokens_per_second"], ",.0f", 10),
     ]
-    cells = " ".join(("–" if value is None else format(value, form)).rjust(width) for value, form, width in numbers)
+    cells = " ".join(
+        ("–" if value is None else format(value, form)).rjust(width)
+        for value, form, width in numbers
+    )
     digests = f"{row['training'][:12]:<12}  {row['digest'][:12]}"
     return f"{row['family']:<16} {row['dataset']:<24} {row['epoch']:>5} {cells}  {digests}"
 
 
-def _rows(platform: Platform, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
+def _rows(session: Session, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
     """Only what is published is looked up: a store far away answers slowly for what it does not have."""
     found = [
         artifact
         for asset in ("model_checkpoint", "evaluation")
-        for artifact in in_parallel(platform.store.latest, platform.store.names(artifact_name([family.name, asset])))
+        for artifact in in_parallel(
+            session.store.latest, session.store.names(artifact_name([family.name, asset]))
+        )
     ]
     newest = {artifact.name: artifact for artifact in found if artifact}
     trained = {name.split("/")[2] for name in newest}
@@ -80,7 +85,9 @@ def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> 
     if checkpoint is None:
         return {**dict.fromkeys(ROW_KEYS), "family": family, "dataset": dataset, "epoch": epoch}
     trained: dict[str, Any] = checkpoint.manifest.attributes
-    is_of_checkpoint = evaluation and evaluation.manifest.inputs["model_checkpoint"] == checkpoint.digest
+    is_of_checkpoint = (
+        evaluation and evaluation.manifest.inputs["model_checkpoint"] == checkpoint.digest
+    )
     scored = evaluation.manifest.attributes if evaluation and is_of_checkpoint else {}
     return {
         "family": family,

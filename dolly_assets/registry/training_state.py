@@ -34,20 +34,28 @@ class Training:
         """The newest artifact of an epoch of this very training."""
         name = artifact_name([self.family.name, asset], self.dataset, epoch_key(epoch))
         history = store.history(name)
-        return next((item for item in history if item.manifest.attributes.get("training") == self.digest), None)
+        return next(
+            (item for item in history if item.manifest.attributes.get("training") == self.digest),
+            None,
+        )
 
     def partial_state(self, store: ArtifactStore, epoch: int) -> Artifact | None:
         """The newest state of this very training within an epoch."""
         name = artifact_name([self.family.name, "training_state"], self.dataset)
         of_this = {"training": self.digest, "epoch": epoch}
         found = next(
-            (item for item in store.history(name) if of_this.items() <= item.manifest.attributes.items()), None
+            (
+                item
+                for item in store.history(name)
+                if of_this.items() <= item.manifest.attributes.items()
+            ),
+            None,
         )
         return found if found and found.is_complete() else None
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class ResumePlan:
     """Which of the epochs asked for are in the store, and which are left, and where to go on from."""
 
     published: tuple[Artifact, ...]  # profile and checkpoint of each epoch that is there
@@ -56,7 +64,9 @@ class TrainingPlan:
     state: Artifact | None = None  # within the first epoch to train, where one was left
 
 
-def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int], *, retrain: bool) -> TrainingPlan:
+def plan_resume(
+    store: ArtifactStore, training: Training, epochs: Sequence[int], *, retrain: bool
+) -> ResumePlan:
     """Plans the epochs asked for; with `retrain` nothing that is there is used, but the epoch before the first.
 
     Raises:
@@ -67,15 +77,18 @@ def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int
     published: list[Artifact] = []
     left = list(epochs)
     while left and not retrain:
-        found = [training.published(store, asset, left[0]) for asset in ("gpu_profile", "model_checkpoint")]
+        found = [
+            training.published(store, asset, left[0])
+            for asset in ("gpu_profile", "model_checkpoint")
+        ]
         if None in found:
             break
         published += [artifact for artifact in found if artifact]
         left.pop(0)
     if not left:
-        return TrainingPlan(tuple(published), (), None)
+        return ResumePlan(tuple(published), (), None)
     first = max(1, left[0])
-    return TrainingPlan(
+    return ResumePlan(
         tuple(published),
         tuple(left),
         resume_from=_checkpoint_before(store, training, first) if first > 1 else None,
@@ -83,7 +96,7 @@ def plan_training(store: ArtifactStore, training: Training, epochs: Sequence[int
     )
 
 
-def made_newest(store: ArtifactStore, artifact: Artifact) -> Artifact:
+def republish_as_latest(store: ArtifactStore, artifact: Artifact) -> Artifact:
     """The artifact as the newest of its name: published again, without its bytes, if another training came since."""
     newest = store.latest(artifact.name)
     if newest and newest.manifest == artifact.manifest:
@@ -129,7 +142,11 @@ def _difference(training: Training, other: Artifact) -> str:
         "tokenized_dataset": training.tokenized_dataset.digest,
     }
     before = {name: other.manifest.inputs.get(name, "none") for name in inputs}
-    changed = [f"{name} from {before[name][:8]} to {now[:8]}" for name, now in inputs.items() if before[name] != now]
+    changed = [
+        f"{name} from {before[name][:8]} to {now[:8]}"
+        for name, now in inputs.items()
+        if before[name] != now
+    ]
     recipe = other.manifest.attributes.get("recipe")
     if isinstance(recipe, dict):
         changed += training.family.recipe.changes_since(recipe)

@@ -49,7 +49,7 @@ from dolly_assets.storage.verification import Verification, verify
 PUBLISH_TRIES = 3
 
 
-class Facts(TypedDict, total=False):
+class ArtifactFields(TypedDict, total=False):
     """What a manifest says of an artifact besides its files.
 
     Attributes:
@@ -82,7 +82,9 @@ def artifact_name(key_path: Sequence[str], *partition: str) -> str:
     parts = [*key_path, *(part for key in partition for part in key.split("|"))]
     for part in parts:
         if "/" in part:
-            raise ArtifactError(f"asset key or partition key {part!r} holds a '/', which separates an artifact's names")
+            raise ArtifactError(
+                f"asset key or partition key {part!r} holds a '/', which separates an artifact's names"
+            )
     return _checked_name("/".join(parts))
 
 
@@ -102,7 +104,12 @@ class ArtifactStore:
     """
 
     def __init__(
-        self, url: str, cache_dir: Path, *, cache_limit_bytes: int | None = None, s3: S3Settings = DEFAULTS
+        self,
+        url: str,
+        cache_dir: Path,
+        *,
+        cache_limit_bytes: int | None = None,
+        s3: S3Settings = DEFAULTS,
     ) -> None:
         self._store = ObjectStore(url, s3)
         self._sender = Sender(self._store)
@@ -115,7 +122,7 @@ class ArtifactStore:
         tree: Path | Mapping[str, Path],
         *,
         on_progress: Progress | None = None,
-        **facts: Unpack[Facts],
+        **facts: Unpack[ArtifactFields],
     ) -> Artifact:
         """Uploads a folder, or files by their path in the artifact, and commits them under a name.
 
@@ -136,12 +143,19 @@ class ArtifactStore:
                 if tries == PUBLISH_TRIES:
                     raise
 
-    def upload(self, tree: Path | Mapping[str, Path], *, on_progress: Progress | None = None) -> tuple[FileEntry, ...]:
+    def upload(
+        self, tree: Path | Mapping[str, Path], *, on_progress: Progress | None = None
+    ) -> tuple[FileEntry, ...]:
         """Step one of publishing, by any process with its own files: content is stored, not yet visible."""
         return send_files(self._sender, tree_files(tree), on_progress)
 
     def upload_rank(
-        self, tree: Path | Mapping[str, Path], *, attempt: str, rank: int, on_progress: Progress | None = None
+        self,
+        tree: Path | Mapping[str, Path],
+        *,
+        attempt: str,
+        rank: int,
+        on_progress: Progress | None = None,
     ) -> None:
         """Step one on each of several ranks, on any node; rank 0 or another then calls `commit_ranks`.
 
@@ -164,7 +178,7 @@ class ArtifactStore:
         rank: int,
         ranks: int,
         timeout_seconds: float,
-        **facts: Unpack[Facts],
+        **facts: Unpack[ArtifactFields],
     ) -> Artifact | None:
         """What each rank calls, with its own files: both steps of publishing from several ranks.
 
@@ -192,7 +206,7 @@ class ArtifactStore:
         attempt: str,
         ranks: int,
         timeout_seconds: float,
-        **facts: Unpack[Facts],
+        **facts: Unpack[ArtifactFields],
     ) -> Artifact:
         """Step two for several ranks: waits until all have uploaded, and commits their files as one artifact.
 
@@ -210,7 +224,7 @@ class ArtifactStore:
         self,
         name: str,
         files: Sequence[FileEntry],
-        **facts: Unpack[Facts],
+        **facts: Unpack[ArtifactFields],
     ) -> Artifact:
         """Step two, for one process: the files that all have uploaded become an artifact, in one put.
 
@@ -219,7 +233,9 @@ class ArtifactStore:
         """
         return self._commit(name, files, None, facts)
 
-    def _commit(self, name: str, files: Sequence[FileEntry], sent_bytes: int | None, facts: Facts) -> Artifact:
+    def _commit(
+        self, name: str, files: Sequence[FileEntry], sent_bytes: int | None, facts: ArtifactFields
+    ) -> Artifact:
         try:
             manifest = Manifest(
                 name=_checked_name(name),
@@ -248,20 +264,26 @@ class ArtifactStore:
             # Never before the newest record, so that a clock that is behind cannot hide what it publishes.
             if records := self._records(manifest.name):
                 least = record_time(records[-1]) + timedelta(microseconds=1)
-                manifest = manifest.model_copy(update={"created_at": max(manifest.created_at, least)})
+                manifest = manifest.model_copy(
+                    update={"created_at": max(manifest.created_at, least)}
+                )
             if self._write_record(manifest):
                 return manifest
 
     def _absent(self, files: Sequence[FileEntry]) -> list[str]:
         """The paths whose content the store lacks."""
         lacking = self._sender.lacking(blob for entry in files for blob in entry.blobs)
-        return [entry.path for entry in files if any(blob.sha256 in lacking for blob in entry.blobs)]
+        return [
+            entry.path for entry in files if any(blob.sha256 in lacking for blob in entry.blobs)
+        ]
 
     def _write_record(self, manifest: Manifest) -> bool:
         """False when another process took the same key, in the same microsecond with the same content."""
         record = manifest.to_json()
         # A put whose answer was lost is sent again and then finds its own record.
-        written = self._store.create(manifest.key, record) or self._store.read_all(manifest.key) == record
+        written = (
+            self._store.create(manifest.key, record) or self._store.read_all(manifest.key) == record
+        )
         self._store.make_durable([manifest.key])
         return written
 
@@ -287,7 +309,12 @@ class ArtifactStore:
                 artifact = self._load(key)
                 if artifact.digest == digest:
                     return artifact
-        known = some_of([f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}" for key in reversed(records)])
+        known = some_of(
+            [
+                f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}"
+                for key in reversed(records)
+            ]
+        )
         raise ArtifactError(f"{self.url} has no {name} with digest {digest}; it has {known}")
 
     def names(self, prefix: str = "") -> list[str]:
@@ -319,10 +346,14 @@ class ArtifactStore:
                 records of others, no record is removed.
             delete: remove what was found; otherwise nothing is changed.
         """
-        return collect_garbage(self._store, policy, protected=protected, is_known_run=is_known_run, delete=delete)
+        return collect_garbage(
+            self._store, policy, protected=protected, is_known_run=is_known_run, delete=delete
+        )
 
     def _records(self, name: str) -> list[str]:
-        return [key for key in self._store.keys(records_prefix(name), recursive=False) if is_record(key)]
+        return [
+            key for key in self._store.keys(records_prefix(name), recursive=False) if is_record(key)
+        ]
 
     def _all_records(self, prefix: str) -> list[str]:
         folder = records_prefix(_checked_name(prefix)) if prefix else RECORDS

@@ -46,7 +46,9 @@ logger = logging.getLogger(__name__)
 READ_ONLY = 0o444
 ABANDONED_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
 
-_locks_held: dict[Path, IO[str]] = {}  # until the process ends: a fetched path may be in use for as long
+_locks_held: dict[
+    Path, IO[str]
+] = {}  # until the process ends: a fetched path may be in use for as long
 _locks_guard = threading.Lock()
 
 
@@ -83,7 +85,9 @@ class Cache:
             self._place(new[path], root / path, lambda file: write_file(file, data))
 
         def fetch(entry: FileEntry) -> None:
-            self._place(entry, root / entry.path, lambda file: fetch_file(self._store, entry, file, flow))
+            self._place(
+                entry, root / entry.path, lambda file: fetch_file(self._store, entry, file, flow)
+            )
 
         came = read_small(self._store, new, take, flow)
         left = [entry for entry in missing if entry.path not in came]
@@ -118,10 +122,16 @@ class Cache:
         shared = self._shared(entry.sha256)
         for copy in (target, shared):
             if copy.exists() and not self._is_intact(copy, entry):
-                logger.warning("%s was changed or damaged (expected sha256 %s); fetching it anew", copy, entry.sha256)
+                logger.warning(
+                    "%s was changed or damaged (expected sha256 %s); fetching it anew",
+                    copy,
+                    entry.sha256,
+                )
                 copy.unlink(missing_ok=True)
         for folder in (shared.parent, target.parent):
-            if not folder.is_dir():  # asking is far cheaper than to make a folder in vain, and trees have many files
+            if (
+                not folder.is_dir()
+            ):  # asking is far cheaper than to make a folder in vain, and trees have many files
                 folder.mkdir(parents=True, exist_ok=True)
         with self._temporary() as temporary:
             if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
@@ -168,7 +178,9 @@ class Cache:
         try:
             yield path
         finally:
-            path.unlink(missing_ok=True)  # also after a rename onto another link of the same file, which does nothing
+            path.unlink(
+                missing_ok=True
+            )  # also after a rename onto another link of the same file, which does nothing
 
     def _hold(self, digest: str) -> None:
         """Marks a tree as used now, and in use until this process ends."""
@@ -184,7 +196,9 @@ class Cache:
     def _evict(self, limit_bytes: int) -> None:
         """Removes trees that no process uses, longest unused first, until the shared files fit the limit."""
         self._remove_abandoned()
-        for path in sorted((self._folder / "trees").glob("*.lock"), key=lambda path: path.stat().st_mtime_ns):
+        for path in sorted(
+            (self._folder / "trees").glob("*.lock"), key=lambda path: path.stat().st_mtime_ns
+        ):
             if self._remove_unlinked() <= limit_bytes:
                 return
             tree = path.with_suffix("")

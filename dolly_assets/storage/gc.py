@@ -42,7 +42,7 @@ from dolly_assets.storage.manifest import (
     seal,
     unseal,
 )
-from dolly_assets.storage.object_store import Found, ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.transfer import SMALL_AT_ONCE, in_parallel
 
 # Of use only while a worker runs -> how long it is kept after it was written last. By then what ranks announced was
@@ -53,8 +53,12 @@ PASSING = {ranks.FOLDER: timedelta(days=1), LIVE: timedelta(days=7), MESSAGES: t
 class Rule(Config):
     """What is kept of the artifacts whose name matches."""
 
-    artifacts: str = Field(description="Pattern of names, such as */model_checkpoint/*; an * also matches slashes.")
-    publications: PositiveInt | None = Field(default=None, description="Of each name the newest so many; else all.")
+    artifacts: str = Field(
+        description="Pattern of names, such as */model_checkpoint/*; an * also matches slashes."
+    )
+    publications: PositiveInt | None = Field(
+        default=None, description="Of each name the newest so many; else all."
+    )
     folders: dict[RelativePath, NonNegativeInt] = Field(
         default={},
         description="Folder in the artifact -> of how many publications it is kept, the last among the artifacts "
@@ -65,7 +69,9 @@ class Rule(Config):
 class RetentionPolicy(Config):
     """What garbage collection keeps. Of the rules, the first that matches a name decides; no rule keeps all."""
 
-    grace_hours: float = Field(default=24, ge=0, description="Younger content stays: somebody may be uploading it.")
+    grace_hours: float = Field(
+        default=24, ge=0, description="Younger content stays: somebody may be uploading it."
+    )
     rules: tuple[Rule, ...] = Field(default=())
 
     @classmethod
@@ -86,7 +92,9 @@ class RetentionPolicy(Config):
 
     def rule_for(self, name: str) -> Rule | None:
         """The first rule that matches a name."""
-        return next((rule for rule in self.rules if fnmatch.fnmatchcase(name, rule.artifacts)), None)
+        return next(
+            (rule for rule in self.rules if fnmatch.fnmatchcase(name, rule.artifacts)), None
+        )
 
 
 class Dropped(Config):
@@ -98,7 +106,9 @@ class Dropped(Config):
 
     def folder_of(self, files: Sequence[FileEntry]) -> str | None:
         """The dropped folder that one of the files is in, if any."""
-        return next((folder for folder in self.folders for file in files if _is_in(file, folder)), None)
+        return next(
+            (folder for folder in self.folders for file in files if _is_in(file, folder)), None
+        )
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,9 @@ def collect_garbage(
     live = _pending(store)
     for manifest in kept:
         gone = (*noted[manifest.key], *dropping.get(manifest.key, ()))
-        live |= _contents(file for file in manifest.files if not any(_is_in(file, folder) for folder in gone))
+        live |= _contents(
+            file for file in manifest.files if not any(_is_in(file, folder) for folder in gone)
+        )
     sweep = _Sweep(store, live, set(listed), timedelta(hours=policy.grace_hours))
     removed = sweep.remove() if delete else sweep.doomed(store.objects(BLOBS), datetime.now(UTC))
     return Garbage(
@@ -178,16 +190,21 @@ class _Sweep:
     known: set[str]  # keys of the records whose content `live` accounts for
     grace: timedelta
 
-    def doomed(self, blobs: Iterable[Found], now: datetime) -> list[Found]:
+    def doomed(self, blobs: Iterable[ObjectInfo], now: datetime) -> list[ObjectInfo]:
         """Those that no record names and that are old enough."""
         return [
-            found for found in blobs if _sha256_in(found.key) not in self.live and now - found.modified_at >= self.grace
+            found
+            for found in blobs
+            if _sha256_in(found.key) not in self.live and now - found.modified_at >= self.grace
         ]
 
-    def remove(self) -> list[Found]:
+    def remove(self) -> list[ObjectInfo]:
         """Removes them, slice by slice."""
-        removed: list[Found] = []
-        slices = {found.key.rpartition("/")[0] for found in self.doomed(self.store.objects(BLOBS), datetime.now(UTC))}
+        removed: list[ObjectInfo] = []
+        slices = {
+            found.key.rpartition("/")[0]
+            for found in self.doomed(self.store.objects(BLOBS), datetime.now(UTC))
+        }
         for folder in sorted(slices):
             with sweeping(self.store) as lease:
                 self._learn_of_commits()
@@ -211,23 +228,33 @@ class _Sweep:
         for folder, kept in PASSING.items():
             old = max(self.grace, kept)
             found = self.store.objects(folder)
-            self.store.delete([item.key for item in found if datetime.now(UTC) - item.modified_at > old])
+            self.store.delete(
+                [item.key for item in found if datetime.now(UTC) - item.modified_at > old]
+            )
 
 
 def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
     """The manifests among the keys, in their order: by name, the oldest first."""
     records = [key for key in keys if is_record(key)]
-    return in_parallel(lambda key: Manifest.from_json(store.read_all(key), key), records, SMALL_AT_ONCE)
+    return in_parallel(
+        lambda key: Manifest.from_json(store.read_all(key), key), records, SMALL_AT_ONCE
+    )
 
 
-def _noted(store: ObjectStore, manifests: list[Manifest], listed: list[str]) -> dict[str, tuple[str, ...]]:
+def _noted(
+    store: ObjectStore, manifests: list[Manifest], listed: list[str]
+) -> dict[str, tuple[str, ...]]:
     """Record key -> folders that were dropped before."""
     notes = set(listed)
-    found = {m.key: read_dropped(store, m.key) if _note_key(m.key) in notes else None for m in manifests}
+    found = {
+        m.key: read_dropped(store, m.key) if _note_key(m.key) in notes else None for m in manifests
+    }
     return {key: note.folders if note else () for key, note in found.items()}
 
 
-def _kept(manifests: list[Manifest], policy: RetentionPolicy, protected: Set[str]) -> list[Manifest]:
+def _kept(
+    manifests: list[Manifest], policy: RetentionPolicy, protected: Set[str]
+) -> list[Manifest]:
     by_name: dict[str, list[Manifest]] = defaultdict(list)
     for manifest in manifests:
         by_name[manifest.name].append(manifest)
@@ -235,7 +262,9 @@ def _kept(manifests: list[Manifest], policy: RetentionPolicy, protected: Set[str
     for name, published in by_name.items():
         rule = policy.rule_for(name)
         newest = published[-rule.publications :] if rule and rule.publications else published
-        kept += [manifest for manifest in published if manifest in newest or manifest.digest in protected]
+        kept += [
+            manifest for manifest in published if manifest in newest or manifest.digest in protected
+        ]
     return kept
 
 
@@ -244,11 +273,15 @@ def _dropping(
 ) -> dict[str, list[str]]:
     """Record key -> folders to let go of now."""
     dropping: dict[str, list[str]] = defaultdict(list)
-    held: dict[tuple[str, str], int] = defaultdict(int)  # (parent of the name, folder) -> publications that hold it
+    held: dict[tuple[str, str], int] = defaultdict(
+        int
+    )  # (parent of the name, folder) -> publications that hold it
     for manifest in sorted(kept, key=lambda manifest: manifest.created_at, reverse=True):
         rule = policy.rule_for(manifest.name)
         for folder, limit in rule.folders.items() if rule else ():
-            if folder in noted[manifest.key] or not any(_is_in(file, folder) for file in manifest.files):
+            if folder in noted[manifest.key] or not any(
+                _is_in(file, folder) for file in manifest.files
+            ):
                 continue
             group = (manifest.name.rpartition("/")[0], folder)
             held[group] += 1

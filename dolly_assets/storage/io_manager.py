@@ -35,7 +35,9 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
         if name.endswith("_markdown") and value:
             shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(str(value))
         elif isinstance(value, float):
-            shown[name] = dg.MetadataValue.timestamp(value) if name.endswith("_at") else float(f"{value:.6g}")
+            shown[name] = (
+                dg.MetadataValue.timestamp(value) if name.endswith("_at") else float(f"{value:.6g}")
+            )
         elif value not in (None, "", []):
             shown[name] = value
     if artifact.manifest.sent_bytes is not None:
@@ -52,8 +54,12 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
 class StoreSettings(S3Settings, dg.Config):
     """Where artifacts are: a store's URL, this machine's cache, and for S3 how it is reached."""
 
-    url: str = Field(description="Where artifacts are published: a local path, s3://bucket/prefix, gs:// or az://.")
-    cache_dir: str = Field(description="Folder on this machine for verified copies of what is read.")
+    url: str = Field(
+        description="Where artifacts are published: a local path, s3://bucket/prefix, gs:// or az://."
+    )
+    cache_dir: str = Field(
+        description="Folder on this machine for verified copies of what is read."
+    )
 
     @property
     def s3(self) -> S3Settings:
@@ -77,7 +83,9 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
     """
 
     _opened: ArtifactStore | None = PrivateAttr(default=None)
-    _loaded: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)  # step -> artifact it took -> digest
+    _loaded: dict[str, dict[str, str]] = PrivateAttr(
+        default_factory=dict
+    )  # step -> artifact it took -> digest
 
     @property
     def store(self) -> ArtifactStore:
@@ -117,7 +125,9 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
         found = in_parallel(lambda key: self._load(context.asset_key, key, wanted, loaded), keys)
         return dict(zip(map(str, keys), found, strict=True))
 
-    def _load(self, asset_key: dg.AssetKey, partition_key: str | None, wanted: Any, loaded: dict[str, str]) -> Any:
+    def _load(
+        self, asset_key: dg.AssetKey, partition_key: str | None, wanted: Any, loaded: dict[str, str]
+    ) -> Any:
         partition = () if partition_key is None else (partition_key,)
         artifact = self.store.latest(artifact_name(asset_key.path, *partition))
         if artifact is None:
@@ -156,7 +166,11 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
         with tempfile.TemporaryDirectory() as folder:
             tree = value if isinstance(value, Path) else _written(value, Path(folder), name)
             return self.store.publish(
-                name, tree, kind=context.asset_key.path[-1], inputs=self._inputs(context), made_by=made_by
+                name,
+                tree,
+                kind=context.asset_key.path[-1],
+                inputs=self._inputs(context),
+                made_by=made_by,
             )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.object_store import Found, ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,17 @@ class Lease:
         found = self._store.objects(FOLDER)
         own = next((lock for lock in found if lock.key == self._key), None)
         if own is None:
-            raise ArtifactError(f"{self._store.url}: {self._key} was removed while it was held; try again")
+            raise ArtifactError(
+                f"{self._store.url}: {self._key} was removed while it was held; try again"
+            )
         self.now = own.modified_at
         return [lock.key for lock in found if lock is not own and self._is_live(lock, kinds)]
 
-    def _is_live(self, lock: Found, kinds: tuple[str, ...]) -> bool:
+    def _is_live(self, lock: ObjectInfo, kinds: tuple[str, ...]) -> bool:
         kind = lock.key.removeprefix(f"{FOLDER}/").partition("-")[0]
-        return kind in kinds and self.now - lock.modified_at < timedelta(seconds=LEASE_SECONDS[kind])
+        return kind in kinds and self.now - lock.modified_at < timedelta(
+            seconds=LEASE_SECONDS[kind]
+        )
 
     def release(self) -> None:
         """Gives the lock back. When that fails, it runs out by itself."""

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ArtifactError
@@ -24,7 +31,9 @@ RECORD = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-[0-9a-f]{{{DIGEST_IN_KEY}}}\.js
 def check_path(path: str) -> str:
     """Returns a name or file path as it is, or raises ValueError when it could climb out of its folder."""
     if not path or any(segment in ("", ".", "..") for segment in path.split("/")):
-        raise ValueError(f"{path!r} is not a relative path: empty, '.' and '..' segments are not allowed")
+        raise ValueError(
+            f"{path!r} is not a relative path: empty, '.' and '..' segments are not allowed"
+        )
     if "\\" in path or any(ord(character) < 32 or ord(character) == 127 for character in path):
         raise ValueError(f"{path!r} holds a backslash or a control character")
     if not path.isascii() and path.encode(errors="replace").decode() != path:
@@ -56,7 +65,9 @@ class FileEntry(Config):
     size_bytes: int = Field(ge=0)
     sha256: Sha256  # of the whole file
     chunk_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
-    chunks: tuple[Sha256, ...] = Field(default=(), exclude_if=lambda value: not value)  # none: one blob is the file
+    chunks: tuple[Sha256, ...] = Field(
+        default=(), exclude_if=lambda value: not value
+    )  # none: one blob is the file
 
     @model_validator(mode="after")
     def _check_chunks(self) -> Self:
@@ -87,10 +98,14 @@ class Manifest(Config):
     name: RelativePath  # for example "demo/model_checkpoint/demo/01"
     kind: str  # for example "model_checkpoint"
     files: tuple[FileEntry, ...] = Field(min_length=1)  # sorted by path
-    inputs: dict[str, str] = Field(default={})  # input name -> digest of the artifact it was made from
+    inputs: dict[str, str] = Field(
+        default={}
+    )  # input name -> digest of the artifact it was made from
     attributes: dict[str, JsonValue] = Field(default={})  # metrics and facts
     made_by: dict[str, str] = Field(default={})  # run id, code version, host
-    sent_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)  # the store lacked so much
+    sent_bytes: int | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )  # the store lacked so much
     created_at: AwareDatetime
 
     @model_validator(mode="after")
@@ -108,7 +123,9 @@ class Manifest(Config):
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of the file list, in hex. How files are cut into chunks does not matter."""
-        return _sha256_of_json([entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files])
+        return _sha256_of_json(
+            [entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files]
+        )
 
     @property
     def size_bytes(self) -> int:
@@ -207,5 +224,7 @@ def one_line(error: Exception) -> str:
 
 def _sha256_of_json(value: Any) -> str:
     """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -40,19 +40,19 @@ BROKEN_ON_THE_WAY = re.compile(r"error sending request|body error|decoding respo
 ALREADY_RETRIED = re.compile(r"after [1-9]\d* retries")
 KEYS_PER_DELETE = 1000  # the most that S3's DeleteObjects takes
 REMOTE_SCHEMES = ("s3", "gs", "az")
-EXPECTED_URL = (
-    "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-)
+EXPECTED_URL = "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 # How S3, Google Cloud and Azure say that the bucket itself is not there.
 MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_memory_store = functools.cache(lambda url: MemoryStore())  # one per URL, shared by the whole process
+_memory_store = functools.cache(
+    lambda url: MemoryStore()
+)  # one per URL, shared by the whole process
 
 
-class Found(NamedTuple):
+class ObjectInfo(NamedTuple):
     """An object in a listing."""
 
     key: str
@@ -103,7 +103,7 @@ class ObjectStore:
         found = self.stat(key)
         return found.size_bytes if found else None
 
-    def stat(self, key: str) -> Found | None:
+    def stat(self, key: str) -> ObjectInfo | None:
         """What a listing would say of the object, or None when there is no such object."""
         with self._explained(key):
             try:
@@ -118,7 +118,9 @@ class ObjectStore:
         with self._explained(key):
             return memoryview(obstore.get_range(self._raw, key, start=start, length=length))
 
-    def read_each(self, sizes: Mapping[str, int], take: Callable[[str, memoryview], None], at_once: int) -> None:
+    def read_each(
+        self, sizes: Mapping[str, int], take: Callable[[str, memoryview], None], at_once: int
+    ) -> None:
         """Reads small objects of these sizes, so many at once; `take` gets each as it comes, all in one other thread.
 
         After the first that fails no more are asked for. Who wants to know why reads that one by itself.
@@ -130,7 +132,9 @@ class ObjectStore:
             at_once,
         )
 
-    def create_each(self, contents: Iterable[tuple[str, bytes]], done: Callable[[str], None], at_once: int) -> None:
+    def create_each(
+        self, contents: Iterable[tuple[str, bytes]], done: Callable[[str], None], at_once: int
+    ) -> None:
         """Writes new small objects, so many at once, and says which are done; all of that in one other thread.
 
         After the first whose key is taken, or that fails, no more are sent.
@@ -178,7 +182,9 @@ class ObjectStore:
         """The sorted keys below a prefix of whole segments, or only those directly in it; see `objects`."""
         return [found.key for found in self.objects(prefix, recursive=recursive, after=after)]
 
-    def objects(self, prefix: str, *, recursive: bool = True, after: str | None = None) -> list[Found]:
+    def objects(
+        self, prefix: str, *, recursive: bool = True, after: str | None = None
+    ) -> list[ObjectInfo]:
         """The objects below a prefix of whole segments, or only those directly in it, sorted by key.
 
         With `after`, which takes a recursive listing, those whose keys sort after it.
@@ -186,10 +192,16 @@ class ObjectStore:
         with self._explained(prefix):
             if recursive:
                 listed = _again(
-                    lambda: [found for page in obstore.list(self._raw, prefix, offset=after) for found in page]
+                    lambda: [
+                        found
+                        for page in obstore.list(self._raw, prefix, offset=after)
+                        for found in page
+                    ]
                 )
             else:
-                listed = _again(lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"]))
+                listed = _again(
+                    lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"])
+                )
         return sorted(map(_found, listed))
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -201,14 +213,20 @@ class ObjectStore:
                 return
             for start in range(0, len(keys), KEYS_PER_DELETE):
                 with suppress(NotFoundError):
-                    _again(lambda some=keys[start : start + KEYS_PER_DELETE]: obstore.delete(self._raw, some))
+                    _again(
+                        lambda some=keys[start : start + KEYS_PER_DELETE]: obstore.delete(
+                            self._raw, some
+                        )
+                    )
 
     def remove_leftovers(self, prefix: str, older_than: timedelta) -> None:
         """Removes what writers that were killed have left in a local folder. Remote stores keep nothing unfinished."""
         if self._folder is None:
             return
         with self._explained(prefix):
-            for path in (self._folder / prefix).rglob("*#*"):  # as obstore names what it has not finished
+            for path in (self._folder / prefix).rglob(
+                "*#*"
+            ):  # as obstore names what it has not finished
                 with suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > older_than.total_seconds():
                         path.unlink()
@@ -234,13 +252,19 @@ class ObjectStore:
     def _explanation(self, error: Exception, key: str) -> ArtifactError | ConfigurationError:
         text, where = str(error), self.url_of(key)
         if MISSING_BUCKET.search(text):
-            return ConfigurationError(f"{self.url}: the bucket does not exist; create it or correct the URL")
+            return ConfigurationError(
+                f"{self.url}: the bucket does not exist; create it or correct the URL"
+            )
         if isinstance(error, FileNotFoundError | NotFoundError):
             return ArtifactError(f"{where}: there is no such object; check the URL and the name")
         if re.search(r"//169\.254\.169\.254|//metadata\.google", text):
-            return ConfigurationError(f"{self.url}: no credentials found; set {_credential_variables(self.url)}")
+            return ConfigurationError(
+                f"{self.url}: no credentials found; set {_credential_variables(self.url)}"
+            )
         if "RequestTimeTooSkewed" in text:
-            return ArtifactError(f"{where}: refused, as the clocks differ: set this machine's clock")
+            return ArtifactError(
+                f"{where}: refused, as the clocks differ: set this machine's clock"
+            )
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
         if denied or re.search(r"Permission denied|403 Forbidden|AccessDenied", text):
             return ArtifactError(
@@ -248,7 +272,9 @@ class ObjectStore:
             )
         if "No space left" in text or "Disk quota" in text:
             return ArtifactError(f"{where}: the disk is full; free some space and publish again")
-        if re.search(r"error sending request|tcp connect|dns error|timed? ?out", text, re.IGNORECASE):
+        if re.search(
+            r"error sending request|tcp connect|dns error|timed? ?out", text, re.IGNORECASE
+        ):
             return ArtifactError(
                 f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url, self._s3)}"
             )
@@ -290,8 +316,8 @@ def _each(
             is_stopped = True
 
 
-def _found(meta: "ObjectMeta") -> Found:
-    return Found(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
+def _found(meta: "ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
 
 
 def _again(request: Callable[[], Result]) -> Result:
@@ -313,7 +339,9 @@ def _local_folder(url: str) -> Path:
         return Path(url).expanduser().absolute()
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise ConfigurationError(f"{url}: a file URL has three slashes and an absolute path, file:///folder")
+        raise ConfigurationError(
+            f"{url}: a file URL has three slashes and an absolute path, file:///folder"
+        )
     return Path(unquote(parts.path))
 
 
@@ -344,7 +372,9 @@ def _open_remote(url: str, scheme: str, s3: S3Settings) -> "RawStore":
     try:
         return from_url(url, **arguments)
     except (BaseError, ValueError) as error:
-        raise ConfigurationError(f"{url}: {_one_safe_line(str(error))}; check the URL and the environment") from error
+        raise ConfigurationError(
+            f"{url}: {_one_safe_line(str(error))}; check the URL and the environment"
+        ) from error
 
 
 def _endpoint_hint(url: str, s3: S3Settings) -> str:

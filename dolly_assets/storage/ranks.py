@@ -31,7 +31,9 @@ class RankFiles(Config):
     sent_bytes: int = 0  # the store lacked so much of them
 
 
-def announce(store: ObjectStore, attempt: str, rank: int, files: Sequence[FileEntry], sent_bytes: int) -> None:
+def announce(
+    store: ObjectStore, attempt: str, rank: int, files: Sequence[FileEntry], sent_bytes: int
+) -> None:
     """Says that a rank's files are stored. Naming the same files again changes nothing.
 
     Raises:
@@ -39,11 +41,18 @@ def announce(store: ObjectStore, attempt: str, rank: int, files: Sequence[FileEn
     """
     key = f"{_folder(attempt)}/{rank}.json"
     said = RankFiles(rank=rank, files=tuple(files), sent_bytes=sent_bytes)
-    if not store.create(key, seal(said.model_dump(mode="json"))) and read(store, key).files != said.files:
-        raise ArtifactError(f"rank {rank} has announced other files in attempt {attempt!r}: take a new attempt id")
+    if (
+        not store.create(key, seal(said.model_dump(mode="json")))
+        and read(store, key).files != said.files
+    ):
+        raise ArtifactError(
+            f"rank {rank} has announced other files in attempt {attempt!r}: take a new attempt id"
+        )
 
 
-def collect(store: ObjectStore, attempt: str, ranks: int, timeout_seconds: float) -> list[RankFiles]:
+def collect(
+    store: ObjectStore, attempt: str, ranks: int, timeout_seconds: float
+) -> list[RankFiles]:
     """Waits until all ranks, 0 to `ranks` - 1, have announced their files, and returns what they said.
 
     Raises:

@@ -77,7 +77,9 @@ class Artifact:
         with self._dropped_explained(wanted):
             return self._cache.tree(self.digest, wanted) / subtree
 
-    def copy_to(self, folder: Path, subtree: str = "", *, on_progress: Progress | None = None) -> None:
+    def copy_to(
+        self, folder: Path, subtree: str = "", *, on_progress: Progress | None = None
+    ) -> None:
         """Writes the tree, or what is below `subtree`, into a new or empty folder, verified, past the cache.
 
         Raises:
@@ -93,9 +95,14 @@ class Artifact:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise ArtifactError(f"{folder} is there already: name a new or empty folder")
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as unfinished:
+            with tempfile.TemporaryDirectory(
+                dir=folder.parent, prefix=f".{folder.name}-"
+            ) as unfinished:
                 place = Path(unfinished, "tree")
-                files = {place / entry.path.removeprefix(f"{base}/" if base else ""): entry for entry in wanted}
+                files = {
+                    place / entry.path.removeprefix(f"{base}/" if base else ""): entry
+                    for entry in wanted
+                }
                 with self._dropped_explained(wanted):
                     fetch_files(self._store, files, on_progress)
                 place.replace(folder)
@@ -107,8 +114,15 @@ class Artifact:
 
         False after garbage collection has dropped a folder of it, such as the training state of an old epoch.
         """
-        wanted = [blob for entry in self.manifest.files if _is_within(entry.path, subtree) for blob in entry.blobs]
-        return bool(wanted) and all(in_parallel(lambda blob: has_blob(self._store, blob), wanted, SMALL_AT_ONCE))
+        wanted = [
+            blob
+            for entry in self.manifest.files
+            if _is_within(entry.path, subtree)
+            for blob in entry.blobs
+        ]
+        return bool(wanted) and all(
+            in_parallel(lambda blob: has_blob(self._store, blob), wanted, SMALL_AT_ONCE)
+        )
 
     def local_file(self, path: str) -> Path:
         """One file of the tree, verified, as `fetch` would place it."""
@@ -122,13 +136,19 @@ class Artifact:
         """
         entry = self._entry(path)
         if start < 0 or (length is not None and length < 0):
-            raise ArtifactError(f"cannot read {path!r} from {start}, {length} bytes: both must be 0 or more")
+            raise ArtifactError(
+                f"cannot read {path!r} from {start}, {length} bytes: both must be 0 or more"
+            )
         end = entry.size_bytes if length is None else min(entry.size_bytes, start + length)
         if local := self._cache.find(self.digest, entry):
             with local.open("rb") as file:
                 file.seek(start)
                 return file.read(max(0, end - start))
-        touched = [blob for blob in entry.blobs if blob.start < end and start < blob.start + blob.size_bytes]
+        touched = [
+            blob
+            for blob in entry.blobs
+            if blob.start < end and start < blob.start + blob.size_bytes
+        ]
         with self._dropped_explained([entry]):
             pieces = in_parallel(lambda blob: read_blob(self._store, path, blob), touched)
         skipped = start - touched[0].start if touched else 0
@@ -150,7 +170,9 @@ class Artifact:
             if magic.startswith(b"PAR1"):
                 return pq.ParquetFile(local, memory_map=True).read()
             source = pa.memory_map(str(local))
-            return (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(source).read_all()
+            return (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(
+                source
+            ).read_all()
         except pa.ArrowInvalid as error:
             raise ArtifactError(
                 f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: {str(error).splitlines()[0]}"

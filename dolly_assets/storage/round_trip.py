@@ -39,11 +39,15 @@ def round_trip(store: ObjectStore) -> RoundTrip:
     try:
         came_back = store.read_all(key) == data
         read = time.perf_counter()
-        modified = next(found.modified_at for found in store.objects(PREFIX) if found.key == key).timestamp()
+        modified = next(
+            found.modified_at for found in store.objects(PREFIX) if found.key == key
+        ).timestamp()
     finally:
         store.delete([key])
     if not came_back:
-        raise ArtifactError(f"{store.url_of(key)} reads back otherwise than it was written: the store is not sound")
+        raise ArtifactError(
+            f"{store.url_of(key)} reads back otherwise than it was written: the store is not sound"
+        )
     # Stores tell whole seconds, and the object was written somewhere between two looks at the clock.
     skew = min(modified + 1 - before, 0.0) if modified < before else max(modified - after, 0.0)
     return RoundTrip(written - begin, read - written, skew)
@@ -60,7 +64,9 @@ def main() -> int:
     try:
         store = ObjectStore(url)
         if store.find(key) is None:
-            raise ArtifactError(f"{url} does not hold what was just written to it elsewhere: it is another store here")
+            raise ArtifactError(
+                f"{url} does not hold what was just written to it elsewhere: it is another store here"
+            )
         took = round_trip(store)
     except DollyError as error:
         print(" ".join(str(error).split()))  # noqa: T201 the pod's log

@@ -34,13 +34,25 @@ class S3Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     region_name: str | None = Field(default=None, description="Region of the bucket.")
-    endpoint_url: str | None = Field(default=None, description="Endpoint of a store other than Amazon's.")
-    profile_name: str | None = Field(default=None, description="Profile in ~/.aws/; needs boto3 where it is used.")
+    endpoint_url: str | None = Field(
+        default=None, description="Endpoint of a store other than Amazon's."
+    )
+    profile_name: str | None = Field(
+        default=None, description="Profile in ~/.aws/; needs boto3 where it is used."
+    )
     # 10 more tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
-    max_attempts: PositiveInt = Field(default=11, description="Tries of a request that fails for a passing reason.")
-    use_ssl: bool = Field(default=True, description="False allows an endpoint without TLS, as AWS_ALLOW_HTTP does.")
-    verify: bool | None = Field(default=None, description="False trusts any certificate of the endpoint.")
-    use_unsigned_session: bool = Field(default=False, description="Ask without credentials, for public buckets.")
+    max_attempts: PositiveInt = Field(
+        default=11, description="Tries of a request that fails for a passing reason."
+    )
+    use_ssl: bool = Field(
+        default=True, description="False allows an endpoint without TLS, as AWS_ALLOW_HTTP does."
+    )
+    verify: bool | None = Field(
+        default=None, description="False trusts any certificate of the endpoint."
+    )
+    use_unsigned_session: bool = Field(
+        default=False, description="Ask without credentials, for public buckets."
+    )
 
 
 DEFAULTS = S3Settings()
@@ -73,7 +85,10 @@ def s3_arguments(settings: S3Settings) -> dict[str, Any]:
         config["region"] = region
     arguments: dict[str, Any] = {
         "config": config,
-        "client_options": {"allow_http": is_plain, "allow_invalid_certificates": settings.verify is False},
+        "client_options": {
+            "allow_http": is_plain,
+            "allow_invalid_certificates": settings.verify is False,
+        },
     }
     if session:
         from obstore.auth.boto3 import Boto3CredentialProvider
@@ -91,7 +106,8 @@ def _session(settings: S3Settings) -> "Session | None":
         return None
     name = name or os.environ.get("AWS_PROFILE")
     has_files = any(
-        Path(os.environ.get(variable, path)).expanduser().is_file() for variable, path in PROFILE_FILES.items()
+        Path(os.environ.get(variable, path)).expanduser().is_file()
+        for variable, path in PROFILE_FILES.items()
     )
     if not name and (not has_files or any(os.environ.get(variable) for variable in ROLE_VARIABLES)):
         return None
@@ -113,9 +129,13 @@ def _open_session(name: str | None) -> "Session | None":
         found = session.get_credentials()
     except BotoCoreError as error:
         known = ", ".join(session.available_profiles) or "none"
-        raise ConfigurationError(f"AWS profile {name or 'default'}: {error}; known profiles: {known}") from error
+        raise ConfigurationError(
+            f"AWS profile {name or 'default'}: {error}; known profiles: {known}"
+        ) from error
     if not found and name:
-        raise ConfigurationError(f"AWS profile {name} holds no credentials; see: aws configure --profile {name}")
+        raise ConfigurationError(
+            f"AWS profile {name} holds no credentials; see: aws configure --profile {name}"
+        )
     return session if found else None
 
 

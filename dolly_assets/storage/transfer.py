@@ -33,7 +33,9 @@ SMALL_AT_ONCE = 192
 BIG_FILES_AT_ONCE = 4  # each is read and hashed by one thread
 SMALL_BYTES = 2**20  # a blob up to here costs about as much to send as to ask for
 ABSENT_IN_A_ROW = 8  # then the next small ones are sent without asking
-READS = 3  # of a blob whose content is wrong, before it counts as damaged: the fault may lie on the way
+READS = (
+    3  # of a blob whose content is wrong, before it counts as damaged: the fault may lie on the way
+)
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in total)
 Item = TypeVar("Item")
@@ -133,7 +135,9 @@ class Sender:
             self._absent_in_a_row += 1
         return blob
 
-    def send_small(self, files: Mapping[str, Path], advance: Callable[[int], None]) -> dict[str, Blob]:
+    def send_small(
+        self, files: Mapping[str, Path], advance: Callable[[int], None]
+    ) -> dict[str, Blob]:
         """Sends small files, very many at once, as long as it looks as if the store lacks them all.
 
         Returns:
@@ -191,14 +195,18 @@ def tree_files(tree: Path | Mapping[str, Path]) -> dict[str, Path]:
     """
     files = _folder_files(tree) if isinstance(tree, Path) else dict(tree)
     if not files:
-        raise ArtifactError(f"{tree if isinstance(tree, Path) else 'the mapping'} holds no file to publish")
+        raise ArtifactError(
+            f"{tree if isinstance(tree, Path) else 'the mapping'} holds no file to publish"
+        )
     for path, source in files.items():
         try:
             check_path(path)
         except ValueError as error:
             raise ArtifactError(f"cannot publish {source}: {error}") from error
         if not source.is_file():
-            raise ArtifactError(f"cannot publish {source}: it is not a file; links to folders are not followed")
+            raise ArtifactError(
+                f"cannot publish {source}: it is not a file; links to folders are not followed"
+            )
     return files
 
 
@@ -209,7 +217,9 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in found}
 
 
-def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress | None = None) -> tuple[FileEntry, ...]:
+def send_files(
+    sender: Sender, files: Mapping[str, Path], on_progress: Progress | None = None
+) -> tuple[FileEntry, ...]:
     """Puts every file's content into the store, unless it is there.
 
     Returns:
@@ -232,17 +242,23 @@ def send_files(sender: Sender, files: Mapping[str, Path], on_progress: Progress 
 
             small = [path for path in files if sizes[path] <= flow.least_bytes]
             first = small[:ABSENT_IN_A_ROW]  # they show whether the store lacks them
-            entries = for_each_file(send, (files.keys() - small) | set(first), sizes.__getitem__, flow)
+            entries = for_each_file(
+                send, (files.keys() - small) | set(first), sizes.__getitem__, flow
+            )
             many = {path: files[path] for path in small[ABSENT_IN_A_ROW:]}
             sent = sender.send_small(many, advance)
             entries += [_entry(path, blob) for path, blob in sent.items()]
             entries += for_each_file(send, many.keys() - sent, sizes.__getitem__, flow)
             return sorted_entries(entries)
     except OSError as error:
-        raise ArtifactError(f"cannot publish {error.filename or 'the files'}: {error.strerror or error}") from error
+        raise ArtifactError(
+            f"cannot publish {error.filename or 'the files'}: {error.strerror or error}"
+        ) from error
 
 
-def _send_small(sender: Sender, path: str, source: Path, flow: Flow, advance: Callable[[int], None]) -> FileEntry:
+def _send_small(
+    sender: Sender, path: str, source: Path, flow: Flow, advance: Callable[[int], None]
+) -> FileEntry:
     with flow.room(source.stat().st_size):
         blob = sender.send(source.read_bytes())
     advance(blob.size_bytes)
@@ -287,9 +303,15 @@ def _send_big(
         chunks = tuple(blob.result().sha256 for blob in coming)
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ArtifactError(f"{source} changed while it was published; publish it when it is complete")
+        raise ArtifactError(
+            f"{source} changed while it was published; publish it when it is complete"
+        )
     return FileEntry(
-        path=path, size_bytes=after.st_size, sha256=whole.hexdigest(), chunk_bytes=CHUNK_BYTES, chunks=chunks
+        path=path,
+        size_bytes=after.st_size,
+        sha256=whole.hexdigest(),
+        chunk_bytes=CHUNK_BYTES,
+        chunks=chunks,
     )
 
 
@@ -297,7 +319,9 @@ def has_blob(store: ObjectStore, blob: Blob) -> bool:
     """Whether the store holds a blob in full. One of another size is damaged and gets a warning."""
     found_bytes = store.size_bytes(blob.key)
     if found_bytes not in (None, blob.size_bytes):
-        logger.warning("%s has %d bytes instead of %d", store.url_of(blob.key), found_bytes, blob.size_bytes)
+        logger.warning(
+            "%s has %d bytes instead of %d", store.url_of(blob.key), found_bytes, blob.size_bytes
+        )
     return found_bytes == blob.size_bytes
 
 
@@ -325,7 +349,12 @@ def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
         found = hashlib.sha256(data).hexdigest()
         if found == blob.sha256:
             return data
-        logger.warning("%s came with other content (sha256 %s, %d bytes)", store.url_of(blob.key), found, len(data))
+        logger.warning(
+            "%s came with other content (sha256 %s, %d bytes)",
+            store.url_of(blob.key),
+            found,
+            len(data),
+        )
     raise DamagedFileError(_damage(store, path, blob, f"{found} ({len(data)} bytes)"))
 
 
@@ -336,7 +365,9 @@ def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
     )
 
 
-def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None) -> None:
+def fetch_files(
+    store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None
+) -> None:
     """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
     flow = reading_flow()
     advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
@@ -356,7 +387,10 @@ def fetch_files(store: ObjectStore, files: Mapping[Path, FileEntry], on_progress
 
 
 def read_small(
-    store: ObjectStore, files: Mapping[Item, FileEntry], take: Callable[[Item, memoryview], None], flow: Flow
+    store: ObjectStore,
+    files: Mapping[Item, FileEntry],
+    take: Callable[[Item, memoryview], None],
+    flow: Flow,
 ) -> set[Item]:
     """Reads the small files among these from a remote store, very many at once; `take` gets each one's content.
 
@@ -413,7 +447,10 @@ def _write_at(descriptor: int, data: memoryview, start: int) -> None:
 
 
 def in_parallel(
-    function: Callable[[Item], Result], items: Iterable[Item], at_once: int = 8, flow: Flow | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    at_once: int = 8,
+    flow: Flow | None = None,
 ) -> list[Result]:
     """The function's results in the items' order. The first error stops the flow and cancels what has not begun."""
     items = list(items)
@@ -431,7 +468,10 @@ def in_parallel(
 
 
 def for_each_file(
-    function: Callable[[Item], Result], files: Iterable[Item], size_bytes: Callable[[Item], int], flow: Flow
+    function: Callable[[Item], Result],
+    files: Iterable[Item],
+    size_bytes: Callable[[Item], int],
+    flow: Flow,
 ) -> list[Result]:
     """The function's results: first for the big files, a few at once, then for the small ones, many at once."""
     by_size = sorted(files, key=size_bytes, reverse=True)

@@ -7,7 +7,13 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import Blob, Manifest, name_in
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import CHUNKS_AT_ONCE, DamagedFileError, MissingBlobError, in_parallel, read_blob
+from dolly_assets.storage.transfer import (
+    CHUNKS_AT_ONCE,
+    DamagedFileError,
+    MissingBlobError,
+    in_parallel,
+    read_blob,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ def verify(store: ObjectStore, records: Iterable[str]) -> Iterator[Verification]
         unseen = [item for sha256, item in blobs.items() if sha256 not in checked]
         found = in_parallel(lambda item: _damage_of(store, *item), unseen, CHUNKS_AT_ONCE)
         checked.update(zip((blob.sha256 for _, blob in unseen), found, strict=True))
-        yield Verification(manifest.name, manifest.digest, tuple(_damaged(store, manifest, checked)))
+        yield Verification(
+            manifest.name, manifest.digest, tuple(_damaged(store, manifest, checked))
+        )
 
 
 def _damage_of(store: ObjectStore, path: str, blob: Blob) -> DamagedFileError | None:
@@ -58,8 +66,15 @@ def _damage_of(store: ObjectStore, path: str, blob: Blob) -> DamagedFileError | 
 def _damaged(
     store: ObjectStore, manifest: Manifest, checked: Mapping[str, DamagedFileError | None]
 ) -> Iterator[Damage]:
-    found = [(file, error) for file in manifest.files for blob in file.blobs if (error := checked[blob.sha256])]
+    found = [
+        (file, error)
+        for file in manifest.files
+        for blob in file.blobs
+        if (error := checked[blob.sha256])
+    ]
     dropped = read_dropped(store, manifest.key) if found else None
-    for path, (file, error) in {file.path: (file, error) for file, error in reversed(found)}.items():
+    for path, (file, error) in {
+        file.path: (file, error) for file, error in reversed(found)
+    }.items():
         if not (dropped and isinstance(error, MissingBlobError) and dropped.folder_of([file])):
             yield Damage(path, str(error))

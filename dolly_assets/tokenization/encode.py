@@ -45,10 +45,14 @@ class PromptEncoder:
 
         nonce = secrets.token_hex(16)
         self._style = style.model_copy(
-            update={key: f"<{key} {nonce}>" for key in ("end_key", "instruction_key", "response_key")}
+            update={
+                key: f"<{key} {nonce}>" for key in ("end_key", "instruction_key", "response_key")
+            }
         )
         self._backend = _backend_with_stand_ins(tokenizer, marker_ids, self._style.special_tokens)
-        stand_in_ids = [self._backend.token_to_id(stand_in) for stand_in in self._style.special_tokens]
+        stand_in_ids = [
+            self._backend.token_to_id(stand_in) for stand_in in self._style.special_tokens
+        ]
         self._marker_id_of_stand_in = dict(zip(stand_in_ids, marker_ids, strict=True))
         self._end_stand_in_id, _, self._response_stand_in_id = stand_in_ids
 
@@ -63,8 +67,12 @@ class PromptEncoder:
 
     def prompt(self, instruction: str, context: str = "") -> list[int]:
         """Encode a prompt, up to and including the response marker."""
-        ids = self._backend.encode(self._style.prompt(instruction, context), add_special_tokens=False).ids
-        return self._bos_ids + [self._marker_id_of_stand_in.get(token_id, token_id) for token_id in ids]
+        ids = self._backend.encode(
+            self._style.prompt(instruction, context), add_special_tokens=False
+        ).ids
+        return self._bos_ids + [
+            self._marker_id_of_stand_in.get(token_id, token_id) for token_id in ids
+        ]
 
     def examples(
         self, instructions: Sequence[str], contexts: Sequence[str], responses: Sequence[str]
@@ -77,7 +85,9 @@ class PromptEncoder:
         """
         texts = [
             self._style.prompt(instruction, context) + self._style.completion(response)
-            for instruction, context, response in zip(instructions, contexts, responses, strict=True)
+            for instruction, context, response in zip(
+                instructions, contexts, responses, strict=True
+            )
         ]
         values = self._encoded(texts)
         # Every text holds the end's stand-in exactly once, as its last token.
@@ -112,7 +122,15 @@ def _backend_with_stand_ins(
     for marker_id, stand_in in zip(marker_ids, stand_ins, strict=True):
         marker = tokenizer.added_tokens_decoder[marker_id]
         backend.add_tokens(
-            [AddedToken(stand_in, special=False, normalized=False, lstrip=marker.lstrip, rstrip=marker.rstrip)]
+            [
+                AddedToken(
+                    stand_in,
+                    special=False,
+                    normalized=False,
+                    lstrip=marker.lstrip,
+                    rstrip=marker.rstrip,
+                )
+            ]
         )
     return backend
 
@@ -124,7 +142,11 @@ def _marker_ids(tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> lis
             f"{type(tokenizer).__name__} is a tokenizer in plain Python; expected a fast one. "
             "Use a base model that has a tokenizer.json."
         )
-    special = {token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = {
+        token.content: token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
     missing = [marker for marker in style.special_tokens if marker not in special]
     if missing:
         raise ConfigurationError(

@@ -37,7 +37,9 @@ def preview_row(train: pa.Table, row: int, tokenizer: "Tokenizer") -> str:
     row_of = train["row"].to_numpy()
     first, end = np.searchsorted(row_of, [row, row + 1]).tolist()
     if first == end:
-        raise ConfigurationError(f"there is no row {row}: the rows of this dataset are 0 to {int(row_of[-1])}")
+        raise ConfigurationError(
+            f"there is no row {row}: the rows of this dataset are 0 to {int(row_of[-1])}"
+        )
     examples = train.slice(first, end - first).to_pylist()
     parts, place = [], 0
     for example in examples:

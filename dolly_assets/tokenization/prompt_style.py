@@ -24,17 +24,23 @@ class PromptStyle(Config):
         description="Opens every prompt; may be empty.",
     )
     instruction_key: str = Field(
-        default="### Instruction:", min_length=1, description="Line before the instruction; a special token."
+        default="### Instruction:",
+        min_length=1,
+        description="Line before the instruction; a special token.",
     )
     context_key: str = Field(
-        default="Input:", min_length=1, description="Line before the context, where there is one; plain text."
+        default="Input:",
+        min_length=1,
+        description="Line before the context, where there is one; plain text.",
     )
     response_key: str = Field(
         default="### Response:",
         min_length=1,
         description="Line before the response; a special token together with its line break.",
     )
-    end_key: str = Field(default="### End", min_length=1, description="Ends a response; a special token.")
+    end_key: str = Field(
+        default="### End", min_length=1, description="Ends a response; a special token."
+    )
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
@@ -60,7 +66,9 @@ class PromptStyle(Config):
         """Lay out what the model is given. It ends with the response marker."""
         intro = f"{self.intro}\n\n" if self.intro else ""
         context_block = f"{self.context_key}\n{context}\n\n" if context else ""
-        return f"{intro}{self.instruction_key}\n{instruction}\n\n{context_block}{self.response_marker}"
+        return (
+            f"{intro}{self.instruction_key}\n{instruction}\n\n{context_block}{self.response_marker}"
+        )
 
     def completion(self, response: str) -> str:
         """Lay out what the model is to answer. It ends with the end key."""

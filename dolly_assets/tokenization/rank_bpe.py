@@ -33,15 +33,23 @@ class RankEncoder:
     joined across does not depend on what is beyond them. `_own_pairs_hold` checks that for all tokens.
     """
 
-    def __init__(self, backend: "Tokenizer", ranks: dict[bytes, int], id_of_rank: np.ndarray) -> None:
+    def __init__(
+        self, backend: "Tokenizer", ranks: dict[bytes, int], id_of_rank: np.ndarray
+    ) -> None:
         import tiktoken
 
-        added = {token.content: token_id for token_id, token in _added_as_text_splits(backend).items()}
+        added = {
+            token.content: token_id for token_id, token in _added_as_text_splits(backend).items()
+        }
         specials = {content: len(id_of_rank) + place for place, content in enumerate(added)}
-        self._id_of_rank = np.concatenate([id_of_rank, np.fromiter(added.values(), np.int32, len(added))])
+        self._id_of_rank = np.concatenate(
+            [id_of_rank, np.fromiter(added.values(), np.int32, len(added))]
+        )
         self._lacking = np.array([value for value in range(256) if id_of_rank[value] < 0])
         self._specials = set(specials)
-        self._tiktoken = tiktoken.Encoding("ranks", pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens=specials)
+        self._tiktoken = tiktoken.Encoding(
+            "ranks", pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens=specials
+        )
 
     @classmethod
     def of(cls, backend: "Tokenizer") -> "RankEncoder | None":
@@ -64,7 +72,8 @@ class RankEncoder:
         if len(ranks) != 256 + len(pairs):
             return None  # a token that is listed twice
         id_of_rank = np.array(
-            [vocabulary.get(char, -1) for char in byte_of] + [vocabulary[left + right] for left, right in pairs],
+            [vocabulary.get(char, -1) for char in byte_of]
+            + [vocabulary[left + right] for left, right in pairs],
             np.int32,
         )
         parts = [ranks[bytes(byte_of[char] for char in part)] for pair in pairs for part in pair]
@@ -78,8 +87,12 @@ class RankEncoder:
             if counts[self._lacking].any():
                 return None
         try:
-            ranks = self._tiktoken.encode_to_numpy(text, allowed_special=self._specials, disallowed_special=())
-        except ValueError:  # some 100,000 white spaces in a row are too much for its regular expressions
+            ranks = self._tiktoken.encode_to_numpy(
+                text, allowed_special=self._specials, disallowed_special=()
+            )
+        except (
+            ValueError
+        ):  # some 100,000 white spaces in a row are too much for its regular expressions
             return None
         return self._id_of_rank[ranks]
 
@@ -98,7 +111,9 @@ def _own_pairs_hold(parts: np.ndarray) -> bool:
     order = np.argsort(keys)
     sorted_keys = keys[order]
     left, right = parts[:, 0], parts[:, 1]
-    limit = np.arange(256, 256 + len(parts))  # across, a token of a rank below it would have been joined
+    limit = np.arange(
+        256, 256 + len(parts)
+    )  # across, a token of a rank below it would have been joined
     while len(left):
         pair = left << 32 | right
         place = np.minimum(np.searchsorted(sorted_keys, pair), len(sorted_keys) - 1)
@@ -109,7 +124,10 @@ def _own_pairs_hold(parts: np.ndarray) -> bool:
         left, right = left[is_open], right[is_open]
         undo_left = np.where(left >= 256, left, -1) > np.where(right >= 256, right, -1)
         limit = np.where(undo_left, left, right + 1)
-        left, right = np.where(undo_left, right_of[left], left), np.where(undo_left, right, left_of[right])
+        left, right = (
+            np.where(undo_left, right_of[left], left),
+            np.where(undo_left, right, left_of[right]),
+        )
     return True
 
 
@@ -127,7 +145,11 @@ def _is_gpt2s(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 def _added_as_text_splits(backend: "Tokenizer") -> dict[int, Any]:
     """The added tokens that split a text also where special tokens are text."""
-    return {token_id: token for token_id, token in backend.get_added_tokens_decoder().items() if not token.special}
+    return {
+        token_id: token
+        for token_id, token in backend.get_added_tokens_decoder().items()
+        if not token.special
+    }
 
 
 def _splits_plainly(token: Any) -> bool:

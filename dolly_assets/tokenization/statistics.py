@@ -53,7 +53,10 @@ def length_histogram_png(statistics: dict[str, Any]) -> bytes:
     """Draw `length_histogram` of `describe` as a small PNG."""
     import altair
 
-    edges, counts = statistics["length_histogram"]["edges"], statistics["length_histogram"]["counts"]
+    edges, counts = (
+        statistics["length_histogram"]["edges"],
+        statistics["length_histogram"]["counts"],
+    )
     bars = [
         {"from": lower, "to": upper, "examples": count}
         for lower, upper, count in zip(edges[:-1], edges[1:], counts, strict=True)

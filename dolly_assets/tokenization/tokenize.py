@@ -88,7 +88,11 @@ def tokenize(
 
 def _in_rows(examples: pa.Table, max_length: int, *, packing: bool) -> pa.Table:
     """The examples with their rows, sorted by them."""
-    row_of = pack(_lengths(examples), max_length) if packing else np.arange(examples.num_rows, dtype=np.int32)
+    row_of = (
+        pack(_lengths(examples), max_length)
+        if packing
+        else np.arange(examples.num_rows, dtype=np.int32)
+    )
     order = np.argsort(row_of, kind="stable")
     return examples.add_column(1, TRAIN_SCHEMA.field("row"), pa.array(row_of)).take(pa.array(order))
 
@@ -106,7 +110,9 @@ def _checked(examples: pa.Table) -> pa.Table:
             f"The raw dataset has the columns {examples.column_names}; missing is {missing}. "
             "Map the source's columns onto instruction, context, response and category."
         )
-    texts = examples.select(TEXT_COLUMNS).cast(pa.schema([(name, pa.string()) for name in TEXT_COLUMNS]))
+    texts = examples.select(TEXT_COLUMNS).cast(
+        pa.schema([(name, pa.string()) for name in TEXT_COLUMNS])
+    )
     for name, column in zip(TEXT_COLUMNS, texts.columns, strict=True):
         if column.null_count:
             record = pc.index(column.is_null(), True).as_py()
@@ -123,6 +129,10 @@ def _encode(texts: pa.Table, encoder: PromptEncoder) -> pa.Table:
         instructions, contexts, responses, _ = (column.to_pylist() for column in batch.columns)
         input_ids, prompt_length = encoder.examples(instructions, contexts, responses)
         records = pa.array(range(record, record + batch.num_rows), pa.int64())
-        batches.append(pa.record_batch([records, input_ids, prompt_length, *batch.columns], schema=HELD_OUT_SCHEMA))
+        batches.append(
+            pa.record_batch(
+                [records, input_ids, prompt_length, *batch.columns], schema=HELD_OUT_SCHEMA
+            )
+        )
         record += batch.num_rows
     return pa.Table.from_batches(batches, schema=HELD_OUT_SCHEMA)

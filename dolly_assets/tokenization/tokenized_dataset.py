@@ -44,7 +44,9 @@ class TokenizedDataset:
         folder.mkdir(parents=True, exist_ok=True)
         _write_arrow(self.train, folder / "train.arrow")
         _write_arrow(self.held_out, folder / "held_out.arrow")
-        (folder / "statistics.json").write_text(json.dumps(self.statistics, indent=2) + "\n", encoding="utf-8")
+        (folder / "statistics.json").write_text(
+            json.dumps(self.statistics, indent=2) + "\n", encoding="utf-8"
+        )
         (folder / "preview.md").write_text(self.preview + "\n", encoding="utf-8")
 
     @classmethod
@@ -75,5 +77,7 @@ def _write_arrow(table: pa.Table, path: Path) -> None:
 def _read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     if table.schema != schema:
-        raise DatasetError(f"{path} has the columns {table.schema.names}; expected {schema.names} of known types.")
+        raise DatasetError(
+            f"{path} has the columns {table.schema.names}; expected {schema.names} of known types."
+        )
     return table

@@ -51,9 +51,13 @@ class UntrainedModel(Config):
     @classmethod
     def _has_a_type_and_no_vocabulary(cls, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if not isinstance(config.get("model_type"), str):
-            raise ValueError("model_type is missing: name a transformers architecture, such as gpt2 or llama")
+            raise ValueError(
+                "model_type is missing: name a transformers architecture, such as gpt2 or llama"
+            )
         if "vocab_size" in config:
-            raise ValueError("vocab_size follows from the tokenizer: set vocabulary_size beside config instead")
+            raise ValueError(
+                "vocab_size follows from the tokenizer: set vocabulary_size beside config instead"
+            )
         return config
 
 
@@ -67,7 +71,9 @@ class BaseModelConfig(Config):
     untrained: UntrainedModel | None = Field(
         default=None, description="Instead of a source: a model with random weights."
     )
-    revision: str | None = Field(default=None, min_length=1, description="Hub only: a branch, tag or commit.")
+    revision: str | None = Field(
+        default=None, min_length=1, description="Hub only: a branch, tag or commit."
+    )
     license: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$",
         description="SPDX id or Hub tag of the weights' licence: apache-2.0.",
@@ -163,7 +169,11 @@ def prepare(
 
 
 def _is_path(source: str) -> bool:
-    return source.startswith(("/", "./", "../", "~")) or source in (".", "..") or source.endswith(".gguf")
+    return (
+        source.startswith(("/", "./", "../", "~"))
+        or source in (".", "..")
+        or source.endswith(".gguf")
+    )
 
 
 def _resolve_commit(hub_id: str, revision: str | None) -> str:
@@ -181,7 +191,9 @@ def _resolve_commit(hub_id: str, revision: str | None) -> str:
 
 def _load_path(path: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     if not path.exists():
-        raise BaseModelError(f"{path}: no such file or folder; relative paths count from the YAML file's folder")
+        raise BaseModelError(
+            f"{path}: no such file or folder; relative paths count from the YAML file's folder"
+        )
     if path.suffix == ".gguf" and path.is_file():
         return _load_gguf(path)
     _check_folder(path)
@@ -191,25 +203,37 @@ def _load_path(path: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"
 def _check_folder(folder: Path) -> None:
     """Raises BaseModelError unless the folder has a configuration, weights and a tokenizer."""
     if not folder.is_dir():
-        raise BaseModelError(f"{folder}: expected a folder with a model in it, or a file ending in .gguf")
+        raise BaseModelError(
+            f"{folder}: expected a folder with a model in it, or a file ending in .gguf"
+        )
     for patterns in (("config.json",), _WEIGHTS, _TOKENIZERS):
         if not any(file for pattern in patterns for file in folder.glob(pattern)):
-            found = shorten(", ".join(sorted(file.name for file in folder.iterdir())), 200) or "nothing"
-            raise BaseModelError(f"{folder}: not a model: {' or '.join(patterns)} is missing; found {found}")
+            found = (
+                shorten(", ".join(sorted(file.name for file in folder.iterdir())), 200) or "nothing"
+            )
+            raise BaseModelError(
+                f"{folder}: not a model: {' or '.join(patterns)} is missing; found {found}"
+            )
 
 
 def _load_gguf(path: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     with path.open("rb") as stream:
         magic = stream.read(4)
     if magic != b"GGUF":
-        raise BaseModelError(f"{path}: not a GGUF file: it begins with {magic!r} instead of b'GGUF'")
+        raise BaseModelError(
+            f"{path}: not a GGUF file: it begins with {magic!r} instead of b'GGUF'"
+        )
     # Its progress bar is the one that transformers' switch does not reach.
     with contextlib.redirect_stderr(io.StringIO()):
         return _load(str(path.parent), gguf_file=path.resolve())
 
 
 def _load(
-    source: str, *, gguf_file: Path | None = None, revision: str | None = None, local_files_only: bool = False
+    source: str,
+    *,
+    gguf_file: Path | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
     """A causal language model, whole and unquantized, with its tokenizer."""
     import torch
@@ -244,7 +268,9 @@ def _load(
             f"another shape, such as {lost[0]}"
         )
     if getattr(model, "hf_quantizer", None) is not None:
-        raise BaseModelError(f"{shown}: its weights are quantized and cannot be trained: name the original model")
+        raise BaseModelError(
+            f"{shown}: its weights are quantized and cannot be trained: name the original model"
+        )
     return model, tokenizer
 
 
@@ -267,7 +293,9 @@ def _build(
     try:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False), tokenizer
     except Exception as error:  # each architecture refuses bad sizes in its own way
-        raise BaseModelError(f"untrained.config: no causal language model can be built ({_reason(error)})") from error
+        raise BaseModelError(
+            f"untrained.config: no causal language model can be built ({_reason(error)})"
+        ) from error
 
 
 def _model_config(values: dict[str, Any], **derived: Any) -> "PretrainedConfig":
@@ -284,10 +312,14 @@ def _model_config(values: dict[str, Any], **derived: Any) -> "PretrainedConfig":
     try:
         config = AutoConfig.for_model(**(values | derived))
     except Exception as error:  # huggingface_hub's strict dataclasses raise their own
-        raise BaseModelError(f"untrained.config: not a {model_type} configuration ({_reason(error)})") from error
+        raise BaseModelError(
+            f"untrained.config: not a {model_type} configuration ({_reason(error)})"
+        ) from error
     # A name that no field, alias or older spelling has taken ends up as an attribute that nothing reads.
     if stray := sorted((config.to_dict().keys() - defaults.to_dict().keys()) & values.keys()):
-        raise BaseModelError(f"untrained.config: a {model_type} configuration has no {', '.join(stray)}")
+        raise BaseModelError(
+            f"untrained.config: a {model_type} configuration has no {', '.join(stray)}"
+        )
     return config
 
 
@@ -308,7 +340,9 @@ def _train_tokenizer(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_END_OF_TEXT, eos_token=_END_OF_TEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=_END_OF_TEXT, eos_token=_END_OF_TEXT
+    )
 
 
 def _check_causal(model: "PreTrainedModel", name: str) -> None:

@@ -63,7 +63,13 @@ class ModelFlops:
 
     def with_adapter(self, weights: int) -> "ModelFlops":
         """The same model, frozen, and an adapter in its body."""
-        return ModelFlops(self.body_weights + weights, self.head_weights, self.attention_width, self.body_weights, True)
+        return ModelFlops(
+            self.body_weights + weights,
+            self.head_weights,
+            self.attention_width,
+            self.body_weights,
+            True,
+        )
 
     def of_examples(self, lengths: Sequence[int], labelled_tokens: int) -> float:
         """Operations of training on examples of these lengths, once."""
@@ -71,8 +77,14 @@ class ModelFlops:
         trained, frozen = self.body_weights - self.frozen_body_weights, self.frozen_body_weights
         per_token = _PER_WEIGHT * trained + _PER_FROZEN_WEIGHT * frozen
         per_label = (_PER_FROZEN_WEIGHT if self.head_is_frozen else _PER_WEIGHT) * self.head_weights
-        return float(per_token * sum(lengths) + per_label * labelled_tokens + _PER_PAIR * self.attention_width * pairs)
+        return float(
+            per_token * sum(lengths)
+            + per_label * labelled_tokens
+            + _PER_PAIR * self.attention_width * pairs
+        )
 
 
 def _size(weight: "torch.Tensor") -> int:
-    return getattr(weight, "ds_numel", None) or weight.numel()  # where ZeRO has sharded it, DeepSpeed's name for it
+    return (
+        getattr(weight, "ds_numel", None) or weight.numel()
+    )  # where ZeRO has sharded it, DeepSpeed's name for it

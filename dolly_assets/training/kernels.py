@@ -22,7 +22,10 @@ def use_fused_kernels(arguments: "TrainingArguments") -> None:
 
     if arguments.device.type != "cuda":
         return
-    if find_spec("flash_attn_interface") and torch.cuda.get_device_capability(arguments.device)[0] == _HOPPER:
+    if (
+        find_spec("flash_attn_interface")
+        and torch.cuda.get_device_capability(arguments.device)[0] == _HOPPER
+    ):
         torch.nn.attention.activate_flash_attention_impl("FA3")
     if find_spec("liger_kernel"):
         arguments.use_liger_kernel, arguments.liger_kernel_config = True, dict(_LIGER)

@@ -24,7 +24,9 @@ class LoraSettings(Config):
 
     rank: int = Field(ge=1, description="Rank of the companions.")
     alpha: float = Field(gt=0, description="What they add is scaled by alpha / rank.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of what goes into a companion.")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout of what goes into a companion."
+    )
     target_modules: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
@@ -68,7 +70,9 @@ def finish(checkpoint: Path, base: Path, *, merge: bool) -> None:
     if merge:
         model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
         with_adapter(model, checkpoint).save_pretrained(checkpoint / MERGED)
-        AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).save_pretrained(checkpoint / MERGED)
+        AutoTokenizer.from_pretrained(checkpoint, local_files_only=True).save_pretrained(
+            checkpoint / MERGED
+        )
 
 
 def with_adapter(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
@@ -83,4 +87,6 @@ def with_adapter(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
         adapted = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
         return cast("PreTrainedModel", adapted.merge_and_unload(safe_merge=True))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise BaseModelError(f"{adapter} does not load as an adapter of {type(model).__name__}: {error}") from error
+        raise BaseModelError(
+            f"{adapter} does not load as an adapter of {type(model).__name__}: {error}"
+        ) from error

@@ -69,7 +69,10 @@ def lost_another_node(error: BaseException) -> bool:
 
     # gloo raises plain RuntimeErrors: "[…/gloo/transport/tcp/pair.cc:…] Connection closed by peer".
     errors = [error, error.__cause__]
-    return any(isinstance(each, torch.distributed.DistError) or "gloo" in str(each).lower() for each in errors)
+    return any(
+        isinstance(each, torch.distributed.DistError) or "gloo" in str(each).lower()
+        for each in errors
+    )
 
 
 class HostGroup:

@@ -22,31 +22,53 @@ from dolly_assets.training.lora import LoraSettings
 class Recipe(Config):
     """Hyper-parameters of a fine-tune. All epochs of one training share one recipe."""
 
-    epochs: int = Field(ge=1, le=99, description="Number of epochs that can be asked for; partition keys 01…epochs.")
-    max_length: int = Field(
-        ge=8, description="Longest row in tokens; longer examples are dropped and counted, never cut."
+    epochs: int = Field(
+        ge=1, le=99, description="Number of epochs that can be asked for; partition keys 01…epochs."
     )
-    packing: bool = Field(default=True, description="Several examples share a row, as far as max_length allows.")
-    held_out_examples: int = Field(ge=1, description="Examples kept from training, to score every epoch with.")
+    max_length: int = Field(
+        ge=8,
+        description="Longest row in tokens; longer examples are dropped and counted, never cut.",
+    )
+    packing: bool = Field(
+        default=True, description="Several examples share a row, as far as max_length allows."
+    )
+    held_out_examples: int = Field(
+        ge=1, description="Examples kept from training, to score every epoch with."
+    )
     global_batch_size: int = Field(ge=1, description="Rows per optimizer step, over all devices.")
     micro_batch_size: int = Field(ge=1, description="Rows per forward pass of one device.")
     learning_rate: float = Field(gt=0, allow_inf_nan=False, description="Peak learning rate.")
     scheduler: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="Shape of the rate after warm-up; linear and cosine end at the last epoch."
+        default="constant",
+        description="Shape of the rate after warm-up; linear and cosine end at the last epoch.",
     )
-    warmup_steps: int = Field(default=0, ge=0, description="Optimizer steps of linear warm-up from 0.")
-    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW.")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="Optimizer steps of linear warm-up from 0."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW."
+    )
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first-moment decay.")
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's second-moment decay.")
     adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's denominator term.")
-    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0 turns it off.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(default="bf16", description="Arithmetic of the training.")
-    zero_stage: Literal[0, 1, 2, 3] = Field(default=3, description="What DeepSpeed's ZeRO shards over the devices.")
+    max_grad_norm: float = Field(
+        default=1.0, ge=0, description="Gradients are clipped to this norm; 0 turns it off."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="bf16", description="Arithmetic of the training."
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        default=3, description="What DeepSpeed's ZeRO shards over the devices."
+    )
     gradient_checkpointing: bool = Field(
-        default=False, description="Recompute activations in the backward pass: less memory, about 30 % more time."
+        default=False,
+        description="Recompute activations in the backward pass: less memory, about 30 % more time.",
     )
     seed: int = Field(
-        default=42, ge=0, lt=2**32, description="Seed of the split, the order of examples, dropout and new weights."
+        default=42,
+        ge=0,
+        lt=2**32,
+        description="Seed of the split, the order of examples, dropout and new weights.",
     )
     deepspeed: DeepSpeedSettings = Field(
         default_factory=DeepSpeedSettings,
@@ -55,7 +77,9 @@ class Recipe(Config):
     lora: LoraSettings | None = Field(
         default=None, description="Train an adapter and leave the base model's weights as they are."
     )
-    guards: GuardSettings = Field(default_factory=GuardSettings, description="What is done when training looks wrong.")
+    guards: GuardSettings = Field(
+        default_factory=GuardSettings, description="What is done when training looks wrong."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -79,7 +103,9 @@ class Recipe(Config):
 
     @field_validator("deepspeed")
     @classmethod
-    def _fits_the_stage(cls, settings: DeepSpeedSettings, info: ValidationInfo) -> DeepSpeedSettings:
+    def _fits_the_stage(
+        cls, settings: DeepSpeedSettings, info: ValidationInfo
+    ) -> DeepSpeedSettings:
         zero, stage = settings.zero_optimization, info.data.get("zero_stage", 3)
         for name, moved, least in (
             ("offload_optimizer", zero.offload_optimizer, 1),

@@ -27,20 +27,20 @@ from dolly_assets.training.loop.out_of_memory import is_out_of_memory, what_to_c
 from dolly_assets.training.loop.stop import STOPPED, StopRequest
 from dolly_assets.training.process_group import lost_another_node
 from dolly_assets.worker.message_store import MessageWriter
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.tasks.evaluate import evaluate
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
-from dolly_assets.worker.tasks.sample import respond
+from dolly_assets.worker.tasks.sample import sample
 from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets.worker.tasks.train import train
 
 FULL_DISK_BYTES = 2**20
 
-Task = Callable[[WorkerSpec, ArtifactStore, Report, StopRequest], None]
+Task = Callable[[WorkerSpec, ArtifactStore, Messenger, StopRequest], None]
 
 
-def _with_nothing_to_save(task: Callable[[WorkerSpec, ArtifactStore, Report], None]) -> Task:
+def _with_nothing_to_save(task: Callable[[WorkerSpec, ArtifactStore, Messenger], None]) -> Task:
     """A task that a request to stop ends at once."""
     return lambda spec, store, report, _: task(spec, store, report)
 
@@ -50,7 +50,7 @@ TASKS: dict[str, Task] = {
     "tokenize": _with_nothing_to_save(tokenize),
     "train": train,
     "evaluate": _with_nothing_to_save(evaluate),
-    "respond": _with_nothing_to_save(respond),
+    "sample": _with_nothing_to_save(sample),
 }
 
 
@@ -64,9 +64,11 @@ def main() -> int:
     spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
     writer = MessageWriter(ObjectStore(spec.store_url, spec.s3))
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
-        report = Report(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
+        report = Messenger(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
         try:
-            TASKS[spec.task.task](spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), report, stop)
+            TASKS[spec.task.task](
+                spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), report, stop
+            )
         except TrainingStopped as stopped:
             report.stopped(str(stopped))
             return STOPPED

@@ -17,7 +17,7 @@ from typing import Any, Self, Unpack
 import pyarrow.parquet as pq
 
 from dolly_assets.core.names import epoch_key
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, Facts, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training.checkpoint import folder as checkpoint
 from dolly_assets.training.checkpoint.snapshot import Snapshot
@@ -26,7 +26,7 @@ from dolly_assets.training.loop.epochs import EpochResult, PartialState
 from dolly_assets.training.loop.steps import loss_curve_png, step_records
 from dolly_assets.training.lora import finish
 from dolly_assets.training.process_group import rank_and_size
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.epoch_profiler import EpochProfiler, Span
 from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
@@ -44,7 +44,12 @@ class EpochPublisher:
     """On rank 0 it publishes, with the profiler's help; on the other ranks it uploads what they have of it."""
 
     def __init__(
-        self, spec: WorkerSpec, store: ArtifactStore, report: Report, base_model: Artifact, data: TrainingData
+        self,
+        spec: WorkerSpec,
+        store: ArtifactStore,
+        report: Messenger,
+        base_model: Artifact,
+        data: TrainingData,
     ) -> None:
         assert isinstance(spec.task, Train)
         self._spec, self._task = spec, spec.task
@@ -65,7 +70,10 @@ class EpochPublisher:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             self.make_room()  # also after an error: an epoch that ended is worth publishing
@@ -87,7 +95,9 @@ class EpochPublisher:
         if not self._active:
             return
         self._profiler.publish(0, self._profiler.end_span(), self._facts(0))
-        weights = [entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")]
+        weights = [
+            entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")
+        ]
         artifact = self._store.commit(
             self._name("model_checkpoint", 0),
             weights,
@@ -150,7 +160,9 @@ class EpochPublisher:
         self._store.upload_rank(tree, attempt=self._attempt(what), rank=self._rank)
         shutil.rmtree(snapshot.folder)
 
-    def _publish_all(self, name: str, tree: Mapping[str, Path], what: str, **facts: Unpack[Facts]) -> Artifact:
+    def _publish_all(
+        self, name: str, tree: Mapping[str, Path], what: str, **facts: Unpack[ArtifactFields]
+    ) -> Artifact:
         """The part of rank 0."""
         if self._ranks == 1:
             return self._store.publish(name, tree, **facts)
@@ -201,7 +213,12 @@ class EpochPublisher:
             _part(state),
             kind="training_state",
             inputs=self._inputs(),
-            attributes={**self._facts(state.epoch), "recipe": self._recipe, "step": state.step, "steps": state.steps},
+            attributes={
+                **self._facts(state.epoch),
+                "recipe": self._recipe,
+                "step": state.step,
+                "steps": state.steps,
+            },
             made_by=self._spec.made_by,
         )
         shutil.rmtree(state.snapshot.folder)
@@ -225,7 +242,11 @@ class EpochPublisher:
             "base_model": self._base_model.digest,
             "tokenized_dataset": self._task.tokenized_dataset.digest,
         }
-        return {**inputs, "model_checkpoint": self._previous_digest} if self._previous_digest else inputs
+        return (
+            {**inputs, "model_checkpoint": self._previous_digest}
+            if self._previous_digest
+            else inputs
+        )
 
     def _facts(self, epoch: int) -> dict[str, Any]:
         return {
@@ -244,7 +265,9 @@ def _figures(result: EpochResult) -> dict[str, Any]:
     return {
         "loss": result.loss,
         "learning_rate": result.steps[-1].learning_rate,
-        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,  # a step that overflowed has none
+        "grad_norm": grad_norm
+        if math.isfinite(grad_norm)
+        else None,  # a step that overflowed has none
         "steps": len(result.steps),
         "real_tokens": result.real_tokens,
         "tokens_per_second": result.tokens_per_second,
@@ -252,11 +275,17 @@ def _figures(result: EpochResult) -> dict[str, Any]:
         "saving_seconds": result.saving_seconds,
         "flops_per_second": result.work.flops / result.training_seconds,
         "mfu": result.utilization,
-        **{name: value for name, value in asdict(result.work).items() if name not in ("real_tokens", "flops")},
+        **{
+            name: value
+            for name, value in asdict(result.work).items()
+            if name not in ("real_tokens", "flops")
+        },
         "memory_peak_bytes": result.work.memory_peak_bytes or None,
     }
 
 
 def _weights_digest(tree: dict[str, Path]) -> str:
     """Of what was trained: an adapter's own tensors, where there is one."""
-    return weights_sha256((tree.get("adapter/adapter_config.json") or tree["weights/config.json"]).parent)
+    return weights_sha256(
+        (tree.get("adapter/adapter_config.json") or tree["weights/config.json"]).parent
+    )

@@ -11,7 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster_pipes import PipesDefaultMessageWriter, PipesMessage, PipesMessageWriterChannel, PipesParams
+from dagster_pipes import (
+    PipesDefaultMessageWriter,
+    PipesMessage,
+    PipesMessageWriterChannel,
+    PipesParams,
+)
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.object_store import ObjectStore
@@ -62,7 +67,9 @@ class _Channel(PipesMessageWriterChannel):
         self._closing.set()
         self._thread.join(CLOSING_SECONDS)
         if self._thread.is_alive():
-            raise ArtifactError(f"{self._store.url_of(self._prefix)}: what the worker has to say could not be written")
+            raise ArtifactError(
+                f"{self._store.url_of(self._prefix)}: what the worker has to say could not be written"
+            )
 
     def _send_all(self) -> None:
         while message := self._messages.get():

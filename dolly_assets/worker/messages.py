@@ -40,7 +40,9 @@ class Failed(Config):
     event: Literal["failed"] = "failed"
     rank: int
     error: str = Field(description="What went wrong, in one paragraph.")
-    by_user: bool = Field(description="True if the user can put it right, so that a traceback adds nothing.")
+    by_user: bool = Field(
+        description="True if the user can put it right, so that a traceback adds nothing."
+    )
 
 
 class Stopping(Config):
@@ -61,7 +63,7 @@ Message = Log | Published | Live | Failed | Stopping | Stopped
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
 
 
-class Report:
+class Messenger:
     """Sends messages to whoever follows the worker. Ranks other than 0 speak only of their failure."""
 
     def __init__(self, pipes: PipesContext, rank: int) -> None:

@@ -19,7 +19,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param, encode_param
+from dagster_pipes import (
+    DAGSTER_PIPES_CONTEXT_ENV_VAR,
+    DAGSTER_PIPES_MESSAGES_ENV_VAR,
+    decode_param,
+    encode_param,
+)
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.artifact import ArtifactStore
@@ -32,7 +37,11 @@ def main() -> None:
     """Becomes the worker, or the torchrun that starts its ranks here."""
     given = os.environ
     scratch = Path(given["DOLLY_SCRATCH"])
-    folders = {"scratch_dir": scratch / "run", "cache_dir": scratch / "cache", "is_restartable": True}
+    folders = {
+        "scratch_dir": scratch / "run",
+        "cache_dir": scratch / "cache",
+        "is_restartable": True,
+    }
     spec = WorkerSpec.model_validate(decode_param(given["DOLLY_SPEC"])).model_copy(update=folders)
     spec.scratch_dir.mkdir(parents=True, exist_ok=True)
     path = spec.scratch_dir / "spec.json"
@@ -60,7 +69,11 @@ def _arguments(given: Mapping[str, str], spec: WorkerSpec, path: Path) -> list[s
         return worker
     if nodes > 1:
         host, _, port = given["DOLLY_MEET"].rpartition(":")
-        meet = [f"--node-rank={given['JOB_COMPLETION_INDEX']}", f"--master-addr={host}", f"--master-port={port}"]
+        meet = [
+            f"--node-rank={given['JOB_COMPLETION_INDEX']}",
+            f"--master-addr={host}",
+            f"--master-port={port}",
+        ]
         wait = f"--rdzv-conf=timeout={given['DOLLY_MEET_SECONDS']}"
         return [*torchrun, f"--nnodes={nodes}", *meet, wait, *worker]
     return [*torchrun, "--standalone", *worker] if ranks > 1 else worker
@@ -76,7 +89,11 @@ def worker_variables(given: Mapping[str, str]) -> dict[str, str]:
     }
     if given["DOLLY_DEVICE"] == "cpu":
         threads = max(1, int(given["DOLLY_CPUS"]) // int(given["DOLLY_RANKS"]))
-        found |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
+        found |= {
+            "DS_ACCELERATOR": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": str(threads),
+        }
     return found
 
 

@@ -23,7 +23,7 @@ from dolly_assets.profiling.report.report import PREFLIGHT_FILE
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import round_trip
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.profile_publisher import profile_dir
 from dolly_assets.worker.spec import Train, WorkerSpec
 
@@ -49,17 +49,23 @@ class Findings(Config):
     gpus: int = Field(description="That this rank sees.")
     cuda_runtime: str | None = Field(description="That torch was built for, such as 12.8.")
     cuda_driver: str | None = Field(description="The newest that the driver knows.")
-    allreduce_bytes_per_second: float | None = Field(description="Bus bandwidth, as nccl-tests count it.")
-    matmul_flops: float = Field(description="Of this rank while all ranks multiply, in the recipe's precision.")
+    allreduce_bytes_per_second: float | None = Field(
+        description="Bus bandwidth, as nccl-tests count it."
+    )
+    matmul_flops: float = Field(
+        description="Of this rank while all ranks multiply, in the recipe's precision."
+    )
     store_write_seconds: float
     store_read_seconds: float
-    clock_skew_seconds: float = Field(description="The store's clock less this machine's; within the time of a write.")
+    clock_skew_seconds: float = Field(
+        description="The store's clock less this machine's; within the time of a write."
+    )
     disk_free_bytes: int
     disk_needed_bytes: int
     shared_memory_bytes: int | None
 
 
-def preflight(spec: WorkerSpec, base_model: Artifact, report: Report) -> None:
+def preflight(spec: WorkerSpec, base_model: Artifact, report: Messenger) -> None:
     """Checks this machine for the training of a spec.
 
     Raises:
@@ -93,7 +99,9 @@ def preflight(spec: WorkerSpec, base_model: Artifact, report: Report) -> None:
         clock_skew_seconds=store.skew_seconds,
         disk_free_bytes=free,
         disk_needed_bytes=needed,
-        shared_memory_bytes=shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None,
+        shared_memory_bytes=shutil.disk_usage(SHARED_MEMORY).total
+        if SHARED_MEMORY.is_dir()
+        else None,
     )
     folder = profile_dir(spec)
     folder.mkdir(parents=True, exist_ok=True)
@@ -251,8 +259,12 @@ def _lines(found: Findings) -> list[str]:
         f"disk {size(found.disk_free_bytes)} free of {size(found.disk_needed_bytes)} needed"
     ]
     if abs(found.clock_skew_seconds) > SKEW_SECONDS:
-        lines.append(f"the store's clock differs from this machine's by {found.clock_skew_seconds:,.0f} s: set it")
+        lines.append(
+            f"the store's clock differs from this machine's by {found.clock_skew_seconds:,.0f} s: set it"
+        )
     shared = found.shared_memory_bytes
     if found.gpus and found.ranks > 1 and shared is not None and shared <= SMALL_SHARED_BYTES:
-        lines.append(f"{SHARED_MEMORY} has only {size(shared)}, which NCCL can run out of: give the container more")
+        lines.append(
+            f"{SHARED_MEMORY} has only {size(shared)}, which NCCL can run out of: give the container more"
+        )
     return lines

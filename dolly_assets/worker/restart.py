@@ -12,14 +12,19 @@ def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
     task, found = spec.task, []
     assert isinstance(task, Train)
     for epoch in task.epochs:
-        pair = [_newest(spec, store, asset, epoch_key(epoch)) for asset in ("gpu_profile", "model_checkpoint")]
+        pair = [
+            _newest(spec, store, asset, epoch_key(epoch))
+            for asset in ("gpu_profile", "model_checkpoint")
+        ]
         if None in pair:
             break
         found += [artifact for artifact in pair if artifact]
     return found
 
 
-def left_to_train(spec: WorkerSpec, store: ArtifactStore, published: Sequence[Artifact]) -> WorkerSpec | None:
+def left_to_train(
+    spec: WorkerSpec, store: ArtifactStore, published: Sequence[Artifact]
+) -> WorkerSpec | None:
     """The spec of what is left after what `published_since` has found; None if nothing is."""
     task = spec.task
     assert isinstance(task, Train)
@@ -42,7 +47,9 @@ def _newest(
     assert isinstance(task, Train)
     for item in store.history(artifact_name([spec.family.name, asset], task.dataset, *partition)):
         attributes = item.manifest.attributes
-        is_ours = item.manifest.made_by == spec.made_by and attributes.get("training") == task.training
+        is_ours = (
+            item.manifest.made_by == spec.made_by and attributes.get("training") == task.training
+        )
         if is_ours and epoch in (None, attributes.get("epoch")):
             return item
     return None

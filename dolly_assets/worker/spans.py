@@ -25,7 +25,9 @@ class SpanLog:
 
     def write(self, span: EpochSpan) -> None:
         """Writes that a span began, or that one ended which was written before."""
-        self._journal.append({"epoch": span.epoch, "started_at": span.started_at, "ended_at": span.ended_at})
+        self._journal.append(
+            {"epoch": span.epoch, "started_at": span.started_at, "ended_at": span.ended_at}
+        )
 
 
 def read_spans(folder: Path) -> list[EpochSpan]:

@@ -44,13 +44,23 @@ class Train(Config):
 
     task: Literal["train"] = "train"
     dataset: str
-    epochs: tuple[int, ...] = Field(min_length=1, description="Consecutive epochs, 0 being the base model.")
+    epochs: tuple[int, ...] = Field(
+        min_length=1, description="Consecutive epochs, 0 being the base model."
+    )
     base_model: ArtifactRef
     tokenized_dataset: ArtifactRef
-    resume_from: ArtifactRef | None = Field(default=None, description="The checkpoint of the epoch before the first.")
-    state: ArtifactRef | None = Field(default=None, description="A state within the first epoch, to go on from.")
-    training: str = Field(description="Digest of what decides the weights; epochs of one training share it.")
-    prices: Prices = Field(default_factory=Prices.read, description="What its profiles reckon with.")
+    resume_from: ArtifactRef | None = Field(
+        default=None, description="The checkpoint of the epoch before the first."
+    )
+    state: ArtifactRef | None = Field(
+        default=None, description="A state within the first epoch, to go on from."
+    )
+    training: str = Field(
+        description="Digest of what decides the weights; epochs of one training share it."
+    )
+    prices: Prices = Field(
+        default_factory=Prices.read, description="What its profiles reckon with."
+    )
     facts: dict[str, JsonValue] = Field(
         default={}, description="What its checkpoints say besides: licences and obligations."
     )
@@ -66,19 +76,20 @@ class Evaluate(Config):
         default="evaluation", description="What the scores are published as."
     )
     tokenized_dataset: ArtifactRef | None = Field(
-        default=None, description="The dataset whose held-out split is scored on; each checkpoint's own if left out."
+        default=None,
+        description="The dataset whose held-out split is scored on; each checkpoint's own if left out.",
     )
 
 
-class Respond(Config):
+class Sample(Config):
     """Answer the family's sample prompts with checkpoints."""
 
-    task: Literal["respond"] = "respond"
+    task: Literal["sample"] = "sample"
     dataset: str
     checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
 
 
-Task = PrepareBaseModel | Tokenize | Train | Evaluate | Respond
+Task = PrepareBaseModel | Tokenize | Train | Evaluate | Sample
 
 
 class WorkerSpec(Config):
@@ -87,10 +98,17 @@ class WorkerSpec(Config):
     family: ModelFamily
     task: Annotated[Task, Field(discriminator="task")]
     store_url: str
-    s3: S3Settings = Field(default=S3Settings(), description="How S3 is reached; credentials are found where it runs.")
-    cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
-    scratch_dir: Path = Field(description="A folder of this run's own, on a fast disk of this machine.")
-    is_restartable: bool = Field(
-        default=False, description="A cluster starts it again with this document: what was published since counts."
+    s3: S3Settings = Field(
+        default=S3Settings(), description="How S3 is reached; credentials are found where it runs."
     )
-    made_by: dict[str, str] = Field(description="Who asked: run id and code version, for the artifacts' manifests.")
+    cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
+    scratch_dir: Path = Field(
+        description="A folder of this run's own, on a fast disk of this machine."
+    )
+    is_restartable: bool = Field(
+        default=False,
+        description="A cluster starts it again with this document: what was published since counts.",
+    )
+    made_by: dict[str, str] = Field(
+        description="Who asked: run id and code version, for the artifacts' manifests."
+    )

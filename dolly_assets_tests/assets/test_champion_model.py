@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dolly_assets.assets.champion_model import Contender, build_champion_model, decide
+from dolly_assets.assets.champion_model import Challenger, build_champion_model, decide
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
@@ -36,10 +36,19 @@ class Contest:
         shown = {}
         for epoch, (exact_match, loss) in enumerate(scores):
             of = (DATASET, epoch_key(epoch))
-            facts = {"epoch": epoch, "training": name, "weights_sha256": f"{name} {epoch}", "commercial_use": "no"}
+            facts = {
+                "epoch": epoch,
+                "training": name,
+                "weights_sha256": f"{name} {epoch}",
+                "commercial_use": "no",
+            }
             text = name if epoch else ""  # the base model is the same in each
             checkpoint = self._publish(
-                [FAMILY.name, "model_checkpoint"], *of, text=text, inputs=self._inputs, attributes=facts
+                [FAMILY.name, "model_checkpoint"],
+                *of,
+                text=text,
+                inputs=self._inputs,
+                attributes=facts,
             )
             evaluation = self._publish(
                 [FAMILY.name, "evaluation"],
@@ -47,18 +56,23 @@ class Contest:
                 text=text,
                 inputs={**self._inputs, "model_checkpoint": checkpoint.digest},
                 attributes={
-                    "settings": FAMILY.settings_digest("evaluation"),
+                    "settings": FAMILY.code_version("evaluation"),
                     "exact_match": exact_match,
                     "heldout_loss": loss,
                 },
             )
             shown |= {checkpoint.name: checkpoint.digest, evaluation.name: evaluation.digest}
         best = {"best_epoch": len(scores) - 1}
-        self._publish([FAMILY.name, "epoch_comparison"], DATASET, text=name, inputs=shown, attributes=best)
+        self._publish(
+            [FAMILY.name, "epoch_comparison"], DATASET, text=name, inputs=shown, attributes=best
+        )
 
     def champion(self) -> Artifact:
         """Materializes it."""
-        settings: dict[str, Any] = {"url": self.store.url, "cache_dir": self.store.url + "/../cache"}
+        settings: dict[str, Any] = {
+            "url": self.store.url,
+            "cache_dir": self.store.url + "/../cache",
+        }
         store = StoreResource(**settings)
         resources = {
             "store": store,
@@ -68,7 +82,9 @@ class Contest:
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(str(DATASETS.name), [DATASET])
             assets = [build_champion_model(FAMILY)]
-            assert dg.materialize(assets, instance=instance, partition_key=DATASET, resources=resources).success
+            assert dg.materialize(
+                assets, instance=instance, partition_key=DATASET, resources=resources
+            ).success
         champion = self.store.latest(f"{FAMILY.name}/champion_model/{DATASET}")
         assert champion
         return champion
@@ -114,9 +130,9 @@ def test_a_training_that_made_things_worse_leaves_the_base_model_champion(contes
     ],
 )
 def test_the_better_scores_win(publish: Publish, new: Scores, old: Scores, verdict: str) -> None:
-    def contender(name: str, scores: Scores) -> Contender:
+    def contender(name: str, scores: Scores) -> Challenger:
         facts = dict(zip(("exact_match", "heldout_loss"), scores, strict=True))
-        return Contender(publish([name]), publish([name, "evaluation"], attributes=facts))
+        return Challenger(publish([name]), publish([name, "evaluation"], attributes=facts))
 
     assert decide(contender("new", new), contender("old", old)).verdict == verdict
 

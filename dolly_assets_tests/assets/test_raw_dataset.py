@@ -15,7 +15,9 @@ from dolly_assets.storage.io_manager import ArtifactIOManager
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 
 
-def test_the_data_version_follows_the_examples_and_not_the_file(tmp_path: Path, store: ArtifactStore) -> None:
+def test_the_data_version_follows_the_examples_and_not_the_file(
+    tmp_path: Path, store: ArtifactStore
+) -> None:
     file = tmp_path / "colours.jsonl"
     file.write_text(LINE)
     first = read(file, tmp_path)
@@ -34,7 +36,9 @@ def read(file: Path, folder: Path) -> Artifact:
     assets = [build_raw_dataset([DatasetConfig(name="colours", source=str(file))])]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(str(DATASETS.name), ["colours"])
-        result = dg.materialize(assets, instance=instance, partition_key="colours", resources=resources)
+        result = dg.materialize(
+            assets, instance=instance, partition_key="colours", resources=resources
+        )
     artifact = StoreResource(**settings).open().latest("raw_dataset/colours")
     assert artifact
     [event] = result.asset_materializations_for_node("raw_dataset")

@@ -24,7 +24,9 @@ PLAN = ("plan", "--model", "tiny", "--dataset", "animals")
 
 def on_gpus(device: str | None, **recipe: Any) -> ModelFamily:
     family = tiny_family(held_out_examples=3, **recipe)
-    return family.model_copy(update={"compute": family.compute.model_copy(update={"gpus": 2, "device": device})})
+    return family.model_copy(
+        update={"compute": family.compute.model_copy(update={"gpus": 2, "device": device})}
+    )
 
 
 def materialized(bench: Bench, family: ModelFamily) -> dg.ExecuteInProcessResult:
@@ -53,7 +55,12 @@ def materialized(bench: Bench, family: ModelFamily) -> dg.ExecuteInProcessResult
     ("family", "passed", "severity", "says"),
     [
         (on_gpus("T4"), True, dg.AssetCheckSeverity.ERROR, "it fits: 2 × T4: "),
-        (on_gpus("T4", deepspeed=TOO_BIG), False, dg.AssetCheckSeverity.ERROR, "does not fit on 2 × T4"),
+        (
+            on_gpus("T4", deepspeed=TOO_BIG),
+            False,
+            dg.AssetCheckSeverity.ERROR,
+            "does not fit on 2 × T4",
+        ),
         (on_gpus(None), False, dg.AssetCheckSeverity.WARN, "not checked whether it fits"),
     ],
     ids=["fits", "too big", "unknown"],
@@ -73,7 +80,9 @@ def test_the_check_is_green_only_for_what_was_found_to_fit(
     assert json.loads(published.read_bytes("plan.json"))["device_memory"]
 
 
-def test_a_plan_follows_what_was_measured_and_is_current_until_something_changes(trained: Home) -> None:
+def test_a_plan_follows_what_was_measured_and_is_current_until_something_changes(
+    trained: Home,
+) -> None:
     store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
     assert len(store.history("tiny/training_plan/animals")) == 1
     result = dolly(trained.variables, *PLAN, "--json")
@@ -85,7 +94,11 @@ def test_a_plan_follows_what_was_measured_and_is_current_until_something_changes
     assert made["fits"] is True
     assert made["seconds_per_epoch"] == pytest.approx(epoch.manifest.attributes["training_seconds"])
     assert made["steps_per_epoch"] == epoch.manifest.attributes["steps"]
-    published = sum(entry.size_bytes for entry in epoch.manifest.files if entry.path.startswith(("weights/", "state/")))
+    published = sum(
+        entry.size_bytes
+        for entry in epoch.manifest.files
+        if entry.path.startswith(("weights/", "state/"))
+    )
     assert made["store_bytes"] / made["epochs"] == pytest.approx(published, rel=2)
 
 
@@ -102,9 +115,13 @@ def test_plan_can_ask_for_other_machines(trained: Home) -> None:
 def test_training_what_cannot_fit_is_refused_before_a_worker_starts(trained_copy: Home) -> None:
     yaml = trained_copy.path / "defs/tiny/defs.yaml"
     text = yaml.read_text().replace("compute: {cpu_ranks: 2}", "compute: {gpus: 2, device: T4}")
-    yaml.write_text(text.replace("  seed: 7\n", f"  seed: 7\n    deepspeed: {json.dumps(TOO_BIG)}\n"))
+    yaml.write_text(
+        text.replace("  seed: 7\n", f"  seed: 7\n    deepspeed: {json.dumps(TOO_BIG)}\n")
+    )
     before = list(trained_copy.path.rglob("worker.log"))
-    result = dolly(trained_copy.variables, "train", "--model", "tiny", "--dataset", "animals", "--epochs", "1")
+    result = dolly(
+        trained_copy.variables, "train", "--model", "tiny", "--dataset", "animals", "--epochs", "1"
+    )
     assert result.exit_code == 2
     assert "the training does not fit on 2 × T4" in result.stderr
     assert list(Path(trained_copy.path).rglob("worker.log")) == before

@@ -6,7 +6,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.events import DATA_VERSION
@@ -26,7 +28,12 @@ class Automated:
         self._instance.add_dynamic_partitions(str(DATASETS.name), list(names))
 
     def materialized(
-        self, asset: str, partition: str | None, version: str, *, finding: dg.AssetCheckSeverity | None = None
+        self,
+        asset: str,
+        partition: str | None,
+        version: str,
+        *,
+        finding: dg.AssetCheckSeverity | None = None,
     ) -> None:
         """An asset's partition was materialized with this data version, and its checks were made.
 
@@ -41,7 +48,9 @@ class Automated:
 
         @dg.op
         def tell(context: dg.OpExecutionContext) -> None:
-            context.log_event(dg.AssetMaterialization(key, partition=partition, tags={DATA_VERSION: version}))
+            context.log_event(
+                dg.AssetMaterialization(key, partition=partition, tags={DATA_VERSION: version})
+            )
             [newest] = context.instance.fetch_materializations(key, limit=1).records
             about = AssetCheckEvaluationTargetMaterializationData(
                 storage_id=newest.storage_id, run_id=newest.run_id, timestamp=newest.timestamp
@@ -63,7 +72,9 @@ class Automated:
 
     def tick(self) -> dict[str, set[str]]:
         """What is requested now: asset -> partitions, those of unpartitioned assets being empty sets."""
-        result = dg.evaluate_automation_conditions(self._definitions, self._instance, cursor=self._cursor)
+        result = dg.evaluate_automation_conditions(
+            self._definitions, self._instance, cursor=self._cursor
+        )
         self._cursor = result.cursor
         return requested(self._definitions, result)
 
@@ -71,7 +82,9 @@ class Automated:
 def requested(definitions: dg.Definitions, result: Any) -> dict[str, set[str]]:
     """Asset -> partitions that an evaluation asks for, those of unpartitioned assets being empty sets."""
     return {
-        key.to_user_string(): {partition for partition in result.get_requested_partitions(key) if partition}
+        key.to_user_string(): {
+            partition for partition in result.get_requested_partitions(key) if partition
+        }
         for key in definitions.resolve_asset_graph().get_all_asset_keys()
         if result.get_num_requested(key)
     }
@@ -92,7 +105,9 @@ def definitions_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 
 @pytest.fixture
-def automated(definitions_of: Callable[[str], dg.Definitions]) -> Iterator[Callable[[str], Automated]]:
+def automated(
+    definitions_of: Callable[[str], dg.Definitions],
+) -> Iterator[Callable[[str], Automated]]:
     """Makes a code location under a policy, beside an instance that has seen nothing."""
     with dg.DagsterInstance.ephemeral() as instance:
         yield lambda policy: Automated(definitions_of(policy), instance)

@@ -62,7 +62,9 @@ def test_an_alert_that_cannot_be_delivered_is_logged_and_the_others_are(
     assert [path for path, _ in listener.posted] == ["/broken", "/hook"]
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
-    assert all(f"to URL {number} of DOLLY_ALERTS" in error for number, error in enumerate(errors, 1))
+    assert all(
+        f"to URL {number} of DOLLY_ALERTS" in error for number, error in enumerate(errors, 1)
+    )
     assert "secret-token" not in caplog.text, "the URL of a webhook is a password"
     assert ALERT.title in caplog.text
 
@@ -74,16 +76,25 @@ def test_a_url_that_cannot_be_posted_to_is_refused_without_showing_it() -> None:
 
 
 def test_a_failed_run_a_failed_check_and_a_new_champion_are_told(listener: Listener) -> None:
-    @dg.asset(check_specs=[dg.AssetCheckSpec("clean", asset="data"), dg.AssetCheckSpec("fair", asset="data")])
+    @dg.asset(
+        check_specs=[
+            dg.AssetCheckSpec("clean", asset="data"),
+            dg.AssetCheckSpec("fair", asset="data"),
+        ]
+    )
     def data() -> Iterator[Any]:
         yield dg.MaterializeResult()
         error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
-        yield dg.AssetCheckResult(passed=False, check_name="clean", severity=error, description="3 records are empty")
+        yield dg.AssetCheckResult(
+            passed=False, check_name="clean", severity=error, description="3 records are empty"
+        )
         yield dg.AssetCheckResult(passed=False, check_name="fair", severity=warn)
 
     @dg.asset(key=["tiny", "champion_model"])
     def champion() -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata={"verdict": "promoted", "reason": "exact match 0.9 against 0.1"})
+        return dg.MaterializeResult(
+            metadata={"verdict": "promoted", "reason": "exact match 0.9 against 0.1"}
+        )
 
     @dg.asset(deps=[data])
     def broken() -> None:
@@ -97,7 +108,10 @@ def test_a_failed_run_a_failed_check_and_a_new_champion_are_told(listener: Liste
             end = "PIPELINE_SUCCESS" if result.success else "PIPELINE_FAILURE"
             [event] = [event for event in result.all_events if event.event_type_value == end]
             context = dg.build_run_status_sensor_context(
-                sensor_name=sensor.name, dagster_instance=instance, dagster_run=result.dagster_run, dagster_event=event
+                sensor_name=sensor.name,
+                dagster_instance=instance,
+                dagster_run=result.dagster_run,
+                dagster_event=event,
             )
             sensor(context if result.success else context.for_run_failure(), **alerts)
     told = {alert["kind"]: alert for _, alert in listener.posted}

@@ -15,7 +15,9 @@ EPOCHS = {"support|00", "support|01", "support|02"}
 Make = Callable[[str], Automated]
 
 
-def until_planned(automated: Automated, datasets: Iterable[str] = ("support",), data: str = "a") -> None:
+def until_planned(
+    automated: Automated, datasets: Iterable[str] = ("support",), data: str = "a"
+) -> None:
     """What happens until a dataset is tokenized and planned."""
     automated.add_datasets(*datasets)
     automated.tick()

@@ -26,7 +26,9 @@ class Watched:
         self.folder = folder / "inbox"
         self.folder.mkdir()
         self._store = StoreResource(
-            url=str(folder / "store"), cache_dir=str(folder / "cache"), inbox_url=inbox_url or str(self.folder)
+            url=str(folder / "store"),
+            cache_dir=str(folder / "cache"),
+            inbox_url=inbox_url or str(self.folder),
         )
         declared = DatasetConfig(name="declared", source="builtin:demo")
         self._sensor = build_inbox_sensor([declared], is_on=False)
@@ -48,11 +50,19 @@ class Watched:
         ):
             result = self._sensor(context)
         assert isinstance(result, dg.SensorResult)
-        self.skipped = str(result.skip_reason.skip_message) if isinstance(result.skip_reason, dg.SkipReason) else ""
+        self.skipped = (
+            str(result.skip_reason.skip_message)
+            if isinstance(result.skip_reason, dg.SkipReason)
+            else ""
+        )
         if not is_killed:
             self.cursor = result.cursor
         requests = result.run_requests or []
-        added = [key for request in result.dynamic_partitions_requests or [] for key in request.partition_keys]
+        added = [
+            key
+            for request in result.dynamic_partitions_requests or []
+            for key in request.partition_keys
+        ]
         assert sorted(added) == sorted(str(request.partition_key) for request in requests)
         return {str(request.partition_key): str(request.run_key) for request in requests}
 
@@ -101,7 +111,9 @@ def test_what_cannot_be_taken_is_told_once_and_left_where_it_is(
     watched.put("declared.jsonl")
     for _ in range(3):
         assert not watched.tick()
-    told = [record.getMessage() for record in caplog.records if "dataset_refused" in record.getMessage()]
+    told = [
+        record.getMessage() for record in caplog.records if "dataset_refused" in record.getMessage()
+    ]
     assert len(told) == 2
     assert "the name is taken by builtin:demo" in "".join(told)
     assert "2 refused" in watched.skipped
@@ -179,12 +191,16 @@ class _S3(BaseHTTPRequestHandler):
         assert isinstance(self.server, ClosedBucket)
         is_listing = "list-type" in self.path
         if self.server.is_closed or not is_listing:
-            self._answer(403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+            self._answer(
+                403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            )
             return
         facts = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag><Size>9</Size>"
         entry = f"<Contents><Key>{{}}</Key>{facts}</Contents>"
         entries = "".join(map(entry.format, self.server.keys))
-        self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>")
+        self._answer(
+            200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        )
 
     def _answer(self, status: int, xml: str) -> None:
         self.send_response(status)
@@ -201,7 +217,9 @@ def test_a_bucket_that_may_not_be_listed_fails_the_tick_and_is_looked_at_again(
 ) -> None:
     watched = Watched(tmp_path, "s3://bucket")
     closed_bucket.is_closed = True
-    with pytest.raises(ArtifactError, match=r"s3://bucket/.*: access denied; check the credentials"):
+    with pytest.raises(
+        ArtifactError, match=r"s3://bucket/.*: access denied; check the credentials"
+    ):
         watched.tick()
     closed_bucket.is_closed = False
     assert set(watched.tick()) == {"b"}
@@ -209,7 +227,9 @@ def test_a_bucket_that_may_not_be_listed_fails_the_tick_and_is_looked_at_again(
     assert not watched.tick()
 
 
-def test_cards_that_cannot_be_read_do_not_hold_up_other_datasets(closed_bucket: ClosedBucket, tmp_path: Path) -> None:
+def test_cards_that_cannot_be_read_do_not_hold_up_other_datasets(
+    closed_bucket: ClosedBucket, tmp_path: Path
+) -> None:
     closed_bucket.keys = ["z.jsonl", "z.done"]
     for number in range(PER_TICK):
         closed_bucket.keys += [f"a{number}{suffix}" for suffix in (".jsonl", ".yaml", ".done")]

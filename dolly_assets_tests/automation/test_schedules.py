@@ -28,12 +28,18 @@ class Ticked:
 
     def __init__(self, folder: Path, used: list[str]) -> None:
         self._store = StoreResource(url=str(folder / "store"), cache_dir=str(folder / "cache"))
-        Catalogue(ObjectStore(str(folder / "store")), []).add(DatasetConfig(name="added", source="builtin:demo"))
-        self.schedules = {schedule.name: schedule for schedule in build_schedules(DECLARED, is_on=False)}
+        Catalogue(ObjectStore(str(folder / "store")), []).add(
+            DatasetConfig(name="added", source="builtin:demo")
+        )
+        self.schedules = {
+            schedule.name: schedule for schedule in build_schedules(DECLARED, is_on=False)
+        }
         io_manager = ArtifactIOManager(url=self._store.url, cache_dir=self._store.cache_dir)
         resources = {"store": self._store, "io_manager": io_manager}
         self._location = dg.Definitions(
-            assets=[build_raw_dataset(DECLARED)], schedules=list(self.schedules.values()), resources=resources
+            assets=[build_raw_dataset(DECLARED)],
+            schedules=list(self.schedules.values()),
+            resources=resources,
         )
         self._used, self._folder = used, folder
 
@@ -49,7 +55,9 @@ class Ticked:
                 repository_def=self._location.get_repository_def(),
             ) as context:
                 data = self.schedules[name].evaluate_tick(context)
-        return {str(request.partition_key): str(request.run_key) for request in data.run_requests or []}
+        return {
+            str(request.partition_key): str(request.run_key) for request in data.run_requests or []
+        }
 
 
 MONDAY, TUESDAY = datetime(2026, 3, 2, 6, tzinfo=UTC), datetime(2026, 3, 3, 5, tzinfo=UTC)
@@ -60,8 +68,13 @@ def ticked(tmp_path: Path) -> Ticked:
     return Ticked(tmp_path, ["by_default", "daily", "never", "added"])
 
 
-def test_each_source_is_looked_at_when_its_schedule_says_and_weekly_by_default(ticked: Ticked) -> None:
-    weekly, daily = "sources_weekly", next(name for name in ticked.schedules if name != "sources_weekly")
+def test_each_source_is_looked_at_when_its_schedule_says_and_weekly_by_default(
+    ticked: Ticked,
+) -> None:
+    weekly, daily = (
+        "sources_weekly",
+        next(name for name in ticked.schedules if name != "sources_weekly"),
+    )
     assert ticked.schedules[daily].cron_schedule == DAILY
     assert set(ticked.tick(weekly, MONDAY)) == {"by_default", "added"}
     assert set(ticked.tick(daily, TUESDAY)) == {"daily"}

@@ -42,7 +42,9 @@ def test_three_families_are_bundled_each_with_all_assets(
 ) -> None:
     assert set(bundled) == {"demo", "gpt_j_6b", "pythia_12b"}
     keys = build(environment).resolve_asset_graph().get_all_asset_keys()
-    assert keys == {dg.AssetKey("raw_dataset")} | {dg.AssetKey([name, asset]) for name in bundled for asset in ASSETS}
+    assert keys == {dg.AssetKey("raw_dataset")} | {
+        dg.AssetKey([name, asset]) for name in bundled for asset in ASSETS
+    }
 
 
 def test_dolly_1_is_gpt_j_on_alpaca_as_published(bundled: dict[str, ModelFamily]) -> None:
@@ -59,7 +61,9 @@ def test_dolly_1_is_gpt_j_on_alpaca_as_published(bundled: dict[str, ModelFamily]
     assert (recipe.held_out_examples, recipe.max_length, recipe.weight_decay) == (1000, 1024, 0.0)
 
 
-def test_dolly_2_is_pythia_12b_on_databricks_dolly_15k_as_published(bundled: dict[str, ModelFamily]) -> None:
+def test_dolly_2_is_pythia_12b_on_databricks_dolly_15k_as_published(
+    bundled: dict[str, ModelFamily],
+) -> None:
     family = bundled["pythia_12b"]
     recipe = family.recipe
     assert family.base_model.source == "EleutherAI/pythia-12b"
@@ -74,9 +78,16 @@ def test_dolly_2_is_pythia_12b_on_databricks_dolly_15k_as_published(bundled: dic
 
 
 @pytest.mark.parametrize("name", ["gpt_j_6b", "pythia_12b"])
-def test_both_train_in_bf16_under_zero_3_with_seed_42(bundled: dict[str, ModelFamily], name: str) -> None:
+def test_both_train_in_bf16_under_zero_3_with_seed_42(
+    bundled: dict[str, ModelFamily], name: str
+) -> None:
     recipe = bundled[name].recipe
-    assert (recipe.precision, recipe.zero_stage, recipe.gradient_checkpointing, recipe.seed) == ("bf16", 3, True, 42)
+    assert (recipe.precision, recipe.zero_stage, recipe.gradient_checkpointing, recipe.seed) == (
+        "bf16",
+        3,
+        True,
+        42,
+    )
     assert recipe.accumulation_steps(ranks=8) == 1
     zero = recipe.deepspeed.zero_optimization
     assert zero.overlap_comm is True

@@ -29,7 +29,12 @@ def line_of(family: str, text: str) -> int:
             "Extra inputs are not permitted, found 0.001",
         ),
         ("    epochs: 4", "    epochs: four", "attributes.recipe.epochs", "valid integer"),
-        ("precision: fp32", "precision: fp12", "attributes.recipe.precision", "'fp32', 'bf16' or 'fp16', found 'fp12'"),
+        (
+            "precision: fp32",
+            "precision: fp12",
+            "attributes.recipe.precision",
+            "'fp32', 'bf16' or 'fp16', found 'fp12'",
+        ),
         ("zero_stage: 1", "zero_stage: 4", "attributes.recipe.zero_stage", "found 4"),
         (
             "zero_stage: 1",
@@ -49,9 +54,24 @@ def line_of(family: str, text: str) -> int:
             "attributes.recipe.deepspeed",
             "no preset is called 'zero_4': expected ",
         ),
-        ("epochs: 4", "epochs: 100", "attributes.recipe.epochs", "less than or equal to 99, found 100"),
-        ("cpu_ranks: 2", "cpu_ranks: 0", "attributes.compute.cpu_ranks", "greater than or equal to 1, found 0"),
-        ("prompt_style:", "promptstyle:", "attributes.promptstyle", "Extra inputs are not permitted"),
+        (
+            "epochs: 4",
+            "epochs: 100",
+            "attributes.recipe.epochs",
+            "less than or equal to 99, found 100",
+        ),
+        (
+            "cpu_ranks: 2",
+            "cpu_ranks: 0",
+            "attributes.compute.cpu_ranks",
+            "greater than or equal to 1, found 0",
+        ),
+        (
+            "prompt_style:",
+            "promptstyle:",
+            "attributes.promptstyle",
+            "Extra inputs are not permitted",
+        ),
         (
             "license: apache-2.0",
             "license: apache-2.0 or so",
@@ -60,7 +80,9 @@ def line_of(family: str, text: str) -> int:
         ),
     ],
 )
-def test_a_wrong_value_is_named_with_file_line_and_key(tmp_path: Path, old: str, new: str, key: str, what: str) -> None:
+def test_a_wrong_value_is_named_with_file_line_and_key(
+    tmp_path: Path, old: str, new: str, key: str, what: str
+) -> None:
     family = changed(old, new)
     message = refusal(new_variables(tmp_path, family), "status")
     assert f"{tmp_path}/defs/tiny/defs.yaml:{line_of(family, new.strip())}: {key}: " in message
@@ -69,8 +91,13 @@ def test_a_wrong_value_is_named_with_file_line_and_key(tmp_path: Path, old: str,
 
 def test_a_micro_batch_that_does_not_divide_is_named_with_both_numbers(tmp_path: Path) -> None:
     family = changed("micro_batch_size: 2", "micro_batch_size: 3")
-    message = refusal(new_variables(tmp_path, family), "train", "--model=tiny", "--dataset=demo", "--epochs=1")
-    assert f"{tmp_path}/defs/tiny/defs.yaml:{line_of(family, '  recipe:')}: attributes.recipe: " in message
+    message = refusal(
+        new_variables(tmp_path, family), "train", "--model=tiny", "--dataset=demo", "--epochs=1"
+    )
+    assert (
+        f"{tmp_path}/defs/tiny/defs.yaml:{line_of(family, '  recipe:')}: attributes.recipe: "
+        in message
+    )
     assert "global_batch_size 8 must be a multiple of micro_batch_size 3" in message
 
 
@@ -91,7 +118,10 @@ def test_a_base_model_that_is_neither_path_nor_hub_id_is_named_with_its_key(tmp_
         (COMPONENT.encode() + b"attributes:\n\tdataset: x\n", "line 3, column "),
         (b"- a list\n", "Input should be an object"),
         (b"attributes: {}\n", "type: Field required"),
-        (b"type: dolly_assets.components.DatasetsComponent\n", "attributes are missing: say datasets"),
+        (
+            b"type: dolly_assets.components.DatasetsComponent\n",
+            "attributes are missing: say datasets",
+        ),
     ],
 )
 def test_a_file_that_is_no_component_is_named(tmp_path: Path, content: bytes, what: str) -> None:
@@ -104,8 +134,12 @@ def test_a_file_that_is_no_component_is_named(tmp_path: Path, content: bytes, wh
     assert what in message
 
 
-@pytest.mark.parametrize("command", [["datasets", "list"], ["verify"], ["datasets", "add", "x", "builtin:demo"]])
-def test_no_command_ends_in_a_traceback_over_a_broken_file(tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command", [["datasets", "list"], ["verify"], ["datasets", "add", "x", "builtin:demo"]]
+)
+def test_no_command_ends_in_a_traceback_over_a_broken_file(
+    tmp_path: Path, command: list[str]
+) -> None:
     variables = new_variables(tmp_path, "")
     result = dolly(variables, *command)
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -114,7 +148,10 @@ def test_no_command_ends_in_a_traceback_over_a_broken_file(tmp_path: Path, comma
 @pytest.mark.parametrize("name", ["tiny-2b", "Tiny", "ti ny", "_tiny"])
 def test_a_folder_whose_name_cannot_be_an_asset_key_is_refused(tmp_path: Path, name: str) -> None:
     message = refusal(new_variables(tmp_path, name=name), "status")
-    assert f"{tmp_path}/defs/{name}/defs.yaml: the folder's name '{name}' cannot name a model family" in message
+    assert (
+        f"{tmp_path}/defs/{name}/defs.yaml: the folder's name '{name}' cannot name a model family"
+        in message
+    )
 
 
 def test_two_families_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -140,5 +177,7 @@ def test_datasets_can_be_declared_beside_ones_own_families(tmp_path: Path) -> No
     job = build(Environment.read(variables)).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("dataset", ["mine"])
-        job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("raw_dataset")], partition_key="mine")
+        job.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("raw_dataset")], partition_key="mine"
+        )
     assert ArtifactStore(str(tmp_path / "store"), tmp_path / "cache").latest("raw_dataset/mine")

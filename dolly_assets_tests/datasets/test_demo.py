@@ -19,11 +19,15 @@ def test_it_has_the_canonical_columns_and_as_many_examples_as_asked():
 
 def test_a_seed_gives_the_same_examples_everywhere():
     """A changed digest changes everyone's demo: its partitions turn stale and its published scores no longer hold."""
-    assert content_digest(TABLE) == "7280dc8aa73fc5d8d1adbf60f9e20c6477bd4f73b4f6333191afeddd537c3f40"
+    assert (
+        content_digest(TABLE) == "7280dc8aa73fc5d8d1adbf60f9e20c6477bd4f73b4f6333191afeddd537c3f40"
+    )
 
 
 def test_another_seed_gives_other_examples():
-    assert content_digest(generate(seed=1, examples=50)) != content_digest(generate(seed=2, examples=50))
+    assert content_digest(generate(seed=1, examples=50)) != content_digest(
+        generate(seed=2, examples=50)
+    )
 
 
 def test_fewer_examples_are_the_first_of_more():
@@ -76,7 +80,9 @@ def right_comparison(instruction, _):
 
 
 def right_extraction(instruction, context):
-    ((person, colour, thing, city),) = re.findall(r"^(\w+) bought a (\w+) (\w+) in (\w+)\.$", context)
+    ((person, colour, thing, city),) = re.findall(
+        r"^(\w+) bought a (\w+) (\w+) in (\w+)\.$", context
+    )
     if instruction.startswith("Who"):
         return person
     if instruction.startswith("Where"):

@@ -18,7 +18,11 @@ RECORDS = [
 ]
 JSONL = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECORDS)
 CSV = 'instruction,context,response,category\nAdd.,"1, 2",3,sum\n"Say ""hé"".",,"hé\n日本",\n'
-TEXTS = {"a.json": json.dumps(RECORDS, indent=2, ensure_ascii=False), "a.jsonl": JSONL, "a.csv": CSV}
+TEXTS = {
+    "a.json": json.dumps(RECORDS, indent=2, ensure_ascii=False),
+    "a.jsonl": JSONL,
+    "a.csv": CSV,
+}
 
 
 @pytest.fixture
@@ -154,7 +158,9 @@ def test_bytes_are_counted_from_the_start_of_the_file_whatever_precedes(read):
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
 def test_an_endless_line_is_refused_by_its_number_without_being_read_whole(read, name):
-    first = b'{"instruction": "a", "response": "b"}\n' if "jsonl" in name else b"instruction,response\n"
+    first = (
+        b'{"instruction": "a", "response": "b"}\n' if "jsonl" in name else b"instruction,response\n"
+    )
     content = gzip.compress(first + b"x" * (200 * 2**20), compresslevel=1)
 
     tracemalloc.start()
@@ -184,11 +190,15 @@ def test_ragged_csv_is_refused_with_its_line(read, row, fields):
 
 @pytest.mark.parametrize("tail", ['"never closed\n', 'a"b"c",d\n"x"y,z\n'])
 def test_csv_with_stray_quotes_is_refused_with_its_line(read, tail):
-    assert_refused(read, "a.csv", f"instruction,response\n{tail}", "broken CSV in the record at line")
+    assert_refused(
+        read, "a.csv", f"instruction,response\n{tail}", "broken CSV in the record at line"
+    )
 
 
 def test_csv_with_a_repeated_column_is_refused(read):
-    assert_refused(read, "a.csv", "instruction,response,response\na,b,c\n", "'response' occurs twice")
+    assert_refused(
+        read, "a.csv", "instruction,response,response\na,b,c\n", "'response' occurs twice"
+    )
 
 
 def test_a_csv_field_may_be_as_long_as_a_line(read):
@@ -218,7 +228,12 @@ def test_damaged_parquet_is_refused(read, tmp_path):
 
     assert_refused(read, "a.parquet", content[:-20], "not a readable Parquet file")
     assert_refused(read, "b.parquet", JSONL, "not a readable Parquet file")
-    assert_refused(read, "c.parquet", content[:4] + b"\xff" * 150 + content[154:], "not a readable Parquet file")
+    assert_refused(
+        read,
+        "c.parquet",
+        content[:4] + b"\xff" * 150 + content[154:],
+        "not a readable Parquet file",
+    )
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz"])
@@ -226,7 +241,9 @@ def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_me
     bomb = gzip.compress((b" " * 4095 + b"\n") * (2 * HARMLESS_BYTES // 4096))
     tracemalloc.start()
 
-    assert_refused(read, name, bomb, f"its {len(bomb):,} bytes grow to more than {HARMLESS_BYTES:,}")
+    assert_refused(
+        read, name, bomb, f"its {len(bomb):,} bytes grow to more than {HARMLESS_BYTES:,}"
+    )
 
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -238,5 +255,7 @@ def test_a_parquet_file_of_one_value_many_times_over_is_refused(tmp_path):
     column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([one]))
     pq.write_table(pa.table({"instruction": column, "response": column}), tmp_path / "a.parquet")
 
-    with pytest.raises(DatasetError, match=rf"a: its [\d,]+ bytes grow to more than {HARMLESS_BYTES:,}"):
+    with pytest.raises(
+        DatasetError, match=rf"a: its [\d,]+ bytes grow to more than {HARMLESS_BYTES:,}"
+    ):
         read_file(tmp_path / "a.parquet", source="a")

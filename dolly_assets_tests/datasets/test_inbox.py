@@ -25,7 +25,10 @@ def test_a_file_and_a_folder_are_datasets(tmp_path: Path) -> None:
     put(tmp_path, "two/a.jsonl")
     put(tmp_path, "two/deep/b.csv", "instruction,response\nName a number.,One.\n")
     arrivals = Inbox(str(tmp_path)).arrivals()
-    assert {name: arrival.problem for name, arrival in arrivals.items()} == {"one": None, "two": None}
+    assert {name: arrival.problem for name, arrival in arrivals.items()} == {
+        "one": None,
+        "two": None,
+    }
     assert read_source(arrivals["one"].source).table.num_rows == 1
     assert read_source(arrivals["two"].source).table["response"].to_pylist() == ["Blue.", "One."]
 
@@ -43,7 +46,9 @@ def test_a_wrong_card_names_file_and_key(tmp_path: Path) -> None:
     put(tmp_path, "one.jsonl")
     put(tmp_path, "one.yaml", "licence: mit\n")
     inbox = Inbox(str(tmp_path))
-    with pytest.raises(DatasetError, match=r"one\.yaml: licence: .*known keys: license, answers, description"):
+    with pytest.raises(
+        DatasetError, match=r"one\.yaml: licence: .*known keys: license, answers, description"
+    ):
         inbox.config(inbox.arrivals()["one"])
 
 

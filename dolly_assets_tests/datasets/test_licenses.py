@@ -3,11 +3,19 @@
 import pytest
 
 from dolly_assets.core.errors import LicenseError
-from dolly_assets.datasets.licenses import check_use, commercial_use, licensed_inputs, obligations, terms_of
+from dolly_assets.datasets.licenses import (
+    check_use,
+    commercial_use,
+    licensed_inputs,
+    obligations,
+    terms_of,
+)
 
 
 def of(dataset: str, base_model: str = "apache-2.0") -> tuple:
-    return licensed_inputs("dolly", "alpaca", dataset_license=dataset, base_model_license=base_model)
+    return licensed_inputs(
+        "dolly", "alpaca", dataset_license=dataset, base_model_license=base_model
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,10 +55,15 @@ def test_the_strictest_licence_decides() -> None:
 def test_obligations_say_because_of_what() -> None:
     found = obligations(of("cc-by-nc-sa-4.0", "gemma"))
     assert any(
-        each.startswith("non-commercial use only: raw_dataset[alpaca] is cc-by-nc-sa-4.0 (http") for each in found
+        each.startswith("non-commercial use only: raw_dataset[alpaca] is cc-by-nc-sa-4.0 (http")
+        for each in found
     )
-    assert any(each.startswith("share under the same licence: raw_dataset[alpaca]") for each in found)
-    assert any("prohibited use policy for Gemma: dolly/base_model is gemma" in each for each in found)
+    assert any(
+        each.startswith("share under the same licence: raw_dataset[alpaca]") for each in found
+    )
+    assert any(
+        "prohibited use policy for Gemma: dolly/base_model is gemma" in each for each in found
+    )
 
 
 def test_a_refusal_shows_the_way_from_the_licence_to_the_model() -> None:

@@ -19,7 +19,9 @@ def canonical(*records):
     return canonical_from_records(map(Record, records), source="s")
 
 
-@pytest.mark.parametrize("record", [ALPACA, DOLLY, {"question": "Add.", "context": "1 and 2", "answer": "3"}])
+@pytest.mark.parametrize(
+    "record", [ALPACA, DOLLY, {"question": "Add.", "context": "1 and 2", "answer": "3"}]
+)
 def test_known_column_names_map_onto_the_canonical_ones(record):
     table = canonical(record).table
 
@@ -29,16 +31,25 @@ def test_known_column_names_map_onto_the_canonical_ones(record):
 
 
 def test_dropped_columns_are_listed_even_if_only_a_later_record_has_them():
-    records = [{"instruction": "a", "response": "b"}, {"instruction": "a", "response": "b", "source": "web"}]
+    records = [
+        {"instruction": "a", "response": "b"},
+        {"instruction": "a", "response": "b", "source": "web"},
+    ]
 
     assert canonical(*records).dropped_columns == ("source",)
     assert canonical(ALPACA).dropped_columns == ("text",)
 
 
 def test_missing_or_null_context_and_category_become_empty():
-    table = canonical({"instruction": "a", "response": "b", "context": None}, {"instruction": "a", "response": "b"})
+    table = canonical(
+        {"instruction": "a", "response": "b", "context": None},
+        {"instruction": "a", "response": "b"},
+    )
 
-    assert table.table.select(["context", "category"]).to_pylist() == [{"context": "", "category": ""}] * 2
+    assert (
+        table.table.select(["context", "category"]).to_pylist()
+        == [{"context": "", "category": ""}] * 2
+    )
 
 
 def test_text_is_kept_as_it_is():
@@ -71,7 +82,9 @@ def test_a_record_is_named_by_its_line_where_there_are_lines():
         canonical_from_records(records, source="s")
 
 
-@pytest.mark.parametrize(("value", "found"), [(3, "int"), (["3"], "list"), (True, "bool"), ({"a": 1}, "dict")])
+@pytest.mark.parametrize(
+    ("value", "found"), [(3, "int"), (["3"], "list"), (True, "bool"), ({"a": 1}, "dict")]
+)
 def test_a_value_that_is_no_string_is_refused_with_its_type(value, found):
     with pytest.raises(DatasetError, match=f"record 1: the response is a value of type {found}"):
         canonical({**DOLLY, "response": value})
@@ -118,7 +131,9 @@ def test_digest_is_independent_of_chunks_and_parquet_encoding(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet", compression="zstd", row_group_size=7)
     pq.write_table(table, tmp_path / "b.parquet", compression="none", use_dictionary=False)
 
-    digests = {content_digest(pq.read_table(tmp_path / name)) for name in ("a.parquet", "b.parquet")}
+    digests = {
+        content_digest(pq.read_table(tmp_path / name)) for name in ("a.parquet", "b.parquet")
+    }
 
     assert digests == {content_digest(table)}
 

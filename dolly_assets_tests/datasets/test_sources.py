@@ -37,7 +37,9 @@ def test_an_unknown_built_in_dataset_is_refused():
         read_source("builtin:alpaca")
 
 
-@pytest.mark.parametrize("form", ["absolute", "./a.jsonl", "../here/a.jsonl", "~/a.jsonl", "a.jsonl", "sub/a.jsonl"])
+@pytest.mark.parametrize(
+    "form", ["absolute", "./a.jsonl", "../here/a.jsonl", "~/a.jsonl", "a.jsonl", "sub/a.jsonl"]
+)
 def test_a_local_file_is_read_whichever_way_it_is_written(form, tmp_path, monkeypatch):
     here = tmp_path / "here"
     (here / "sub").mkdir(parents=True)
@@ -66,7 +68,10 @@ def test_a_folder_is_all_its_files_by_name(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(CONTENT)
     (tmp_path / "a.jsonl").write_bytes(CONTENT)
     (tmp_path / "readme.md").write_text("not data")
-    assert read_source(f"{tmp_path}/").table.num_rows == 2 * read_source(f"{tmp_path}/a.jsonl").table.num_rows
+    assert (
+        read_source(f"{tmp_path}/").table.num_rows
+        == 2 * read_source(f"{tmp_path}/a.jsonl").table.num_rows
+    )
 
 
 def test_a_folder_without_dataset_files_is_refused(tmp_path):
@@ -79,7 +84,9 @@ def test_the_version_of_a_source_follows_its_content(tmp_path, bucket):
     path.write_bytes(CONTENT)
     bucket.put_object(Key="a.jsonl", Body=CONTENT)
     before = [source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")]
-    assert before == [source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")]
+    assert before == [
+        source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")
+    ]
     path.write_bytes(CONTENT * 2)
     bucket.put_object(Key="a.jsonl", Body=CONTENT * 2)
     after = [source_version(source) for source in (str(path), f"{tmp_path}/", "s3://data/a.jsonl")]
@@ -89,7 +96,10 @@ def test_the_version_of_a_source_follows_its_content(tmp_path, bucket):
 def test_a_prefix_in_s3_is_all_files_below_it(bucket):
     for key in ("many/a.jsonl", "many/deep/b.jsonl", "other/c.jsonl"):
         bucket.put_object(Key=key, Body=CONTENT)
-    assert read_source("s3://data/many/").table.num_rows == 2 * read_source("s3://data/other/c.jsonl").table.num_rows
+    assert (
+        read_source("s3://data/many/").table.num_rows
+        == 2 * read_source("s3://data/other/c.jsonl").table.num_rows
+    )
 
 
 def test_an_error_in_a_file_names_its_absolute_path(tmp_path, monkeypatch):
@@ -160,7 +170,9 @@ def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, mo
         read_source("s3://data/a.jsonl")
 
 
-@pytest.mark.parametrize("source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"])
+@pytest.mark.parametrize(
+    "source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"]
+)
 def test_what_is_no_source_is_refused_with_the_forms_that_are(source):
     with pytest.raises(DatasetError, match=r"is no dataset source; expected builtin:demo, s3://"):
         read_source(source)
@@ -192,12 +204,18 @@ class Hub(BaseHTTPRequestHandler):
         ):
             self.answer(200, json.dumps(HUB_CARD).encode())
         elif path == f"/api/datasets/owner/name/tree/{COMMIT}":
-            tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in HUB_FILES.items()]
+            tree = [
+                {"type": "file", "path": n, "size": len(b), "oid": n} for n, b in HUB_FILES.items()
+            ]
             self.answer(200, json.dumps(tree).encode())
         elif path.startswith(f"/datasets/owner/name/resolve/{COMMIT}/") and name in HUB_FILES:
             self.answer(200, HUB_FILES[name], {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
         else:
-            of_dataset = "RevisionNotFound" if path.startswith("/api/datasets/owner/name/revision/") else "RepoNotFound"
+            of_dataset = (
+                "RevisionNotFound"
+                if path.startswith("/api/datasets/owner/name/revision/")
+                else "RepoNotFound"
+            )
             missing = "EntryNotFound" if COMMIT in path else of_dataset
             self.answer(404, b"{}", {"X-Error-Code": missing})
 
@@ -244,19 +262,32 @@ def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tm
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        names = ["owner/name", "owner/name@main", "owner/nothing", "owner/name@v9", "owner/busy", "owner/swamped"]
-        latest, main, unknown, vanished, busy, swamped = read_in_child(names, tmp_path, HF_ENDPOINT=endpoint)
+        names = [
+            "owner/name",
+            "owner/name@main",
+            "owner/nothing",
+            "owner/name@v9",
+            "owner/busy",
+            "owner/swamped",
+        ]
+        latest, main, unknown, vanished, busy, swamped = read_in_child(
+            names, tmp_path, HF_ENDPOINT=endpoint
+        )
         server.shutdown()
 
     assert latest == main == [ROWS, "hub", ["text"], f"commit:{COMMIT}", "mit"]
     assert unknown.startswith("owner/nothing: the Hub does not serve this dataset")
-    assert vanished.startswith("owner/name@v9: the Hub has no such revision, or no longer: name another one")
+    assert vanished.startswith(
+        "owner/name@v9: the Hub has no such revision, or no longer: name another one"
+    )
     assert busy == latest, "it waited for as long as it was asked to"
     assert swamped.startswith("owner/swamped: the Hub answers too many requests (429)")
     assert "again later" in swamped
 
 
-@pytest.mark.parametrize("environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
+@pytest.mark.parametrize(
+    "environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}]
+)
 def test_a_hub_dataset_offline_is_refused_with_what_to_do(environment, tmp_path):
     (error,) = read_in_child(["owner/name"], tmp_path, **environment)
 

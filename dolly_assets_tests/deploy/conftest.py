@@ -38,16 +38,27 @@ class Postgres:
 
     def run(self, program: str, *arguments: str) -> str:
         """Runs one of Postgres' programs as its user would."""
-        command = [str(self.binaries / program), "--host", self.host, "--username", "dagster", *arguments]
+        command = [
+            str(self.binaries / program),
+            "--host",
+            self.host,
+            "--username",
+            "dagster",
+            *arguments,
+        ]
         environment = {**os.environ, **self.variables}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
 
 def _binaries() -> Path:
     """Of the newest server that is installed; Debian keeps them out of PATH."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    debian = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3])
+    )
     found = debian[-1] if debian else shutil.which("postgres")
     if not found:
         pytest.skip("no PostgreSQL server is installed here: apt-get install postgresql")
@@ -57,9 +68,16 @@ def _binaries() -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """Listens where nothing else does, on the usual port: an address of the loopback range."""
-    binaries, host = _binaries(), f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
+    binaries, host = (
+        _binaries(),
+        f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}",
+    )
     # The server refuses to be root; a folder of its own in /tmp is one that another user can get to.
-    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+    as_user = (
+        ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        if os.getuid() == 0
+        else []
+    )
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     data, password = folder / "data", folder / "password"
     password.write_text("secret")
@@ -73,10 +91,21 @@ def postgres() -> Iterator[Postgres]:
         "--no-sync",
         "--no-instructions",
     ]
-    subprocess.run([*as_user, binaries / "initdb", "-D", data, *initialize], check=True, capture_output=True)
-    settings = ("-c", f"listen_addresses={host}", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off")
+    subprocess.run(
+        [*as_user, binaries / "initdb", "-D", data, *initialize], check=True, capture_output=True
+    )
+    settings = (
+        "-c",
+        f"listen_addresses={host}",
+        "-c",
+        f"unix_socket_directories={folder}",
+        "-c",
+        "fsync=off",
+    )
     log = (folder / "log").open("w")
-    server = subprocess.Popen([*as_user, binaries / "postgres", "-D", data, *settings], stdout=log, stderr=log)
+    server = subprocess.Popen(
+        [*as_user, binaries / "postgres", "-D", data, *settings], stdout=log, stderr=log
+    )
     try:
         database = Postgres(binaries, host)
         ready = [binaries / "pg_isready", "--host", host]

@@ -38,27 +38,59 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
 MISTAKES = {
     "manifests": [
         ("kubernetes/base/workers-service.yaml", "clusterIP:", "clusterIp:", "clusterIp"),
-        ("kubernetes/base/priority.yaml", "scheduling.k8s.io/v1", "scheduling.k8s.io/v3", "no PriorityClass"),
-        ("kubernetes/base/accounts.yaml", "name: dolly-run ", "name: dolly-runs ", "dolly-run in dagster"),
+        (
+            "kubernetes/base/priority.yaml",
+            "scheduling.k8s.io/v1",
+            "scheduling.k8s.io/v3",
+            "no PriorityClass",
+        ),
+        (
+            "kubernetes/base/accounts.yaml",
+            "name: dolly-run ",
+            "name: dolly-runs ",
+            "dolly-run in dagster",
+        ),
         ("kubernetes/prod/kustomization.yaml", "  - quota.yaml\n", "", "quota.yaml is not listed"),
     ],
     "chart": [
         ("helm/values-prod.yaml", "maxConcurrentRuns", "maximumRuns", "maximumRuns"),
-        ("helm/values.yaml", "terminationGracePeriodSeconds", "gracePeriodSeconds", "gracePeriodSeconds"),
+        (
+            "helm/values.yaml",
+            "terminationGracePeriodSeconds",
+            "gracePeriodSeconds",
+            "gracePeriodSeconds",
+        ),
     ],
     "instance": [
         ("instance/dagster.yaml", "max_retries: 3", "max_retries: 4", "run_retries differs"),
         ("instance/dagster.yaml", "upload_interval", "upload_every", "upload_every"),
     ],
-    "settings": [("kubernetes/prod/settings.yaml", "DOLLY_STORE", "DOLLY_SHOP", "DOLLY_SHOP is read by nothing")],
+    "settings": [
+        (
+            "kubernetes/prod/settings.yaml",
+            "DOLLY_STORE",
+            "DOLLY_SHOP",
+            "DOLLY_SHOP is read by nothing",
+        )
+    ],
     "compose": [
         ("compose/compose.yaml", "postgres:15.14-bookworm", "postgres", "has no version"),
         ("compose/compose.yaml", "127.0.0.1:3000", "3000", "open to the network"),
         ("compose/compose.yaml", "../instance/dagster.yaml", "./dagster.yaml", "is not there"),
     ],
     "rights": [
-        ("kubernetes/base/roles.yaml", "[create, delete, list]", "[create, list]", "does not allow what is used"),
-        ("kubernetes/base/roles.yaml", "verbs: [delete, list]", "verbs: [delete, list, patch]", "nothing uses"),
+        (
+            "kubernetes/base/roles.yaml",
+            "[create, delete, list]",
+            "[create, list]",
+            "does not allow what is used",
+        ),
+        (
+            "kubernetes/base/roles.yaml",
+            "verbs: [delete, list]",
+            "verbs: [delete, list, patch]",
+            "nothing uses",
+        ),
     ],
     "images": [("docker/worker.Dockerfile", "USER 10001:10001", "USER root", "not root")],
     "iam": [
@@ -88,5 +120,7 @@ def test_a_request_of_the_code_is_the_right_that_the_api_server_asks_for() -> No
 
 
 def test_a_right_is_read_from_a_path_that_the_client_has_no_method_for() -> None:
-    code = 'api.call_api("/apis/a.io/v1beta1/namespaces/{namespace}/things/{name}/parts", "GET", x=1)'
+    code = (
+        'api.call_api("/apis/a.io/v1beta1/namespaces/{namespace}/things/{name}/parts", "GET", x=1)'
+    )
     assert rights_in(ast.parse(code)) == {Right("get", "a.io", "things/parts")}

@@ -17,14 +17,16 @@ from deploy.instance import INSTANCE, VARIABLES
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.datasets.catalogue import DatasetConfig
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 from dolly_assets_tests.deploy.conftest import LOGS_BUCKET, Postgres
 
 RAW_DATASET = dg.AssetKey("raw_dataset")
 
 
 @pytest.fixture(scope="module")
-def home(postgres: Postgres, s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(
+    postgres: Postgres, s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A DAGSTER_HOME as compose.yaml has it, in the environment that it has there."""
     folder = tmp_path_factory.mktemp("instance")
     shutil.copy(INSTANCE, folder)
@@ -38,11 +40,11 @@ def home(postgres: Postgres, s3: dict[str, str], tmp_path_factory: pytest.TempPa
 def run_id(home: Path, animals: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run that materialized raw_dataset of `animals`."""
     dolly_home = tmp_path_factory.mktemp("dolly")
-    platform = Platform(Environment(home=dolly_home, store_url=str(dolly_home / "store")))
-    platform.catalogue.add(DatasetConfig(name="animals", source=str(animals), license="CC0-1.0"))
+    session = Session(Environment(home=dolly_home, store_url=str(dolly_home / "store")))
+    session.catalogue.add(DatasetConfig(name="animals", source=str(animals), license="CC0-1.0"))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.add_dynamic_partitions(str(DATASETS.name), ["animals"])
-        result = platform.job.execute_in_process(
+        result = session.job.execute_in_process(
             instance=instance, asset_selection=[RAW_DATASET], partition_key="animals"
         )
     assert result.success
@@ -56,7 +58,11 @@ def read_back(home: Path, run_id: str) -> tuple[dg.DagsterRunStatus, str | None,
         [record] = instance.fetch_materializations(RAW_DATASET, limit=5).records
         assert run
         assert record.run_id == run_id
-        return run.status, record.partition_key, list(instance.get_dynamic_partitions(str(DATASETS.name)))
+        return (
+            run.status,
+            record.partition_key,
+            list(instance.get_dynamic_partitions(str(DATASETS.name))),
+        )
 
 
 EXPECTED = (dg.DagsterRunStatus.SUCCESS, "animals", ["animals"])
@@ -65,17 +71,25 @@ EXPECTED = (dg.DagsterRunStatus.SUCCESS, "animals", ["animals"])
 def test_a_runs_events_are_in_postgres_and_its_logs_in_s3(home: Path, run_id: str) -> None:
     assert read_back(home, run_id) == EXPECTED
     assert not list(home.rglob("*.db"))
-    keys = [found["Key"] for found in boto3.client("s3").list_objects_v2(Bucket=LOGS_BUCKET).get("Contents", [])]
+    keys = [
+        found["Key"]
+        for found in boto3.client("s3").list_objects_v2(Bucket=LOGS_BUCKET).get("Contents", [])
+    ]
     assert any(run_id in key and key.startswith("compute-logs/") for key in keys), keys
 
 
-def test_the_pool_is_made_by_the_command_that_is_deployed(home: Path, postgres: Postgres, tmp_path: Path) -> None:
+def test_the_pool_is_made_by_the_command_that_is_deployed(
+    home: Path, postgres: Postgres, tmp_path: Path
+) -> None:
     """With the dagster.yaml that the chart makes, whose run launcher needs a cluster that is not here."""
     [job] = [each for _, each in check.objects("prod") if each["kind"] == "Job"]
     [container] = job["spec"]["template"]["spec"]["containers"]
     content = chart.dagster_yaml(chart.values_of("prod"))
     for storage in ("run_storage", "event_log_storage", "schedule_storage"):
-        content[storage]["config"]["postgres_db"] |= {"hostname": postgres.host, "params": {}}  # no TLS here
+        content[storage]["config"]["postgres_db"] |= {
+            "hostname": postgres.host,
+            "params": {},
+        }  # no TLS here
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(content))
     settings = next(each for _, each in check.objects("prod") if each["kind"] == "ConfigMap")
     environment = {

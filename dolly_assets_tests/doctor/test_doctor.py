@@ -32,7 +32,12 @@ def doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
     """Runs `dolly doctor`; its exit code and its lines."""
 
     def run(*arguments: str, **variables: str) -> tuple[int, list[str]]:
-        home = {"DOLLY_HOME": str(tmp_path / "home"), "DAGSTER_HOME": "", "DOLLY_DEFS": "", **variables}
+        home = {
+            "DOLLY_HOME": str(tmp_path / "home"),
+            "DAGSTER_HOME": "",
+            "DOLLY_DEFS": "",
+            **variables,
+        }
         for name, value in home.items():
             monkeypatch.setenv(name, value)
         result = CliRunner().invoke(main, ["doctor", *arguments])
@@ -48,7 +53,9 @@ def settings(folder: Path, **more: Any) -> str:
         "pod_spec_config": {"image_pull_secrets": [{"name": "registry"}]},
     }
     file = folder / "kubernetes.yaml"
-    file.write_text(yaml.safe_dump({"namespace": NAMESPACE, "image": "worker:1", "config": config, **more}))
+    file.write_text(
+        yaml.safe_dump({"namespace": NAMESPACE, "image": "worker:1", "config": config, **more})
+    )
     return str(file)
 
 
@@ -75,7 +82,9 @@ def found(lines: list[str], state: str) -> str:
 def test_a_deployment_that_has_everything_is_well(
     cluster: Cluster, doctor: Doctor, s3: str, s3_endpoint: str, tmp_path: Path
 ) -> None:
-    cluster.apply({"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}})
+    cluster.apply(
+        {"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}}
+    )
     cluster.apply({"kind": "Secret", "metadata": {"name": "registry"}})
     cluster.apply(store_secret(s3_endpoint))
     cluster.apply(quota(64))
@@ -93,7 +102,13 @@ def test_a_deployment_that_has_everything_is_well(
 def test_what_is_missing_is_said_with_what_to_do(
     cluster: Cluster, doctor: Doctor, denying: str, s3: str, tmp_path: Path
 ) -> None:
-    cluster.apply({"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "10.0.0.1"}})
+    cluster.apply(
+        {
+            "kind": "Service",
+            "metadata": {"name": "dolly-workers"},
+            "spec": {"clusterIP": "10.0.0.1"},
+        }
+    )
     cluster.apply(store_secret(denying))
     cluster.apply(quota(1))
     cluster.objects.remove("nodes", "", "node-1")
@@ -121,7 +136,9 @@ def test_what_may_not_be_seen_is_unknown_and_a_pod_that_does_not_start_says_why(
     for resource in ("services", "secrets"):
         cluster.forbid("get", resource)
     cluster.break_images("ImagePullBackOff")
-    code, lines = doctor("--kubernetes", DOLLY_STORE="", DOLLY_KUBERNETES=settings(tmp_path, start_minutes=0.02))
+    code, lines = doctor(
+        "--kubernetes", DOLLY_STORE="", DOLLY_KUBERNETES=settings(tmp_path, start_minutes=0.02)
+    )
     assert code == 1
     for what in ("GPUs", "quota", "Service dolly-workers", "Secret dolly-store", "Secret registry"):
         assert f"{what}: not to be seen by this account" in found(lines, "unknown")
@@ -138,7 +155,9 @@ def test_a_cluster_that_is_not_there_is_missing(
     assert "cluster: no way to a Kubernetes cluster" in found(lines, "MISSING")
 
 
-def test_a_machine_is_well_or_its_store_and_families_are_said_to_be_wrong(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_machine_is_well_or_its_store_and_families_are_said_to_be_wrong(
+    doctor: Doctor, tmp_path: Path
+) -> None:
     code, lines = doctor()
     assert (code, found(lines, "MISSING")) == (0, "")
     (tmp_path / "defs" / "tiny").mkdir(parents=True)

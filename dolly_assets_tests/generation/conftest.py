@@ -28,7 +28,9 @@ def tiny_model(architecture: str, vocabulary_size: int, seed: int = 0) -> "PreTr
     }
     if architecture == "gpt_neox":
         # Dropout on: a model left in training mode would not score the same twice.
-        return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, hidden_dropout=0.1, attention_dropout=0.1)).eval()
+        return GPTNeoXForCausalLM(
+            GPTNeoXConfig(**shape, hidden_dropout=0.1, attention_dropout=0.1)
+        ).eval()
     return LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2)).eval()
 
 
@@ -72,7 +74,9 @@ def parrot(tokenizer):
     model = tiny_model("llama", len(tokenizer), seed=1)
     examples = held_out(tokenizer, PARROTED).to_pylist()
     width = max(len(example["input_ids"]) for example in examples)
-    input_ids = torch.tensor([e["input_ids"] + [0] * (width - len(e["input_ids"])) for e in examples])
+    input_ids = torch.tensor(
+        [e["input_ids"] + [0] * (width - len(e["input_ids"])) for e in examples]
+    )
     labels = torch.full_like(input_ids, -100)
     for row, example in enumerate(examples):
         start, end = example["prompt_length"], len(example["input_ids"])

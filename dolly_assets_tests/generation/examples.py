@@ -15,7 +15,11 @@ def held_out(tokenizer, names: Sequence[str], responses: Sequence[str] | None = 
     instructions = [f"Say {name}." for name in names]
     contexts = [""] * len(names)
     categories = ["long" if len(name) > 4 else "short" for name in names]
-    input_ids, prompt_length = PromptEncoder(tokenizer, PromptStyle()).examples(instructions, contexts, responses)
+    input_ids, prompt_length = PromptEncoder(tokenizer, PromptStyle()).examples(
+        instructions, contexts, responses
+    )
     rows = pa.array(range(len(names)), pa.int64())
-    texts = [pa.array(column, pa.string()) for column in (instructions, contexts, responses, categories)]
+    texts = [
+        pa.array(column, pa.string()) for column in (instructions, contexts, responses, categories)
+    ]
     return pa.table([rows, input_ids, prompt_length, *texts], schema=HELD_OUT_SCHEMA)

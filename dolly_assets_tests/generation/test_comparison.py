@@ -23,7 +23,14 @@ def answers(*pairs: tuple[Prompt, str]) -> dict[Prompt, str]:
 
 def row(epoch: int, **values: Any) -> EpochRow:
     nothing = dict.fromkeys(
-        ("training_loss", "heldout_loss", "perplexity", "exact_match", "tokens_per_second", "training_seconds")
+        (
+            "training_loss",
+            "heldout_loss",
+            "perplexity",
+            "exact_match",
+            "tokens_per_second",
+            "training_seconds",
+        )
     )
     return EpochRow(**{"epoch": epoch, "responses": {}, **nothing, **values})
 
@@ -65,7 +72,10 @@ def test_the_best_epoch_has_the_highest_exact_match_else_the_lowest_loss_and_of_
 
 def test_the_page_shows_any_text_as_text_and_opens_offline() -> None:
     prompt = Prompt(instruction=HOSTILE, context=HOSTILE)
-    html = page(HOSTILE, [row(0, heldout_loss=2.0, responses=answers((prompt, HOSTILE))), row(1, heldout_loss=1.0)])
+    html = page(
+        HOSTILE,
+        [row(0, heldout_loss=2.0, responses=answers((prompt, HOSTILE))), row(1, heldout_loss=1.0)],
+    )
     assert "<script>alert(1)" not in html
     escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quoted&quot; | {braces} `ticks`"
     assert html.count(escaped) == 5  # title twice, instruction, context, response

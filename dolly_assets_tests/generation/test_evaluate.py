@@ -91,7 +91,8 @@ def test_exact_match_tells_right_from_wrong_over_all_and_by_category(parrot, tok
 
 def test_answers_do_not_depend_on_the_batches(model, tokenizer, examples):
     one_by_one, batched = (
-        score(model, tokenizer, examples, examples=6, max_new_tokens=6, batch_size=size) for size in (1, 4)
+        score(model, tokenizer, examples, examples=6, max_new_tokens=6, batch_size=size)
+        for size in (1, 4)
     )
     assert one_by_one.wrong == batched.wrong
     assert any(answer.answer for answer in batched.wrong)

@@ -63,7 +63,10 @@ def test_weights_that_lack_a_tensor_are_refused_by_its_name(folder):
 
 def test_code_in_the_folder_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}}
+    config |= {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
     with pytest.raises(BaseModelError):
@@ -78,7 +81,9 @@ def test_more_tokens_than_embeddings_are_refused(folder, tokenizer):
     larger = AutoTokenizer.from_pretrained(folder)
     larger.add_tokens(["one more"])
     larger.save_pretrained(folder)
-    with pytest.raises(BaseModelError, match=f"has {len(tokenizer) + 1} tokens, the model embeds {len(tokenizer)}"):
+    with pytest.raises(
+        BaseModelError, match=f"has {len(tokenizer) + 1} tokens, the model embeds {len(tokenizer)}"
+    ):
         load(folder, device="cpu")
 
 

@@ -75,6 +75,9 @@ def test_asking_returns_the_answer(folder):
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path):
-    for talk_to in (lambda: chat(tmp_path, STYLE), lambda: ask(tmp_path, STYLE, Prompt(instruction="Hi"))):
+    for talk_to in (
+        lambda: chat(tmp_path, STYLE),
+        lambda: ask(tmp_path, STYLE, Prompt(instruction="Hi")),
+    ):
         with pytest.raises(BaseModelError):
             talk_to()

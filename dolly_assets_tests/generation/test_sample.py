@@ -1,15 +1,18 @@
 import pytest
 from pydantic import ValidationError
 
-from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt, respond
+from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt, sample_responses
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.generation.conftest import PARROTED
 
-PROMPTS = [Prompt(instruction="Tell me a story."), Prompt(instruction="And you?", context="I am cold.")]
+PROMPTS = [
+    Prompt(instruction="Tell me a story."),
+    Prompt(instruction="And you?", context="I am cold."),
+]
 
 
 def sample(model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, max_new_tokens=12):
-    return respond(
+    return sample_responses(
         model,
         tokenizer,
         PromptStyle(),
@@ -66,8 +69,12 @@ def test_an_answer_ends_at_the_tokenizers_own_end_too_if_it_has_one(parrot, toke
     letter_ends.eos_token_id = tokenizer.convert_tokens_to_ids("a")
     nothing_ends.eos_token = None
 
-    assert sample(parrot, nothing_ends, prompts, temperature=0, max_new_tokens=100) == ["Clara the second"]
-    assert len(sample(parrot, letter_ends, prompts, temperature=0, max_new_tokens=100)[0]) < len("Clara the second")
+    assert sample(parrot, nothing_ends, prompts, temperature=0, max_new_tokens=100) == [
+        "Clara the second"
+    ]
+    assert len(sample(parrot, letter_ends, prompts, temperature=0, max_new_tokens=100)[0]) < len(
+        "Clara the second"
+    )
 
 
 def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context():

@@ -30,7 +30,9 @@ PENDING = re.compile(
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PAUSE = 0.05
 VERSION = {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}
-VERSION |= dict.fromkeys(("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion", "platform"), "stand-in")
+VERSION |= dict.fromkeys(
+    ("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion", "platform"), "stand-in"
+)
 
 
 @dataclass
@@ -76,7 +78,9 @@ class ApiServer:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
         self._http.daemon_threads = True
-        threading.Thread(target=self._http.serve_forever, args=(PAUSE,), name="api", daemon=True).start()
+        threading.Thread(
+            target=self._http.serve_forever, args=(PAUSE,), name="api", daemon=True
+        ).start()
 
     @property
     def url(self) -> str:
@@ -134,7 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(refused)
 
     def _refuse(self, refused: Refused) -> None:
-        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": str(refused)}
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "message": str(refused),
+        }
         self._send(refused.code, {**status, "reason": refused.reason, "code": refused.code})
 
     def _review(self, body: Object) -> None:
@@ -143,9 +152,13 @@ class _Handler(BaseHTTPRequestHandler):
         is_allowed = self.api.may(asked["verb"], resource, asked.get("namespace", ""))
         self._send(201, {**body, "status": {"allowed": is_allowed}})
 
-    def _pending(self, pending: Callable[[str, str], list[Object]], namespace: str, queue: str) -> None:
+    def _pending(
+        self, pending: Callable[[str, str], list[Object]], namespace: str, queue: str
+    ) -> None:
         self._let_in("get", "localqueues/pendingworkloads", namespace)
-        self._send(200, {"kind": "PendingWorkloadsSummary", "items": pending(namespace, queue) or None})
+        self._send(
+            200, {"kind": "PendingWorkloadsSummary", "items": pending(namespace, queue) or None}
+        )
 
     def _let_in(self, verb: str, resource: str, namespace: str) -> None:
         """Notes a request; refuses it by the script of faults, or for want of rights."""
@@ -155,9 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
         if fault:
             raise Refused(fault.status, _reason(fault.status), f"scripted: {fault.status}")
         if not self.api.may(verb, resource, namespace):
-            raise Refused(403, "Forbidden", f'{resource} is forbidden: User cannot {verb} resource "{resource}"')
+            raise Refused(
+                403,
+                "Forbidden",
+                f'{resource} is forbidden: User cannot {verb} resource "{resource}"',
+            )
 
-    def _resource(self, verb: str, path: dict[str, str | None], query: dict[str, str], body: Object) -> None:
+    def _resource(
+        self, verb: str, path: dict[str, str | None], query: dict[str, str], body: Object
+    ) -> None:
         plural, namespace, name = path["plural"] or "", path["namespace"] or "", path["name"]
         if plural == "namespaces":
             name = name or namespace or None
@@ -175,10 +194,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.api.controller.disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
             self._delete("pods", namespace, name or "", body.get("deleteOptions", {}))
         elif verb == "list":
-            items = [item for item in self.api.objects.list(plural, namespace) if _selected(item, query)]
+            items = [
+                item for item in self.api.objects.list(plural, namespace) if _selected(item, query)
+            ]
             api_version, kind = KINDS[plural]
             metadata = {"resourceVersion": str(self.api.objects.version)}
-            self._send(200, {"kind": f"{kind}List", "apiVersion": api_version, "metadata": metadata, "items": items})
+            self._send(
+                200,
+                {
+                    "kind": f"{kind}List",
+                    "apiVersion": api_version,
+                    "metadata": metadata,
+                    "items": items,
+                },
+            )
         elif verb == "watch":
             self._watch(plural, namespace, query)
         elif verb == "create":
@@ -217,18 +246,33 @@ class _Handler(BaseHTTPRequestHandler):
                     since = change.version
                     in_namespace = namespace in ("", change.object["metadata"].get("namespace", ""))
                     if in_namespace and _selected(change.object, query):
-                        self._chunk(json.dumps({"type": change.type, "object": change.object}).encode() + b"\n")
+                        self._chunk(
+                            json.dumps({"type": change.type, "object": change.object}).encode()
+                            + b"\n"
+                        )
             self._chunk(b"")
             return
-        gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
-        self._chunk(json.dumps({"type": "ERROR", "object": {**gone, "message": "too old"}}).encode() + b"\n")
+        gone = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "reason": "Expired",
+            "code": 410,
+        }
+        self._chunk(
+            json.dumps({"type": "ERROR", "object": {**gone, "message": "too old"}}).encode() + b"\n"
+        )
         self._chunk(b"")
 
     def _log(self, pod: Object, query: dict[str, str]) -> None:
         log = self.api.node.logs.get(pod["metadata"]["uid"])
         if log is None:
             name = pod["metadata"]["name"]
-            raise Refused(400, "BadRequest", f'container in pod "{name}" is waiting to start: ContainerCreating')
+            raise Refused(
+                400,
+                "BadRequest",
+                f'container in pod "{name}" is waiting to start: ContainerCreating',
+            )
         after = time.time() - float(query["sinceSeconds"]) if "sinceSeconds" in query else 0.0
         lines = [item for item in log.lines if _seconds(item[0]) >= after]
         if "tailLines" in query:
@@ -303,5 +347,11 @@ def _seconds(timestamp: str) -> float:
 
 
 def _reason(status: int) -> str:
-    known = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 403: "Forbidden", 404: "NotFound"}
+    known = {
+        409: "Conflict",
+        410: "Expired",
+        429: "TooManyRequests",
+        403: "Forbidden",
+        404: "NotFound",
+    }
     return known.get(status, "InternalError")

@@ -70,7 +70,10 @@ class Cluster:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.controller.close()
         self.node.close()
@@ -166,24 +169,39 @@ class Cluster:
         def pending(namespace: str, queue: str) -> list[Object]:
             if before is None:
                 return []
-            suspended = [job for job in self.objects.list("jobs", namespace) if job["spec"].get("suspend")]
-            names = [job["metadata"]["name"] for job in suspended if job["metadata"]["labels"].get(QUEUE) == queue]
-            listed = [{}] * before + [{"ownerReferences": [{"kind": "Job", "name": name}]} for name in names]
-            return [{"metadata": metadata, "positionInClusterQueue": place} for place, metadata in enumerate(listed)]
+            suspended = [
+                job for job in self.objects.list("jobs", namespace) if job["spec"].get("suspend")
+            ]
+            names = [
+                job["metadata"]["name"]
+                for job in suspended
+                if job["metadata"]["labels"].get(QUEUE) == queue
+            ]
+            listed = [{}] * before + [
+                {"ownerReferences": [{"kind": "Job", "name": name}]} for name in names
+            ]
+            return [
+                {"metadata": metadata, "positionInClusterQueue": place}
+                for place, metadata in enumerate(listed)
+            ]
 
         self.api.admit, self.api.pending = admit, pending
 
     def admit(self) -> None:
         """Kueue admits what it has suspended."""
         for job in self.jobs():
-            self.objects.update("jobs", NAMESPACE, job["metadata"]["name"], {"spec": {"suspend": False}})
+            self.objects.update(
+                "jobs", NAMESPACE, job["metadata"]["name"], {"spec": {"suspend": False}}
+            )
 
     def deny(self, why: str) -> None:
         """An admission webhook refuses Jobs from here on."""
 
         def admit(plural: str, body: Object) -> None:
             if plural == "jobs":
-                raise Refused(403, "Forbidden", f'admission webhook "policy" denied the request: {why}')
+                raise Refused(
+                    403, "Forbidden", f'admission webhook "policy" denied the request: {why}'
+                )
 
         self.api.admit = admit
 
@@ -192,7 +210,9 @@ class Cluster:
         before = self.api.may
         self.api.may = lambda *asked: asked[:2] != (verb, resource) and before(*asked)
 
-    def fail(self, status: int, *, verb: str | None = None, plural: str | None = None, times: float = 1) -> None:
+    def fail(
+        self, status: int, *, verb: str | None = None, plural: str | None = None, times: float = 1
+    ) -> None:
         """The next requests of this kind are answered with an HTTP status."""
         self.api.faults.append(Fault(status, verb, plural, times))
 
@@ -219,12 +239,16 @@ class Cluster:
 
     def preempt(self, pod: Object) -> None:
         """The scheduler takes a pod's place for one of higher priority."""
-        self.controller.disrupt(pod, "PreemptionByScheduler", "default-scheduler: preempting for a higher priority")
+        self.controller.disrupt(
+            pod, "PreemptionByScheduler", "default-scheduler: preempting for a higher priority"
+        )
         self.controller.delete_pod(pod)
 
     def lose(self, pod: Object) -> None:
         """The node of a pod is lost: nothing of it saves anything, and the pod is taken out."""
-        self.controller.disrupt(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+        self.controller.disrupt(
+            pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"
+        )
         self.node.kill(pod)
         self.controller.delete_pod(pod, 0)
 

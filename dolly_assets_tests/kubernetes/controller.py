@@ -88,7 +88,9 @@ class Controller:
         self._started.setdefault(uid, time.monotonic())
         status = dict(job.get("status", {}))
         counted = set(status.get("counted", []))
-        failure: tuple[str, str] | None = tuple(status["failureTarget"]) if "failureTarget" in status else None
+        failure: tuple[str, str] | None = (
+            tuple(status["failureTarget"]) if "failureTarget" in status else None
+        )
         for pod in pods:
             if pod["status"]["phase"] == "Failed" and pod["metadata"]["uid"] not in counted:
                 counted.add(pod["metadata"]["uid"])
@@ -101,9 +103,15 @@ class Controller:
         active = [pod for pod in pods if pod["status"]["phase"] not in ENDED]
         limit = job["spec"].get("activeDeadlineSeconds")
         if status.get("failed", 0) > job["spec"].get("backoffLimit", 6):
-            failure = failure or ("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+            failure = failure or (
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            )
         if limit and time.monotonic() - self._started[uid] > limit / self._speed:
-            failure = failure or ("DeadlineExceeded", "Job was active longer than specified deadline")
+            failure = failure or (
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+            )
         if failure:
             for pod in active:
                 self.delete_pod(pod)
@@ -119,7 +127,9 @@ class Controller:
                 self._create_pod(job, index)
         new = {**status, "active": len(active), "succeeded": len(done), "counted": sorted(counted)}
         if new != job.get("status"):
-            self._write_status(job, {"startTime": job.get("status", {}).get("startTime", now()), **new})
+            self._write_status(
+                job, {"startTime": job.get("status", {}).get("startTime", now()), **new}
+            )
 
     def _finish(self, job: Object, status: Object, kind: str, reason: str, message: str) -> None:
         condition = {
@@ -129,7 +139,9 @@ class Controller:
             "message": message,
             "lastTransitionTime": now(),
         }
-        self._write_status(job, {**status, "active": 0, "conditions": [condition], "completionTime": now()})
+        self._write_status(
+            job, {**status, "active": 0, "conditions": [condition], "completionTime": now()}
+        )
 
     def _expire(self, job: Object) -> None:
         ttl, uid = job["spec"].get("ttlSecondsAfterFinished"), job["metadata"]["uid"]
@@ -138,7 +150,9 @@ class Controller:
             self.delete_job(job)
 
     def _write_status(self, job: Object, status: Object) -> None:
-        self._objects.update("jobs", job["metadata"]["namespace"], job["metadata"]["name"], {"status": status})
+        self._objects.update(
+            "jobs", job["metadata"]["namespace"], job["metadata"]["name"], {"status": status}
+        )
 
     def _create_pod(self, job: Object, index: int) -> None:
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
@@ -154,7 +168,10 @@ class Controller:
                 "batch.kubernetes.io/job-name": name,
                 "batch.kubernetes.io/controller-uid": job["metadata"]["uid"],
             },
-            "annotations": {**template.get("metadata", {}).get("annotations", {}), INDEX: str(index)},
+            "annotations": {
+                **template.get("metadata", {}).get("annotations", {}),
+                INDEX: str(index),
+            },
             "ownerReferences": [
                 {
                     "apiVersion": "batch/v1",
@@ -167,16 +184,28 @@ class Controller:
         }
         spec = {**template["spec"], "hostname": f"{name}-{index}"}
         if job["spec"].get("completionMode") == "Indexed":
-            by_index = {"valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
+            by_index = {
+                "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
+            }
             spec["containers"] = [
-                {**item, "env": [{"name": "JOB_COMPLETION_INDEX", **by_index}, *item.get("env", [])]}
+                {
+                    **item,
+                    "env": [{"name": "JOB_COMPLETION_INDEX", **by_index}, *item.get("env", [])],
+                }
                 for item in spec["containers"]
             ]
-        self._objects.create("pods", namespace, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})
+        self._objects.create(
+            "pods", namespace, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
+        )
 
     def _event(self, job: Object, reason: str, message: str) -> None:
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-        involved = {"kind": "Job", "name": name, "namespace": namespace, "uid": job["metadata"]["uid"]}
+        involved = {
+            "kind": "Job",
+            "name": name,
+            "namespace": namespace,
+            "uid": job["metadata"]["uid"],
+        }
         body = {
             "metadata": {"name": f"{name}.{reason.lower()}"},
             "involvedObject": involved,
@@ -193,10 +222,18 @@ class Controller:
         if "deletionTimestamp" in metadata or status["phase"] != "Pending":
             return
         if self.held is not None and "nodeName" not in pod["spec"]:
-            reason = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": self.held}
+            reason = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": self.held,
+            }
             if status.get("conditions") != [reason]:
                 self._objects.update(
-                    "pods", metadata["namespace"], metadata["name"], {"status": {"conditions": [reason]}}
+                    "pods",
+                    metadata["namespace"],
+                    metadata["name"],
+                    {"status": {"conditions": [reason]}},
                 )
             return
         scheduled = [{"type": "PodScheduled", "status": "True"}]
@@ -206,11 +243,18 @@ class Controller:
         if self.image_error:
             image = pod["spec"]["containers"][0]["image"]
             waiting = {"reason": self.image_error, "message": f'Back-off pulling image "{image}"'}
-            container = {"name": pod["spec"]["containers"][0]["name"], "image": image, "state": {"waiting": waiting}}
+            container = {
+                "name": pod["spec"]["containers"][0]["name"],
+                "image": image,
+                "state": {"waiting": waiting},
+            }
             container |= {"ready": False, "restartCount": 0, "imageID": ""}
             if pod["status"].get("containerStatuses") != [container]:
                 self._objects.update(
-                    "pods", metadata["namespace"], metadata["name"], {"status": {"containerStatuses": [container]}}
+                    "pods",
+                    metadata["namespace"],
+                    metadata["name"],
+                    {"status": {"containerStatuses": [container]}},
                 )
         elif metadata["uid"] not in self._node.processes:
             self._node.start(pod)
@@ -218,7 +262,10 @@ class Controller:
     def delete_job(self, job: Object) -> None:
         """Marks a Job for deletion; it goes when its pods are gone."""
         self._objects.update(
-            "jobs", job["metadata"]["namespace"], job["metadata"]["name"], {"metadata": {"deletionTimestamp": now()}}
+            "jobs",
+            job["metadata"]["namespace"],
+            job["metadata"]["name"],
+            {"metadata": {"deletionTimestamp": now()}},
         )
 
     def disrupt(self, pod: Object, reason: str, message: str) -> None:
@@ -232,7 +279,9 @@ class Controller:
         }
         metadata = pod["metadata"]
         conditions = [*pod["status"].get("conditions", []), condition]
-        self._objects.update("pods", metadata["namespace"], metadata["name"], {"status": {"conditions": conditions}})
+        self._objects.update(
+            "pods", metadata["namespace"], metadata["name"], {"status": {"conditions": conditions}}
+        )
 
     def delete_pod(self, pod: Object, grace_seconds: float | None = None) -> None:
         """Ends a pod with its grace period, on a thread of its own, and takes it out."""
@@ -242,9 +291,16 @@ class Controller:
         self._stopping.add(metadata["uid"])
         with contextlib.suppress(Refused):
             self._objects.update(
-                "pods", metadata["namespace"], metadata["name"], {"metadata": {"deletionTimestamp": now()}}
+                "pods",
+                metadata["namespace"],
+                metadata["name"],
+                {"metadata": {"deletionTimestamp": now()}},
             )
-        grace = grace_seconds if grace_seconds is not None else pod["spec"].get("terminationGracePeriodSeconds", 30)
+        grace = (
+            grace_seconds
+            if grace_seconds is not None
+            else pod["spec"].get("terminationGracePeriodSeconds", 30)
+        )
         threading.Thread(target=self._end_pod, args=(pod, grace), daemon=True).start()
 
     def _end_pod(self, pod: Object, grace: float) -> None:
@@ -256,7 +312,9 @@ class Controller:
         with contextlib.suppress(Refused):
             found = self._objects.get("pods", metadata["namespace"], metadata["name"])
             if found["status"]["phase"] not in ENDED:
-                self._objects.update("pods", metadata["namespace"], metadata["name"], {"status": {"phase": "Failed"}})
+                self._objects.update(
+                    "pods", metadata["namespace"], metadata["name"], {"status": {"phase": "Failed"}}
+                )
             self._count_before_it_goes(found)
             self._objects.remove("pods", metadata["namespace"], metadata["name"])
 
@@ -268,14 +326,22 @@ class Controller:
         while owner and time.monotonic() < deadline:
             job = self._objects.get("jobs", metadata["namespace"], owner["name"])
             status = job.get("status", {})
-            is_over = "deletionTimestamp" in job["metadata"] or status.get("conditions") or "failureTarget" in status
+            is_over = (
+                "deletionTimestamp" in job["metadata"]
+                or status.get("conditions")
+                or "failureTarget" in status
+            )
             if is_over or metadata["uid"] in status.get("counted", []):
                 return
             time.sleep(0.01)
 
 
 def _conditions(job: Object) -> set[str]:
-    return {item["type"] for item in job.get("status", {}).get("conditions", []) if item["status"] == "True"}
+    return {
+        item["type"]
+        for item in job.get("status", {}).get("conditions", [])
+        if item["status"] == "True"
+    }
 
 
 def _index(pod: Object) -> int:
@@ -285,7 +351,9 @@ def _index(pod: Object) -> int:
 def _action(job: Object, pod: Object) -> tuple[str, str]:
     """What the Job's podFailurePolicy says of a pod that failed, and why."""
     status = pod["status"]
-    conditions = {item["type"] for item in status.get("conditions", []) if item.get("status") == "True"}
+    conditions = {
+        item["type"] for item in status.get("conditions", []) if item.get("status") == "True"
+    }
     [container] = status.get("containerStatuses") or [{}]
     ended = (container.get("state") or {}).get("terminated") or {}
     for number, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", [])):

@@ -33,7 +33,9 @@ Directed(Path(sys.argv[1]), SimpleNamespace()).launch()
 def deployed_cluster(folder: Path) -> Cluster:
     """A cluster with the headless Service, whose worker's image is the scripted worker."""
     cluster = Cluster(folder, speed=SPEED)
-    cluster.apply({"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}})
+    cluster.apply(
+        {"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}}
+    )
     cluster.programs[IMAGE] = ["python", "-m", "dolly_assets_tests.kubernetes.scripted_worker"]
     return cluster
 
@@ -68,7 +70,11 @@ class Directed:
         return WorkerSpec(
             family=family.model_copy(update={"compute": compute}),
             task=Train(
-                dataset=DATASET, epochs=self.epochs, base_model=nothing, tokenized_dataset=nothing, training="t"
+                dataset=DATASET,
+                epochs=self.epochs,
+                base_model=nothing,
+                tokenized_dataset=nothing,
+                training="t",
             ),
             store_url=str(self.folder / "store"),
             cache_dir=self.folder / "cache",
@@ -79,8 +85,15 @@ class Directed:
     @property
     def launcher(self) -> KubernetesLauncher:
         script = {"env": [{"name": "SCRIPT", "value": str(self.folder)}]}
-        settings = {"namespace": NAMESPACE, "image": IMAGE, "config": {"container_config": script}, **self.settings}
-        return KubernetesLauncher(KubernetesSettings.model_validate(settings), self.owner, lambda: self.is_cancelled)
+        settings = {
+            "namespace": NAMESPACE,
+            "image": IMAGE,
+            "config": {"container_config": script},
+            **self.settings,
+        }
+        return KubernetesLauncher(
+            KubernetesSettings.model_validate(settings), self.owner, lambda: self.is_cancelled
+        )
 
     def launch(self) -> None:
         """Runs it to its end in this thread."""

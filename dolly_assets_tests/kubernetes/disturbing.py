@@ -32,7 +32,10 @@ class Disturbing:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.set()
         self._thread.join()
@@ -46,14 +49,21 @@ class Disturbing:
             if self._chance.random() < 0.3:
                 cluster.forget_history()
                 self.counts["history forgotten"] += 1
-            if not any(fault.times > 0 for fault in cluster.api.faults):  # an API that never answers helps nobody
+            if not any(
+                fault.times > 0 for fault in cluster.api.faults
+            ):  # an API that never answers helps nobody
                 self._fail()
             if self.counts["pods evicted"] < self._evictions and (running := cluster.running()):
                 cluster.evict(self._chance.choice(running))
                 self.counts["pods evicted"] += 1
 
     def _fail(self) -> None:
-        faults = [(500, None, None), (429, None, None), (410, "watch", None), (409, "create", "jobs")]
+        faults = [
+            (500, None, None),
+            (429, None, None),
+            (410, "watch", None),
+            (409, "create", "jobs"),
+        ]
         for status, verb, plural in faults:
             self._cluster.fail(status, verb=verb, plural=plural)
             self.counts[f"answers {status}"] += 1

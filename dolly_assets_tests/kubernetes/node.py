@@ -70,8 +70,13 @@ class Node:
             self._status(pod, containerStatuses=[_container(container, waiting=waiting)])
             return
         self.logs[uid] = Log()
-        command = self.programs.get(container["image"]) or [*container["command"], *container.get("args", [])]
-        command = [sys.executable if word == "python" else _expanded(word, environment) for word in command]
+        command = self.programs.get(container["image"]) or [
+            *container["command"],
+            *container.get("args", []),
+        ]
+        command = [
+            sys.executable if word == "python" else _expanded(word, environment) for word in command
+        ]
         folder = self._folder / uid
         folder.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
@@ -86,7 +91,9 @@ class Node:
         self.processes[uid] = process
         running = _container(container, running={"startedAt": now()})
         self._status(pod, phase="Running", containerStatuses=[running], startTime=now())
-        threading.Thread(target=self._follow, args=(pod, process), name=f"{namespace}/{name}", daemon=True).start()
+        threading.Thread(
+            target=self._follow, args=(pod, process), name=f"{namespace}/{name}", daemon=True
+        ).start()
 
     def stop(self, pod: Object, grace_seconds: float) -> None:
         """Ends a pod as a kubelet does: SIGTERM to its first process, SIGKILL to all of them after the grace period."""
@@ -103,7 +110,10 @@ class Node:
         self._killed_for[pod["metadata"]["uid"]] = reason
         if process := self.processes.get(pod["metadata"]["uid"]):
             with contextlib.suppress(psutil.NoSuchProcess):
-                for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+                for each in [
+                    psutil.Process(process.pid),
+                    *psutil.Process(process.pid).children(recursive=True),
+                ]:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         each.kill()  # torchrun gives its ranks sessions of their own
             process.wait()
@@ -114,7 +124,9 @@ class Node:
         for line in process.stdout:
             log.add(line)
         code = process.wait()
-        with contextlib.suppress(ProcessLookupError):  # the end of the first process is that of the container
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # the end of the first process is that of the container
             os.killpg(process.pid, signal.SIGKILL)
         log.end()
         code = code if code >= 0 else 128 - code
@@ -128,8 +140,13 @@ class Node:
         metadata = pod["metadata"]
         try:
             found = self._objects.get("pods", metadata["namespace"], metadata["name"])
-            if found["metadata"]["uid"] == metadata["uid"] and found["status"]["phase"] not in ("Failed", "Succeeded"):
-                self._objects.update("pods", metadata["namespace"], metadata["name"], {"status": status})
+            if found["metadata"]["uid"] == metadata["uid"] and found["status"]["phase"] not in (
+                "Failed",
+                "Succeeded",
+            ):
+                self._objects.update(
+                    "pods", metadata["namespace"], metadata["name"], {"status": status}
+                )
         except Refused:  # it is gone
             return
 
@@ -143,24 +160,33 @@ class Node:
                     found.update(_decoded(data))
         for item in container.get("env", []):
             found[item["name"]] = self._value(pod, item, found)
-        folders = {mount["mountPath"]: self._mounted(pod, mount) for mount in container.get("volumeMounts", [])}
+        folders = {
+            mount["mountPath"]: self._mounted(pod, mount)
+            for mount in container.get("volumeMounts", [])
+        }
         if folder := folders.pop(TEMPORARY, None):  # where tests have their files, too
             found["TMPDIR"] = str(folder)
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return {**inherited, **{name: self._local(pod, value, folders) for name, value in found.items()}}
+        return {
+            **inherited,
+            **{name: self._local(pod, value, folders) for name, value in found.items()},
+        }
 
     def _value(self, pod: Object, item: Object, known: dict[str, str]) -> str:
         source = item.get("valueFrom", {})
         if "secretKeyRef" in source:
             reference = source["secretKeyRef"]
-            return _decoded(self._objects.get("secrets", pod["metadata"]["namespace"], reference["name"]))[
-                reference["key"]
-            ]
+            return _decoded(
+                self._objects.get("secrets", pod["metadata"]["namespace"], reference["name"])
+            )[reference["key"]]
         if "fieldRef" in source:
             path = source["fieldRef"]["fieldPath"]
             if match := re.fullmatch(r"metadata\.annotations\['(.+)'\]", path):
                 return pod["metadata"]["annotations"][match[1]]
-            return {"metadata.name": pod["metadata"]["name"], "metadata.uid": pod["metadata"]["uid"]}[path]
+            return {
+                "metadata.name": pod["metadata"]["name"],
+                "metadata.uid": pod["metadata"]["uid"],
+            }[path]
         return _expanded(item.get("value", ""), known)
 
     def _mounted(self, pod: Object, mount: Object) -> Path:
@@ -172,7 +198,10 @@ class Node:
         for path, folder in folders.items():
             if value == path or value.startswith(f"{path}/"):
                 return f"{folder}{value.removeprefix(path)}"
-        services = {item["metadata"]["name"] for item in self._objects.list("services", pod["metadata"]["namespace"])}
+        services = {
+            item["metadata"]["name"]
+            for item in self._objects.list("services", pod["metadata"]["namespace"])
+        }
         match = HOST_AND_PORT.fullmatch(value)
         if match and match["service"].split(".")[0] in services:
             return f"127.0.0.1:{self._port(match['job'], match['port'])}"
@@ -193,7 +222,9 @@ class Node:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         deadline = time.monotonic() + 5
-        while not all(log.is_complete for log in self.logs.values()) and time.monotonic() < deadline:
+        while (
+            not all(log.is_complete for log in self.logs.values()) and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
 
 
@@ -215,5 +246,7 @@ def _expanded(value: str, known: dict[str, str]) -> str:
 def _decoded(source: Object) -> dict[str, str]:
     if source["kind"] != "Secret":
         return dict(source.get("data", {}))
-    encoded = {name: base64.b64decode(value).decode() for name, value in source.get("data", {}).items()}
+    encoded = {
+        name: base64.b64decode(value).decode() for name, value in source.get("data", {}).items()
+    }
     return {**encoded, **source.get("stringData", {})}

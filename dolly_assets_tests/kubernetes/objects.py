@@ -113,7 +113,9 @@ class Objects:
         with self.changed:
             if since < self._oldest:
                 raise Refused(410, "Expired", f"too old resource version: {since} ({self._oldest})")
-            return iter([item for item in self._history if item.version > since and item.plural == plural])
+            return iter(
+                [item for item in self._history if item.version > since and item.plural == plural]
+            )
 
     def forget_history(self) -> None:
         """What was before can be watched no more, as after etcd's compaction."""

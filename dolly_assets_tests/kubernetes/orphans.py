@@ -26,10 +26,14 @@ def run_that_is_over() -> Iterator[tuple[dg.DagsterInstance, str]]:
 def look_for_orphans(instance: dg.DagsterInstance, folder: Path) -> str:
     """Has the sensor look once at the Jobs over the folder's store; what it says."""
     settings = folder / "kubernetes.yaml"
-    settings.write_text(yaml.safe_dump({"namespace": NAMESPACE, "image": "any", "orphan_minutes": 0}))
+    settings.write_text(
+        yaml.safe_dump({"namespace": NAMESPACE, "image": "any", "orphan_minutes": 0})
+    )
     store = StoreResource(url=str(folder / "store"), cache_dir=str(folder / "cache"))
     worker = WorkerResource(store=store, scratch_dir=str(folder), kubernetes_file=str(settings))
-    with dg.build_sensor_context(instance=instance, resources={"store": store, "worker": worker}) as context:
+    with dg.build_sensor_context(
+        instance=instance, resources={"store": store, "worker": worker}
+    ) as context:
         skipped = orphaned_jobs(context)
     assert isinstance(skipped, dg.SkipReason)
     assert skipped.skip_message

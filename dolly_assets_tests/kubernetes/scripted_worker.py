@@ -24,7 +24,7 @@ from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.training.loop.stop import STOPPED, StopRequest
 from dolly_assets.worker.message_store import MessageWriter
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.pod import worker_variables
 from dolly_assets.worker.restart import left_to_train, published_since
 from dolly_assets.worker.spec import Train, WorkerSpec
@@ -44,11 +44,11 @@ def main() -> int:
     rank = int(os.environ["JOB_COMPLETION_INDEX"])
     os.environ.update(worker_variables(os.environ), RANK=str(rank))
     with open_dagster_pipes(message_writer=writer):
-        return _Script(spec, Report(PipesContext.get(), rank), stop, rank).play()
+        return _Script(spec, Messenger(PipesContext.get(), rank), stop, rank).play()
 
 
 class _Script:
-    def __init__(self, spec: WorkerSpec, report: Report, stop: StopRequest, rank: int) -> None:
+    def __init__(self, spec: WorkerSpec, report: Messenger, stop: StopRequest, rank: int) -> None:
         self._spec, self._report, self._stop, self._rank = spec, report, stop, rank
         self._folder = Path(os.environ["SCRIPT"])
         self._store = ArtifactStore(spec.store_url, spec.cache_dir)
@@ -70,7 +70,11 @@ class _Script:
     def _train(self, epoch: int) -> int:
         self._note(f"begun-{epoch}")
         print(f"epoch {epoch} begins", flush=True)  # noqa: T201 the pod's log
-        for _ in until(lambda: any((self._folder / name).exists() for name in ("go", f"go-{epoch}", f"fail-{epoch}"))):
+        for _ in until(
+            lambda: any(
+                (self._folder / name).exists() for name in ("go", f"go-{epoch}", f"fail-{epoch}")
+            )
+        ):
             if self._stop.is_requested:
                 self._report.stopping(1)
                 for _ in until(lambda: not (self._folder / "saving").exists()):

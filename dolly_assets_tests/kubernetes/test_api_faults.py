@@ -21,7 +21,12 @@ def test_a_training_and_its_log_come_through_an_api_that_breaks_all_the_time(
     cluster: Cluster, directed: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for status in (429, 500, 503):
-        for verb, plural in (("list", "jobs"), ("create", "jobs"), ("list", "pods"), ("watch", "pods")):
+        for verb, plural in (
+            ("list", "jobs"),
+            ("create", "jobs"),
+            ("list", "pods"),
+            ("watch", "pods"),
+        ):
             cluster.fail(status, verb=verb, plural=plural)
     training = directed()
     training.start()
@@ -47,7 +52,9 @@ def test_a_training_and_its_log_come_through_an_api_that_breaks_all_the_time(
     assert cluster.gpus_booked() == 0
 
 
-def test_a_job_whose_making_was_answered_by_nobody_is_taken_as_made(cluster: Cluster, directed: Make) -> None:
+def test_a_job_whose_making_was_answered_by_nobody_is_taken_as_made(
+    cluster: Cluster, directed: Make
+) -> None:
     training = directed()
     job = build_job(training.spec, training.launcher.settings, training.owner)
     for key in list(job.metadata.labels):  # found by its name alone
@@ -77,15 +84,21 @@ def test_a_job_is_ended_by_an_api_that_breaks(cluster: Cluster, directed: Make) 
 
 def test_a_cluster_that_refuses_the_job_is_quoted(cluster: Cluster, directed: Make) -> None:
     cluster.deny("policy: images come from here only")
-    with pytest.raises(WorkerError, match=r"does not take Job .*policy: images come from here only"):
+    with pytest.raises(
+        WorkerError, match=r"does not take Job .*policy: images come from here only"
+    ):
         directed().launch()
     assert not cluster.jobs()
 
 
-def test_rights_that_are_missing_are_named(cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rights_that_are_missing_are_named(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.SILENCE_SECONDS", 0)
     cluster.forbid("list", "pods")
-    with pytest.raises(ConfigurationError, match="does not let Jobs be followed: pods is forbidden"):
+    with pytest.raises(
+        ConfigurationError, match="does not let Jobs be followed: pods is forbidden"
+    ):
         directed().launch()
     assert not cluster.jobs()
 

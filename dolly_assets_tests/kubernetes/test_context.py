@@ -24,7 +24,7 @@ from dolly_assets.core.environment import Environment
 from dolly_assets.core.names import epoch_key
 from dolly_assets.launchers.kubernetes.api import Api
 from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, deployment_of
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.conftest import TINY_FAMILY, Home
@@ -41,19 +41,20 @@ TRAIN = """
 import os, sys
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.core.environment import Environment
-from dolly_assets.pipeline.session import Platform
+from dolly_assets.pipeline.session import Session
 
 family, epochs = sys.argv[1], int(sys.argv[2])
-platform = Platform(Environment.read(os.environ))
-platform.register_datasets(["animals"])
-platform.materialize([[family, "base_model"]])
-platform.materialize([["raw_dataset"], [family, "tokenized_dataset"]], "animals")
+session = Session(Environment.read(os.environ))
+session.register_datasets(["animals"])
+session.materialize([[family, "base_model"]])
+session.materialize([["raw_dataset"], [family, "tokenized_dataset"]], "animals")
 trained = [[family, "model_checkpoint"], [family, "gpu_profile"]]
-platform.materialize(trained, partition_key("animals", 1), partition_key("animals", epochs))
+session.materialize(trained, partition_key("animals", 1), partition_key("animals", epochs))
 """
 
 pytestmark = pytest.mark.skipif(
-    any(name not in os.environ for name in VARIABLES), reason=f"no cluster is named: {', '.join(VARIABLES)}"
+    any(name not in os.environ for name in VARIABLES),
+    reason=f"no cluster is named: {', '.join(VARIABLES)}",
 )
 
 
@@ -63,7 +64,7 @@ class Deployment:
     def __init__(self, home: Home, settings: dict[str, Any], store_url: str) -> None:
         self.home, self.store_url = home, store_url
         self.api = Api(settings["namespace"], settings["context"])
-        self.platform = Platform(Environment.read({**os.environ, **home.variables}))
+        self.session = Session(Environment.read({**os.environ, **home.variables}))
 
     def jobs(self) -> list[Any]:
         """This deployment's Jobs that have not ended."""
@@ -77,7 +78,7 @@ class Deployment:
 
     def checkpoint(self, family: str, epoch: int) -> Artifact | None:
         """The newest one of an epoch in the store."""
-        return self.platform.store.latest(f"{family}/model_checkpoint/animals/{epoch_key(epoch)}")
+        return self.session.store.latest(f"{family}/model_checkpoint/animals/{epoch_key(epoch)}")
 
     def weights(self, family: str) -> object:
         """What names the weights of the last epoch."""
@@ -113,7 +114,9 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(new_home: Callable[[], Home], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(
+    new_home: Callable[[], Home], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
     """One in which one pod has trained all epochs in one go."""
     context, settings_file, store = (os.environ[name] for name in VARIABLES)
     settings = {**yaml.safe_load(Path(settings_file).read_text()), "context": context}
@@ -126,7 +129,9 @@ def deployment(new_home: Callable[[], Home], tmp_path_factory: pytest.TempPathFa
         home = new_home()
         for name, compute in FAMILIES.items():
             (home.path / "defs" / name).mkdir()
-            family = TINY_FAMILY.replace("compute: {cpu_ranks: 2}", compute).replace("epochs: 4", f"epochs: {EPOCHS}")
+            family = TINY_FAMILY.replace("compute: {cpu_ranks: 2}", compute).replace(
+                "epochs: 4", f"epochs: {EPOCHS}"
+            )
             (home.path / "defs" / name / "defs.yaml").write_text(family)
         deployment = Deployment(home, settings, url)
         deployment.train("one_pod")
@@ -148,7 +153,9 @@ def test_an_evicted_pod_begins_again_by_itself(deployment: Deployment) -> None:
     _, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, said
     key = dg.AssetKey(["evicted", "model_checkpoint"])
-    observed = deployment.platform.instance.fetch_observations(dg.AssetRecordsFilter(key), limit=1).records
+    observed = deployment.session.instance.fetch_observations(
+        dg.AssetRecordsFilter(key), limit=1
+    ).records
     observation = observed[0].event_log_entry.asset_observation
     assert observation
     assert observation.metadata["restarts"].value == 1
@@ -156,7 +163,9 @@ def test_an_evicted_pod_begins_again_by_itself(deployment: Deployment) -> None:
     assert not deployment.jobs()
 
 
-def test_a_training_that_is_interrupted_ends_its_job_and_goes_on_when_asked_again(deployment: Deployment) -> None:
+def test_a_training_that_is_interrupted_ends_its_job_and_goes_on_when_asked_again(
+    deployment: Deployment,
+) -> None:
     process = deployment.started("interrupted")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=WAIT_SECONDS)

@@ -20,7 +20,9 @@ def is_free(cluster: Cluster) -> bool:
     return cluster.gpus_booked() == 0
 
 
-def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(cluster: Cluster, directed: Make) -> None:
+def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(
+    cluster: Cluster, directed: Make
+) -> None:
     cluster.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
     training = directed()
     training.start()
@@ -42,7 +44,9 @@ def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(cluster: 
     assert is_free(cluster)
 
 
-def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(cluster: Cluster, directed: Make) -> None:
+def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(
+    cluster: Cluster, directed: Make
+) -> None:
     cluster.queue("trainings", before=3)
     training = directed(compute=in_queue("trainings"))
     training.let()
@@ -55,7 +59,9 @@ def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(cluster: Cluster, d
 
 
 @pytest.mark.parametrize("tells_nothing", ["forbidden", "not listed"])
-def test_a_queue_that_tells_no_place_is_waited_in(cluster: Cluster, directed: Make, tells_nothing: str) -> None:
+def test_a_queue_that_tells_no_place_is_waited_in(
+    cluster: Cluster, directed: Make, tells_nothing: str
+) -> None:
     cluster.queue("trainings", before=None if tells_nothing == "not listed" else 3)
     if tells_nothing == "forbidden":
         cluster.forbid("get", "localqueues/pendingworkloads")
@@ -71,7 +77,11 @@ def test_a_queue_that_tells_no_place_is_waited_in(cluster: Cluster, directed: Ma
     ("how", "error", "text"),
     [
         ("DollyError", DollyError, r"^change this$"),
-        ("KeyError", WorkerError, r"^rank 0: KeyError: what; Job .* has failed\n(.*\n)*the last words of a worker$"),
+        (
+            "KeyError",
+            WorkerError,
+            r"^rank 0: KeyError: what; Job .* has failed\n(.*\n)*the last words of a worker$",
+        ),
         ("3", WorkerError, r"^Job .* has failed: PodFailurePolicy: .*exit code 3"),
     ],
 )
@@ -93,7 +103,9 @@ def test_want_of_memory_says_what_to_change(cluster: Cluster, directed: Make) ->
     cluster.oom_kill(cluster.running()[0])
     error = training.end()
     assert isinstance(error, WorkerError)
-    assert "raise compute.memory_gib from 8, or change one of: recipe.micro_batch_size" in str(error)
+    assert "raise compute.memory_gib from 8, or change one of: recipe.micro_batch_size" in str(
+        error
+    )
     assert is_free(cluster)
 
 
@@ -148,9 +160,21 @@ def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
 @pytest.mark.parametrize(
     ("setting", "happens", "text"),
     [
-        ("queue_minutes", lambda cluster: cluster.hold("no GPU"), r"has waited .*Unschedulable: no GPU"),
-        ("queue_minutes", lambda cluster: cluster.exceed_quota("exceeded quota: gpus"), r"has waited .*exceeded quota"),
-        ("start_minutes", lambda cluster: cluster.break_images("ImagePullBackOff"), r"not begun .*ImagePullBackOff"),
+        (
+            "queue_minutes",
+            lambda cluster: cluster.hold("no GPU"),
+            r"has waited .*Unschedulable: no GPU",
+        ),
+        (
+            "queue_minutes",
+            lambda cluster: cluster.exceed_quota("exceeded quota: gpus"),
+            r"has waited .*exceeded quota",
+        ),
+        (
+            "start_minutes",
+            lambda cluster: cluster.break_images("ImagePullBackOff"),
+            r"not begun .*ImagePullBackOff",
+        ),
     ],
 )
 def test_a_job_that_waits_for_too_long_is_given_up_and_gone(
@@ -163,7 +187,9 @@ def test_a_job_that_waits_for_too_long_is_given_up_and_gone(
     assert is_free(cluster)
 
 
-def test_a_job_that_runs_for_too_long_is_asked_to_save_and_gone(cluster: Cluster, directed: Make) -> None:
+def test_a_job_that_runs_for_too_long_is_asked_to_save_and_gone(
+    cluster: Cluster, directed: Make
+) -> None:
     def let_it_begin(message: object) -> None:
         if " runs on " in getattr(message, "text", ""):
             training.wait("begun", 2)
@@ -253,7 +279,9 @@ def test_a_job_outlives_a_run_that_is_killed(cluster: Cluster, directed: Make) -
     assert is_free(cluster)
 
 
-def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(cluster: Cluster, directed: Make) -> None:
+def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(
+    cluster: Cluster, directed: Make
+) -> None:
     training = directed(epochs=(2, 3))
     training.start()
     training.wait("begun", 2)

@@ -18,28 +18,38 @@ KUBERNETES = "1.35"
 
 
 def settings(**values: Any) -> KubernetesSettings:
-    return KubernetesSettings.model_validate({"namespace": "trainings", "image": "registry/worker:1", **values})
+    return KubernetesSettings.model_validate(
+        {"namespace": "trainings", "image": "registry/worker:1", **values}
+    )
 
 
 def spec(folder: Path, **compute: Any) -> WorkerSpec:
     return Directed(folder, cluster=None, compute=compute).spec  # pyright: ignore[reportArgumentType]
 
 
-def document(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner = OWNER) -> dict[str, Any]:
+def document(
+    spec: WorkerSpec, settings: KubernetesSettings, owner: Owner = OWNER
+) -> dict[str, Any]:
     from kubernetes.client import ApiClient
 
     found: Any = ApiClient().sanitize_for_serialization(build_job(spec, settings, owner))
     return found
 
 
-def test_a_job_on_two_nodes_is_valid_kubernetes_and_asks_for_what_the_family_asks(tmp_path: Path) -> None:
+def test_a_job_on_two_nodes_is_valid_kubernetes_and_asks_for_what_the_family_asks(
+    tmp_path: Path,
+) -> None:
     import kubernetes_validate
 
     asked = {"nodes": 2, "gpus": 2, "cpus": 16, "memory_gib": 100}
     job = document(spec(tmp_path, **asked), settings(run_minutes=60))
     kubernetes_validate.validate(job, KUBERNETES, strict=True)
     [worker] = job["spec"]["template"]["spec"]["containers"]
-    assert worker["resources"]["requests"] == {"cpu": "16", "memory": "102400Mi", "nvidia.com/gpu": "2"}
+    assert worker["resources"]["requests"] == {
+        "cpu": "16",
+        "memory": "102400Mi",
+        "nvidia.com/gpu": "2",
+    }
     assert worker["resources"]["limits"] == {"memory": "102400Mi", "nvidia.com/gpu": "2"}
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (2, 2)
     assert job["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
@@ -48,12 +58,18 @@ def test_a_job_on_two_nodes_is_valid_kubernetes_and_asks_for_what_the_family_ask
 
 def test_deployment_family_and_tag_are_laid_over_each_other_in_this_order(tmp_path: Path) -> None:
     def variables(who: str) -> dict[str, Any]:
-        return {"container_config": {"env": [{"name": who, "value": who}], "image_pull_policy": who}}
+        return {
+            "container_config": {"env": [{"name": who, "value": who}], "image_pull_policy": who}
+        }
 
     deployment = settings(config=variables("deployment"))
-    family = KubernetesCompute(gpu_resource="amd.com/gpu", ephemeral_storage_gib=1, config=variables("family"))
+    family = KubernetesCompute(
+        gpu_resource="amd.com/gpu", ephemeral_storage_gib=1, config=variables("family")
+    )
     owner = dataclasses.replace(OWNER, config=variables("tag"))
-    [worker] = document(spec(tmp_path, kubernetes=family), deployment, owner)["spec"]["template"]["spec"]["containers"]
+    [worker] = document(spec(tmp_path, kubernetes=family), deployment, owner)["spec"]["template"][
+        "spec"
+    ]["containers"]
     names = [item["name"] for item in worker["env"]]
     assert worker["imagePullPolicy"] == "tag"
     assert names[-3:] == ["deployment", "family", "tag"]
@@ -79,7 +95,9 @@ def test_a_name_is_that_of_run_step_work_and_attempt(tmp_path: Path) -> None:
 
 def test_a_key_that_kubernetes_does_not_know_is_refused_with_the_family(tmp_path: Path) -> None:
     wrong = KubernetesCompute(config={"pod_spec_config": {"toleration": []}})
-    with pytest.raises(ConfigurationError, match=r"^tiny: its Kubernetes configuration is wrong: .*toleration"):
+    with pytest.raises(
+        ConfigurationError, match=r"^tiny: its Kubernetes configuration is wrong: .*toleration"
+    ):
         document(spec(tmp_path, kubernetes=wrong), settings())
 
 
@@ -91,5 +109,7 @@ def test_ranks_that_cannot_share_the_batch_are_refused(tmp_path: Path) -> None:
 def test_settings_name_the_file_and_the_key_that_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "kubernetes.yaml"
     file.write_text("namespace: a\nimage: b\nqueue_hours: 3\n")
-    with pytest.raises(ConfigurationError, match=r"kubernetes\.yaml: queue_hours: Extra inputs are not permitted"):
+    with pytest.raises(
+        ConfigurationError, match=r"kubernetes\.yaml: queue_hours: Extra inputs are not permitted"
+    ):
         KubernetesSettings.read(file)

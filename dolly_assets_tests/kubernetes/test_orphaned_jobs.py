@@ -19,7 +19,9 @@ def test_jobs_whose_runs_are_over_are_ended_and_no_others(
         instance.create_run_for_job(nothing, tags={"dagster/root_run_id": retried})
         for run in (over, retried, living):
             training = directed(owner=Owner(run, run, "fine_tune"))
-            Api(NAMESPACE).create_job(build_job(training.spec, training.launcher.settings, training.owner))
+            Api(NAMESPACE).create_job(
+                build_job(training.spec, training.launcher.settings, training.owner)
+            )
         cluster.wait(lambda: len(cluster.running()) == 3)
         assert look_for_orphans(instance, tmp_path).count("dolly-tiny") == 1
     cluster.wait(lambda: len(cluster.jobs()) == 2)

@@ -26,12 +26,22 @@ def job(script: str, **spec: Any) -> dict[str, Any]:
     container = {"name": "main", "image": "any", "command": ["python", "-uc", script]}
     container["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
     template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
-    body = {"completionMode": "Indexed", "completions": 1, "parallelism": 1, "template": template, **spec}
+    body = {
+        "completionMode": "Indexed",
+        "completions": 1,
+        "parallelism": 1,
+        "template": template,
+        **spec,
+    }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": body}
 
 
 def ended(cluster: Cluster) -> list[str]:
-    return [item["type"] for job in cluster.jobs() for item in job.get("status", {}).get("conditions", [])]
+    return [
+        item["type"]
+        for job in cluster.jobs()
+        for item in job.get("status", {}).get("conditions", [])
+    ]
 
 
 def test_a_job_runs_to_its_end_and_is_watched_and_read(cluster: Cluster, api: Any) -> None:
@@ -40,9 +50,13 @@ def test_a_job_runs_to_its_end_and_is_watched_and_read(cluster: Cluster, api: An
     client, connection = api
     batch, core = client.BatchV1Api(connection), client.CoreV1Api(connection)
     version = batch.list_namespaced_job(NAMESPACE).metadata.resource_version
-    batch.create_namespaced_job(NAMESPACE, job("import os; print('index', os.environ['JOB_COMPLETION_INDEX'])"))
+    batch.create_namespaced_job(
+        NAMESPACE, job("import os; print('index', os.environ['JOB_COMPLETION_INDEX'])")
+    )
     types = []
-    events: Any = watch.Watch().stream(batch.list_namespaced_job, NAMESPACE, resource_version=version)
+    events: Any = watch.Watch().stream(
+        batch.list_namespaced_job, NAMESPACE, resource_version=version
+    )
     for event in events:
         types.append(event["type"])
         if any(item.type == "Complete" for item in event["object"].status.conditions or []):
@@ -72,9 +86,15 @@ def test_an_evicted_pod_is_asked_to_stop_and_replaced(cluster: Cluster, api: Any
     cluster.wait(lambda: any("up" in cluster.log(pod) for pod in cluster.running()))
     [first] = cluster.running()
     cluster.evict(first)
-    cluster.wait(lambda: [pod for pod in cluster.running() if pod["metadata"]["uid"] != first["metadata"]["uid"]])
+    cluster.wait(
+        lambda: [
+            pod for pod in cluster.running() if pod["metadata"]["uid"] != first["metadata"]["uid"]
+        ]
+    )
     assert cluster.gpus_booked() == 1
-    client.BatchV1Api(connection).delete_namespaced_job("job", NAMESPACE, propagation_policy="Foreground")
+    client.BatchV1Api(connection).delete_namespaced_job(
+        "job", NAMESPACE, propagation_policy="Foreground"
+    )
     cluster.wait(lambda: not cluster.jobs())
     assert not cluster.pods()
 
@@ -91,7 +111,11 @@ def test_what_is_forbidden_or_scripted_is_answered_so(cluster: Cluster, api: Any
     with pytest.raises(client.ApiException) as raised:
         client.BatchV1Api(connection).create_namespaced_job(NAMESPACE, job(""))
     assert raised.value.status == 403
-    attributes = client.V1ResourceAttributes(namespace=NAMESPACE, verb="create", group="batch", resource="jobs")
-    review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes))
+    attributes = client.V1ResourceAttributes(
+        namespace=NAMESPACE, verb="create", group="batch", resource="jobs"
+    )
+    review = client.V1SelfSubjectAccessReview(
+        spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+    )
     answer = client.AuthorizationV1Api(connection).create_self_subject_access_review(review)
     assert answer.status.allowed is False

@@ -26,7 +26,10 @@ def environment(script: Path) -> dict[str, str]:
     """As `scenario`, for a script of one's own. A name that begins with `driver_2019` gets the library of 2019."""
     source = "nvml_2019.c" if script.stem.startswith("driver_2019") else "nvml.c"
     search_path = [_compiled(source).name, os.environ.get("LD_LIBRARY_PATH", "")]
-    return {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, search_path)), "NVML_SCRIPT": str(script)}
+    return {
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, search_path)),
+        "NVML_SCRIPT": str(script),
+    }
 
 
 @functools.cache
@@ -34,5 +37,7 @@ def _compiled(source: str) -> tempfile.TemporaryDirectory[str]:
     """The folder of the compiled library; it goes with this process."""
     folder = tempfile.TemporaryDirectory(prefix="nvml-")
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", f"{folder.name}/libnvidia-ml.so.1", str(HERE / source), "-lm"], check=True)
+    subprocess.run(
+        [*command, "-o", f"{folder.name}/libnvidia-ml.so.1", str(HERE / source), "-lm"], check=True
+    )
     return folder

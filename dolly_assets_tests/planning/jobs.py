@@ -6,13 +6,20 @@ import numpy as np
 
 from dolly_assets.hardware.machine import Machines, named_gpus
 from dolly_assets.planning.model_shape import ModelShape
-from dolly_assets.planning.plan import Job
+from dolly_assets.planning.plan import PlanRequest
 from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.training.recipe import Recipe
 
 # https://huggingface.co/EleutherAI/gpt-j-6b/blob/main/config.json
 GPT_J = ModelShape.of(
-    {"model_type": "gptj", "n_embd": 4096, "n_layer": 28, "n_head": 16, "n_inner": None, "resid_pdrop": 0.0},
+    {
+        "model_type": "gptj",
+        "n_embd": 4096,
+        "n_layer": 28,
+        "n_head": 16,
+        "n_inner": None,
+        "resid_pdrop": 0.0,
+    },
     parameters=6_053_381_344,
     vocabulary_rows=50_400,
     tied_embeddings=False,
@@ -35,7 +42,9 @@ def recipe(**changed: Any) -> Recipe:
     return Recipe.model_validate({**settings, **changed})
 
 
-def alpaca(rows: int = 5600, tokens: int = 1000, labels: int = 550, examples: int = 9) -> TrainingRows:
+def alpaca(
+    rows: int = 5600, tokens: int = 1000, labels: int = 550, examples: int = 9
+) -> TrainingRows:
     """52,000 examples of some 110 tokens in rows of 1,024."""
     return TrainingRows(
         row_tokens=np.full(rows, tokens),
@@ -48,5 +57,7 @@ def gpus(device: str, count: int, nodes: int = 1, host_gib: int = 1000) -> Machi
     return named_gpus(device, gpus=count, nodes=nodes, host_bytes=host_gib * GIB)
 
 
-def job(machines: Machines, **changed: Any) -> Job:
-    return Job(recipe=recipe(**changed), shape=GPT_J, data=alpaca(), machines=machines, epochs=10)
+def job(machines: Machines, **changed: Any) -> PlanRequest:
+    return PlanRequest(
+        recipe=recipe(**changed), shape=GPT_J, data=alpaca(), machines=machines, epochs=10
+    )

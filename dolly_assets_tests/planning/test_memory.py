@@ -4,18 +4,30 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.planning.memory import activation_bytes_per_token, device_memory, host_memory, model_states
+from dolly_assets.planning.memory import (
+    activation_bytes_per_token,
+    device_memory,
+    host_memory,
+    model_states,
+)
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets_tests.planning.jobs import GIB, GPT_J, recipe
 
 OFFLOAD = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}
-OFFLOAD_ALL = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}}
+OFFLOAD_ALL = {
+    "zero_optimization": {
+        "offload_optimizer": {"device": "cpu"},
+        "offload_param": {"device": "cpu"},
+    }
+}
 
 
 def kept(shape: ModelShape, ranks: int, **changed: Any) -> int:
     """Model states that a GPU holds: the parts of a device's memory that are not the work's."""
     states = {part.name: part.size_bytes for part in model_states(shape, recipe(**changed), ranks)}
-    parts = device_memory(shape, recipe(**changed), ranks=ranks, micro_tokens=0, micro_labels=0, on_gpu=True)
+    parts = device_memory(
+        shape, recipe(**changed), ranks=ranks, micro_tokens=0, micro_labels=0, on_gpu=True
+    )
     return sum(part.size_bytes for part in parts if part.name in states)
 
 
@@ -32,7 +44,9 @@ def test_model_states_are_deepspeeds_at_zero_2_and_3(gpus: int) -> None:
         GPT_J.parameters, GPT_J.largest_layer, cpu_offload=False, cpu_offload_params=False, **size
     )
     # Its estimate for ZeRO 3 leaves out the 16-bit gradients, which that for ZeRO 2 counts.
-    assert kept(GPT_J, gpus, zero_stage=3) - 2 * GPT_J.parameters // gpus == pytest.approx(zero3 - largest, rel=0.01)
+    assert kept(GPT_J, gpus, zero_stage=3) - 2 * GPT_J.parameters // gpus == pytest.approx(
+        zero3 - largest, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("gpus", [1, 8])
@@ -41,12 +55,17 @@ def test_offload_moves_what_deepspeed_says(gpus: int, params: bool) -> None:
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 
     host, device, largest = estimate_zero3_model_states_mem_needs(
-        GPT_J.parameters, GPT_J.largest_layer, num_gpus_per_node=gpus, cpu_offload=True, cpu_offload_params=params
+        GPT_J.parameters,
+        GPT_J.largest_layer,
+        num_gpus_per_node=gpus,
+        cpu_offload=True,
+        cpu_offload_params=params,
     )
     settings: dict[str, Any] = {"zero_stage": 3, "deepspeed": OFFLOAD_ALL if params else OFFLOAD}
     assert kept(GPT_J, gpus, **settings) == pytest.approx(device - largest, rel=0.01, abs=1)
     parts = {
-        part.name: part.size_bytes for part in host_memory(GPT_J, recipe(**settings), ranks=gpus, ranks_per_node=gpus)
+        part.name: part.size_bytes
+        for part in host_memory(GPT_J, recipe(**settings), ranks=gpus, ranks_per_node=gpus)
     }
     # DeepSpeed counts 16 bytes for what the optimizer moves, ours also the 2 of the gradients.
     assert host <= parts["offload"] <= 1.15 * host
@@ -55,11 +74,15 @@ def test_offload_moves_what_deepspeed_says(gpus: int, params: bool) -> None:
 def test_gpt_j_on_8_gpus_is_what_deepspeed_prints(capsys: pytest.CaptureFixture[str]) -> None:
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs_all_cold
 
-    estimate_zero3_model_states_mem_needs_all_cold(GPT_J.parameters, GPT_J.largest_layer, num_gpus_per_node=8)
+    estimate_zero3_model_states_mem_needs_all_cold(
+        GPT_J.parameters, GPT_J.largest_layer, num_gpus_per_node=8
+    )
     [line] = [
         line
         for line in capsys.readouterr().out.splitlines()
-        if "offload_param=none" in line and "offload_optimizer=none" in line and "zero_init=1" in line
+        if "offload_param=none" in line
+        and "offload_optimizer=none" in line
+        and "zero_init=1" in line
     ]
     printed = float(line.split("|")[1].strip().removesuffix("GB"))
     gradients = 2 * GPT_J.parameters // 8  # 16-bit ones, which it leaves out
@@ -83,17 +106,26 @@ def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: s
     lora, whole = LoraSettings(rank=3, alpha=6), ModelFlops.of(model)
     adapted = add_adapter(model, lora, seed=0)
     trained = adapted.num_parameters(only_trainable=True)
-    weights, gradients, optimizer = model_states(shape, recipe(precision="bf16", zero_stage=2, lora=lora), 1)
+    weights, gradients, optimizer = model_states(
+        shape, recipe(precision="bf16", zero_stage=2, lora=lora), 1
+    )
     assert weights.size_bytes == 2 * shape.parameters
     # A matrix of queries, keys and values in one has one companion; planned are three.
     assert 2 * trained <= gradients.size_bytes <= 1.15 * 2 * trained
     assert optimizer.size_bytes == 8 * gradients.size_bytes
     measured, planned = ModelFlops.of(adapted), shape.flops.with_adapter(trained)
     assert measured.of_examples([8], 4) == pytest.approx(planned.of_examples([8], 4), rel=0.01)
-    assert 2 / 3 * whole.of_examples([8], 4) < measured.of_examples([8], 4) < whole.of_examples([8], 4)
+    assert (
+        2 / 3 * whole.of_examples([8], 4) < measured.of_examples([8], 4) < whole.of_examples([8], 4)
+    )
 
 
-SIZES = {"hidden_size": 128, "num_attention_heads": 4, "vocab_size": 64, "max_position_embeddings": 256}
+SIZES = {
+    "hidden_size": 128,
+    "num_attention_heads": 4,
+    "vocab_size": 64,
+    "max_position_embeddings": 256,
+}
 NO_DROPOUT: dict[str, Any] = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
 MODELS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"intermediate_size": 512},
@@ -122,7 +154,9 @@ def test_activations_are_what_autograd_keeps(model_type: str) -> None:
     tokens = SIZES["max_position_embeddings"]
 
     def kept_bytes(layers: int) -> tuple[int, ModelShape]:
-        config = AutoConfig.for_model(model_type, num_hidden_layers=layers, **SIZES, **MODELS[model_type])
+        config = AutoConfig.for_model(
+            model_type, num_hidden_layers=layers, **SIZES, **MODELS[model_type]
+        )
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         seen: dict[int, int] = {}

@@ -60,7 +60,9 @@ def test_nothing_helps_a_model_that_is_far_too_large() -> None:
 
 
 def test_an_unknown_device_gets_numbers_and_no_verdict() -> None:
-    unknown = Machines(kind="gpu", device=None, nodes=1, ranks=8, device_bytes=None, host_bytes=None)
+    unknown = Machines(
+        kind="gpu", device=None, nodes=1, ranks=8, device_bytes=None, host_bytes=None
+    )
     made = plan(job(unknown))
     assert made.fits is None
     assert made.needed_bytes
@@ -88,7 +90,9 @@ def test_a_misspelt_device_is_refused_with_the_known_ones() -> None:
 
 def test_a_configuration_without_sizes_is_refused_by_name() -> None:
     with pytest.raises(BaseModelError, match=r"odd-model.*hidden_size"):
-        ModelShape.of({"width": 4}, parameters=10, vocabulary_rows=2, tied_embeddings=True, name="odd-model")
+        ModelShape.of(
+            {"width": 4}, parameters=10, vocabulary_rows=2, tied_embeddings=True, name="odd-model"
+        )
 
 
 def test_an_epoch_that_was_measured_decides_time_and_memory() -> None:
@@ -113,26 +117,36 @@ def test_an_epoch_that_was_measured_decides_time_and_memory() -> None:
     assert made.energy_kwh == pytest.approx(8 * 300 * 10 * seconds / 3.6e6)
     assert "± 25 %" in sentence(made)
     # Half as many GPUs take twice as long; other GPUs reach the same share of their peak.
-    assert plan(replace(asked, machines=gpus("A100-80GB", 4), calibration=known)).seconds_per_epoch == pytest.approx(
-        2 * seconds
-    )
+    assert plan(
+        replace(asked, machines=gpus("A100-80GB", 4), calibration=known)
+    ).seconds_per_epoch == pytest.approx(2 * seconds)
     other = plan(replace(asked, machines=gpus("H100", 8), calibration=known))
     assert other.seconds_per_epoch == pytest.approx(seconds * 312 / 989.5)
     assert other.memory_ratio == 1
     assert "± 25 %" not in sentence(other)
     # The same recipe with recomputation turned off needs less arithmetic than what was measured.
-    lighter = replace(asked, recipe=asked.recipe.model_copy(update={"gradient_checkpointing": False}))
-    assert plan(replace(lighter, calibration=known)).seconds_per_epoch == pytest.approx(seconds * 3 / 4)
+    lighter = replace(
+        asked, recipe=asked.recipe.model_copy(update={"gradient_checkpointing": False})
+    )
+    assert plan(replace(lighter, calibration=known)).seconds_per_epoch == pytest.approx(
+        seconds * 3 / 4
+    )
 
 
 def test_an_epoch_whose_plan_is_not_known_says_nothing() -> None:
-    epoch = Measured(source="e", training="t", device=None, ranks=1, seconds=1, peak_bytes=None, joules=None)
+    epoch = Measured(
+        source="e", training="t", device=None, ranks=1, seconds=1, peak_bytes=None, joules=None
+    )
     assert calibration([epoch], {"other": (1.0, 1)}) is None
 
 
 def test_cpu_ranks_share_their_cores() -> None:
-    two = Machines(kind="cpu", device=None, nodes=1, ranks=2, device_bytes=None, host_bytes=64 * GIB)
-    known = Calibration(source="e", device=None, ranks=1, seconds_per_operation=1e-11, memory_ratio=None, watts=None)
+    two = Machines(
+        kind="cpu", device=None, nodes=1, ranks=2, device_bytes=None, host_bytes=64 * GIB
+    )
+    known = Calibration(
+        source="e", device=None, ranks=1, seconds_per_operation=1e-11, memory_ratio=None, watts=None
+    )
     made = plan(replace(job(two), calibration=known))
     assert made.seconds_per_epoch == pytest.approx(made.operations_per_epoch * 1e-11)
     assert made.cost_usd is None
@@ -155,12 +169,19 @@ def test_the_published_runs_cost_what_their_hours_cost_and_used_little_of_their_
     precision = "fp16" if device.startswith("V100") else "bf16"
     unpacked = alpaca(rows=51_002, tokens=110, labels=60, examples=1)
     asked = replace(
-        job(gpus(device, count), precision=precision, global_batch_size=8 * count), data=unpacked, epochs=epochs
+        job(gpus(device, count), precision=precision, global_batch_size=8 * count),
+        data=unpacked,
+        epochs=epochs,
     )
     made = plan(asked)
     assert made.hours
     assert made.cost_usd
     # The prices explain the dollars once the hours are theirs.
     assert made.cost_usd / made.hours * hours == pytest.approx(dollars, rel=0.05)
-    share = made.operations_per_epoch * epochs / (hours * 3600) / (made.machines.peak_flops(precision) or 1)
+    share = (
+        made.operations_per_epoch
+        * epochs
+        / (hours * 3600)
+        / (made.machines.peak_flops(precision) or 1)
+    )
     assert 0.02 < share < 0.05  # the rest went into padding and waiting

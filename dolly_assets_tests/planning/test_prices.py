@@ -29,7 +29,9 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path: Path) -> None:
     assert prices.carbon_g_per_kwh == Prices.read().carbon_g_per_kwh
 
 
-@pytest.mark.parametrize("text", ["gpu_hour_usd: {T4: cheap}", "- T4", "price: 3", "gpu_hour_usd: [T4]", "{"])
+@pytest.mark.parametrize(
+    "text", ["gpu_hour_usd: {T4: cheap}", "- T4", "price: 3", "gpu_hour_usd: [T4]", "{"]
+)
 def test_a_file_that_is_no_price_list_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "prices.yaml"
     file.write_text(text)

@@ -27,7 +27,9 @@ def test_what_drivers_report_is_found(reported: str, memory_gib: int) -> None:
     assert peak_flops(reported, "fp16") == spec.peak_flops("fp16")
 
 
-@pytest.mark.parametrize("name", ["", "NVIDIA", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "A100-SXM4-8", "Radeon VII"])
+@pytest.mark.parametrize(
+    "name", ["", "NVIDIA", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "A100-SXM4-8", "Radeon VII"]
+)
 def test_what_is_not_known_is_not_guessed(name: str) -> None:
     assert device_spec(name) is None
     assert peak_flops(name, "bf16") is None

@@ -38,9 +38,14 @@ DEVICES = [
         ("GPU-none", {}),
     ],
 )
-def test_cuda_visible_devices_is_read_as_cuda_reads_it(chosen: str | None, seen: dict[int, list[int]]) -> None:
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(
+    chosen: str | None, seen: dict[int, list[int]]
+) -> None:
     shown = visible(DEVICES, chosen)
-    assert {device.index: [each.index for each in device.mig_instances if each.is_visible] for device in shown} == seen
+    assert {
+        device.index: [each.index for each in device.mig_instances if each.is_visible]
+        for device in shown
+    } == seen
 
 
 def test_hardware_survives_its_file_and_takes_in_what_the_training_wrote(tmp_path: Path) -> None:

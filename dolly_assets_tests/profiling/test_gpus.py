@@ -13,7 +13,13 @@ from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.record.events import Event, read_events, read_health
 from dolly_assets.profiling.record.journal import read_journal
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
-from dolly_assets.profiling.series.samples import THERMAL_REASONS, Samples, Series, read_samples, time_share
+from dolly_assets.profiling.series.samples import (
+    THERMAL_REASONS,
+    Samples,
+    Series,
+    read_samples,
+    time_share,
+)
 from dolly_assets_tests.nvml import SCENARIOS, scenario
 from dolly_assets_tests.waiting import wait_until
 
@@ -54,15 +60,25 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     """Every scenario's record, all taken at the same time while one process sleeps."""
     root = tmp_path_factory.mktemp("records")
     environments = {name: scenario(name) for name in SCENARIOS}
-    environments["chosen"] = environments["mig"] | {"CUDA_VISIBLE_DEVICES": "MIG-a1000000-57a9-4d1e-8000-000000000001"}
+    environments["chosen"] = environments["mig"] | {
+        "CUDA_VISIBLE_DEVICES": "MIG-a1000000-57a9-4d1e-8000-000000000001"
+    }
     environments["no driver"] = {"LD_LIBRARY_PATH": ""}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as watched:
         samplers = {}
         for name, environment in environments.items():
             (root / name).mkdir()
-            command = [sys.executable, "-m", "dolly_assets.profiling.record.sampler", "--folder", str(root / name)]
+            command = [
+                sys.executable,
+                "-m",
+                "dolly_assets.profiling.record.sampler",
+                "--folder",
+                str(root / name),
+            ]
             command += ["--interval-seconds", "0.2", "--watch-pid", str(watched.pid)]
-            clean = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+            clean = {
+                key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"
+            }
             samplers[name] = subprocess.Popen(command, env={**clean, **environment})
         wait_until(lambda: all(_seconds(root / name) > SCRIPT_SECONDS for name in environments))
         watched.kill()
@@ -79,7 +95,9 @@ def _seconds(folder: Path) -> float:
 def test_every_sampler_ends_by_itself_whatever_its_driver_does(records: dict[str, Record]) -> None:
     assert {name for name, record in records.items() if record.exit_code} == set()
     assert all(len(record.samples) >= 5 for record in records.values())
-    assert all(np.isfinite(record.samples.series["host.cpu_percent"]).all() for record in records.values())
+    assert all(
+        np.isfinite(record.samples.series["host.cpu_percent"]).all() for record in records.values()
+    )
 
 
 def test_eight_gpus_are_described_with_how_they_are_connected(records: dict[str, Record]) -> None:
@@ -92,7 +110,11 @@ def test_eight_gpus_are_described_with_how_they_are_connected(records: dict[str,
     assert (device.name, device.compute_capability) == ("NVIDIA A100-SXM4-80GB", "8.0")
     assert device.memory_total_bytes == 80 * 2**30
     assert (device.mig_mode, device.ecc_mode, device.persistence_mode) == (False, True, True)
-    assert (device.power_limit_watts, device.pcie_generation, device.pcie_width_max) == (400.0, 4, 16)
+    assert (device.power_limit_watts, device.pcie_generation, device.pcie_width_max) == (
+        400.0,
+        4,
+        16,
+    )
     assert (device.numa_nodes, device.near_cpus) == ((1,), tuple(range(16, 32)))
     links = {(link.first, link.second): link for link in hardware.links}
     assert len(links) == 8 * 7 / 2
@@ -132,7 +154,9 @@ def test_a_chip_with_gpm_tells_what_its_sms_do(records: dict[str, Record]) -> No
     assert lacking["sm_active_percent"] == "not supported by this device"
 
 
-def test_a_gpu_lost_on_the_way_is_told_once_and_the_others_go_on(records: dict[str, Record]) -> None:
+def test_a_gpu_lost_on_the_way_is_told_once_and_the_others_go_on(
+    records: dict[str, Record],
+) -> None:
     record = records["lost"]
     told = [(event.kind, event.gpu, event.code) for event in record.events]
     assert sorted(told, key=str) == [("lost", 3, None), ("xid", 3, 79)]
@@ -183,8 +207,17 @@ def test_only_the_chosen_mig_instance_is_sampled(records: dict[str, Record]) -> 
 def test_an_old_driver_lacks_what_came_later_and_gives_the_rest(records: dict[str, Record]) -> None:
     record = records["driver_2019"]
     device = record.hardware.devices[2]
-    too_old = {field for field, reason in device.missing.items() if reason == "the driver is too old for it"}
-    assert {"memory_reserved_bytes", "process_memory_bytes", "sm_active_percent", "error_events"} <= too_old
+    too_old = {
+        field
+        for field, reason in device.missing.items()
+        if reason == "the driver is too old for it"
+    }
+    assert {
+        "memory_reserved_bytes",
+        "process_memory_bytes",
+        "sm_active_percent",
+        "error_events",
+    } <= too_old
     assert record.last(2, "throttle_reasons") == 0
     assert record.last(2, "power_watts") == pytest.approx(250, abs=21)
     counts = {(link.first, link.second): link.nvlink_count for link in record.hardware.links}
@@ -203,7 +236,9 @@ def test_a_call_that_hangs_is_a_gap_of_its_gpu_alone(records: dict[str, Record])
     assert [event.kind for event in record.events if event.gpu == 6] == ["hang"]
 
 
-def test_a_driver_that_does_not_come_up_costs_the_gpus_and_not_the_host(records: dict[str, Record]) -> None:
+def test_a_driver_that_does_not_come_up_costs_the_gpus_and_not_the_host(
+    records: dict[str, Record],
+) -> None:
     record = records["hang_at_start"]
     assert record.hardware.no_device_reason == "the NVIDIA driver has not answered yet"
     assert np.isfinite(record.samples.series["host.cpu_percent"]).all()
@@ -211,7 +246,10 @@ def test_a_driver_that_does_not_come_up_costs_the_gpus_and_not_the_host(records:
 
 def test_memory_errors_are_told_and_counted_before_and_after(records: dict[str, Record]) -> None:
     record = records["errors"]
-    assert [(event.kind, event.gpu, event.code) for event in record.events] == [("ecc", 1, 2), ("xid", 1, 48)]
+    assert [(event.kind, event.gpu, event.code) for event in record.events] == [
+        ("ecc", 1, 2),
+        ("xid", 1, 48),
+    ]
     before, *_, after = health = read_health(record.folder)
     assert [each.when for each in health][:2] == ["start", "event"]
     assert after.when == "end"

@@ -58,7 +58,10 @@ def test_a_command_that_is_killed_has_its_report(tmp_path: Path, sent: signal.Si
 
 def test_a_command_that_cannot_be_run_is_said_as_a_shell_would(tmp_path: Path) -> None:
     run = _run("--out", str(tmp_path), "--", "no-such-command")
-    assert (run.returncode, run.stderr) == (127, "Error: cannot run no-such-command: No such file or directory\n")
+    assert (run.returncode, run.stderr) == (
+        127,
+        "Error: cannot run no-such-command: No such file or directory\n",
+    )
     run = _run("--out", str(tmp_path), "--", str(tmp_path))
     assert run.returncode == 126
 
@@ -71,7 +74,9 @@ def test_a_command_that_cannot_be_run_is_said_as_a_shell_would(tmp_path: Path) -
         (["--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),
     ],
 )
-def test_a_bad_option_is_an_error_before_the_command_runs(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_a_bad_option_is_an_error_before_the_command_runs(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
     run = _run("--out", str(tmp_path / "out"), *arguments, "--", "touch", str(tmp_path / "ran"))
     assert run.returncode == 2
     assert said in run.stderr

@@ -13,7 +13,12 @@ def test_spans_and_marks_are_read_in_the_order_they_began(tmp_path: Path) -> Non
         pass
     log.mark("load", 10.0, 12.5, rank=1)
     load, evaluate = read_phases(tmp_path / "phases.jsonl")
-    assert (load.name, load.started_at, load.ended_at, load.facts) == ("load", 10.0, 12.5, {"rank": 1})
+    assert (load.name, load.started_at, load.ended_at, load.facts) == (
+        "load",
+        10.0,
+        12.5,
+        {"rank": 1},
+    )
     assert evaluate.facts == {"epoch": 2}
     assert evaluate.ended_at is not None
     assert evaluate.ended_at >= evaluate.started_at

@@ -42,7 +42,9 @@ def _record(folder: Path, seconds: int, gpu_count: int) -> None:
         }
         process = {"cpu_seconds": 4.0 * second, "memory_bytes": 2 * GIB, "process_count": 2}
         host = {"cpu_percent": 97.0, "memory_used_bytes": 20 * GIB}
-        journal.append({"time_seconds": START + second, "host": host, "process": process, "gpu": gpus})
+        journal.append(
+            {"time_seconds": START + second, "host": host, "process": process, "gpu": gpus}
+        )
     journal.close()
 
 
@@ -65,7 +67,9 @@ def gpu_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReportSu
     phases.mark("train", START, START + 500, epoch=2)
     phases.mark("</script><b>odd & bold", START + 500, START + 2000)
     out = folder / "out"
-    summary = build_report(folder, title="a <b> & c", started_at=START, ended_at=START + 599, out=out)
+    summary = build_report(
+        folder, title="a <b> & c", started_at=START, ended_at=START + 599, out=out
+    )
     return out, summary
 
 
@@ -83,7 +87,9 @@ def test_the_numbers_and_the_verdict_follow_from_the_samples(
     assert summary.busy == (
         "3 GPUs busy 88 % of the time on average; memory peaked at 73.0 GiB of 80.0 GiB on GPU 2; 249.6 Wh used."
     )
-    cores = next(each for each in summary.series if (each.panel, each.label) == ("CPU", "process tree"))
+    cores = next(
+        each for each in summary.series if (each.panel, each.label) == ("CPU", "process tree")
+    )
     assert cores.mean == pytest.approx(50)  # 4 of 8 cores
 
 
@@ -112,7 +118,9 @@ def test_the_page_loads_nothing_and_quotes_what_it_was_given(
     assert '"phase":"train"' in page
 
 
-def test_the_picture_is_a_small_png_with_something_on_it(gpu_report: tuple[Path, ReportSummary]) -> None:
+def test_the_picture_is_a_small_png_with_something_on_it(
+    gpu_report: tuple[Path, ReportSummary],
+) -> None:
     with Image.open(gpu_report[0] / "picture.png") as picture:
         assert picture.format == "PNG"
         assert 600 < picture.width < 680
@@ -134,7 +142,9 @@ def test_the_parquet_has_every_sample(gpu_report: tuple[Path, ReportSummary]) ->
 def test_few_or_no_samples_make_a_report_that_says_so(tmp_path: Path, seconds: int) -> None:
     if seconds:
         _record(tmp_path, seconds, gpu_count=0)
-    summary = build_report(tmp_path, title="short", started_at=START, ended_at=START + 1.5, out=tmp_path / "out")
+    summary = build_report(
+        tmp_path, title="short", started_at=START, ended_at=START + 1.5, out=tmp_path / "out"
+    )
     assert summary.samples_count == seconds
     assert ("No samples" if seconds == 0 else f"Only {seconds} sample") in summary.verdict
     page = (tmp_path / "out" / "report.html").read_text()
@@ -144,15 +154,21 @@ def test_few_or_no_samples_make_a_report_that_says_so(tmp_path: Path, seconds: i
 
 def test_without_a_gpu_the_verdict_is_about_the_cpus(tmp_path: Path) -> None:
     _record(tmp_path, 60, gpu_count=0)
-    summary = build_report(tmp_path, title="cpu", started_at=START, ended_at=START + 59, out=tmp_path / "out")
+    summary = build_report(
+        tmp_path, title="cpu", started_at=START, ended_at=START + 59, out=tmp_path / "out"
+    )
     assert summary.verdict == "Nothing stands out."
     assert summary.busy == (
         "CPUs busy 97 % of the time; the watched processes used 4.0 of 8 cores on average; "
         "their memory peaked at 2.0 GiB of 64.0 GiB."
     )
-    summary = build_report(tmp_path, title="cpu", started_at=START, ended_at=START + 118, out=tmp_path / "out")
+    summary = build_report(
+        tmp_path, title="cpu", started_at=START, ended_at=START + 118, out=tmp_path / "out"
+    )
     assert "50 % of the span is unseen" in summary.verdict
-    started = build_report(tmp_path, title="cpu", started_at=START - 8, ended_at=START + 59, out=tmp_path / "out")
+    started = build_report(
+        tmp_path, title="cpu", started_at=START - 8, ended_at=START + 59, out=tmp_path / "out"
+    )
     assert started.verdict == "Nothing stands out."  # a sampler needs its time to start
 
 

@@ -63,7 +63,9 @@ def test_killed_sampler_loses_no_line_and_its_torn_end_costs_no_later_one(tmp_pa
     assert len(_samples(tmp_path)) == len(lines) - 1
     with Sampler(tmp_path, 0.1):
         wait_until(lambda: len(_samples(tmp_path)) >= len(lines) + 2)
-    assert path.read_bytes().count(b"\n") == len(_samples(tmp_path)) + 1  # the torn line alone is lost
+    assert (
+        path.read_bytes().count(b"\n") == len(_samples(tmp_path)) + 1
+    )  # the torn line alone is lost
 
 
 @pytest.mark.parametrize("victims", ["training", "training and sampler"])
@@ -89,7 +91,13 @@ def test_it_ends_when_the_watched_process_is_gone(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_it_cleanly_between_ticks_and_ctrl_c_does_not(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dolly_assets.profiling.record.sampler", "--folder", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "dolly_assets.profiling.record.sampler",
+        "--folder",
+        str(tmp_path),
+    ]
     command += ["--interval-seconds", "3600", "--watch-pid", str(os.getpid())]
     with _running(command) as process:
         wait_until(lambda: (tmp_path / SAMPLES_FILE).exists())
@@ -107,4 +115,6 @@ def test_an_interval_too_short_is_refused(tmp_path: Path, interval_seconds: floa
 def test_the_sampler_imports_nothing_heavy() -> None:
     code = "import sys, dolly_assets.profiling.record.sampler; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "pandas", "numpy", "pyarrow", "altair", "pydantic"} & set(run.stdout.split())
+    assert not {"torch", "pandas", "numpy", "pyarrow", "altair", "pydantic"} & set(
+        run.stdout.split()
+    )

@@ -40,7 +40,9 @@ def test_a_reading_that_is_taken_now_and_then_holds_until_the_next_and_no_longer
     values[[0, 10, 20, 30]] = [1.0, 2.0, 3.0, 4.0]
     held = np.concatenate([np.repeat([1.0, 2.0, 3.0, 4.0], 10), np.full(10, np.nan)])
     np.testing.assert_array_equal(thin(np.arange(50.0), values, 500).mean, held)
-    gone = np.where((np.arange(50) > 20) & (np.arange(50) < 30), np.nan, 7.0)  # a device that was lost for a while
+    gone = np.where(
+        (np.arange(50) > 20) & (np.arange(50) < 30), np.nan, 7.0
+    )  # a device that was lost for a while
     np.testing.assert_array_equal(thin(np.arange(50.0), gone, 500).mean, gone)
 
 
@@ -62,14 +64,18 @@ def test_only_the_span_is_read_and_missing_readings_are_nan(tmp_path: Path) -> N
 def test_torn_lines_and_a_missing_file_are_tolerated(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     assert len(read_samples(path, 0, 10)) == 0
-    path.write_text('{"time_seconds":1.0,"host":{"cpu_per\n{"time_seconds":2.0,"host":{}}\n{"time_sec')
+    path.write_text(
+        '{"time_seconds":1.0,"host":{"cpu_per\n{"time_seconds":2.0,"host":{}}\n{"time_sec'
+    )
     np.testing.assert_array_equal(read_samples(path, 0, 10).time_seconds, [2.0])
 
 
 def test_rates_come_from_counters_and_a_restart_has_none(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     counters = [(0.0, 0.0), (2.0, 3.0), (4.0, 1.0), (5.0, 1.5)]
-    _write(path, *[{"time_seconds": time, "process": {"cpu_seconds": used}} for time, used in counters])
+    _write(
+        path, *[{"time_seconds": time, "process": {"cpu_seconds": used}} for time, used in counters]
+    )
     rate = read_samples(path, 0, 10).series["process.cpu_percent"]
     np.testing.assert_array_equal(rate, [np.nan, 150.0, np.nan, 50.0])
     assert counter_increase(np.array([0.0, 3.0, np.nan, 1.0, 1.5])) == pytest.approx(3.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.summary import Attempt, ReportSummary
 from dolly_assets.profiling.report.report import build_report
 from dolly_assets.profiling.series.phases import PHASES_FILE, PhaseLog
@@ -44,22 +44,36 @@ def _log_steps(folder: Path, data: tuple[float, ...], forward: tuple[float, ...]
         log.close()
 
 
-def _report(folder: Path, circumstances: Circumstances | None = None) -> ReportSummary:
+def _report(folder: Path, circumstances: ReportContext | None = None) -> ReportSummary:
     end = START + STEPS * SECONDS
     return build_report(
-        folder, title="steps", started_at=START, ended_at=end, out=folder / "out", circumstances=circumstances
+        folder,
+        title="steps",
+        started_at=START,
+        ended_at=end,
+        out=folder / "out",
+        circumstances=circumstances,
     )
 
 
 def test_where_the_time_of_steps_went_and_what_was_computed(tmp_path: Path) -> None:
     _log_steps(tmp_path, data=(0.1, 0.1), forward=(1.0, 1.0))
-    steps = _report(tmp_path, Circumstances(peak_flops=2 * TFLOP)).steps
+    steps = _report(tmp_path, ReportContext(peak_flops=2 * TFLOP)).steps
     assert steps
-    assert (steps.steps, steps.first_step, steps.last_step, len(steps.ranks)) == (STEPS, 1, STEPS, 2)
+    assert (steps.steps, steps.first_step, steps.last_step, len(steps.ranks)) == (
+        STEPS,
+        1,
+        STEPS,
+        2,
+    )
     assert steps.step_seconds == pytest.approx(SECONDS)
     assert steps.shares["forward"] == pytest.approx(0.5)
     assert sum(steps.shares.values()) == pytest.approx(1)
-    assert (steps.labelled_tokens, steps.prompt_tokens, steps.padding_tokens) == (12_000, 20_000, 8_000)
+    assert (steps.labelled_tokens, steps.prompt_tokens, steps.padding_tokens) == (
+        12_000,
+        20_000,
+        8_000,
+    )
     assert steps.tokens_per_second == pytest.approx(800)
     assert steps.mfu == pytest.approx(0.25)  # one of two devices' 2 TFLOP/s
     assert pq.read_table(tmp_path / "out" / "steps.parquet").num_rows == 2 * STEPS
@@ -81,8 +95,12 @@ def test_a_rank_that_waits_for_data_and_one_that_is_slow_are_named(tmp_path: Pat
 def test_attempts_that_were_cut_count_in_the_effective_training_time(tmp_path: Path) -> None:
     _log_steps(tmp_path, data=(0.0,), forward=(1.0,))
     assert _report(tmp_path).effective_ratio == pytest.approx(1)
-    lost = Attempt(started_at=START - 100, ended_at=START - 60, first_step=1, last_step=15, step_seconds=30)
-    assert _report(tmp_path, Circumstances(attempts=[lost])).effective_ratio == pytest.approx(40 / 80)
+    lost = Attempt(
+        started_at=START - 100, ended_at=START - 60, first_step=1, last_step=15, step_seconds=30
+    )
+    assert _report(tmp_path, ReportContext(attempts=[lost])).effective_ratio == pytest.approx(
+        40 / 80
+    )
 
 
 def test_saves_hold_training_up_and_uploads_hide_behind_steps(tmp_path: Path) -> None:
@@ -92,7 +110,9 @@ def test_saves_hold_training_up_and_uploads_hide_behind_steps(tmp_path: Path) ->
     phases.mark("save", end, end + 5, epoch=1)
     phases.mark("publish", START + 10, START + 30, epoch=0)
     phases.mark("publish", end + 5, end + 10, epoch=1)
-    summary = build_report(tmp_path, title="saves", started_at=START, ended_at=end + 10, out=tmp_path / "out")
+    summary = build_report(
+        tmp_path, title="saves", started_at=START, ended_at=end + 10, out=tmp_path / "out"
+    )
     assert summary.checkpoints.stalled_seconds == pytest.approx(5)
     assert summary.checkpoints.publish_seconds == pytest.approx(25)
     assert summary.checkpoints.hidden_share == pytest.approx(0.8)

@@ -25,13 +25,19 @@ STEP = StepRecord(
 
 
 def test_the_steps_of_all_ranks_are_one_table_by_step_and_rank(tmp_path: Path) -> None:
-    steps = [replace(STEP, rank=rank, step=step, ended_at=100.0 + step) for rank in (1, 0) for step in (1, 2)]
+    steps = [
+        replace(STEP, rank=rank, step=step, ended_at=100.0 + step)
+        for rank in (1, 0)
+        for step in (1, 2)
+    ]
     logs = {rank: StepLog(tmp_path, rank) for rank in (0, 1)}
     for step in steps:
         logs[step.rank].append(step)  # and read while the files are open
     table = read_steps(tmp_path)
     assert table.schema == STEP_SCHEMA
-    assert table.to_pylist() == [asdict(step) for step in sorted(steps, key=lambda step: (step.step, step.rank))]
+    assert table.to_pylist() == [
+        asdict(step) for step in sorted(steps, key=lambda step: (step.step, step.rank))
+    ]
     assert [row["step"] for row in read_steps(tmp_path, 101.5, 102.0).to_pylist()] == [2, 2]
     for log in logs.values():
         log.close()

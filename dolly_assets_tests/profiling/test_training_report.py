@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.summary import ReportSummary
-from dolly_assets.profiling.analysis.training_summary import Part, TrainingSummary, compare_trainings
+from dolly_assets.profiling.analysis.training_summary import (
+    Part,
+    TrainingSummary,
+    compare_trainings,
+)
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Device, Hardware
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
@@ -28,22 +32,35 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._joules = folder, 0.0
-        devices = [Device(index, "NVIDIA A100", f"GPU-{index}", 80 * 2**30) for index in range(GPUS)]
+        devices = [
+            Device(index, "NVIDIA A100", f"GPU-{index}", 80 * 2**30) for index in range(GPUS)
+        ]
         Hardware(tuple(devices), "", "host", 8, 64 * 2**30).write(folder / DEVICES_FILE)
 
     def record(self, start: float, seconds: int, *, epoch: int, waits: float = 0.0) -> None:
         """Samples each second, and steps in which rank 1 waits so long for data."""
-        samples, logs = Journal(self.folder / SAMPLES_FILE), [StepLog(self.folder, rank) for rank in range(GPUS)]
+        samples, logs = (
+            Journal(self.folder / SAMPLES_FILE),
+            [StepLog(self.folder, rank) for rank in range(GPUS)],
+        )
         for second in range(seconds):
             self._joules += WATTS
-            gpu = {"gpu_utilization_percent": 90, "memory_used_bytes": 2**30 * epoch, "energy_joules": self._joules}
+            gpu = {
+                "gpu_utilization_percent": 90,
+                "memory_used_bytes": 2**30 * epoch,
+                "energy_joules": self._joules,
+            }
             gpus = {str(index): gpu for index in range(GPUS)}
-            samples.append({"time_seconds": start + second, "host": {"cpu_percent": 50}, "gpu": gpus})
+            samples.append(
+                {"time_seconds": start + second, "host": {"cpu_percent": 50}, "gpu": gpus}
+            )
         for number in range(seconds // STEP):
             for rank, log in enumerate(logs):
-                log.append(_step(rank, start + number * STEP, number + 1, epoch, waits if rank else 0.0))
+                log.append(
+                    _step(rank, start + number * STEP, number + 1, epoch, waits if rank else 0.0)
+                )
 
-    def report(self, start: float, seconds: int, known: Circumstances) -> ReportSummary:
+    def report(self, start: float, seconds: int, known: ReportContext) -> ReportSummary:
         return build_report(
             self.folder,
             title="an epoch",
@@ -82,17 +99,23 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
     recorder.record(START, EPOCH, epoch=1)
     recorder.record(second, CUT, epoch=2)
     recorder.record(third, EPOCH, epoch=2, waits=1.0)
-    known = Circumstances(gpu_hour_usd=GPU_HOUR_USD, peak_flops=1e12)
+    known = ReportContext(gpu_hour_usd=GPU_HOUR_USD, peak_flops=1e12)
     cut = recorder.report(second, CUT, replace(known, cut="the training ended at noon"))
     return [
         Part(1, recorder.report(START, EPOCH, known), "first/report.html"),
         Part(2, cut),
-        Part(2, recorder.report(third, EPOCH, replace(known, attempts=[attempt_of(cut)])), "second/report.html"),
+        Part(
+            2,
+            recorder.report(third, EPOCH, replace(known, attempts=[attempt_of(cut)])),
+            "second/report.html",
+        ),
     ]
 
 
 @pytest.fixture(scope="module")
-def report(parts: list[Part], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingSummary]:
+def report(
+    parts: list[Part], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TrainingSummary]:
     out = tmp_path_factory.mktemp("report")
     return out, build_training_report("a <b> training", parts, out)
 
@@ -106,7 +129,9 @@ def test_a_training_is_its_epochs_and_what_was_cut(report: tuple[Path, TrainingS
     assert summary.cost.usd == pytest.approx(hours * GPU_HOUR_USD)
     assert summary.cost.energy_joules == pytest.approx(hours * 3600 * WATTS, rel=0.03)
     assert summary.labelled_tokens == 2 * GPUS * EPOCH // STEP * LABELLED, "of what was kept"
-    assert summary.cost.usd_per_million_labelled == pytest.approx(hours * GPU_HOUR_USD * 1e6 / summary.labelled_tokens)
+    assert summary.cost.usd_per_million_labelled == pytest.approx(
+        hours * GPU_HOUR_USD * 1e6 / summary.labelled_tokens
+    )
     assert summary.peak_gpu_memory_bytes == 2 * 2**30
     assert summary.effective_ratio == pytest.approx(2 * EPOCH / (2 * EPOCH + CUT), rel=0.02)
     assert summary.mfu == pytest.approx(1 / STEP)
@@ -137,13 +162,17 @@ def test_the_page_links_its_epochs_and_loads_nothing(report: tuple[Path, Trainin
     assert (report[0] / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_in_the_picture_is_written_dark_on_dark(report: tuple[Path, TrainingSummary]) -> None:
+def test_nothing_in_the_picture_is_written_dark_on_dark(
+    report: tuple[Path, TrainingSummary],
+) -> None:
     with Image.open(report[0] / "picture.png") as drawn:
         brightness = drawn.convert("L").tobytes()
     assert min(brightness) == brightness[0], "darker than the ground, which the corner shows"
 
 
-def test_trainings_are_compared_figure_by_figure(report: tuple[Path, TrainingSummary], parts: list[Part]) -> None:
+def test_trainings_are_compared_figure_by_figure(
+    report: tuple[Path, TrainingSummary], parts: list[Part]
+) -> None:
     alone = build_training_report("alone", parts[:1], report[0] / "alone", previous=report[1])
     lines = {line.name: line for line in compare_trainings(report[1], alone)}
     assert lines["epochs"].change == "-50.0 %"

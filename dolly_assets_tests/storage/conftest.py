@@ -16,7 +16,9 @@ MODEL = bytes(range(256)) * 36_000 + b"the last chunk differs"
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.INFO)  # one line per request, see test_transfer.py
+    logging.getLogger("werkzeug").setLevel(
+        logging.INFO
+    )  # one line per request, see test_transfer.py
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -77,7 +79,9 @@ def tree(tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def flip_a_bit(path: Path) -> None:

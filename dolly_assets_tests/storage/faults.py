@@ -47,7 +47,9 @@ class Outcome:
         return f"{self.fault:<34}" + "".join(f"{count:>10}" for count in counts)
 
 
-HEADER = f"{'fault':<34}" + "".join(f"{title:>10}" for title in ("tried", "hits", "refused", "lost", "returned"))
+HEADER = f"{'fault':<34}" + "".join(
+    f"{title:>10}" for title in ("tried", "hits", "refused", "lost", "returned")
+)
 
 
 class Trees:
@@ -72,10 +74,16 @@ class Trees:
 
 def read_tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def is_whole(store: ArtifactStore, content: dict[str, bytes], digests: list[str], name: str = NAME) -> bool:
+def is_whole(
+    store: ArtifactStore, content: dict[str, bytes], digests: list[str], name: str = NAME
+) -> bool:
     """Whether all publications of a name are undamaged, these digests are among them, and the last has this content."""
     history = store.history(name)
     return (
@@ -85,7 +93,9 @@ def is_whole(store: ArtifactStore, content: dict[str, bytes], digests: list[str]
     )
 
 
-def http_faults(fault: str, endpoint: str, url: str, folder: Path, seed: int, rounds: int) -> Outcome:
+def http_faults(
+    fault: str, endpoint: str, url: str, folder: Path, seed: int, rounds: int
+) -> Outcome:
     """Publishes and fetches through a proxy that spoils a share of the requests."""
     outcome, chance = Outcome(fault), random.Random(seed)
     trees = Trees(folder / "tree", seed)
@@ -136,7 +146,11 @@ def missing_bucket(folder: Path, seed: int) -> Outcome:
     """Publishing to a bucket that does not exist, and reading from it."""
     outcome, (tree, _) = Outcome("bucket does not exist"), Trees(folder / "tree", seed).next()
     store = ArtifactStore(f"s3://no-such-bucket-{seed}/x", folder / "cache")
-    for action in (lambda: store.publish(NAME, tree, kind="k"), lambda: store.latest(NAME), store.names):
+    for action in (
+        lambda: store.publish(NAME, tree, kind="k"),
+        lambda: store.latest(NAME),
+        store.names,
+    ):
         outcome.tried += 1
         outcome.refused += _is_refused(action)
     outcome.hits = outcome.tried
@@ -161,7 +175,9 @@ def _fetch(url: str, cache: Path, name: str, digest: str) -> None:
     ArtifactStore(url, cache).get(name, digest).fetch()
 
 
-def _start(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+def _start(
+    function: Callable[..., None], *arguments: object
+) -> multiprocessing.process.BaseProcess:
     """Starts a process of its own, that shares no thread with this one; returns when it is about to begin."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -173,7 +189,10 @@ def _start(function: Callable[..., None], *arguments: object) -> multiprocessing
 
 
 def _begin(
-    environment: dict[str, str], sender: Connection, function: Callable[..., None], arguments: tuple[object, ...]
+    environment: dict[str, str],
+    sender: Connection,
+    function: Callable[..., None],
+    arguments: tuple[object, ...],
 ) -> None:
     os.environ.update(environment)
     sender.send("ready")
@@ -191,15 +210,24 @@ def kills(url: str, folder: Path, seed: int, hits: int) -> Outcome:
     for turn in itertools.count():
         if outcome.hits >= hits:
             break
-        name, cache = f"{NAME}/{turn // 5}", folder / f"cache{turn}"  # a new name now and then: all of it is verified
+        name, cache = (
+            f"{NAME}/{turn // 5}",
+            folder / f"cache{turn}",
+        )  # a new name now and then: all of it is verified
         tree, content = trees.next()
         old = [artifact.digest for artifact in store.history(name)]
-        outcome.hits += _kill(_start(_publish, url, cache, name, tree), chance.uniform(0, longest_seconds))
+        outcome.hits += _kill(
+            _start(_publish, url, cache, name, tree), chance.uniform(0, longest_seconds)
+        )
         outcome.lost += any(found.damaged for found in store.verify(name))
         digest = store.publish(name, tree, kind="k").digest
         outcome.lost += not is_whole(store, content, [*old, digest], name)
-        outcome.hits += _kill(_start(_fetch, url, cache, name, digest), chance.uniform(0, longest_seconds))
-        outcome.returned += read_tree(ArtifactStore(url, cache).get(name, digest).fetch()) != content
+        outcome.hits += _kill(
+            _start(_fetch, url, cache, name, digest), chance.uniform(0, longest_seconds)
+        )
+        outcome.returned += (
+            read_tree(ArtifactStore(url, cache).get(name, digest).fetch()) != content
+        )
         shutil.rmtree(cache, ignore_errors=True)
         outcome.tried += 2
     outcome.lost += any(found.damaged for found in store.verify())
@@ -231,7 +259,9 @@ def two_writers(url: str, folder: Path, seed: int, rounds: int) -> Outcome:
             writer.join()
         outcome.hits += 2
         history = store.history(NAME)
-        outcome.lost += len(history) != before + 2 or not is_whole(store, content, [history[0].digest])
+        outcome.lost += len(history) != before + 2 or not is_whole(
+            store, content, [history[0].digest]
+        )
         outcome.returned += read_tree(history[0].fetch()) != content
     return outcome
 
@@ -255,7 +285,9 @@ def flipped_bits(folder: Path, seed: int, rounds: int) -> Outcome:
         outcome.hits += 1
         with suppress(DollyError):
             found = ArtifactStore(store.url, folder / f"cache{turn}").get(NAME, digest)
-            outcome.returned += any(_reads_other(found, name, data) for name, data in content.items())
+            outcome.returned += any(
+                _reads_other(found, name, data) for name, data in content.items()
+            )
         if any(finding.damaged for finding in store.verify()):
             outcome.refused += 1
         else:
@@ -267,7 +299,10 @@ def flipped_bits(folder: Path, seed: int, rounds: int) -> Outcome:
 
 def _reads_other(artifact: Artifact, path: str, expected: bytes) -> bool:
     with suppress(DollyError):
-        return artifact.read_bytes(path) != expected or artifact.local_file(path).read_bytes() != expected
+        return (
+            artifact.read_bytes(path) != expected
+            or artifact.local_file(path).read_bytes() != expected
+        )
     return False
 
 
@@ -275,7 +310,9 @@ def full_disk(folder: Path, seed: int) -> Outcome | None:
     """Store and cache on a file system that is too small. None where this user may not mount one."""
     outcome, small = Outcome("disk full (store, cache)"), folder / "small"
     small.mkdir(parents=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", small], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", small], capture_output=True
+    ).returncode:
         return None
     try:
         trees, chance = Trees(folder / "tree", seed), random.Random(seed)

@@ -43,7 +43,11 @@ class Message:
 
     def with_body(self, body: bytes) -> Self:
         """The same with another body, and the Content-Length of that."""
-        lines = [line for line in self.head.split(b"\r\n") if not line.lower().startswith(b"content-length:")]
+        lines = [
+            line
+            for line in self.head.split(b"\r\n")
+            if not line.lower().startswith(b"content-length:")
+        ]
         lines.insert(1, b"Content-Length: %d" % len(body))
         return type(self)(b"\r\n".join(lines), body)
 
@@ -83,7 +87,9 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,10 +132,16 @@ class _Handler(socketserver.BaseRequestHandler):
             pass
 
     def _forward(self, request: Message) -> Message | None:
-        lines = [line for line in request.head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
+        lines = [
+            line
+            for line in request.head.split(b"\r\n")
+            if not line.lower().startswith(b"connection:")
+        ]
         assert isinstance(self.server, FaultyProxy)
         with socket.create_connection(self.server.upstream) as upstream:
-            upstream.sendall(b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + request.body)
+            upstream.sendall(
+                b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + request.body
+            )
             is_head = request.head.startswith(b"HEAD ")
             return _receive(upstream, is_answer=True, has_body=not is_head)
 
@@ -173,7 +185,9 @@ def _flipped(body: bytes, where: float) -> bytes:
     return bytes(changed)
 
 
-def _receive(connection: socket.socket, *, is_answer: bool, has_body: bool = True) -> Message | None:
+def _receive(
+    connection: socket.socket, *, is_answer: bool, has_body: bool = True
+) -> Message | None:
     data = b""
     while b"\r\n\r\n" not in data:
         received = connection.recv(65536)

@@ -37,7 +37,9 @@ def test_a_mapping_publishes_the_same_artifact_as_its_folder(any_store: Artifact
     assert any_store.publish("b", mapping, kind="other").digest == of_folder.digest
 
 
-def test_ranks_upload_their_own_files_and_one_commits_them_all(any_store: ArtifactStore, tree: Path):
+def test_ranks_upload_their_own_files_and_one_commits_them_all(
+    any_store: ArtifactStore, tree: Path
+):
     of_rank_1 = any_store.upload({"state/1": tree / "empty"})
     of_rank_0 = any_store.upload({"weights": tree / "weights" / "model.safetensors"})
     assert any_store.names() == []
@@ -70,7 +72,9 @@ def test_a_clock_that_is_behind_cannot_hide_a_publication(store: ArtifactStore, 
     """The newest record is moved a century ahead, as a machine with a wrong clock would have written it."""
     (tmp_path / "file").write_text("first")
     first = store.publish("a", {"file": tmp_path / "file"}, kind="k")
-    ahead = first.manifest.model_copy(update={"created_at": first.manifest.created_at.replace(year=2124)})
+    ahead = first.manifest.model_copy(
+        update={"created_at": first.manifest.created_at.replace(year=2124)}
+    )
     (tmp_path / "store" / ahead.key).write_bytes(ahead.to_json())
     (tmp_path / "file").write_text("second")
     second = store.publish("a", {"file": tmp_path / "file"}, kind="k")
@@ -110,7 +114,9 @@ def test_a_subtree_is_fetched_alone(any_store: ArtifactStore, tree: Path):
         artifact.local_file("../x")
 
 
-def test_bytes_and_ranges_are_read_with_and_without_a_cached_copy(any_store: ArtifactStore, tree: Path):
+def test_bytes_and_ranges_are_read_with_and_without_a_cached_copy(
+    any_store: ArtifactStore, tree: Path
+):
     artifact = any_store.publish("a", tree, kind="k")
     path = "weights/model.safetensors"
     data = (tree / path).read_bytes()
@@ -126,7 +132,9 @@ def test_bytes_and_ranges_are_read_with_and_without_a_cached_copy(any_store: Art
         artifact.read_bytes(path, -1)
 
 
-def test_tables_are_read_from_parquet_and_both_arrow_formats(any_store: ArtifactStore, tmp_path: Path):
+def test_tables_are_read_from_parquet_and_both_arrow_formats(
+    any_store: ArtifactStore, tmp_path: Path
+):
     table = pa.table({"tokens": [[1, 2], [3]]})
     folder = tmp_path / "epoch=1"
     folder.mkdir()
@@ -143,12 +151,18 @@ def test_tables_are_read_from_parquet_and_both_arrow_formats(any_store: Artifact
         artifact.read_table("epoch=1/t.txt")
 
 
-def test_a_flipped_bit_in_the_store_is_reported_and_never_returned(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_a_flipped_bit_in_the_store_is_reported_and_never_returned(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+):
     artifact = store.publish("a", tree, kind="k")
-    damaged = next(entry for entry in artifact.manifest.files if entry.path == "weights/config.json")
+    damaged = next(
+        entry for entry in artifact.manifest.files if entry.path == "weights/config.json"
+    )
     flip_a_bit(blob_of(tmp_path / "store", damaged.sha256))
     for read in (artifact.fetch, lambda: artifact.read_bytes(damaged.path)):
-        with pytest.raises(ArtifactError, match=rf"'weights/config.json'.*expected sha256 {damaged.sha256}"):
+        with pytest.raises(
+            ArtifactError, match=rf"'weights/config.json'.*expected sha256 {damaged.sha256}"
+        ):
             read()
     assert not list((tmp_path / "cache").rglob("config.json"))
     found = list(store.verify())
@@ -165,7 +179,9 @@ def test_a_truncated_blob_is_reported_with_both_sizes(
     big = max(artifact.manifest.files, key=lambda entry: entry.size_bytes)
     last = big.blobs[-1]
     ObjectStore(any_url).write(last.key, MODEL[last.start :][:left_bytes])
-    with pytest.raises(ArtifactError, match=rf"{big.path}.*\({last.size_bytes} bytes\).*{left_bytes} bytes"):
+    with pytest.raises(
+        ArtifactError, match=rf"{big.path}.*\({last.size_bytes} bytes\).*{left_bytes} bytes"
+    ):
         artifact.fetch()
     repaired = any_store.publish("a", tree, kind="k")
     assert contents(repaired.fetch()) == contents(tree)
@@ -178,7 +194,9 @@ def test_a_missing_blob_is_reported(store: ArtifactStore, tree: Path, tmp_path: 
         artifact.fetch()
 
 
-def test_verify_reads_each_content_once_and_reports_damaged_manifests(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_verify_reads_each_content_once_and_reports_damaged_manifests(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+):
     first = store.publish("a", tree, kind="k")
     store.publish("b/c", tree, kind="k")
     changed = store.publish("b/d", tree, kind="k", attributes={"loss": 1.0})
@@ -200,7 +218,9 @@ def test_verify_reads_each_content_once_and_reports_damaged_manifests(store: Art
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "a/../b", ".", "a\\b", "a\nb", "a\x7f"])
-def test_names_that_could_climb_are_refused(store: ArtifactStore, tree: Path, tmp_path: Path, name: str):
+def test_names_that_could_climb_are_refused(
+    store: ArtifactStore, tree: Path, tmp_path: Path, name: str
+):
     with pytest.raises(ArtifactError, match="not an artifact's name"):
         store.publish(name, tree, kind="k")
     with pytest.raises(ArtifactError, match="cannot publish"):
@@ -239,7 +259,9 @@ def test_attributes_without_a_json_form_are_refused_with_a_reason(store: Artifac
 def test_artifact_names_come_from_asset_and_partition_keys():
     assert artifact_name(["demo", "raw_dataset"]) == "demo/raw_dataset"
     assert artifact_name(["demo", "model_checkpoint"], "demo|01") == "demo/model_checkpoint/demo/01"
-    assert artifact_name(["demo", "model_checkpoint"], "demo", "01") == "demo/model_checkpoint/demo/01"
+    assert (
+        artifact_name(["demo", "model_checkpoint"], "demo", "01") == "demo/model_checkpoint/demo/01"
+    )
     for key in ("..", "", "a/b"):
         with pytest.raises(ArtifactError):
             artifact_name(["raw_dataset"], key)

@@ -51,7 +51,9 @@ def _used_bytes(cache: Path) -> int:
     return sum(path.stat().st_size for path in (cache / "sha256").rglob("*") if path.is_file())
 
 
-def test_fetched_files_are_read_only_and_shared(any_store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_fetched_files_are_read_only_and_shared(
+    any_store: ArtifactStore, tree: Path, tmp_path: Path
+):
     first = any_store.publish("a", tree, kind="k").fetch()
     (tree / "empty").write_text("not any more")
     second = any_store.publish("b", tree, kind="k").fetch()
@@ -77,7 +79,9 @@ def test_a_changed_copy_is_reported_and_replaced_by_the_published_content(
     assert "was changed or damaged" in caplog.text
 
 
-def test_another_process_notices_a_changed_copy_too(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_another_process_notices_a_changed_copy_too(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+):
     artifact = store.publish("a", tree, kind="k")
     flip_a_bit(artifact.local_file("weights/config.json"))
     process = _start_fetching(store.url, tmp_path / "cache", "a")
@@ -118,7 +122,9 @@ def test_a_tree_in_use_by_any_process_is_never_dropped(s3: str, tmp_path: Path):
     assert third is not None
     ours_folder = ours.fetch()
     third_folder = third.fetch()
-    kept = [folder.joinpath("file").read_bytes()[0] for folder in (theirs, ours_folder, third_folder)]
+    kept = [
+        folder.joinpath("file").read_bytes()[0] for folder in (theirs, ours_folder, third_folder)
+    ]
     assert kept == [0, 1, 2]
     process.communicate("done\n")
     _publish(limited, tmp_path, "fourth", b"4").fetch()

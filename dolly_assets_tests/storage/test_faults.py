@@ -31,10 +31,19 @@ def test_a_misbehaving_network_loses_nothing_and_returns_no_damage(
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("permission lost", "access denied; check the credentials"), ("clock skew", "set this machine's clock")],
+    [
+        ("permission lost", "access denied; check the credentials"),
+        ("clock skew", "set this machine's clock"),
+    ],
 )
 def test_what_no_retry_helps_is_said_in_one_line(
-    s3: str, s3_endpoint: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+    s3: str,
+    s3_endpoint: str,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    message: str,
 ):
     with FaultyProxy(s3_endpoint, seed=0) as proxy:
         proxy.set_fault(fault)

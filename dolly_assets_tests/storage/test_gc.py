@@ -17,7 +17,8 @@ from dolly_assets_tests.storage.conftest import contents, flip_a_bit
 
 AT_ONCE = RetentionPolicy(grace_hours=0)
 OF_EPOCHS = RetentionPolicy(
-    grace_hours=0, rules=(Rule(artifacts="*/model_checkpoint/*", publications=2, folders={"state": 2}),)
+    grace_hours=0,
+    rules=(Rule(artifacts="*/model_checkpoint/*", publications=2, folders={"state": 2}),),
 )
 
 PUBLISH_AT_RANDOM = """
@@ -67,7 +68,9 @@ def test_only_what_no_record_names_is_removed(any_store: ArtifactStore, tree: Pa
         any_store.commit("b", lost, kind="k")
 
 
-def test_the_newest_publications_of_a_name_and_the_protected_ones_stay(any_store: ArtifactStore, tmp_path: Path):
+def test_the_newest_publications_of_a_name_and_the_protected_ones_stay(
+    any_store: ArtifactStore, tmp_path: Path
+):
     published = [_checkpoint(any_store, tmp_path, 1, text) for text in "abcde"]
     found = any_store.collect_garbage(OF_EPOCHS, protected={published[1].digest}, delete=True)
     assert len(found.records) == 2
@@ -77,32 +80,49 @@ def test_the_newest_publications_of_a_name_and_the_protected_ones_stay(any_store
     assert [finding.damaged for finding in any_store.verify()] == [()] * 3
 
 
-def test_training_state_of_the_last_epochs_stays_and_weights_of_all(any_store: ArtifactStore, tmp_path: Path):
+def test_training_state_of_the_last_epochs_stays_and_weights_of_all(
+    any_store: ArtifactStore, tmp_path: Path
+):
     epochs = [_checkpoint(any_store, tmp_path, epoch) for epoch in (1, 2, 3, 4)]
     current = {epoch.digest for epoch in epochs}
     found = any_store.collect_garbage(OF_EPOCHS, protected=current)
-    assert [(key.split("/")[4], folder) for key, folder in found.folders] == [("02", "state"), ("01", "state")]
+    assert [(key.split("/")[4], folder) for key, folder in found.folders] == [
+        ("02", "state"),
+        ("01", "state"),
+    ]
     assert all(epoch.is_complete() for epoch in epochs)
     any_store.collect_garbage(OF_EPOCHS, protected=current, delete=True)
     assert [epoch.is_complete("state") for epoch in epochs] == [False, False, True, True]
     assert all(epoch.is_complete("weights") for epoch in epochs)
     assert epochs[3].read_bytes("state/optimizer") == b"state 4 "
-    assert any_store.get(epochs[0].name, epochs[0].digest).fetch("weights").joinpath("model").read_text()
+    assert (
+        any_store.get(epochs[0].name, epochs[0].digest)
+        .fetch("weights")
+        .joinpath("model")
+        .read_text()
+    )
     for read in (epochs[0].fetch, lambda: epochs[0].read_bytes("state/optimizer")):
-        with pytest.raises(ArtifactError, match=r"01: its state/ was dropped by garbage collection on 20.*fetched"):
+        with pytest.raises(
+            ArtifactError, match=r"01: its state/ was dropped by garbage collection on 20.*fetched"
+        ):
             read()
     assert [finding.damaged for finding in any_store.verify()] == [()] * 4
     assert any_store.collect_garbage(OF_EPOCHS, protected=current, delete=True).folders == []
 
 
-def test_a_dropped_state_is_whole_again_when_it_is_published_anew(any_store: ArtifactStore, tmp_path: Path):
+def test_a_dropped_state_is_whole_again_when_it_is_published_anew(
+    any_store: ArtifactStore, tmp_path: Path
+):
     for epoch in (1, 2, 3):
         _checkpoint(any_store, tmp_path, epoch)
     any_store.collect_garbage(OF_EPOCHS, protected=set(), delete=True)
     assert not any_store.history("demo/model_checkpoint/alpaca/01")[0].is_complete()
     assert _checkpoint(any_store, tmp_path, 1).is_complete()
     any_store.collect_garbage(OF_EPOCHS, protected=set(), delete=True)
-    held = [any_store.history(f"demo/model_checkpoint/alpaca/0{epoch}")[0].is_complete() for epoch in (1, 2, 3)]
+    held = [
+        any_store.history(f"demo/model_checkpoint/alpaca/0{epoch}")[0].is_complete()
+        for epoch in (1, 2, 3)
+    ]
     assert held == [True, False, True]
 
 
@@ -130,7 +150,9 @@ def test_what_was_of_use_while_a_worker_ran_stays_for_a_while(
     assert objects.keys(folder) == [f"{folder}/young"]
 
 
-def test_nothing_is_removed_while_a_record_cannot_be_read(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_nothing_is_removed_while_a_record_cannot_be_read(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+):
     record = tmp_path / "store" / store.publish("a", tree, kind="k").manifest.key
     intact = record.read_bytes()
     flip_a_bit(record)
@@ -140,7 +162,9 @@ def test_nothing_is_removed_while_a_record_cannot_be_read(store: ArtifactStore, 
     assert [finding.damaged for finding in store.verify()] == [()]
 
 
-def test_a_publication_beside_removal_after_removal_is_always_whole(shared_url: str, tmp_path: Path):
+def test_a_publication_beside_removal_after_removal_is_always_whole(
+    shared_url: str, tmp_path: Path
+):
     """Another process publishes one of 100 trees again and again; only the newest record stays, so that what it
     publishes once more may be about to be removed, or was."""
     (tmp_path / "same").write_text("in all of them")
@@ -164,7 +188,10 @@ def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url
     raw = ObjectStore(shared_url)
     with sweeping(raw):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, shared_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLD, shared_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         while not [key for key in raw.keys("locks") if "commit-" in key]:
@@ -181,7 +208,9 @@ def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url
 
 def test_a_lock_of_a_process_that_died_runs_out(tmp_path: Path):
     raw = ObjectStore(str(tmp_path / "store"))
-    process = subprocess.Popen([sys.executable, "-c", HOLD, raw.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, raw.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     process.stdout.readline()
     process.kill()

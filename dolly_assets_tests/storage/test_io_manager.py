@@ -44,10 +44,19 @@ def champion(comparison: pa.Table) -> None:
 @pytest.fixture
 def resources(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
-    return {"io_manager": ArtifactIOManager(url=str(tmp_path / "store"), cache_dir=str(tmp_path / "cache"))}
+    return {
+        "io_manager": ArtifactIOManager(
+            url=str(tmp_path / "store"), cache_dir=str(tmp_path / "cache")
+        )
+    }
 
 
-def _run(resources: dict[str, Any], instance: dg.DagsterInstance, asset: Any, partition_key: str | None = None) -> Any:
+def _run(
+    resources: dict[str, Any],
+    instance: dg.DagsterInstance,
+    asset: Any,
+    partition_key: str | None = None,
+) -> Any:
     upstream = [one for one in (checkpoint, scores, comparison, champion) if one is not asset]
     return dg.materialize(
         [asset, *upstream],
@@ -58,7 +67,9 @@ def _run(resources: dict[str, Any], instance: dg.DagsterInstance, asset: Any, pa
     )
 
 
-def test_assets_pass_artifacts_values_and_tables(resources: dict[str, Any], tmp_path: Path, tree: Path):
+def test_assets_pass_artifacts_values_and_tables(
+    resources: dict[str, Any], tmp_path: Path, tree: Path
+):
     with dg.DagsterInstance.ephemeral() as instance:
         for epoch in ("01", "02"):
             _run(resources, instance, checkpoint, f"alpaca|{epoch}")
@@ -81,7 +92,9 @@ def test_assets_pass_artifacts_values_and_tables(resources: dict[str, Any], tmp_
     assert score.manifest.made_by["run_id"]
 
 
-def test_the_manifest_names_what_the_value_was_made_from(resources: dict[str, Any], tmp_path: Path, tree: Path):
+def test_the_manifest_names_what_the_value_was_made_from(
+    resources: dict[str, Any], tmp_path: Path, tree: Path
+):
     """Of what a step took, and of what it only depends on."""
 
     @dg.asset(key_prefix="demo", deps=[comparison])
@@ -103,14 +116,21 @@ def test_the_manifest_names_what_the_value_was_made_from(resources: dict[str, An
         "demo/checkpoint/alpaca/02": digests["demo/checkpoint/alpaca/02"]
     }
     assert newest["demo/comparison"].manifest.inputs == both
-    assert newest["demo/report"].manifest.inputs == {**both, "demo/comparison": digests["demo/comparison"]}
+    assert newest["demo/report"].manifest.inputs == {
+        **both,
+        "demo/comparison": digests["demo/comparison"],
+    }
 
 
-def test_the_materialization_carries_the_digest_as_data_version(resources: dict[str, Any], tmp_path: Path):
+def test_the_materialization_carries_the_digest_as_data_version(
+    resources: dict[str, Any], tmp_path: Path
+):
     with dg.DagsterInstance.ephemeral() as instance:
         result = _run(resources, instance, checkpoint, "alpaca|01")
         [event] = result.get_asset_materialization_events()
-        artifact = ArtifactStore(str(tmp_path / "store"), tmp_path).latest("demo/checkpoint/alpaca/01")
+        artifact = ArtifactStore(str(tmp_path / "store"), tmp_path).latest(
+            "demo/checkpoint/alpaca/01"
+        )
         assert artifact is not None
         materialization = event.materialization
         assert materialization.tags["dagster/data_version"] == artifact.digest
@@ -133,7 +153,9 @@ def test_an_artifact_that_a_worker_published_is_described_and_not_copied(
         return published
 
     with dg.DagsterInstance.ephemeral() as instance:
-        [event] = dg.materialize([worker], resources=resources, instance=instance).get_asset_materialization_events()
+        [event] = dg.materialize(
+            [worker], resources=resources, instance=instance
+        ).get_asset_materialization_events()
     assert event.materialization.tags
     assert event.materialization.tags["dagster/data_version"] == published.digest
     assert event.materialization.metadata["loss"].value == 1.5
@@ -143,7 +165,10 @@ def test_an_artifact_that_a_worker_published_is_described_and_not_copied(
 def test_a_missing_artifact_names_the_asset_and_partition_to_materialize(resources: dict[str, Any]):
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        pytest.raises(ArtifactError, match=r"asset demo/checkpoint, partition alpaca\|01, yet: materialize it first"),
+        pytest.raises(
+            ArtifactError,
+            match=r"asset demo/checkpoint, partition alpaca\|01, yet: materialize it first",
+        ),
     ):
         _run(resources, instance, scores, "alpaca|01")
 

@@ -23,7 +23,9 @@ def _sealed(**changes: object) -> bytes:
     record = json.loads(MANIFEST.to_json()) | changes
     del record["record_sha256"]
     canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return json.dumps(record | {"record_sha256": hashlib.sha256(canonical.encode()).hexdigest()}).encode()
+    return json.dumps(
+        record | {"record_sha256": hashlib.sha256(canonical.encode()).hexdigest()}
+    ).encode()
 
 
 def test_a_record_comes_back_as_it_was():
@@ -33,7 +35,9 @@ def test_a_record_comes_back_as_it_was():
 
 def test_the_digest_is_that_of_the_files_alone():
     """The value is a promise to every store in use: a change of it would be a new schema_version."""
-    other = MANIFEST.model_copy(update={"name": "x", "kind": "y", "attributes": {}, "created_at": datetime.now(UTC)})
+    other = MANIFEST.model_copy(
+        update={"name": "x", "kind": "y", "attributes": {}, "created_at": datetime.now(UTC)}
+    )
     assert other.digest == MANIFEST.digest
     canonical = '[{"path":"scores.json","sha256":"' + "ab" * 32 + '","size_bytes":2}]'
     assert MANIFEST.digest == hashlib.sha256(canonical.encode()).hexdigest()
@@ -44,7 +48,10 @@ def test_the_digest_is_that_of_the_files_alone():
     [
         ({"schema_version": 2}, "schema_version is 2, this program reads 1"),
         ({"files": []}, "files"),
-        ({"files": [{"path": "../x", "size_bytes": 2, "sha256": "ab" * 32}]}, "not a relative path"),
+        (
+            {"files": [{"path": "../x", "size_bytes": 2, "sha256": "ab" * 32}]},
+            "not a relative path",
+        ),
         ({"files": [{"path": "x", "size_bytes": 2, "sha256": "../../x"}]}, "pattern"),
         ({"files": [{"path": "x", "size_bytes": 2, "sha256": "ab" * 32}]}, "it describes"),
         ({"name": "demo/other"}, "it describes manifests/demo/other"),

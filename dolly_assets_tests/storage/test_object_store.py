@@ -36,7 +36,9 @@ def test_credentials_in_a_url_are_refused_and_not_repeated():
         assert "hunter2" not in str(caught.value)
 
 
-def test_local_paths_and_file_urls_are_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_local_paths_and_file_urls_are_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     assert ObjectStore("my store").url == ObjectStore(f"file://{tmp_path}/my%20store").url
     assert ObjectStore("my store").url == f"file://{tmp_path}/my%20store"
@@ -53,13 +55,17 @@ def test_a_missing_bucket_is_named(s3: str, tree: Path, tmp_path: Path):
         lambda: list(store.verify()),
         store.names,
     ):
-        with pytest.raises(ConfigurationError, match="s3://no-such-bucket/x: the bucket does not exist"):
+        with pytest.raises(
+            ConfigurationError, match="s3://no-such-bucket/x: the bucket does not exist"
+        ):
             use()
 
 
 def test_an_endpoint_that_cannot_be_reached_is_named(s3: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(ArtifactError, match=r"cannot be reached.*now http://127.0.0.1:9\)") as caught:
+    with pytest.raises(
+        ArtifactError, match=r"cannot be reached.*now http://127.0.0.1:9\)"
+    ) as caught:
         ObjectStore(s3, S3Settings(max_attempts=2)).keys("x")
     assert "\n" not in str(caught.value)
 
@@ -86,7 +92,9 @@ def test_a_denied_request_names_the_url_and_no_secret(s3: str, monkeypatch: pyte
     with http.server.HTTPServer(("127.0.0.1", 0), Denies) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(ArtifactError, match=r"s3://artifacts/some/prefix/a: access denied") as caught:
+        with pytest.raises(
+            ArtifactError, match=r"s3://artifacts/some/prefix/a: access denied"
+        ) as caught:
             ObjectStore(s3).keys("a")
         server.shutdown()
     assert "test-secret" not in str(caught.value)

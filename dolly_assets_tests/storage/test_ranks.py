@@ -33,10 +33,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _start(url: str, folder: Path, attempt: str, timeout_seconds: int = 60) -> list[subprocess.Popen[bytes]]:
+def _start(
+    url: str, folder: Path, attempt: str, timeout_seconds: int = 60
+) -> list[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", PUBLISH, url, folder, attempt]
     return [
-        subprocess.Popen([*command, str(rank), str(timeout_seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [*command, str(rank), str(timeout_seconds)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         for rank in range(RANKS)
     ]
 
@@ -56,10 +62,14 @@ def test_ranks_in_processes_of_their_own_publish_one_artifact(shared_url: str, f
     ]
     assert artifact.read_bytes("state/2", 8_999_990) == b"\x02" * 10
     with pytest.raises(ArtifactError, match="rank 0, 1, 2 of 3"):
-        store.commit_ranks("a", attempt="run7-epoch1-try1", ranks=RANKS, timeout_seconds=0, kind="k")
+        store.commit_ranks(
+            "a", attempt="run7-epoch1-try1", ranks=RANKS, timeout_seconds=0, kind="k"
+        )
 
 
-def test_a_killed_rank_leaves_nothing_published_and_the_next_attempt_succeeds(shared_url: str, folder: Path):
+def test_a_killed_rank_leaves_nothing_published_and_the_next_attempt_succeeds(
+    shared_url: str, folder: Path
+):
     store = ArtifactStore(shared_url, folder / "cache")
     chance = random.Random(7)
     for rank in range(RANKS):
@@ -88,6 +98,8 @@ def test_a_rank_cannot_announce_twice_different_files(any_store: ArtifactStore, 
 
 
 @pytest.mark.parametrize("attempt", ["", "..", "a/b", "a b"])
-def test_an_attempt_id_that_could_climb_is_refused(any_store: ArtifactStore, folder: Path, attempt: str):
+def test_an_attempt_id_that_could_climb_is_refused(
+    any_store: ArtifactStore, folder: Path, attempt: str
+):
     with pytest.raises(ArtifactError, match="attempt id"):
         any_store.upload_rank({"a": folder / "w0"}, attempt=attempt, rank=0)

@@ -66,7 +66,13 @@ def server() -> Iterator[Seen]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Seen) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name, text in (("AWS_SHARED_CREDENTIALS_FILE", CREDENTIALS), ("AWS_CONFIG_FILE", CONFIG)):
         (tmp_path / name).write_text(text)
@@ -107,7 +113,11 @@ def test_keys_in_the_environment_go_before_profiles_but_for_one_that_is_named(
 
 def test_the_io_manager_takes_the_settings_of_an_s3_resource(server: Seen, tmp_path: Path):
     manager = ArtifactIOManager(
-        url="s3://bucket", cache_dir=str(tmp_path), endpoint_url=server.url, profile_name="team", max_attempts=1
+        url="s3://bucket",
+        cache_dir=str(tmp_path),
+        endpoint_url=server.url,
+        profile_name="team",
+        max_attempts=1,
     )
     with pytest.raises(ArtifactError, match="access denied"):
         manager.store.names()
@@ -128,5 +138,7 @@ def test_a_profile_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigurationError, match=r"profile nobody.* known profiles: .*team"):
         ObjectStore("s3://bucket", S3Settings(profile_name="nobody"))
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(ConfigurationError, match=r"profile team is read by boto3, which is not installed here"):
+    with pytest.raises(
+        ConfigurationError, match=r"profile team is read by boto3, which is not installed here"
+    ):
         ObjectStore("s3://bucket", S3Settings(profile_name="team"))

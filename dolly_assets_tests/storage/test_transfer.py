@@ -63,7 +63,9 @@ def test_a_second_publication_of_the_same_tree_sends_no_file(
     assert sent_bytes == [sum(map(len, contents(tree).values())), 0]
 
 
-def test_an_interrupted_upload_goes_on_within_a_file(s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_an_interrupted_upload_goes_on_within_a_file(
+    s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """Stopped half way through a file of twelve chunks; each is put once over both tries."""
     chance = random.Random(3)
     (tmp_path / "big").write_bytes(b"".join(chance.randbytes(MIB) for _ in range(8 * 12)))
@@ -78,7 +80,9 @@ def test_an_interrupted_upload_goes_on_within_a_file(s3: str, tmp_path: Path, ca
             store.upload({"big": tmp_path / "big"}, on_progress=stop)
         assert store.names() == []
         store.publish("a", {"big": tmp_path / "big"}, kind="k")
-    puts = [record.getMessage().split()[6] for record in caplog.records if '"PUT' in record.getMessage()]
+    puts = [
+        record.getMessage().split()[6] for record in caplog.records if '"PUT' in record.getMessage()
+    ]
     sent = [path for path in puts if "/blobs/" in path]
     assert len(sent) == len(set(sent)) == 12
     # A change at the end of it costs one chunk.
@@ -88,14 +92,24 @@ def test_an_interrupted_upload_goes_on_within_a_file(s3: str, tmp_path: Path, ca
         file.write(b"?")
         file.flush()
         store.publish("a", {"big": tmp_path / "big"}, kind="k")
-    assert sum('"PUT' in record.getMessage() and "/blobs/" in record.getMessage() for record in caplog.records) == 1
+    assert (
+        sum(
+            '"PUT' in record.getMessage() and "/blobs/" in record.getMessage()
+            for record in caplog.records
+        )
+        == 1
+    )
 
 
-def test_progress_counts_every_byte_once_and_ends_at_the_total(any_store: ArtifactStore, tree: Path):
+def test_progress_counts_every_byte_once_and_ends_at_the_total(
+    any_store: ArtifactStore, tree: Path
+):
     total_bytes = sum(map(len, contents(tree).values()))
     for _ in ("sent", "already there"):
         calls: list[tuple[int, int]] = []
-        any_store.publish("a", tree, kind="k", on_progress=lambda *call, calls=calls: calls.append(call))
+        any_store.publish(
+            "a", tree, kind="k", on_progress=lambda *call, calls=calls: calls.append(call)
+        )
         assert calls == sorted(calls)
         assert {total for _, total in calls} == {total_bytes}
         assert calls[-1][0] == total_bytes
@@ -107,7 +121,15 @@ def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
 ):
     """Killed after the first file, amid a file of several parts, before the manifest, and after it."""
     limit_bytes = int(sent * sum(map(len, contents(tree).values())))
-    command = [sys.executable, "-c", PUBLISH_AND_DIE, shared_url, tmp_path / "c", tree, str(limit_bytes)]
+    command = [
+        sys.executable,
+        "-c",
+        PUBLISH_AND_DIE,
+        shared_url,
+        tmp_path / "c",
+        tree,
+        str(limit_bytes),
+    ]
     assert subprocess.run(command).returncode == -signal.SIGKILL
     store = ArtifactStore(shared_url, tmp_path / "cache")
     found = store.latest("a")
@@ -136,7 +158,11 @@ def test_two_processes_that_publish_one_name_lose_nothing(shared_url: str, tmp_p
     assert [worker.returncode for worker in workers] == [0, 0]
     assert len({found.uri for found in history}) == 20
     for who in ("one", "other"):
-        turns = [int(found.manifest.made_by["turn"]) for found in history if found.manifest.made_by["who"] == who]
+        turns = [
+            int(found.manifest.made_by["turn"])
+            for found in history
+            if found.manifest.made_by["who"] == who
+        ]
         assert turns == list(range(9, -1, -1))
 
 
@@ -197,16 +223,22 @@ def test_many_small_files_come_as_they_were(any_store: ArtifactStore, tmp_path: 
     assert contents(tmp_path / "copy") == contents(tree)
 
 
-def test_of_many_small_files_only_those_that_the_store_lacks_are_sent(any_store: ArtifactStore, tmp_path: Path):
+def test_of_many_small_files_only_those_that_the_store_lacks_are_sent(
+    any_store: ArtifactStore, tmp_path: Path
+):
     """Those that are there come after many that are not."""
     any_store.publish("a", small_files(tmp_path / "first", range(30, 60)), kind="k")
     tree = small_files(tmp_path / "second", range(90))
     published = any_store.publish("b", tree, kind="k")
-    assert published.manifest.sent_bytes == size_bytes(tree, range(30)) + size_bytes(tree, range(60, 90))
+    assert published.manifest.sent_bytes == size_bytes(tree, range(30)) + size_bytes(
+        tree, range(60, 90)
+    )
     assert contents(published.fetch()) == contents(tree)
 
 
-def test_a_damaged_one_among_many_small_files_is_named_and_not_returned(any_store: ArtifactStore, tmp_path: Path):
+def test_a_damaged_one_among_many_small_files_is_named_and_not_returned(
+    any_store: ArtifactStore, tmp_path: Path
+):
     published = any_store.publish("a", small_files(tmp_path / "tree", range(60)), kind="k")
     [damaged] = [entry for entry in published.manifest.files if entry.path == "033"]
     ObjectStore(any_store.url).write(damaged.blob_key, b"SMALL FILE 33")

@@ -3,7 +3,11 @@ import pytest
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
-from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, sentencepiece_tokenizer, with_style
+from dolly_assets_tests.tokenization.tiny import (
+    byte_level_tokenizer,
+    sentencepiece_tokenizer,
+    with_style,
+)
 
 STYLES = [
     PromptStyle(),
@@ -16,7 +20,16 @@ TOKENIZERS = {
     "sentencepiece, space before the text": lambda: sentencepiece_tokenizer("first"),
     "sentencepiece, space before each piece": lambda: sentencepiece_tokenizer("always"),
 }
-RESPONSES = ["It is blue.", " blue", "\nblue", "\n\n\n  blue \n", "#", "", "ça va · 日本 🙂", "e\u0301"]
+RESPONSES = [
+    "It is blue.",
+    " blue",
+    "\nblue",
+    "\n\n\n  blue \n",
+    "#",
+    "",
+    "ça va · 日本 🙂",
+    "e\u0301",
+]
 
 
 @pytest.mark.parametrize("style", STYLES, ids=["dolly", "no intro", "own keys"])
@@ -32,7 +45,9 @@ def test_an_example_encodes_as_its_whole_text_does(kind, style, context):
     input_ids, prompt_lengths = encoder.examples(instructions, contexts, RESPONSES)
 
     prompt = style.prompt("Name a colour.", context)
-    assert input_ids.to_pylist() == [tokenizer(prompt + style.completion(r)).input_ids for r in RESPONSES]
+    assert input_ids.to_pylist() == [
+        tokenizer(prompt + style.completion(r)).input_ids for r in RESPONSES
+    ]
     assert set(prompt_lengths.to_pylist()) == {len(tokenizer(prompt).input_ids)}
 
 
@@ -41,11 +56,16 @@ def test_a_prompt_to_answer_is_encoded_as_in_training(kind):
     style = PromptStyle()
     encoder = PromptEncoder(with_style(TOKENIZERS[kind](), style), style)
     input_ids, prompt_lengths = encoder.examples(["Name a colour."], ["Blue."], ["Blue"])
-    assert encoder.prompt("Name a colour.", "Blue.") == input_ids[0].as_py()[: prompt_lengths[0].as_py()]
+    assert (
+        encoder.prompt("Name a colour.", "Blue.")
+        == input_ids[0].as_py()[: prompt_lengths[0].as_py()]
+    )
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-@pytest.mark.parametrize("marker", ["### End", "### Instruction:", "### Response:\n", "<|endoftext|>"])
+@pytest.mark.parametrize(
+    "marker", ["### End", "### Instruction:", "### Response:\n", "<|endoftext|>"]
+)
 def test_a_marker_in_a_users_text_stays_text(kind, marker):
     """It can neither end a label early, nor forge a response, nor vanish."""
     style = PromptStyle()
@@ -56,8 +76,12 @@ def test_a_marker_in_a_users_text_stays_text(kind, marker):
     input_ids, prompt_lengths = encoder.examples([hostile], [hostile], [hostile])
     ids, prompt_length = input_ids[0].as_py(), prompt_lengths[0].as_py()
 
-    end_id, instruction_id, response_id = (tokenizer.convert_tokens_to_ids(t) for t in style.special_tokens)
-    special_ids = [i for i in ids if i in (end_id, instruction_id, response_id, tokenizer.eos_token_id)]
+    end_id, instruction_id, response_id = (
+        tokenizer.convert_tokens_to_ids(t) for t in style.special_tokens
+    )
+    special_ids = [
+        i for i in ids if i in (end_id, instruction_id, response_id, tokenizer.eos_token_id)
+    ]
     assert special_ids == [instruction_id, response_id, end_id]
     assert ids.index(response_id) == prompt_length - 1
     assert ids[-1] == end_id

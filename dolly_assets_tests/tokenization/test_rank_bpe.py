@@ -27,7 +27,22 @@ PIECES = [
         "### End",
         "<|endoftext|>",
     ),
-    *(" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u3000", "\u2028", "\u200b", "\ufeff", "\x00", "\x1f"),
+    *(
+        " ",
+        "  ",
+        "   ",
+        "\t",
+        "\n",
+        "\r\n",
+        "\n\n",
+        "\u00a0",
+        "\u3000",
+        "\u2028",
+        "\u200b",
+        "\ufeff",
+        "\x00",
+        "\x1f",
+    ),
     *(
         "é",
         "e\u0301",
@@ -93,7 +108,10 @@ def test_examples_are_the_same_whoever_encodes_them():
     encoder = PromptEncoder(tokenizer, STYLE)
     assert encoder.encoder == "tiktoken"
     input_ids, prompt_lengths = encoder.examples(*fields)
-    one_by_one = [encoder.prompt(instruction, context) for instruction, context, _ in zip(*fields, strict=True)]
+    one_by_one = [
+        encoder.prompt(instruction, context)
+        for instruction, context, _ in zip(*fields, strict=True)
+    ]
     found = zip(input_ids.to_pylist(), prompt_lengths.to_pylist(), strict=True)
     assert [ids[:length] for ids, length in found] == one_by_one
 
@@ -112,7 +130,9 @@ def test_examples_are_the_same_whoever_encodes_them():
 def test_merges_by_which_the_two_would_differ_are_left_to_the_tokenizer(merges):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = dict.fromkeys([*alphabet, *(left + right for left, right in merges)])
-    backend = Tokenizer(models.BPE(vocab={token: place for place, token in enumerate(tokens)}, merges=merges))
+    backend = Tokenizer(
+        models.BPE(vocab={token: place for place, token in enumerate(tokens)}, merges=merges)
+    )
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert RankEncoder.of(backend) is None
 
@@ -131,7 +151,9 @@ def test_a_text_that_is_too_much_for_tiktoken_is_left_to_the_tokenizer():
 
 def test_a_text_with_a_byte_that_the_vocabulary_lacks_is_left_to_the_tokenizer():
     alphabet = [char for char in sorted(pre_tokenizers.ByteLevel.alphabet()) if char != "z"]
-    backend = Tokenizer(models.BPE(vocab={char: place for place, char in enumerate(alphabet)}, merges=[]))
+    backend = Tokenizer(
+        models.BPE(vocab={char: place for place, char in enumerate(alphabet)}, merges=[])
+    )
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     ranks = RankEncoder.of(backend)
     assert ranks

@@ -8,7 +8,11 @@ from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.tokenization.preview import preview_row
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.tokenize import BATCH_RECORDS, tokenize
-from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_SCHEMA, TRAIN_SCHEMA, TokenizedDataset
+from dolly_assets.tokenization.tokenized_dataset import (
+    HELD_OUT_SCHEMA,
+    TRAIN_SCHEMA,
+    TokenizedDataset,
+)
 from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, with_style
 
 STYLE = PromptStyle(intro="")
@@ -32,7 +36,9 @@ def raw_dataset(count: int, prompts: int | None = None) -> pa.Table:
     )
 
 
-def tokenized(table, tokenizer, *, max_length=512, packing=True, held_out_examples=10, seed=7) -> TokenizedDataset:
+def tokenized(
+    table, tokenizer, *, max_length=512, packing=True, held_out_examples=10, seed=7
+) -> TokenizedDataset:
     return tokenize(
         table,
         tokenizer,
@@ -48,7 +54,10 @@ def test_every_example_is_on_one_side_with_its_record(tokenizer):
     """Across the batches that encoding works in."""
     table = raw_dataset(BATCH_RECORDS + 100)
     dataset = tokenized(table, tokenizer)
-    train_records, held_out_records = dataset.train["record"].to_pylist(), dataset.held_out["record"].to_pylist()
+    train_records, held_out_records = (
+        dataset.train["record"].to_pylist(),
+        dataset.held_out["record"].to_pylist(),
+    )
 
     assert held_out_records == sorted(held_out_records)
     assert sorted(train_records + held_out_records) == list(range(table.num_rows))
@@ -63,7 +72,10 @@ def test_a_row_is_a_slice_that_max_length_holds(tokenizer):
     places = [(example["row"], example["record"]) for example in dataset.train.to_pylist()]
     assert places == sorted(places)
     assert {row for row, _ in places} == set(range(dataset.statistics["rows"]))
-    lengths = np.bincount(dataset.train["row"].to_numpy(), [len(ids) for ids in dataset.train["input_ids"].to_pylist()])
+    lengths = np.bincount(
+        dataset.train["row"].to_numpy(),
+        [len(ids) for ids in dataset.train["input_ids"].to_pylist()],
+    )
     assert lengths.max() <= 512
     assert dataset.statistics["row_fill"] == pytest.approx(lengths.mean() / 512)
     assert sum(sorted(lengths)[:2]) > 512  # else these two would be one row
@@ -78,7 +90,9 @@ def test_without_packing_each_example_is_a_row_of_its_own_in_raw_order(tokenizer
 
 
 def test_packing_moves_examples_and_changes_none(tokenizer):
-    packed, unpacked = (tokenized(raw_dataset(300), tokenizer, packing=packing) for packing in (True, False))
+    packed, unpacked = (
+        tokenized(raw_dataset(300), tokenizer, packing=packing) for packing in (True, False)
+    )
     assert packed.train.drop("row").sort_by("record") == unpacked.train.drop("row")
     assert packed.held_out == unpacked.held_out
 
@@ -104,7 +118,9 @@ def test_held_out_examples_keep_their_texts_and_training_ones_do_not(tokenizer):
 
 def test_an_over_long_example_is_dropped_whole_and_counted(tokenizer):
     table = raw_dataset(50)
-    lengths = {e["record"]: len(e["input_ids"]) for e in tokenized(table, tokenizer).train.to_pylist()}
+    lengths = {
+        e["record"]: len(e["input_ids"]) for e in tokenized(table, tokenizer).train.to_pylist()
+    }
     limit = sorted(lengths.values())[len(lengths) // 2]
 
     dataset = tokenized(table, tokenizer, max_length=limit, held_out_examples=0)
@@ -138,12 +154,22 @@ def test_the_split_follows_from_seed_and_prompts_not_from_the_order_of_rows(toke
 
 
 def test_added_records_hardly_move_the_split(tokenizer):
-    before = set(tokenized(raw_dataset(400), tokenizer, held_out_examples=100).held_out["instruction"].to_pylist())
-    after = set(tokenized(raw_dataset(420), tokenizer, held_out_examples=100).held_out["instruction"].to_pylist())
+    before = set(
+        tokenized(raw_dataset(400), tokenizer, held_out_examples=100)
+        .held_out["instruction"]
+        .to_pylist()
+    )
+    after = set(
+        tokenized(raw_dataset(420), tokenizer, held_out_examples=100)
+        .held_out["instruction"]
+        .to_pylist()
+    )
     assert len(before & after) >= 90
 
 
-@pytest.mark.parametrize("limits", [{"held_out_examples": 20}, {"max_length": 5}], ids=["all held out", "all too long"])
+@pytest.mark.parametrize(
+    "limits", [{"held_out_examples": 20}, {"max_length": 5}], ids=["all held out", "all too long"]
+)
 def test_nothing_to_train_on_is_an_error_that_says_why(tokenizer, limits):
     with pytest.raises(ConfigurationError, match=r"No training example is left: of 20 examples"):
         tokenized(raw_dataset(20), tokenizer, **limits)
@@ -173,8 +199,12 @@ def test_the_statistics_count_what_is_trained_on(tokenizer):
     assert statistics["held_out_examples"] == 10
     assert statistics["dropped_too_long"] == 0
     assert statistics["train_tokens"] == sum(lengths)
-    assert statistics["labelled_tokens"] == sum(lengths) - sum(dataset.train["prompt_length"].to_pylist())
-    assert statistics["labelled_share"] == statistics["labelled_tokens"] / statistics["train_tokens"]
+    assert statistics["labelled_tokens"] == sum(lengths) - sum(
+        dataset.train["prompt_length"].to_pylist()
+    )
+    assert (
+        statistics["labelled_share"] == statistics["labelled_tokens"] / statistics["train_tokens"]
+    )
     assert statistics["length_max"] == max(lengths)
     assert statistics["rows"] == len(set(dataset.train["row"].to_pylist()))
     assert statistics["examples_per_row"] == 50 / statistics["rows"]
@@ -202,9 +232,13 @@ def test_a_previewed_row_says_where_its_examples_begin(tokenizer):
     ids = [token for example in examples for token in example["input_ids"]]
     assert len(examples) > 1
     assert begins == [
-        place for place, token in enumerate(ids) if token == tokenizer.convert_tokens_to_ids(STYLE.instruction_key)
+        place
+        for place, token in enumerate(ids)
+        if token == tokenizer.convert_tokens_to_ids(STYLE.instruction_key)
     ]
-    assert [int(record) for record in re.findall(r"Record (\d+)", text)] == [e["record"] for e in examples]
+    assert [int(record) for record in re.findall(r"Record (\d+)", text)] == [
+        e["record"] for e in examples
+    ]
 
 
 @pytest.mark.parametrize("row", [-1, 10_000])
@@ -230,7 +264,9 @@ def test_what_is_written_is_read_back(tokenizer, tmp_path, held_out_examples):
     assert TokenizedDataset.read(tmp_path / "tokenized") == dataset
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"no Arrow")])
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"no Arrow")]
+)
 @pytest.mark.parametrize("name", ["train.arrow", "held_out.arrow", "statistics.json"])
 def test_a_damaged_folder_is_an_error_that_names_it(tokenizer, tmp_path, name, damage):
     tokenized(raw_dataset(20), tokenizer).write(tmp_path)

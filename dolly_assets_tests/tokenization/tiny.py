@@ -3,7 +3,15 @@
 import string
 from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
@@ -32,14 +40,18 @@ def sentencepiece_tokenizer(prepend_scheme: str) -> "PreTrainedTokenizerFast":
     backend = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
-    tokenizer = _trained(backend, list(string.printable), {"bos_token": "<s>", "unk_token": "<unk>"})
+    tokenizer = _trained(
+        backend, list(string.printable), {"bos_token": "<s>", "unk_token": "<unk>"}
+    )
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.convert_tokens_to_ids("<s>"))]
     )
     return tokenizer
 
 
-def _trained(backend: Tokenizer, alphabet: list[str], special_tokens: dict[str, str]) -> "PreTrainedTokenizerFast":
+def _trained(
+    backend: Tokenizer, alphabet: list[str], special_tokens: dict[str, str]
+) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
     special_tokens = {"eos_token": "<|endoftext|>", **special_tokens}
@@ -55,7 +67,9 @@ def _trained(backend: Tokenizer, alphabet: list[str], special_tokens: dict[str, 
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special_tokens)
 
 
-def with_style(tokenizer: "PreTrainedTokenizerFast", style: PromptStyle) -> "PreTrainedTokenizerFast":
+def with_style(
+    tokenizer: "PreTrainedTokenizerFast", style: PromptStyle
+) -> "PreTrainedTokenizerFast":
     """Add the style's special tokens, as a published base model has them."""
     tokenizer.add_special_tokens({"additional_special_tokens": list(style.special_tokens)})
     return tokenizer

@@ -19,12 +19,17 @@ from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
 from dolly_assets.training.loop.epochs import EpochResult, PartialState
 from dolly_assets.training.loop.fine_tune import FineTune, fine_tune
-from dolly_assets.training.loop.meter import Work
+from dolly_assets.training.loop.meter import StepTotals
 from dolly_assets.training.loop.steps import Step
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 
-WORKER = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "DS_LOG_LEVEL": "error"}
+WORKER = {
+    "DS_ACCELERATOR": "cpu",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+    "DS_LOG_LEVEL": "error",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Outcome:
     states: Mapping[int, Path]  # step of the training -> folder of all ranks' state saved after it
     stopped: str | None  # where, if it was asked to stop
     lines: tuple[str, ...]  # what it said
-    work: tuple[Work, ...]  # of each epoch
+    work: tuple[StepTotals, ...]  # of each epoch
 
     @property
     def losses(self) -> list[float]:
@@ -70,19 +75,34 @@ class Runs:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        common = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        common = {
+            "WORLD_SIZE": ranks,
+            "LOCAL_WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
         variables = [
-            {name: str(value) for name, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()}
+            {
+                name: str(value)
+                for name, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()
+            }
             for rank in range(ranks)
         ]
         return [
-            self._pool.submit(_run, job, each if ranks > 1 else {}, ask_at if rank == ranks - 1 else None, late)
+            self._pool.submit(
+                _run, job, each if ranks > 1 else {}, ask_at if rank == ranks - 1 else None, late
+            )
             for rank, each in enumerate(variables)
         ]
 
-    def run(self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None, late: bool = False) -> Outcome:
+    def run(
+        self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None, late: bool = False
+    ) -> Outcome:
         """Trains to the end; what rank 0 saw."""
-        outcomes = [future.result(timeout=120) for future in self.start(job, ranks=ranks, ask_at=ask_at, late=late)]
+        outcomes = [
+            future.result(timeout=120)
+            for future in self.start(job, ranks=ranks, ask_at=ask_at, late=late)
+        ]
         assert all(outcome.losses == outcomes[0].losses for outcome in outcomes)
         assert all(outcome.stopped == outcomes[0].stopped for outcome in outcomes)
         return outcomes[0]
@@ -208,7 +228,9 @@ def jobs_of(job: FineTune, scratch: Path, batches: Sequence[tuple[int, int]]) ->
     return [
         replace(
             job,
-            recipe=job.recipe.model_copy(update={"micro_batch_size": micro, "global_batch_size": whole}),
+            recipe=job.recipe.model_copy(
+                update={"micro_batch_size": micro, "global_batch_size": whole}
+            ),
             scratch=scratch / f"{micro}-{whole}",
         )
         for micro, whole in batches

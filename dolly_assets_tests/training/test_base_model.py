@@ -32,7 +32,8 @@ LLAMA = {
 
 def untrained(config: dict = GPT2, **values) -> BaseModelConfig:
     return BaseModelConfig(
-        untrained=UntrainedModel(config=config, **({"vocabulary_size": 330} | values)), license="apache-2.0"
+        untrained=UntrainedModel(config=config, **({"vocabulary_size": 330} | values)),
+        license="apache-2.0",
     )
 
 
@@ -40,7 +41,9 @@ def local(path: Path) -> BaseModelConfig:
     return BaseModelConfig(source=str(path), license="apache-2.0")
 
 
-def prepared(config: BaseModelConfig, out: Path, special_tokens=SPECIAL_TOKENS, log=lambda message: None):
+def prepared(
+    config: BaseModelConfig, out: Path, special_tokens=SPECIAL_TOKENS, log=lambda message: None
+):
     return prepare(config, special_tokens=special_tokens, texts=lambda: TEXTS, out=out, log=log)
 
 
@@ -73,7 +76,9 @@ def write_gguf(file: Path, model_folder: Path) -> dict:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     special = {*tokenizer.all_special_tokens}
-    writer.add_token_types([gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens])
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
+    )
     merges = json.loads((model_folder / "tokenizer.json").read_text())["model"]["merges"]
     writer.add_token_merges([" ".join(merge) for merge in merges])
     writer.add_bos_token_id(0)
@@ -82,7 +87,9 @@ def write_gguf(file: Path, model_folder: Path) -> dict:
     tensors = {}
     for name, tensor in model.state_dict().items():
         array = tensor.numpy()
-        if heads := {"q_proj": 2, "k_proj": 1}.get(name.split(".")[-2]):  # llama.cpp's order of rotary pairs
+        if heads := {"q_proj": 2, "k_proj": 1}.get(
+            name.split(".")[-2]
+        ):  # llama.cpp's order of rotary pairs
             array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
         gguf_name = names.get_name(name, try_suffixes=(".weight",))
         assert gguf_name is not None
@@ -119,18 +126,24 @@ def copy(gpt2, tmp_path) -> Path:
 # --- What a configuration may say
 
 
-@pytest.mark.parametrize("source", ["EleutherAI/gpt-j-6b", "/models/a", "./a", "../a", "~/a", "models/a.gguf"])
+@pytest.mark.parametrize(
+    "source", ["EleutherAI/gpt-j-6b", "/models/a", "./a", "../a", "~/a", "models/a.gguf"]
+)
 def test_hub_ids_and_paths_are_sources(source):
     assert BaseModelConfig(source=source, license="mit").source == source
 
 
-@pytest.mark.parametrize("source", ["", "gpt2", "models/a/b", "a b/c", "-a/b", "https://huggingface.co/a/b"])
+@pytest.mark.parametrize(
+    "source", ["", "gpt2", "models/a/b", "a b/c", "-a/b", "https://huggingface.co/a/b"]
+)
 def test_anything_else_is_told_what_a_source_is(source):
     with pytest.raises(ValidationError, match="neither a Hub id"):
         BaseModelConfig(source=source, license="mit")
 
 
-@pytest.mark.parametrize("values", [{}, {"source": "a/b", "untrained": {"config": GPT2, "vocabulary_size": 330}}])
+@pytest.mark.parametrize(
+    "values", [{}, {"source": "a/b", "untrained": {"config": GPT2, "vocabulary_size": 330}}]
+)
 def test_exactly_one_origin_is_named(values):
     with pytest.raises(ValidationError, match="exactly one of source and untrained"):
         BaseModelConfig(**values, license="mit")
@@ -160,9 +173,13 @@ def test_an_untrained_model_needs_a_model_type_and_takes_its_vocabulary_from_the
 
 
 def test_relative_paths_count_from_the_given_folder_and_other_sources_stay():
-    resolved = BaseModelConfig(source="../models/a.gguf", license="mit").resolved(Path("/defs/family"))
+    resolved = BaseModelConfig(source="../models/a.gguf", license="mit").resolved(
+        Path("/defs/family")
+    )
     assert resolved.source == "/defs/models/a.gguf"
-    assert BaseModelConfig(source="~/a", license="mit").resolved(Path("/defs")).source == str(Path.home() / "a")
+    assert BaseModelConfig(source="~/a", license="mit").resolved(Path("/defs")).source == str(
+        Path.home() / "a"
+    )
     assert BaseModelConfig(source="a/b", license="mit").resolved(Path("/defs")).source == "a/b"
     assert untrained().resolved(Path("/defs")) == untrained()
 
@@ -193,7 +210,9 @@ def test_equal_calls_write_equal_tensors_and_tokenizers_and_another_seed_others(
     prepared(untrained(), tmp_path / "again")
     prepared(untrained(seed=1), tmp_path / "other")
     assert weights_sha256(tmp_path / "again") == weights_sha256(gpt2)
-    assert (tmp_path / "again" / "tokenizer.json").read_text() == (gpt2 / "tokenizer.json").read_text()
+    assert (tmp_path / "again" / "tokenizer.json").read_text() == (
+        gpt2 / "tokenizer.json"
+    ).read_text()
     assert weights_sha256(tmp_path / "other") != weights_sha256(gpt2)
 
 
@@ -259,11 +278,17 @@ def test_the_answer_ends_with_the_first_special_token_and_pads_with_another(gpt2
     model, tokenizer = load(gpt2)
     generation = model.generation_config
     assert generation.eos_token_id == tokenizer.convert_tokens_to_ids("### End")
-    assert generation.pad_token_id == tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert (
+        generation.pad_token_id
+        == tokenizer.pad_token_id
+        == tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    )
     assert model.config.pad_token_id == tokenizer.pad_token_id
 
 
-def test_a_style_that_ends_with_the_tokenizers_own_end_gets_a_padding_token_of_its_own(gpt2, tmp_path):
+def test_a_style_that_ends_with_the_tokenizers_own_end_gets_a_padding_token_of_its_own(
+    gpt2, tmp_path
+):
     prepared(local(gpt2), tmp_path, ["<|endoftext|>"])
     model, tokenizer = load(tmp_path)
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
@@ -302,7 +327,9 @@ def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_folder_that_is_no_model_is_told_what_is_missing_and_what_was_found(copy, tmp_path, missing):
+def test_a_folder_that_is_no_model_is_told_what_is_missing_and_what_was_found(
+    copy, tmp_path, missing
+):
     (copy / missing).unlink()
     kind = "*.safetensors" if missing == "model.safetensors" else missing
     with pytest.raises(BaseModelError) as error:
@@ -351,7 +378,11 @@ def test_an_encoder_is_not_a_causal_language_model(copy, tmp_path):
     from transformers import BertConfig, BertLMHeadModel
 
     config = BertConfig(
-        vocab_size=384, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        vocab_size=384,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
     )
     BertLMHeadModel(config).save_pretrained(copy)
     with pytest.raises(BaseModelError, match="not a causal language model: bert sees the tokens"):
@@ -417,14 +448,20 @@ def test_a_hub_id_that_cannot_be_reached_says_how_to_do_without(tmp_path, monkey
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(BaseModelError, match=r"EleutherAI/gpt-j-6b: cannot be had .*name a local folder"):
-        prepared(BaseModelConfig(source="EleutherAI/gpt-j-6b", license="apache-2.0"), tmp_path / "out")
+    with pytest.raises(
+        BaseModelError, match=r"EleutherAI/gpt-j-6b: cannot be had .*name a local folder"
+    ):
+        prepared(
+            BaseModelConfig(source="EleutherAI/gpt-j-6b", license="apache-2.0"), tmp_path / "out"
+        )
 
 
 # --- The terminal
 
 
-def test_what_transformers_says_goes_to_the_log_and_not_to_the_terminal(copy, llama, tmp_path, capfd):
+def test_what_transformers_says_goes_to_the_log_and_not_to_the_terminal(
+    copy, llama, tmp_path, capfd
+):
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(copy / "model.safetensors")

@@ -4,12 +4,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dolly_assets.training.packing.batches import MicroBatch, PackingCollator, PaddingCollator, Row, RowDataset
+from dolly_assets.training.packing.batches import (
+    MicroBatch,
+    PackedRow,
+    PackingCollator,
+    PaddingCollator,
+    RowDataset,
+)
 
 TABLE = pa.table(
     {
         "row": pa.array([0, 0, 1, 2], pa.int32()),
-        "input_ids": pa.array([[1, 2, 3, 4, 5], [6, 7, 8], [9, 10], [11, 12, 13]], pa.list_(pa.int32())),
+        "input_ids": pa.array(
+            [[1, 2, 3, 4, 5], [6, 7, 8], [9, 10], [11, 12, 13]], pa.list_(pa.int32())
+        ),
         "prompt_length": pa.array([2, 2, 1, 0], pa.int32()),
     }
 )
@@ -17,10 +25,12 @@ LABELS = [3 + 1, 1, 2]  # of each row: a first token follows from nothing
 PAD = 99
 
 
-def in_raw_order(table: pa.Table) -> list[Row]:
+def in_raw_order(table: pa.Table) -> list[PackedRow]:
     """The dataset's rows, sorted back by their first token."""
     dataset = RowDataset(table, global_batch_size=1, seed=0)
-    return sorted((dataset[index] for index in range(len(dataset))), key=lambda row: int(row.examples[0][0]))
+    return sorted(
+        (dataset[index] for index in range(len(dataset))), key=lambda row: int(row.examples[0][0])
+    )
 
 
 def predictions(batch: MicroBatch) -> list[tuple[int, int]]:
@@ -30,7 +40,9 @@ def predictions(batch: MicroBatch) -> list[tuple[int, int]]:
     return list(zip(seen.tolist(), batch["targets"].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("collator", [PackingCollator(PAD), PackingCollator(PAD, 8), PaddingCollator(PAD)])
+@pytest.mark.parametrize(
+    "collator", [PackingCollator(PAD), PackingCollator(PAD, 8), PaddingCollator(PAD)]
+)
 def test_labels_are_the_responses_tokens_each_predicted_from_the_one_before_in_its_example(
     collator: PackingCollator | PaddingCollator,
 ) -> None:
@@ -39,7 +51,9 @@ def test_labels_are_the_responses_tokens_each_predicted_from_the_one_before_in_i
     assert batch["lengths"][: batch["examples"]] == (5, 3, 2, 3)
 
 
-def test_packed_rows_are_one_sequence_without_padding_whose_positions_begin_anew_in_each_example() -> None:
+def test_packed_rows_are_one_sequence_without_padding_whose_positions_begin_anew_in_each_example() -> (
+    None
+):
     batch = PackingCollator(PAD)(in_raw_order(TABLE))
     assert batch["input_ids"].tolist() == [list(range(1, 14))]
     assert batch.get("position_ids").tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 0, 1, 2]]  # pyright: ignore
@@ -61,8 +75,12 @@ def test_padded_examples_are_filled_on_the_right_to_the_longest_of_their_micro_b
 
 
 @pytest.mark.parametrize("collator", [PackingCollator(PAD), PaddingCollator(PAD)])
-def test_a_pad_token_inside_an_example_is_a_token_like_any_other(collator: PackingCollator | PaddingCollator) -> None:
-    table = pa.table({"row": [0], "input_ids": [[PAD, 1, PAD]], "prompt_length": [1]}).cast(TABLE.schema)
+def test_a_pad_token_inside_an_example_is_a_token_like_any_other(
+    collator: PackingCollator | PaddingCollator,
+) -> None:
+    table = pa.table({"row": [0], "input_ids": [[PAD, 1, PAD]], "prompt_length": [1]}).cast(
+        TABLE.schema
+    )
     assert predictions(collator(in_raw_order(table))) == [(PAD, 1), (1, PAD)]
 
 
@@ -81,7 +99,9 @@ def test_an_epoch_has_whole_global_batches_and_each_row_knows_the_labels_of_its_
 
 
 def test_the_order_follows_from_seed_and_epoch_alone() -> None:
-    table = pa.table({"row": range(64), "input_ids": [[row] for row in range(64)], "prompt_length": [0] * 64})
+    table = pa.table(
+        {"row": range(64), "input_ids": [[row] for row in range(64)], "prompt_length": [0] * 64}
+    )
 
     def order(seed: int, epoch: int) -> list[int]:
         dataset = RowDataset(table.cast(TABLE.schema), global_batch_size=8, seed=seed)

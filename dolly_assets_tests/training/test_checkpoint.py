@@ -10,7 +10,13 @@ import pytest
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.checkpoint.folder import join, split
 
-WEIGHTS = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+WEIGHTS = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 STATE = (
     "trainer_state.json",
     "progress.json",
@@ -52,22 +58,34 @@ def publish(trainers: Path, into: Path) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 def test_weights_hold_what_a_loader_reads_and_state_what_resuming_needs(trainers: Path) -> None:
-    assert set(split(trainers)) == {f"weights/{path}" for path in WEIGHTS} | {f"state/{path}" for path in STATE}
+    assert set(split(trainers)) == {f"weights/{path}" for path in WEIGHTS} | {
+        f"state/{path}" for path in STATE
+    }
 
 
 def test_shards_and_an_index_are_weights(trainers: Path) -> None:
     (trainers / "model.safetensors").unlink()
-    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json")
+    shards = (
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    )
     for name in shards:
         write(trainers / name)
     assert {f"weights/{name}" for name in shards} <= set(split(trainers))
 
 
-def test_joined_it_is_the_state_in_the_trainers_folder_again(trainers: Path, tmp_path: Path) -> None:
+def test_joined_it_is_the_state_in_the_trainers_folder_again(
+    trainers: Path, tmp_path: Path
+) -> None:
     published = publish(trainers, tmp_path / "published")
     joined = join(published, tmp_path / "joined", ranks=2)
     assert files(joined) == {path: text for path, text in files(trainers).items() if path in STATE}
@@ -88,12 +106,16 @@ def test_joining_copies_nothing(trainers: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_another_number_of_ranks_is_refused(trainers: Path, tmp_path: Path, ranks: int) -> None:
     published = publish(trainers, tmp_path / "published")
-    with pytest.raises(TrainingError, match=f"trained on 2 ranks and cannot go on on {ranks}: use 2 again"):
+    with pytest.raises(
+        TrainingError, match=f"trained on 2 ranks and cannot go on on {ranks}: use 2 again"
+    ):
         join(published, tmp_path / "joined", ranks=ranks)
     assert not (tmp_path / "joined").exists()
 
 
-def test_one_rank_alone_writes_a_random_state_without_a_number(trainers: Path, tmp_path: Path) -> None:
+def test_one_rank_alone_writes_a_random_state_without_a_number(
+    trainers: Path, tmp_path: Path
+) -> None:
     (trainers / "rng_state_0.pth").rename(trainers / "rng_state.pth")
     (trainers / "rng_state_1.pth").unlink()
     published = publish(trainers, tmp_path / "published")
@@ -111,7 +133,9 @@ class Malicious:
         return os.system, ("true",)
 
 
-def test_a_state_that_would_run_code_is_refused_before_it_is_loaded(trainers: Path, tmp_path: Path) -> None:
+def test_a_state_that_would_run_code_is_refused_before_it_is_loaded(
+    trainers: Path, tmp_path: Path
+) -> None:
     import torch
 
     optimizer = trainers / "global_step10" / "zero_pp_rank_0_mp_rank_00_optim_states.pt"

@@ -21,7 +21,10 @@ RECIPE = Recipe(
 def test_batch_sizes_multiply_up_as_deepspeed_demands(ranks: int) -> None:
     config = deepspeed_config(RECIPE, ranks)
     assert config["train_batch_size"] == 48
-    assert config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * ranks == 48
+    assert (
+        config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * ranks
+        == 48
+    )
     assert config["gradient_clipping"] == 0.5
 
 
@@ -31,7 +34,8 @@ def test_ranks_that_cannot_share_the_batch_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "bf16", "fp16"), [("fp32", False, False), ("bf16", True, False), ("fp16", False, True)]
+    ("precision", "bf16", "fp16"),
+    [("fp32", False, False), ("bf16", True, False), ("fp16", False, True)],
 )
 def test_one_precision_is_on_at_most(precision: str, bf16: bool, fp16: bool) -> None:
     config = deepspeed_config(RECIPE.model_copy(update={"precision": precision}), 1)
@@ -65,7 +69,9 @@ def test_the_trainers_check_of_configuration_against_arguments_passes() -> None:
 
     for precision in ("fp32", "bf16"):
         config = HfTrainerDeepSpeedConfig(
-            deepspeed_config(RECIPE.model_copy(update={"precision": precision, "max_grad_norm": 1.0}), 1)
+            deepspeed_config(
+                RECIPE.model_copy(update={"precision": precision, "max_grad_norm": 1.0}), 1
+            )
         )
         arguments = TrainingArguments(
             per_device_train_batch_size=6,

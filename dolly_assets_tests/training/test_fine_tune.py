@@ -15,7 +15,7 @@ from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.base_model import BaseModelConfig, prepare
 from dolly_assets.training.checkpoint import folder as checkpoint
 from dolly_assets.training.loop.fine_tune import FineTune
-from dolly_assets.training.loop.meter import Work
+from dolly_assets.training.loop.meter import StepTotals
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Runs, jobs_of
 
@@ -52,9 +52,18 @@ def prepared(folder: Path, dropout: float) -> Path:
         "attention_dropout": dropout,
     }
     base = BaseModelConfig.model_validate(
-        {"untrained": {"config": config, "vocabulary_size": 320, "seed": 1}, "license": "apache-2.0"}
+        {
+            "untrained": {"config": config, "vocabulary_size": 320, "seed": 1},
+            "license": "apache-2.0",
+        }
     )
-    prepare(base, special_tokens=["### End"], texts=lambda: ["a few words"], out=folder, log=lambda _: None)
+    prepare(
+        base,
+        special_tokens=["### End"],
+        texts=lambda: ["a few words"],
+        out=folder,
+        log=lambda _: None,
+    )
     return folder
 
 
@@ -76,16 +85,24 @@ def examples(count: int) -> pa.Table:
         {
             "row": pa.array(range(count), pa.int32()),
             "input_ids": pa.array(
-                [[generator.randrange(256) for _ in range(length)] for length in lengths], pa.list_(pa.int32())
+                [[generator.randrange(256) for _ in range(length)] for length in lengths],
+                pa.list_(pa.int32()),
             ),
-            "prompt_length": pa.array([generator.randint(1, length - 1) for length in lengths], pa.int32()),
+            "prompt_length": pa.array(
+                [generator.randint(1, length - 1) for length in lengths], pa.int32()
+            ),
         }
     )
 
 
 def job(weights: Path, scratch: Path, **changes: Any) -> FineTune:
     whole = FineTune(
-        recipe=RECIPE, weights=weights, train=examples(24), first_epoch=1, last_epoch=1, scratch=scratch / "trainer"
+        recipe=RECIPE,
+        weights=weights,
+        train=examples(24),
+        first_epoch=1,
+        last_epoch=1,
+        scratch=scratch / "trainer",
     )
     return replace(whole, **changes)
 
@@ -114,15 +131,27 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
         tokens += len(picked)
     assert first.loss == pytest.approx(total / tokens, rel=1e-5)
     assert work.labelled_tokens == tokens
-    assert work.real_tokens == work.processed_tokens == sum(map(len, train["input_ids"].to_pylist()))
-    assert min(work.forward_seconds, work.backward_seconds, work.optimizer_seconds, work.memory_peak_bytes) > 0
+    assert (
+        work.real_tokens == work.processed_tokens == sum(map(len, train["input_ids"].to_pylist()))
+    )
+    assert (
+        min(
+            work.forward_seconds,
+            work.backward_seconds,
+            work.optimizer_seconds,
+            work.memory_peak_bytes,
+        )
+        > 0
+    )
 
 
 def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
     """Later losses depend on earlier gradients, so those are the same too; equal but for the order of sums."""
-    whole, *parts = jobs_of(job(weights, tmp_path, last_epoch=2), tmp_path, [(8, 8), (4, 8), (2, 8)])
+    whole, *parts = jobs_of(
+        job(weights, tmp_path, last_epoch=2), tmp_path, [(8, 8), (4, 8), (2, 8)]
+    )
     expected = runs.run(whole)
     assert len(expected.losses) == 6
     assert len({round(loss, 3) for loss in expected.losses}) > 3
@@ -146,15 +175,22 @@ def test_an_epoch_written_while_the_next_one_trains_holds_the_weights_of_its_las
     for job_, step in ((at_once, 3), (at_once, 6), (late, 3), (late, 6)):
         folder = job_.scratch / f"checkpoint-{step}"
         state = torch.load(
-            folder / f"global_step{step}" / "zero_pp_rank_0_mp_rank_00_optim_states.pt", weights_only=False
+            folder / f"global_step{step}" / "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+            weights_only=False,
         )["optimizer_state_dict"]
         assert state["base_optimizer_state"]["state"][0]["step"] == step
-        optimizers = torch.cat([group.flatten() for group in state["single_partition_of_fp32_groups"]])
-        published = torch.cat([tensor.flatten() for tensor in load_file(folder / "model.safetensors").values()])
+        optimizers = torch.cat(
+            [group.flatten() for group in state["single_partition_of_fp32_groups"]]
+        )
+        published = torch.cat(
+            [tensor.flatten() for tensor in load_file(folder / "model.safetensors").values()]
+        )
         assert torch.equal(optimizers.sort().values, published.sort().values)
 
 
-def test_where_host_memory_is_too_small_for_a_copy_training_waits(runs: Runs, weights: Path, tmp_path: Path) -> None:
+def test_where_host_memory_is_too_small_for_a_copy_training_waits(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
     whole = job(weights, tmp_path / "copied")
     written = replace(whole, scratch=tmp_path / "written", copy_bytes=0)
     outcome = runs.run(written)
@@ -166,7 +202,9 @@ def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     runs: Runs, weights_with_dropout: Path, tmp_path: Path
 ) -> None:
     """Through the published layout and back, with dropout and a rate that falls to the last epoch."""
-    recipe = RECIPE.model_copy(update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 4})
+    recipe = RECIPE.model_copy(
+        update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 4}
+    )
     in_one_go = job(weights_with_dropout, tmp_path / "whole", recipe=recipe, last_epoch=3)
     expected = runs.run(in_one_go)
     assert expected.epochs == (1, 2, 3)
@@ -181,7 +219,9 @@ def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     assert outcome.epochs == (2, 3)
     assert [step.step for step in outcome.steps] == [4, 5, 6, 7, 8, 9]
     assert outcome.losses == expected.losses[3:]
-    assert [step.learning_rate for step in outcome.steps] == [step.learning_rate for step in expected.steps[3:]]
+    assert [step.learning_rate for step in outcome.steps] == [
+        step.learning_rate for step in expected.steps[3:]
+    ]
     assert outcome.weights == {epoch: expected.weights[epoch] for epoch in (2, 3)}
 
 
@@ -199,11 +239,18 @@ def test_stopped_in_the_middle_of_an_epoch_it_goes_on_to_the_same_weights(
 ) -> None:
     """With dropout, accumulation and a falling rate. One rank is asked, after step 4; all leave after step 5 of 6."""
     recipe = RECIPE.model_copy(
-        update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 2, "zero_stage": zero_stage}
+        update={
+            "scheduler": "linear",
+            "warmup_steps": 2,
+            "micro_batch_size": 2,
+            "zero_stage": zero_stage,
+        }
     )
     whole = job(weights_with_dropout, tmp_path / "whole", recipe=recipe, last_epoch=2)
     expected = runs.run(whole, ranks=ranks)
-    stopped = runs.run(replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ranks=ranks, ask_at=4)
+    stopped = runs.run(
+        replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ranks=ranks, ask_at=4
+    )
     assert stopped.stopped == "stopped at epoch 2, step 2 of 3; run again to go on"
     assert stopped.epochs == (1,)
     rest = replace(
@@ -221,7 +268,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_goes_on_to_the_same_weights(
     assert counted(outcome.work[-1]) == counted(expected.work[-1])
 
 
-def counted(work: Work) -> tuple[float, ...]:
+def counted(work: StepTotals) -> tuple[float, ...]:
     return work.real_tokens, work.processed_tokens, work.labelled_tokens, work.flops
 
 
@@ -230,7 +277,12 @@ def test_on_another_number_of_ranks_it_goes_on_within_rounding(
     runs: Runs, weights: Path, tmp_path: Path, before: int, now: int, zero_stage: int
 ) -> None:
     recipe = RECIPE.model_copy(
-        update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 2, "zero_stage": zero_stage}
+        update={
+            "scheduler": "linear",
+            "warmup_steps": 2,
+            "micro_batch_size": 2,
+            "zero_stage": zero_stage,
+        }
     )
     whole = job(weights, tmp_path / "whole", recipe=recipe, last_epoch=2, save_seconds=0)
     expected = runs.run(whole, ranks=before)
@@ -246,17 +298,26 @@ def test_on_another_number_of_ranks_it_goes_on_within_rounding(
     assert [step.step for step in outcome.steps] == [4, 5, 6]
 
 
-def test_offloading_changes_where_it_is_computed_and_not_what(runs: Runs, weights: Path, tmp_path: Path) -> None:
-    moved = RECIPE.model_validate({**RECIPE.model_dump(), "zero_stage": 3, "deepspeed": "offload_parameters"})
+def test_offloading_changes_where_it_is_computed_and_not_what(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    moved = RECIPE.model_validate(
+        {**RECIPE.model_dump(), "zero_stage": 3, "deepspeed": "offload_parameters"}
+    )
     plain = runs.run(job(weights, tmp_path / "plain"))
-    assert runs.run(job(weights, tmp_path / "moved", recipe=moved)).losses == pytest.approx(plain.losses, rel=1e-5)
+    assert runs.run(job(weights, tmp_path / "moved", recipe=moved)).losses == pytest.approx(
+        plain.losses, rel=1e-5
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_before_its_epoch_is_handed_over(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
     recipe = RECIPE.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"loss of epoch 1 became (nan|inf) at step \d: lower recipe.learning_rate"):
+    with pytest.raises(
+        TrainingError,
+        match=r"loss of epoch 1 became (nan|inf) at step \d: lower recipe.learning_rate",
+    ):
         runs.run(job(weights, tmp_path, recipe=recipe))
     assert not list((tmp_path / "trainer").glob("checkpoint-*"))
 
@@ -264,7 +325,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_its_epoch_is_handed_
 def test_fewer_examples_than_a_global_batch_are_refused_before_a_model_is_loaded(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainingError, match="7 training examples in 7 rows cannot fill one global batch of 8"):
+    with pytest.raises(
+        TrainingError, match="7 training examples in 7 rows cannot fill one global batch of 8"
+    ):
         runs.run(job(tmp_path / "no weights", tmp_path, train=examples(7)))
 
 

@@ -15,7 +15,8 @@ def step(number: int, loss: float) -> Step:
 
 def judged(guards: Guards, losses: list[float], *, overflowed: bool = False) -> list[str]:
     found = [
-        guards.check(step(number, loss), epoch=2, overflowed=overflowed) for number, loss in enumerate(losses, start=1)
+        guards.check(step(number, loss), epoch=2, overflowed=overflowed)
+        for number, loss in enumerate(losses, start=1)
     ]
     return [text for text in found if text]
 
@@ -32,17 +33,23 @@ def test_a_training_that_goes_well_is_left_alone() -> None:
 
 def test_a_loss_that_jumps_is_told_once_with_step_and_figures() -> None:
     [text] = judged(Guards(GuardSettings()), [*falling(100), 9.0, 9.5, 10.0])
-    assert text.startswith("the loss of epoch 2 jumped to 9 at step 101; the median of the last steps is ")
+    assert text.startswith(
+        "the loss of epoch 2 jumped to 9 at step 101; the median of the last steps is "
+    )
 
 
 def test_a_loss_that_jumps_ends_the_training_where_that_is_asked_for() -> None:
-    with pytest.raises(TrainingError, match=r"jumped to 9 at step 101; .*look at the examples of this step"):
+    with pytest.raises(
+        TrainingError, match=r"jumped to 9 at step 101; .*look at the examples of this step"
+    ):
         judged(Guards(GuardSettings(on_spike="stop")), [*falling(100), 9.0])
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_training(loss: float) -> None:
-    with pytest.raises(TrainingError, match=rf"loss of epoch 2 became {loss} at step 2: lower recipe.learning_rate"):
+    with pytest.raises(
+        TrainingError, match=rf"loss of epoch 2 became {loss} at step 2: lower recipe.learning_rate"
+    ):
         judged(Guards(GuardSettings()), [1.0, loss])
 
 

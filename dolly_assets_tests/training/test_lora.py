@@ -32,18 +32,23 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(**changes: Any) -> Recipe:
-    return Recipe.model_validate({**RECIPE.model_dump(), "micro_batch_size": 2, "lora": LORA} | changes)
+    return Recipe.model_validate(
+        {**RECIPE.model_dump(), "micro_batch_size": 2, "lora": LORA} | changes
+    )
 
 
 def test_only_the_adapter_trains_and_goes_on_in_the_middle_of_an_epoch_to_the_same_weights(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
-    whole = job(weights, tmp_path / "whole", recipe=recipe(gradient_checkpointing=True), last_epoch=2)
+    whole = job(
+        weights, tmp_path / "whole", recipe=recipe(gradient_checkpointing=True), last_epoch=2
+    )
     expected = runs.run(whole)
     saved = checkpoint.split(whole.scratch / "checkpoint-6")
     assert {path.partition("/")[0] for path in saved} == {"adapter", "state"}
     assert _tensor_names(saved["adapter/adapter_model.safetensors"]) == {
-        f"base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_{part}.weight" for part in "AB"
+        f"base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_{part}.weight"
+        for part in "AB"
     }
 
     stopped = runs.run(replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ask_at=4)
@@ -59,7 +64,9 @@ def test_only_the_adapter_trains_and_goes_on_in_the_middle_of_an_epoch_to_the_sa
     assert outcome.weights[2] == expected.weights[2]
 
 
-def test_merged_weights_are_the_base_model_with_its_adapter(runs: Runs, weights: Path, tmp_path: Path) -> None:
+def test_merged_weights_are_the_base_model_with_its_adapter(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
     """Of an adapter that was trained with every weight sharded."""
     import torch
 
@@ -76,12 +83,16 @@ def test_merged_weights_are_the_base_model_with_its_adapter(runs: Runs, weights:
         load(weights, adapter=tree["adapter/adapter_config.json"].parent)[0],
     )
     tensors = merged.state_dict()
-    moved = {name for name, tensor in base.state_dict().items() if not torch.equal(tensor, tensors[name])}
+    moved = {
+        name for name, tensor in base.state_dict().items() if not torch.equal(tensor, tensors[name])
+    }
     assert moved == {"gpt_neox.layers.0.attention.query_key_value.weight"}
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
 
 
-def test_layers_that_the_model_has_not_are_refused(runs: Runs, weights: Path, tmp_path: Path) -> None:
+def test_layers_that_the_model_has_not_are_refused(
+    runs: Runs, weights: Path, tmp_path: Path
+) -> None:
     with pytest.raises(TrainingError, match=r"recipe.lora.target_modules: .*q_proj"):
         runs.run(job(weights, tmp_path, recipe=recipe(lora={**LORA, "target_modules": ["q_proj"]})))
 

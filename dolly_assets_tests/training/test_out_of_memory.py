@@ -31,5 +31,9 @@ def test_the_advice_names_three_settings_with_their_values() -> None:
         "change one of: recipe.micro_batch_size from 4 to 2; recipe.gradient_checkpointing to true; "
         "recipe.zero_stage from 1 to 2, with several ranks"
     )
-    tight = tiny_family(micro_batch_size=1, gradient_checkpointing=True, zero_stage=3, precision="bf16").recipe
-    assert what_to_change(tight).startswith("change one of: recipe.max_length from 96 to 48; recipe.deepspeed to ")
+    tight = tiny_family(
+        micro_batch_size=1, gradient_checkpointing=True, zero_stage=3, precision="bf16"
+    ).recipe
+    assert what_to_change(tight).startswith(
+        "change one of: recipe.max_length from 96 to 48; recipe.deepspeed to "
+    )

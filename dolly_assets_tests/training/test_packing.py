@@ -8,7 +8,12 @@ import pytest
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.packing import attention
-from dolly_assets.training.packing.batches import MicroBatch, PackingCollator, PaddingCollator, Row
+from dolly_assets.training.packing.batches import (
+    MicroBatch,
+    PackedRow,
+    PackingCollator,
+    PaddingCollator,
+)
 from dolly_assets.training.packing.loss import LabelLoss
 from dolly_assets.training.packing.self_check import choose_attention
 
@@ -19,33 +24,53 @@ LLAMA = {**SIZES, **WIDE, "num_key_value_heads": 2, "intermediate_size": 48}
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
     "gpt_neox": {**SIZES, **WIDE, "intermediate_size": 48},
-    "gptj": {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, **WIDE, **NO_DROPOUT},
+    "gptj": {
+        "vocab_size": 300,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "rotary_dim": 4,
+        **WIDE,
+        **NO_DROPOUT,
+    },
     "mistral": {**LLAMA, "sliding_window": 6},
     "gemma2": {**LLAMA, "head_dim": 8},  # caps its scores, which our attention doesn't
     "falcon": {**SIZES, **WIDE},  # takes no attention from outside
     "bloom": {"vocab_size": 300, "hidden_size": 32, "n_layer": 1, "n_head": 4},
-    "gpt_oss": {**LLAMA, "head_dim": 8, "num_local_experts": 4, "layer_types": ["full_attention"] * 2},
+    "gpt_oss": {
+        **LLAMA,
+        "head_dim": 8,
+        "num_local_experts": 4,
+        "layer_types": ["full_attention"] * 2,
+    },
 }
 WITH_A_MASK = {"gemma2", "falcon"}
 LENGTHS = (9, 17, 5, 12)
 
 
-def model_of(architecture: str, packed: attention.PackedAttention | None = None) -> tuple[Any, LabelLoss]:
+def model_of(
+    architecture: str, packed: attention.PackedAttention | None = None
+) -> tuple[Any, LabelLoss]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     packed = packed or attention.PackedAttention()
     packed.register()
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **CONFIGS[architecture]))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(architecture, **CONFIGS[architecture])
+    )
     return model, LabelLoss(model, packed)
 
 
-def rows(*, seed: int = 0) -> list[Row]:
+def rows(*, seed: int = 0) -> list[PackedRow]:
     """Two rows of two examples; the first half of each example is the prompt's."""
     generator = np.random.default_rng(seed)
     tokens = [generator.integers(300, size=length, dtype=np.int32) for length in LENGTHS]
-    return [Row((one, other), (len(one) // 2, len(other) // 2), 1) for one, other in (tokens[:2], tokens[2:])]
+    return [
+        PackedRow((one, other), (len(one) // 2, len(other) // 2), 1)
+        for one, other in (tokens[:2], tokens[2:])
+    ]
 
 
 def loss_and_gradient(model: Any, loss: LabelLoss, batch: MicroBatch) -> tuple[float, Any]:
@@ -57,7 +82,9 @@ def loss_and_gradient(model: Any, loss: LabelLoss, batch: MicroBatch) -> tuple[f
     return value.item(), torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt_neox", "gptj", "mistral", "gemma2", "falcon"])
+@pytest.mark.parametrize(
+    "architecture", ["llama", "gpt_neox", "gptj", "mistral", "gemma2", "falcon"]
+)
 def test_packed_and_padded_training_have_equal_losses_and_gradients(architecture: str) -> None:
     model, loss = model_of(architecture)
     padded, expected = loss_and_gradient(model, loss, PaddingCollator(0)(rows()))
@@ -73,7 +100,10 @@ def test_a_token_sees_no_neighbour_example(architecture: str) -> None:
     model, loss = model_of(architecture)
     choose_attention(model, loss)
     one, other = rows(), rows(seed=1)
-    mixed = [Row((other[0].examples[0], one[0].examples[1]), one[0].prompt_lengths, 1), one[1]]
+    mixed = [
+        PackedRow((other[0].examples[0], one[0].examples[1]), one[0].prompt_lengths, 1),
+        one[1],
+    ]
     model.eval()
     before, after = (loss.logits(model, PackingCollator(0)(each)).detach() for each in (one, mixed))
     changed = LENGTHS[0] - one[0].prompt_lengths[0]
@@ -84,8 +114,14 @@ def test_a_token_sees_no_neighbour_example(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("architecture", "reason"),
     [
-        ("bloom", "BloomForCausalLM can't be trained on packed rows: its forward pass takes no position_ids"),
-        ("gpt_oss", "asks for what it can't do: s_aux; eager attention: a token sees a neighbour example"),
+        (
+            "bloom",
+            "BloomForCausalLM can't be trained on packed rows: its forward pass takes no position_ids",
+        ),
+        (
+            "gpt_oss",
+            "asks for what it can't do: s_aux; eager attention: a token sees a neighbour example",
+        ),
     ],
 )
 def test_a_model_that_would_mix_examples_is_refused(architecture: str, reason: str) -> None:

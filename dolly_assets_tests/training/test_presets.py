@@ -27,11 +27,16 @@ def test_a_preset_is_the_same_recipe_as_what_it_stands_for(name: str) -> None:
 
 def test_presets_decide_stage_and_precision_where_they_are_for_one() -> None:
     decided = {name: presets.load(name).decided for name in presets.names()}
-    assert [decided[f"zero_{stage}"] for stage in range(4)] == [{"zero_stage": stage} for stage in range(4)]
+    assert [decided[f"zero_{stage}"] for stage in range(4)] == [
+        {"zero_stage": stage} for stage in range(4)
+    ]
     assert decided["dolly_2_v100"] == {"zero_stage": 3, "precision": "fp16"}
     assert decided["dolly_1"] == decided["dolly_2_a100"] == {"zero_stage": 3, "precision": "bf16"}
     assert decided["offload_optimizer"] == {}
-    assert len({recipe(deepspeed=name).digest for name in presets.names()} - {recipe().digest}) >= len(decided) - 2
+    assert (
+        len({recipe(deepspeed=name).digest for name in presets.names()} - {recipe().digest})
+        >= len(decided) - 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,22 +47,49 @@ def test_presets_decide_stage_and_precision_where_they_are_for_one() -> None:
             ("deepspeed",),
             "the preset zero_2 is for zero_stage 2, and the recipe",
         ),
-        ({"precision": "bf16", "deepspeed": "dolly_2_v100"}, ("deepspeed",), "is for precision fp16, and the recipe"),
-        ({"zero_stage": 0, "deepspeed": "offload_optimizer"}, ("deepspeed",), "zero_stage of at least 1, found 0"),
         (
-            {"zero_stage": 2, "deepspeed": {"zero_optimization": {"offload_param": {"device": "cpu"}}}},
+            {"precision": "bf16", "deepspeed": "dolly_2_v100"},
+            ("deepspeed",),
+            "is for precision fp16, and the recipe",
+        ),
+        (
+            {"zero_stage": 0, "deepspeed": "offload_optimizer"},
+            ("deepspeed",),
+            "zero_stage of at least 1, found 0",
+        ),
+        (
+            {
+                "zero_stage": 2,
+                "deepspeed": {"zero_optimization": {"offload_param": {"device": "cpu"}}},
+            },
             ("deepspeed",),
             "zero_stage of at least 3, found 2",
         ),
-        ({"deepspeed": {"gradient_clipping": 1.0}}, ("deepspeed", "gradient_clipping"), "set recipe.max_grad_norm"),
-        ({"deepspeed": {"bf16": {"enabled": True}}}, ("deepspeed", "bf16", "enabled"), "set recipe.precision"),
+        (
+            {"deepspeed": {"gradient_clipping": 1.0}},
+            ("deepspeed", "gradient_clipping"),
+            "set recipe.max_grad_norm",
+        ),
+        (
+            {"deepspeed": {"bf16": {"enabled": True}}},
+            ("deepspeed", "bf16", "enabled"),
+            "set recipe.precision",
+        ),
         (
             {"deepspeed": {"zero_optimization": {"stage": 3}}},
             ("deepspeed", "zero_optimization", "stage"),
             "set recipe.zero_stage",
         ),
-        ({"deepspeed": {"fp16": {"hysteresis": "two"}}}, ("deepspeed", "fp16", "hysteresis"), "valid integer"),
-        ({"deepspeed": {"zero_optimisation": {}}}, ("deepspeed", "zero_optimisation"), "not permitted"),
+        (
+            {"deepspeed": {"fp16": {"hysteresis": "two"}}},
+            ("deepspeed", "fp16", "hysteresis"),
+            "valid integer",
+        ),
+        (
+            {"deepspeed": {"zero_optimisation": {}}},
+            ("deepspeed", "zero_optimisation"),
+            "not permitted",
+        ),
     ],
 )
 def test_what_contradicts_the_recipe_or_is_unknown_is_refused_by_its_key(
@@ -97,6 +129,8 @@ def test_deepspeed_takes_every_preset(name: str) -> None:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     config = deepspeed_config(recipe(deepspeed=name), ranks=1)
-    zero = {key: 1 if value == "auto" else value for key, value in config["zero_optimization"].items()}
+    zero = {
+        key: 1 if value == "auto" else value for key, value in config["zero_optimization"].items()
+    }
     assert DeepSpeedZeroConfig.model_validate(zero).stage == recipe(deepspeed=name).zero_stage
     assert get_float16_config(config).enabled + get_bfloat16_config(config).enabled == 1

@@ -49,10 +49,15 @@ def test_every_setting_but_epochs_and_guards_has_a_say_in_the_digest() -> None:
     assert len(digests | {recipe().digest}) == len(OTHERS) + 1
 
 
-def test_more_epochs_go_on_with_the_same_training_only_while_the_rate_does_not_depend_on_them() -> None:
+def test_more_epochs_go_on_with_the_same_training_only_while_the_rate_does_not_depend_on_them() -> (
+    None
+):
     assert recipe(epochs=3).digest == recipe(epochs=9).digest
     for scheduler in ("linear", "cosine"):
-        assert recipe(epochs=3, scheduler=scheduler).digest != recipe(epochs=9, scheduler=scheduler).digest
+        assert (
+            recipe(epochs=3, scheduler=scheduler).digest
+            != recipe(epochs=9, scheduler=scheduler).digest
+        )
 
 
 def test_equal_recipes_have_equal_digests_however_they_are_written() -> None:

@@ -39,7 +39,9 @@ def whole(tmp_path):
 def test_shards_and_metadata_do_not_change_the_digest(tmp_path, whole):
     items = list(tensors().items())
     shards = [dict(items[:1]), dict(items[1:3]), dict(items[3:])]
-    assert weights_sha256(save(tmp_path / "three", shards, {"format": "pt"})) == weights_sha256(whole)
+    assert weights_sha256(save(tmp_path / "three", shards, {"format": "pt"})) == weights_sha256(
+        whole
+    )
 
 
 def test_the_order_of_names_does_not_change_the_digest(tmp_path, whole):
@@ -92,7 +94,9 @@ def test_a_damaged_header_is_named(whole):
     content = bytearray(file.read_bytes())
     content[8:12] = b"\xff\xff\xff\xff"
     file.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"model-0\.safetensors: its safetensors header is damaged"):
+    with pytest.raises(
+        ArtifactError, match=r"model-0\.safetensors: its safetensors header is damaged"
+    ):
         weights_sha256(whole)
 
 

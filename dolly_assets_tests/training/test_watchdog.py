@@ -21,13 +21,17 @@ stuck_in_a_collective()
 
 def run(then: str, wait: str) -> subprocess.CompletedProcess[str]:
     code = HANGS.format(then=then, wait=wait)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_a_rank_that_hangs_ends_and_its_log_says_where() -> None:
     process = run("", "")
     assert process.returncode == 1
-    assert process.stdout == "no step for 0 s; the log has the stack of every thread of every rank\n"
+    assert (
+        process.stdout == "no step for 0 s; the log has the stack of every thread of every rank\n"
+    )
     assert "stuck_in_a_collective" in process.stderr
 
 

@@ -16,7 +16,9 @@ REFRESH_MS = 30_000
 
 def chromium() -> str | None:
     """Chromium's or Chrome's program on this machine."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
 
 
 class Browser:
@@ -57,7 +59,9 @@ class Browser:
         """Opens what the UI shows of an asset's partition; parts of asset and key are separated by slashes and `|`."""
         self.open(f"/assets/{asset}?view=partitions&partition={'%7C'.join(key)}")
 
-    def wait_for_partition(self, asset: str, *key: str, shows: str, seconds: float = PATIENCE_MS / 1000) -> None:
+    def wait_for_partition(
+        self, asset: str, *key: str, shows: str, seconds: float = PATIENCE_MS / 1000
+    ) -> None:
         """Opens an asset's partition until it shows a text; again and again, as the UI learns of new ones only then."""
         deadline = time.monotonic() + seconds
         while True:
@@ -73,7 +77,10 @@ class Browser:
         """Launches partitions of an asset, given by the keys to choose in each of their dimensions."""
         self.open(f"/assets/{asset}?view=partitions")
         self.press("Materialize")
-        confirm, dialog = self.page.get_by_role("button", name="Confirm"), self.page.locator(".dagster-dialog")
+        confirm, dialog = (
+            self.page.get_by_role("button", name="Confirm"),
+            self.page.locator(".dagster-dialog"),
+        )
         title = dialog.get_by_text("Launch runs to")
         expect(confirm.or_(title)).to_be_visible()
         if confirm.is_visible():  # what can only be made together is materialized together
@@ -81,7 +88,9 @@ class Browser:
         for keys in partitions:
             dialog.get_by_text("Select a partition or create one").first.click()
             for key in keys:
-                choice = self.page.get_by_role("menuitem").filter(has_text=re.compile(rf"^\s*{re.escape(key)}"))
+                choice = self.page.get_by_role("menuitem").filter(
+                    has_text=re.compile(rf"^\s*{re.escape(key)}")
+                )
                 choice.locator("svg").click()
             title.click()  # closes the list
         self.picture(f"{asset.replace('/', '_')}_launching")
@@ -103,7 +112,9 @@ class Browser:
     def re_execute_from_failure(self) -> None:
         """Does so with the run whose page is open, and opens the new one."""
         old = self.page.url
-        self.page.get_by_role("button").filter(has=self.page.get_by_label("arrow_drop_down")).last.click()
+        self.page.get_by_role("button").filter(
+            has=self.page.get_by_label("arrow_drop_down")
+        ).last.click()
         self.page.get_by_role("menuitem").filter(has_text=re.compile("^From failure")).click()
         confirm = self.page.get_by_role("button", name="Confirm")
         expect(confirm.or_(self.page.get_by_text("Re-executions")).first).to_be_visible()

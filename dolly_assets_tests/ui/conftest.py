@@ -26,7 +26,9 @@ def ui_home(trained: Home, animals: Path, tmp_path_factory: pytest.TempPathFacto
     home = Home(Path(shutil.copytree(trained.path, path / "home")), inbox=path / "inbox")
     (path / "inbox").mkdir()
     (home.path / "defs" / "datasets").mkdir()
-    (home.path / "defs" / "datasets" / "defs.yaml").write_text(OFTEN.format(source=json.dumps(str(animals))))
+    (home.path / "defs" / "datasets" / "defs.yaml").write_text(
+        OFTEN.format(source=json.dumps(str(animals)))
+    )
     return home
 
 

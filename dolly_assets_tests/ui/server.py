@@ -23,7 +23,9 @@ class Server:
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data that its GraphQL gives."""
-        answer = requests.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60)
+        answer = requests.post(
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60
+        )
         answer.raise_for_status()
         assert "errors" not in answer.json(), answer.json()
         return answer.json()["data"]
@@ -31,7 +33,11 @@ class Server:
     def is_up(self) -> bool:
         """Whether it answers, and has loaded what it is to show."""
         try:
-            return bool(self.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"))
+            return bool(
+                self.ask(
+                    "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+                )
+            )
         except requests.ConnectionError:
             return False
 

@@ -31,7 +31,12 @@ def test_the_graph_shows_every_family_and_what_an_asset_is(ui: Browser) -> None:
         ui.sees(re.compile(rf"^{group}$"))
     ui.picture("graph")
     ui.open("/assets/raw_dataset?view=overview")
-    for text in ("Instruction data as its source gives it", "Parquet", "What the task is about", "inbox"):
+    for text in (
+        "Instruction data as its source gives it",
+        "Parquet",
+        "What the task is about",
+        "inbox",
+    ):
         ui.sees(text)
     ui.open("/assets/tiny/model_checkpoint?view=lineage")
     for text in ("base_model", "tokenized_dataset", "champion_model"):
@@ -50,7 +55,9 @@ def test_a_profile_and_a_comparison_open_and_so_does_the_report(ui: Browser) -> 
 
 def test_a_dataset_is_materialized(ui: Browser) -> None:
     ui.materialize("raw_dataset", ["scheduled"])
-    ui.wait_for_partition("raw_dataset", "scheduled", shows="exact_duplicates")  # its checks follow it
+    ui.wait_for_partition(
+        "raw_dataset", "scheduled", shows="exact_duplicates"
+    )  # its checks follow it
 
 
 def test_a_schedule_is_ticked_and_its_dataset_looked_at(ui: Browser) -> None:
@@ -74,9 +81,14 @@ def test_epochs_are_launched_cancelled_and_go_on_from_where_they_were(ui: Browse
     ui.sees("weights_sha256")
 
 
-def test_a_file_in_the_inbox_becomes_a_partition_and_its_checks_hold_up_training(ui: Browser, ui_home: Home) -> None:
+def test_a_file_in_the_inbox_becomes_a_partition_and_its_checks_hold_up_training(
+    ui: Browser, ui_home: Home
+) -> None:
     assert ui_home.inbox
-    rows = [{"instruction": f"Name the colour of thing {number}.", "response": BROKEN_TEXT} for number in range(30)]
+    rows = [
+        {"instruction": f"Name the colour of thing {number}.", "response": BROKEN_TEXT}
+        for number in range(30)
+    ]
     (ui_home.inbox / "damaged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (ui_home.inbox / "damaged.done").touch()
     ui.switch_on("inbox")

@@ -22,7 +22,7 @@ from dolly_assets.profiling.series.steplog import read_steps
 from dolly_assets.storage.artifact import artifact_name
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.messages import Live, Message
-from dolly_assets.worker.profiles.interrupted import harvest, harvest_store
+from dolly_assets.worker.profiles.interrupted import recover_profiles, recover_profiles_from_store
 from dolly_assets.worker.profiles.live import left_behind
 from dolly_assets.worker.profiles.profile_publisher import profile_dir, spec_in
 from dolly_assets.worker.spec import Tokenize, WorkerSpec, ref
@@ -39,7 +39,9 @@ def killed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     folder = tmp_path_factory.mktemp("killed")
     own = Bench(Path(shutil.copytree(bench.folder, folder / "bench")), bench.family)
     _lengthen(own, folder)
-    spec = own.spec(own.train(1, 1), folder / "scratch").model_copy(update={"made_by": {"run_id": "killed"}})
+    spec = own.spec(own.train(1, 1), folder / "scratch").model_copy(
+        update={"made_by": {"run_id": "killed"}}
+    )
     messages: list[Message] = []
     errors: list[Exception] = []
 
@@ -51,15 +53,27 @@ def killed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: bool(errors or left_behind(ObjectStore(spec.store_url), "tiny", DATASET)), seconds=200)
+    wait_until(
+        lambda: bool(errors or left_behind(ObjectStore(spec.store_url), "tiny", DATASET)),
+        seconds=200,
+    )
     state = left_behind(ObjectStore(spec.store_url), "tiny", DATASET)[0]
     wait_until(lambda: any(isinstance(message, Live) for message in messages))
-    [worker] = [child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())]
+    [worker] = [
+        child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())
+    ]
     killed_at = time.time()
     os.killpg(worker.pid, signal.SIGKILL)
     thread.join()
     copy = Bench(Path(shutil.copytree(own.folder, folder / "machine gone")), bench.family)
-    return {"bench": own, "copy": copy, "spec": spec, "killed_at": killed_at, "state": state, "messages": messages}
+    return {
+        "bench": own,
+        "copy": copy,
+        "spec": spec,
+        "killed_at": killed_at,
+        "state": state,
+        "messages": messages,
+    }
 
 
 def _lengthen(bench: Bench, folder: Path) -> None:
@@ -68,9 +82,14 @@ def _lengthen(bench: Bench, folder: Path) -> None:
     pq.write_table(pa.concat_tables([RAW] * MANY), raw_folder / "data.parquet")
     name = artifact_name(["raw_dataset"], DATASET)
     raw = bench.store.publish(
-        name, raw_folder, kind="raw_dataset", attributes={"answers": "exact", "rows": MANY * RAW.num_rows}
+        name,
+        raw_folder,
+        kind="raw_dataset",
+        attributes={"answers": "exact", "rows": MANY * RAW.num_rows},
     )
-    task = Tokenize(dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model")))
+    task = Tokenize(
+        dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model"))
+    )
     tokenize(bench.spec(task, folder / "tokenize"), bench.store, Recorded().report)
 
 
@@ -93,27 +112,38 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     left = spec_in(spec.scratch_dir)
     assert left
     assert left == spec
-    [artifact] = harvest(left, bench.store, print)
-    assert harvest(left, bench.store, print) == [], "once is enough"
+    [artifact] = recover_profiles(left, bench.store, print)
+    assert recover_profiles(left, bench.store, print) == [], "once is enough"
     summary = ReportSummary.model_validate_json(artifact.read_bytes("summary.json"))
     seen = read_samples(profile_dir(spec) / SAMPLES_FILE, 0, killed["killed_at"])
-    assert summary.ended_at >= seen.time_seconds[-1], "nothing that was sampled before the kill is missing"
+    assert summary.ended_at >= seen.time_seconds[-1], (
+        "nothing that was sampled before the kill is missing"
+    )
     assert summary.samples_count >= len(seen)
     assert summary.steps
     assert summary.verdict.startswith("Cut: the training ended at ")
     assert f"after step {summary.steps.last_step}" in summary.verdict
     assert "Cut: the training ended" in artifact.read_bytes("report.html").decode()
     assert artifact.name == f"tiny/cut_profile/{DATASET}/01"
-    whole = bench.store.latest(f"tiny/gpu_profile/{DATASET}/01")  # the shared bench may hold another training's
+    whole = bench.store.latest(
+        f"tiny/gpu_profile/{DATASET}/01"
+    )  # the shared bench may hold another training's
     assert whole is None or whole.manifest.made_by != spec.made_by
     assert left_behind(ObjectStore(spec.store_url), "tiny", DATASET) == []
 
 
-def test_where_the_machine_is_gone_the_live_report_becomes_the_report(killed: dict[str, Any]) -> None:
+def test_where_the_machine_is_gone_the_live_report_becomes_the_report(
+    killed: dict[str, Any],
+) -> None:
     bench: Bench = killed["copy"]
     objects = ObjectStore(str(bench.folder / "store"))
-    assert harvest_store(bench.store, objects, "tiny", DATASET, lambda state: False) == []
-    [artifact] = harvest_store(bench.store, objects, "tiny", DATASET, lambda state: state.run_id == "killed")
+    assert (
+        recover_profiles_from_store(bench.store, objects, "tiny", DATASET, lambda state: False)
+        == []
+    )
+    [artifact] = recover_profiles_from_store(
+        bench.store, objects, "tiny", DATASET, lambda state: state.run_id == "killed"
+    )
     assert artifact.manifest.attributes["training"] == killed["spec"].task.training
     page = artifact.read_bytes("report.html").decode()
     assert "Cut: the training ended after " in page

@@ -12,7 +12,9 @@ def test_each_is_read_once_in_order_also_where_clocks_differ(tmp_path: Path):
     store, seen = ObjectStore(str(tmp_path)), set[str]()
 
     def say(text: str, seconds: float, pod: str = "pod-0") -> None:
-        store.write(f"messages/job/{NOW_NS + int(seconds * 10**9):020d}-{pod}-0.json", text.encode())
+        store.write(
+            f"messages/job/{NOW_NS + int(seconds * 10**9):020d}-{pod}-0.json", text.encode()
+        )
 
     def heard() -> list[str]:
         return list(new_messages(store, "messages/job", seen))

@@ -46,10 +46,18 @@ def test_two_ranks_measure_what_is_between_them(bench: Bench, tmp_path: Path) ->
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         ranks = [
-            pool.submit(fly, bench, tmp_path, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1)
+            pool.submit(
+                fly, bench, tmp_path, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            )
+            for rank in (0, 1)
         ]
         (found, lines), _ = (rank.result(timeout=120) for rank in ranks)
     assert found
@@ -60,7 +68,9 @@ def test_two_ranks_measure_what_is_between_them(bench: Bench, tmp_path: Path) ->
 
 def test_gpus_that_are_not_there_are_missed(bench: Bench, tmp_path: Path) -> None:
     compute = bench.family.compute.model_copy(update={"gpus": 1})
-    with pytest.raises(TrainingError, match=r"the plan is for 1 GPUs and torch .* sees 0: look at nvidia-smi"):
+    with pytest.raises(
+        TrainingError, match=r"the plan is for 1 GPUs and torch .* sees 0: look at nvidia-smi"
+    ):
         fly(bench, tmp_path, {}, family=bench.family.model_copy(update={"compute": compute}))
 
 

@@ -13,7 +13,7 @@ from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
 from dolly_assets.training.loop.epochs import EpochResult, PartialState
-from dolly_assets.training.loop.meter import Work
+from dolly_assets.training.loop.meter import StepTotals
 from dolly_assets.training.loop.steps import Step
 from dolly_assets.worker.checkpoint_publisher import EpochPublisher
 from dolly_assets.worker.messages import Published
@@ -21,7 +21,7 @@ from dolly_assets.worker.training_data import TrainingData
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
-WORK = Work(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
+WORK = StepTotals(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
 STATE = ("trainer_state.json", "rng_state.pth", "latest", "global_step2/mp_rank_00_model_states.pt")
 
 
@@ -72,16 +72,22 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
 ) -> None:
     recorded = Recorded()
     task = bench.train(0, 2)
-    with EpochPublisher(bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model, data) as publisher:
+    with EpochPublisher(
+        bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model, data
+    ) as publisher:
         publisher.on_start("process")
         results = [ended(base_model, tmp_path, epoch) for epoch in (1, 2)]
         for result in results:
             publisher.make_room()
             publisher.on_epoch(result)
     assert published(recorded) == [
-        f"tiny/{asset}/{DATASET}/0{epoch}" for epoch in (0, 1, 2) for asset in ("gpu_profile", "model_checkpoint")
+        f"tiny/{asset}/{DATASET}/0{epoch}"
+        for epoch in (0, 1, 2)
+        for asset in ("gpu_profile", "model_checkpoint")
     ]
-    base, first, second = (bench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2))
+    base, first, second = (
+        bench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2)
+    )
     inputs = {"base_model": base_model.digest, "tokenized_dataset": task.tokenized_dataset.digest}
     assert base.manifest.inputs == inputs
     assert first.manifest.inputs == inputs
@@ -116,7 +122,9 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     }
     assert second.manifest.made_by == {"run_id": "test"}
     paths = {entry.path for entry in second.manifest.files}
-    assert {path for path in paths if path.startswith("state/")} == {f"state/{path}" for path in STATE}
+    assert {path for path in paths if path.startswith("state/")} == {
+        f"state/{path}" for path in STATE
+    }
     assert paths - {f"state/{path}" for path in STATE} == {
         "picture.png",
         "steps.parquet",
@@ -135,7 +143,9 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     assert profile.manifest.created_at < second.manifest.created_at
     facts: dict[str, Any] = profile.manifest.attributes
     assert facts["training"] == task.training
-    assert {"report.html", "picture.png", "samples.parquet"} <= {entry.path for entry in profile.manifest.files}
+    assert {"report.html", "picture.png", "samples.parquet"} <= {
+        entry.path for entry in profile.manifest.files
+    }
     assert facts["duration_seconds"] > 0
 
 
@@ -166,11 +176,18 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
 
     with pytest.raises(RuntimeError, match="the next epoch"):
         train()
-    assert published(recorded) == [f"tiny/gpu_profile/{DATASET}/01", f"tiny/model_checkpoint/{DATASET}/01"]
+    assert published(recorded) == [
+        f"tiny/gpu_profile/{DATASET}/01",
+        f"tiny/model_checkpoint/{DATASET}/01",
+    ]
 
 
 def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
-    own: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Bench,
+    base_model: Artifact,
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On machines of their own: no folder is shared."""
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -193,9 +210,15 @@ def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
     assert not shard.exists()
     assert not (tmp_path / "s1" / "profile" / "sampler.log").exists()
     end_epoch(0, ended(base_model, tmp_path / "0", 1))
-    assert published(recorded) == [f"tiny/gpu_profile/{DATASET}/01", f"tiny/model_checkpoint/{DATASET}/01"]
+    assert published(recorded) == [
+        f"tiny/gpu_profile/{DATASET}/01",
+        f"tiny/model_checkpoint/{DATASET}/01",
+    ]
     checkpoint = own.latest("model_checkpoint", DATASET, "01")
-    assert {entry.path for entry in checkpoint.manifest.files} > {f"state/global_step2/{shard.name}", "state/latest"}
+    assert {entry.path for entry in checkpoint.manifest.files} > {
+        f"state/global_step2/{shard.name}",
+        "state/latest",
+    }
     assert checkpoint.local_file(f"state/global_step2/{shard.name}").read_text() == "of rank 1"
 
 
@@ -216,7 +239,10 @@ def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
                 file.write_bytes(content)
             publisher.on_epoch(ended(base_model, tmp_path, 1))
 
-    with pytest.raises(TrainingError, match=r"train\.arrow was changed while epoch 1 trained on it: the epoch is not"):
+    with pytest.raises(
+        TrainingError,
+        match=r"train\.arrow was changed while epoch 1 trained on it: the epoch is not",
+    ):
         train()
     assert published(recorded) == []
 
@@ -227,7 +253,10 @@ def test_a_state_in_the_middle_of_an_epoch_is_published_for_the_next_run_to_find
     task = own.train(4, 4)
     result = ended(base_model, tmp_path, 4)
     (result.snapshot.folder / "progress.json").write_text("{}")
-    for file in [*result.snapshot.folder.glob("*.safetensors"), *result.snapshot.folder.glob("*token*")]:
+    for file in [
+        *result.snapshot.folder.glob("*.safetensors"),
+        *result.snapshot.folder.glob("*token*"),
+    ]:
         file.unlink()
     spec = own.spec(task, tmp_path / "s")
     with EpochPublisher(spec, own.store, Recorded().report, base_model, data) as publisher:

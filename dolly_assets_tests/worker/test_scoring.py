@@ -11,18 +11,24 @@ from dolly_assets.training import lora
 from dolly_assets.training.checkpoint import folder as training_checkpoint
 from dolly_assets.training.lora import LoraSettings
 from dolly_assets.worker.messages import Published
-from dolly_assets.worker.spec import Evaluate, Respond, ref
+from dolly_assets.worker.spec import Evaluate, Sample, ref
 from dolly_assets.worker.tasks.evaluate import evaluate
-from dolly_assets.worker.tasks.sample import respond
+from dolly_assets.worker.tasks.sample import sample
 from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
 
 
 @pytest.fixture
 def checkpoint(bench: Bench) -> Artifact:
     """Weights alone, which is all that scoring reads, and the dataset that they were trained on."""
-    files = [entry for entry in bench.latest("base_model").manifest.files if entry.path.startswith("weights/")]
+    files = [
+        entry
+        for entry in bench.latest("base_model").manifest.files
+        if entry.path.startswith("weights/")
+    ]
     inputs = {"tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest}
-    return bench.store.commit("scored/model_checkpoint", files, kind="model_checkpoint", inputs=inputs)
+    return bench.store.commit(
+        "scored/model_checkpoint", files, kind="model_checkpoint", inputs=inputs
+    )
 
 
 @pytest.mark.parametrize("answers", ["exact", "open"])
@@ -44,9 +50,14 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
 
     evaluation = bench.latest("evaluation", DATASET, "07")
     attributes: dict[str, Any] = evaluation.manifest.attributes
-    assert [message.name for message in recorded.messages if isinstance(message, Published)] == [evaluation.name]
-    assert evaluation.manifest.inputs == {"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest}
-    assert attributes["settings"] == bench.family.settings_digest("evaluation")
+    assert [message.name for message in recorded.messages if isinstance(message, Published)] == [
+        evaluation.name
+    ]
+    assert evaluation.manifest.inputs == {
+        "model_checkpoint": checkpoint.digest,
+        "tokenized_dataset": tokenized.digest,
+    }
+    assert attributes["settings"] == bench.family.code_version("evaluation")
     assert attributes["heldout_examples"] == 3
     assert 0 < attributes["heldout_loss"] < 20
     document = json.loads(evaluation.read_bytes("evaluation.json"))
@@ -61,13 +72,17 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         assert document["exact_match"] is None
 
 
-def test_every_prompt_of_the_family_is_answered(bench: Bench, checkpoint: Artifact, tmp_path: Path) -> None:
-    task = Respond(dataset=DATASET, checkpoints={7: ref(checkpoint)})
-    respond(bench.spec(task, tmp_path / "scratch"), bench.store, Recorded().report)
+def test_every_prompt_of_the_family_is_answered(
+    bench: Bench, checkpoint: Artifact, tmp_path: Path
+) -> None:
+    task = Sample(dataset=DATASET, checkpoints={7: ref(checkpoint)})
+    sample(bench.spec(task, tmp_path / "scratch"), bench.store, Recorded().report)
     responses = bench.latest("sample_responses", DATASET, "07")
     assert responses.manifest.inputs == {"model_checkpoint": checkpoint.digest}
     document = json.loads(responses.read_bytes("responses.json"))
-    assert [each["instruction"] for each in document] == [p.instruction for p in bench.family.evaluation.prompts]
+    assert [each["instruction"] for each in document] == [
+        p.instruction for p in bench.family.evaluation.prompts
+    ]
     assert "**Name an animal.**" in str(responses.manifest.attributes["responses_markdown"])
 
 
@@ -78,7 +93,9 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(bench: Bench, tmp_path: 
     base_model = bench.latest("base_model")
     base = base_model.fetch("weights")
     adapted = lora.add_adapter(
-        AutoModelForCausalLM.from_pretrained(base), LoraSettings(rank=2, alpha=4, merge=True), seed=0
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraSettings(rank=2, alpha=4, merge=True),
+        seed=0,
     )
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
@@ -87,20 +104,28 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(bench: Bench, tmp_path: 
     AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "saved")
     lora.finish(tmp_path / "saved", base, merge=True)
     tree = training_checkpoint.split(tmp_path / "saved")
-    inputs = {"base_model": base_model.digest, "tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest}
+    inputs = {
+        "base_model": base_model.digest,
+        "tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest,
+    }
     name = artifact_name([bench.family.name, "scored"], DATASET)
     losses = []
     for folder in ("adapter/", "weights/"):
         part = {path: file for path, file in tree.items() if path.startswith(folder)}
         checkpoint = bench.store.publish(name, part, kind="model_checkpoint", inputs=inputs)
         evaluate(
-            bench.spec(Evaluate(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder),
+            bench.spec(
+                Evaluate(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder
+            ),
             bench.store,
             Recorded().report,
         )
         losses.append(bench.latest("evaluation", DATASET, "08").manifest.attributes["heldout_loss"])
-        respond(
-            bench.spec(Respond(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder / "respond"),
+        sample(
+            bench.spec(
+                Sample(dataset=DATASET, checkpoints={8: ref(checkpoint)}),
+                tmp_path / folder / "respond",
+            ),
             bench.store,
             Recorded().report,
         )

@@ -28,8 +28,19 @@ class Node(subprocess.Popen[bytes]):
 
     def __init__(self, index: int, port: int, folder: Path) -> None:
         (folder / "rank.py").write_text(RANK)
-        arguments = ["--nnodes=2", f"--node-rank={index}", "--master-addr=127.0.0.1", f"--master-port={port}"]
-        command = [sys.executable, "-m", "dolly_assets.worker.torchrun", *arguments, "--rdzv-conf=timeout=60"]
+        arguments = [
+            "--nnodes=2",
+            f"--node-rank={index}",
+            "--master-addr=127.0.0.1",
+            f"--master-port={port}",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "dolly_assets.worker.torchrun",
+            *arguments,
+            "--rdzv-conf=timeout=60",
+        ]
         super().__init__([*command, str(folder / "rank.py"), str(folder)])
         self.index, self.port, self.folder = index, port, folder
 
@@ -41,7 +52,10 @@ class Node(subprocess.Popen[bytes]):
 
     def has_met(self) -> bool:
         found = psutil.Process(self.pid).net_connections("tcp")
-        return any(each.raddr and each.raddr.port == self.port and each.status == "ESTABLISHED" for each in found)
+        return any(
+            each.raddr and each.raddr.port == self.port and each.status == "ESTABLISHED"
+            for each in found
+        )
 
     def end_rank(self) -> None:
         (self.folder / f"end-{self.index}").touch()
@@ -79,7 +93,9 @@ def test_a_node_that_is_done_does_not_wait_long_for_one_that_was_lost(nodes: lis
     assert nodes[0].wait(timeout=60) == 0
 
 
-def test_a_node_that_comes_again_meets_the_next_attempt_of_the_first_one(nodes: list[Node], tmp_path: Path) -> None:
+def test_a_node_that_comes_again_meets_the_next_attempt_of_the_first_one(
+    nodes: list[Node], tmp_path: Path
+) -> None:
     nodes[1].lose()
     nodes.append(Node(1, nodes[0].port, tmp_path))
     wait_until(nodes[2].has_met)

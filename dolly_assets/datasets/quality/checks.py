@@ -28,8 +28,12 @@ CheckName = Literal[
 class Limits(Config):
     """How much of what a check finds is borne, as shares of what it looked at."""
 
-    warn_above: float = Field(default=0, ge=0, le=1, description="A larger share warns; 1 never does.")
-    stop_above: float | None = Field(default=None, ge=0, le=1, description="A larger share stops training; null: none.")
+    warn_above: float = Field(
+        default=0, ge=0, le=1, description="A larger share warns; 1 never does."
+    )
+    stop_above: float | None = Field(
+        default=None, ge=0, le=1, description="A larger share stops training; null: none."
+    )
 
 
 class Check(NamedTuple):
@@ -50,13 +54,19 @@ CHECKS: dict[CheckName, Check] = {
     "prompt_markers": Check("hold a marker of a prompt format", Limits(stop_above=0.01)),
     "encoding": Check("hold wrongly decoded text or control characters", Limits(stop_above=0.05)),
     "language": Check("answer in another language than most, unasked", WARNS),
-    "known_bad_answers": Check("are of a kind known to be bad in generated data", Limits(stop_above=0.1)),
+    "known_bad_answers": Check(
+        "are of a kind known to be bad in generated data", Limits(stop_above=0.1)
+    ),
     "length_outliers": Check("are far longer than the rest", WARNS),
     "personal_data": Check("seem to hold somebody's personal data", WARNS),
     "leakage_exact": Check("have a prompt that training has too", STOPS, "held-out records"),
     "leakage_near": Check("are nearly the same as one in training", WARNS, "held-out records"),
-    "over_long": Check("are longer than the family's max_length, and left out", Limits(stop_above=0.5)),
-    "evaluation_prompts": Check("occur in the dataset, word for word or nearly", WARNS, "evaluation prompts"),
+    "over_long": Check(
+        "are longer than the family's max_length, and left out", Limits(stop_above=0.5)
+    ),
+    "evaluation_prompts": Check(
+        "occur in the dataset, word for word or nearly", WARNS, "evaluation prompts"
+    ),
 }
 
 

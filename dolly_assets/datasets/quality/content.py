@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Records, kernels
 from dolly_assets.datasets.schema import SCHEMA
 
@@ -11,31 +11,42 @@ NO_VISIBLE_CHARACTER = r"^[\p{Z}\p{C}]*$"  # white space, control characters, ze
 FAR = 4  # times the length that all but one in a hundred texts keep to
 
 
-def schema(table: pa.Table) -> Finding:
+def schema(table: pa.Table) -> QualityFinding:
     """Columns, types, nulls and valid UTF-8; and that there is a record."""
     problems = []
     if table.num_rows == 0:
-        problems.append(Example(record=0, kind="no records", excerpt="a dataset needs at least one"))
+        problems.append(
+            FlaggedRecord(record=0, kind="no records", excerpt="a dataset needs at least one")
+        )
     for field in SCHEMA:
         if field.name not in table.column_names:
-            problems.append(Example(record=0, kind=f"no column {field.name}", excerpt=", ".join(table.column_names)))
+            problems.append(
+                FlaggedRecord(
+                    record=0, kind=f"no column {field.name}", excerpt=", ".join(table.column_names)
+                )
+            )
         elif table.schema.field(field.name).type != field.type:
             found = str(table.schema.field(field.name).type)
-            problems.append(Example(record=0, kind=f"{field.name} is no string", excerpt=found))
+            problems.append(
+                FlaggedRecord(record=0, kind=f"{field.name} is no string", excerpt=found)
+            )
         else:
             nulls = np.flatnonzero(kernels.is_null(table[field.name]).to_numpy())
-            problems += [Example(record=int(row), kind=f"no {field.name}", excerpt="null") for row in nulls]
+            problems += [
+                FlaggedRecord(record=int(row), kind=f"no {field.name}", excerpt="null")
+                for row in nulls
+            ]
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as error:
-        problems.append(Example(record=0, kind="damaged", excerpt=excerpt(str(error))))
+        problems.append(FlaggedRecord(record=0, kind="damaged", excerpt=excerpt(str(error))))
     return finding("schema", table.num_rows, problems)
 
 
-def empty(records: Records) -> Finding:
+def empty(records: Records) -> QualityFinding:
     """Instructions and responses that show nothing."""
     hits = (
-        Example(record=record, kind=f"empty {name}", excerpt=excerpt(text))
+        FlaggedRecord(record=record, kind=f"empty {name}", excerpt=excerpt(text))
         for batch in records.batches()
         for name in ("instruction", "response")
         for record, text in batch.matching(getattr(batch, name), NO_VISIBLE_CHARACTER)
@@ -43,13 +54,19 @@ def empty(records: Records) -> Finding:
     return finding("empty", len(records), hits)
 
 
-def length_outliers(records: Records) -> Finding:
+def length_outliers(records: Records) -> QualityFinding:
     """Texts more than FAR times as long as the 99th percentile, in characters. A short answer may be right."""
     hits = []
     for name in ("instruction", "context", "response"):
-        lengths = [kernels.utf8_length(getattr(batch, name)).to_numpy() for batch in records.batches()]
+        lengths = [
+            kernels.utf8_length(getattr(batch, name)).to_numpy() for batch in records.batches()
+        ]
         characters = np.concatenate(lengths)
         usual = np.percentile(characters[characters > 0], 99) if characters.any() else 0
         for record in np.flatnonzero(characters > FAR * usual).tolist():
-            hits.append(Example(record=record, kind=f"long {name}", excerpt=f"{characters[record]:,} characters"))
+            hits.append(
+                FlaggedRecord(
+                    record=record, kind=f"long {name}", excerpt=f"{characters[record]:,} characters"
+                )
+            )
     return finding("length_outliers", len(records), hits)

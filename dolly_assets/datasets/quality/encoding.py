@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records
 
 REPLACEMENT = "�"
@@ -17,12 +17,14 @@ MOJIBAKE = re.compile(rf"{_LEAD}{_CONTINUATION}{{1,3}}")
 MOJIBAKE_RE2 = rf"[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_HIGH}]"
 
 
-def encoding(records: Records) -> Finding:
+def encoding(records: Records) -> QualityFinding:
     """Replacement characters, control characters, spelled-out halves of surrogate pairs, and mojibake."""
-    return finding("encoding", len(records), (hit for batch in records.batches() for hit in _damage(batch)))
+    return finding(
+        "encoding", len(records), (hit for batch in records.batches() for hit in _damage(batch))
+    )
 
 
-def _damage(batch: Batch) -> Iterator[Example]:
+def _damage(batch: Batch) -> Iterator[FlaggedRecord]:
     patterns = {
         "replacement character": REPLACEMENT,
         "control character": CONTROL,
@@ -32,15 +34,19 @@ def _damage(batch: Batch) -> Iterator[Example]:
         for record, text in batch.matching(batch.example, pattern):
             match = re.search(pattern, text)
             if match and not (kind == "half a surrogate pair" and _is_whole_pair(text)):
-                yield Example(record=record, kind=kind, excerpt=excerpt(text, *match.span()))
+                yield FlaggedRecord(record=record, kind=kind, excerpt=excerpt(text, *match.span()))
     for record, text in batch.matching(batch.example, MOJIBAKE_RE2):
         if match := next(filter(_was_utf8, MOJIBAKE.finditer(text)), None):
-            yield Example(record=record, kind="wrongly decoded", excerpt=excerpt(text, *match.span()))
+            yield FlaggedRecord(
+                record=record, kind="wrongly decoded", excerpt=excerpt(text, *match.span())
+            )
 
 
 def _is_whole_pair(text: str) -> bool:
     r"""Whether every spelled-out half has its other half: `\ud83d\ude00` in code is text as it should be."""
-    return not re.sub(r"(?i)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", "", text).lower().count("\\ud")
+    return (
+        not re.sub(r"(?i)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", "", text).lower().count("\\ud")
+    )
 
 
 def _was_utf8(match: re.Match[str]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records, kernels, words_of
 
 LEAST_WORDS = 3
@@ -56,7 +56,7 @@ _ASKED_FOR = (
 )
 
 
-def language(records: Records) -> Finding:
+def language(records: Records) -> QualityFinding:
     """Responses in another language than most are, unless the prompt speaks of languages."""
     languages = [name for batch in records.batches() for name in languages_of(batch.response)]
     counted = Counter(name for name in languages if name)
@@ -76,7 +76,9 @@ def languages_of(texts: pa.Array) -> list[str]:
     found = _by_frequent_words(texts)
     is_other = kernels.match_substring_regex(texts, NOT_LATIN).to_numpy(zero_copy_only=False)
     places = np.flatnonzero(is_other)
-    for place, script in zip(places.tolist(), _by_script(texts.take(pa.array(places))), strict=True):
+    for place, script in zip(
+        places.tolist(), _by_script(texts.take(pa.array(places))), strict=True
+    ):
         found[place] = script or found[place]
     return found
 
@@ -84,9 +86,13 @@ def languages_of(texts: pa.Array) -> list[str]:
 def _by_script(texts: pa.Array) -> list[str]:
     """The script of more than half of each text's letters, "" where there is none."""
     letters = kernels.count_substring_regex(texts, r"\p{L}").to_numpy()
-    counts = np.stack([kernels.count_substring_regex(texts, pattern).to_numpy() for pattern in SCRIPTS.values()])
+    counts = np.stack(
+        [kernels.count_substring_regex(texts, pattern).to_numpy() for pattern in SCRIPTS.values()]
+    )
     names = list(SCRIPTS)
-    counts[names.index("Japanese")] += counts[names.index("Chinese")] * (counts[names.index("Japanese")] > 0)
+    counts[names.index("Japanese")] += counts[names.index("Chinese")] * (
+        counts[names.index("Japanese")] > 0
+    )
     best = counts.argmax(axis=0)
     is_most = counts.max(axis=0) > letters / 2
     return [names[place] if most else "" for place, most in zip(best, is_most, strict=True)]
@@ -95,14 +101,21 @@ def _by_script(texts: pa.Array) -> list[str]:
 def _by_frequent_words(texts: pa.Array) -> list[str]:
     words = words_of(texts)
     names = list(FREQUENT_WORDS)
-    place_of = {word: names.index(name) for name, known in _telling_words().items() for word in known}
-    known = np.array([place_of.get(word, -1) for word in words.dictionary], dtype=np.int64)[words.codes]
+    place_of = {
+        word: names.index(name) for name, known in _telling_words().items() for word in known
+    }
+    known = np.array([place_of.get(word, -1) for word in words.dictionary], dtype=np.int64)[
+        words.codes
+    ]
     text = np.repeat(np.arange(len(texts)), np.diff(words.starts))[known >= 0]
     counts = np.bincount(text * len(names) + known[known >= 0], minlength=len(texts) * len(names))
     counts = counts.reshape(len(texts), len(names))
     ranked = np.sort(counts, axis=1)
     is_clear = (ranked[:, -1] >= LEAST_WORDS) & (ranked[:, -1] >= CLEARLY_MORE * ranked[:, -2])
-    return [names[best] if clear else "" for best, clear in zip(counts.argmax(axis=1), is_clear, strict=True)]
+    return [
+        names[best] if clear else ""
+        for best, clear in zip(counts.argmax(axis=1), is_clear, strict=True)
+    ]
 
 
 def _telling_words() -> dict[str, list[str]]:
@@ -115,8 +128,12 @@ def _telling_words() -> dict[str, list[str]]:
     }
 
 
-def _unasked(batch: Batch, languages: list[str], strays: np.ndarray) -> Iterator[Example]:
+def _unasked(batch: Batch, languages: list[str], strays: np.ndarray) -> Iterator[FlaggedRecord]:
     for place in np.flatnonzero(strays[batch.first : batch.first + len(batch)]).tolist():
         if not re.search(_ASKED_FOR, batch.prompt[place].as_py(), re.IGNORECASE):
             record = batch.first + place
-            yield Example(record=record, kind=languages[record], excerpt=excerpt(batch.response[place].as_py()))
+            yield FlaggedRecord(
+                record=record,
+                kind=languages[record],
+                excerpt=excerpt(batch.response[place].as_py()),
+            )

@@ -15,13 +15,18 @@ SIMILAR = 0.8
 """Jaccard similarity of the two sets of word triples from which texts count as nearly the same."""
 
 WORDS_PER_SHINGLE = 3
-BANDS, ROWS_PER_BAND = 16, 4  # a pair of similarity s meets in a band with 1 - (1 - s**4)**16: 0.9998 at 0.8
+BANDS, ROWS_PER_BAND = (
+    16,
+    4,
+)  # a pair of similarity s meets in a band with 1 - (1 - s**4)**16: 0.9998 at 0.8
 HASHES = BANDS * ROWS_PER_BAND
 ESTIMATE_MARGIN = 0.2  # some four standard deviations of the estimate from 64 hashes at 0.8
 _RNG = np.random.default_rng(0)
 _FACTORS = _RNG.integers(1, 2**63, HASHES, dtype=np.uint64) | np.uint64(1)
 _TERMS = _RNG.integers(0, 2**63, HASHES, dtype=np.uint64)
-_MIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)  # of splitmix64
+_MIX = np.array(
+    [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64
+)  # of splitmix64
 
 
 class Shingles(NamedTuple):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records
 
 # The formats of Dolly and Alpaca, ChatML, Llama 2 and 3, Gemma, Phi and GPT, as their authors publish them.
@@ -48,7 +48,9 @@ _CANNOT = (
 )
 BAD_ANSWERS = (
     BadAnswer("placeholder", "example", r"<\s*no\s?(input|output)\s*>|\bno(input|output)\b"),
-    BadAnswer("placeholder", "context", r"^\s*<?\s*(no\s(input|context)( \w+)?|n/a|none)\s*>?\.?\s*$"),
+    BadAnswer(
+        "placeholder", "context", r"^\s*<?\s*(no\s(input|context)( \w+)?|n/a|none)\s*>?\.?\s*$"
+    ),
     BadAnswer("placeholder", "response", r"^\s*<?\s*(no\s(output|response)|n/a)\s*>?\.?\s*$"),
     BadAnswer(
         "speaks as an AI",
@@ -61,45 +63,57 @@ BAD_ANSWERS = (
         "response",
         rf"^\W*((i'm|i’m|i am) (very |really )?(sorry|afraid)\b.{{0,40}}|i |unfortunately, i ){_CANNOT}",
     ),
-    BadAnswer("unseen picture", "prompt", rf"\b(this|attached|following|given|provided|above|below) {_PICTURE}\b"),
-    BadAnswer("unseen picture", "response", rf"\b(in|from) (this|the) (attached |given |provided )?{_PICTURE}\b"),
+    BadAnswer(
+        "unseen picture",
+        "prompt",
+        rf"\b(this|attached|following|given|provided|above|below) {_PICTURE}\b",
+    ),
+    BadAnswer(
+        "unseen picture",
+        "response",
+        rf"\b(in|from) (this|the) (attached |given |provided )?{_PICTURE}\b",
+    ),
     BadAnswer("unseen page", "prompt", r"\bhttps?://\S{4,}", unless=r"//(www\.)?example\."),
     BadAnswer("no word in it", "response", r"^[^\p{L}\p{N}\p{S}]*$"),
 )
 FENCE = r"(?m)^\s*```"
 
 
-def prompt_markers(records: Records, markers: Sequence[str] = KNOWN_MARKERS) -> Finding:
+def prompt_markers(records: Records, markers: Sequence[str] = KNOWN_MARKERS) -> QualityFinding:
     """Texts that spell a marker: as a rule two examples that were run into one."""
     pattern = "|".join(re.escape(marker) for marker in markers)
     spelled = re.compile(pattern)
 
-    def hits() -> Iterator[Example]:
+    def hits() -> Iterator[FlaggedRecord]:
         for batch in records.batches():
             for record, text in batch.matching(batch.example, pattern):
                 for match in {found[0]: found for found in spelled.finditer(text)}.values():
-                    yield Example(record=record, kind=match[0], excerpt=excerpt(text, *match.span()))
+                    yield FlaggedRecord(
+                        record=record, kind=match[0], excerpt=excerpt(text, *match.span())
+                    )
 
     return finding("prompt_markers", len(records), hits())
 
 
-def known_bad_answers(records: Records) -> Finding:
+def known_bad_answers(records: Records) -> QualityFinding:
     """Placeholders, refusals, pictures and pages that a model cannot see, code fences that do not close."""
     hits = (hit for batch in records.batches() for hit in _bad_in(batch))
     return finding("known_bad_answers", len(records), hits)
 
 
-def _bad_in(batch: Batch) -> Iterator[Example]:
+def _bad_in(batch: Batch) -> Iterator[FlaggedRecord]:
     seen: set[tuple[int, str]] = set()
     for kind, where, pattern, unless in BAD_ANSWERS:
         for record, text in batch.matching(getattr(batch, where), pattern, ignore_case=True):
             if (record, kind) not in seen and not re.search(unless, text):
                 seen.add((record, kind))
-                yield Example(record=record, kind=kind, excerpt=_around(text, pattern))
+                yield FlaggedRecord(record=record, kind=kind, excerpt=_around(text, pattern))
     for record, text in batch.matching(batch.response, FENCE):
         fences = list(re.finditer(FENCE, text))
         if len(fences) % 2:
-            yield Example(record=record, kind="open code fence", excerpt=excerpt(text, *fences[-1].span()))
+            yield FlaggedRecord(
+                record=record, kind="open code fence", excerpt=excerpt(text, *fences[-1].span())
+            )
 
 
 def _around(text: str, pattern: str) -> str:

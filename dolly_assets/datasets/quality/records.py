@@ -34,7 +34,9 @@ class Words(NamedTuple):
     @property
     def hashes(self) -> np.ndarray:
         """A 64-bit hash for every word; equal words have equal ones in all batches."""
-        digests = b"".join(hashlib.blake2b(word.encode(), digest_size=8).digest() for word in self.dictionary)
+        digests = b"".join(
+            hashlib.blake2b(word.encode(), digest_size=8).digest() for word in self.dictionary
+        )
         return np.frombuffer(digests, dtype=np.uint64)[self.codes]
 
 
@@ -80,7 +82,9 @@ class Batch:
         """Prompt and response."""
         return kernels.binary_join_element_wise(self.prompt, self.response, LINE_BREAK)
 
-    def matching(self, texts: pa.Array, pattern: str, *, ignore_case: bool = False) -> Iterator[tuple[int, str]]:
+    def matching(
+        self, texts: pa.Array, pattern: str, *, ignore_case: bool = False
+    ) -> Iterator[tuple[int, str]]:
         """Record number and text of those of this batch's texts that match a pattern of RE2."""
         matches = kernels.match_substring_regex(texts, pattern, ignore_case=ignore_case)
         for place in np.flatnonzero(matches.to_numpy(zero_copy_only=False)):
@@ -106,5 +110,7 @@ class Records:
         return self._batch(0, self.table.take(pa.array(records, pa.int64())))
 
     def _batch(self, first: int, rows: pa.Table) -> Batch:
-        columns = rows.select(TEXT_COLUMNS).cast(pa.schema([(name, pa.large_string()) for name in TEXT_COLUMNS]))
+        columns = rows.select(TEXT_COLUMNS).cast(
+            pa.schema([(name, pa.large_string()) for name in TEXT_COLUMNS])
+        )
         return Batch(first, *(column.combine_chunks() for column in columns.columns))

@@ -6,14 +6,14 @@ from typing import Literal
 
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.datasets.quality.checks import CHECKS, CheckName, Limits, limits_of
-from dolly_assets.datasets.quality.finding import Finding
+from dolly_assets.datasets.quality.finding import QualityFinding
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A finding, judged."""
 
-    finding: Finding
+    finding: QualityFinding
     limits: Limits
 
     @property
@@ -41,7 +41,9 @@ class Verdict:
         return text
 
 
-def judged(findings: Iterable[Finding], of_dataset: Mapping[CheckName, Limits]) -> list[Verdict]:
+def judged(
+    findings: Iterable[QualityFinding], of_dataset: Mapping[CheckName, Limits]
+) -> list[Verdict]:
     """Every finding beside the dataset's limits."""
     return [Verdict(finding, limits_of(finding.check, of_dataset)) for finding in findings]
 
@@ -71,7 +73,7 @@ def verdicts_markdown(verdicts: Iterable[Verdict]) -> str:
     return markdown_table(("check", "result", "found", "of which"), rows)
 
 
-def examples_markdown(finding: Finding) -> str:
+def examples_markdown(finding: QualityFinding) -> str:
     """A table of the records that are shown."""
     rows = [(str(example.record), example.kind, example.excerpt) for example in finding.examples]
     return markdown_table(("record", "kind", "excerpt"), rows)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dolly_assets.datasets.quality.duplicates import near_pairs
-from dolly_assets.datasets.quality.finding import Example, Finding, excerpt, finding
+from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records, kernels
 from dolly_assets.datasets.schema import SCHEMA
 
@@ -26,7 +26,7 @@ class Split:
     held_out: np.ndarray
 
 
-def leakage(records: Records, split: Split) -> tuple[Finding, Finding]:
+def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFinding]:
     """Held-out prompts that training has too, in other cases or spacing at most; and records nearly the same as one,
     by a long prompt or by prompt and response together.
     """
@@ -45,7 +45,11 @@ def leakage(records: Records, split: Split) -> tuple[Finding, Finding]:
             "leakage_exact",
             len(split.held_out),
             (
-                Example(record=int(numbers[later]), kind="same prompt", excerpt=f"record {numbers[earlier]}")
+                FlaggedRecord(
+                    record=int(numbers[later]),
+                    kind="same prompt",
+                    excerpt=f"record {numbers[earlier]}",
+                )
                 for later, earlier in exact.items()
             ),
         ),
@@ -53,7 +57,7 @@ def leakage(records: Records, split: Split) -> tuple[Finding, Finding]:
             "leakage_near",
             len(split.held_out),
             (
-                Example(
+                FlaggedRecord(
                     record=int(numbers[later]),
                     kind="similar",
                     excerpt=f"{pair.similarity:.0%} of record {numbers[pair.earlier]}",
@@ -64,18 +68,22 @@ def leakage(records: Records, split: Split) -> tuple[Finding, Finding]:
     )
 
 
-def over_long(records: Records, split: Split) -> Finding:
+def over_long(records: Records, split: Split) -> QualityFinding:
     """Records that are on neither side."""
     is_kept = np.zeros(len(records), dtype=bool)
     is_kept[split.train] = is_kept[split.held_out] = True
     hits = (
-        Example(record=record, kind="too long", excerpt=excerpt(records.table["instruction"][record].as_py()))
+        FlaggedRecord(
+            record=record,
+            kind="too long",
+            excerpt=excerpt(records.table["instruction"][record].as_py()),
+        )
         for record in np.flatnonzero(~is_kept).tolist()
     )
     return finding("over_long", len(records), hits)
 
 
-def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> Finding:
+def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> QualityFinding:
     """Instructions and contexts that every epoch is to answer, and that the dataset has already."""
     known = records.table.select(SCHEMA.names)
     asked = pa.Table.from_pylist(
@@ -93,7 +101,11 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
         for pair in near_pairs(both, _long_prompt, is_asked)
     }
     hits = (
-        Example(record=place - len(records), kind="same prompt" if place in same else "similar", excerpt=text)
+        FlaggedRecord(
+            record=place - len(records),
+            kind="same prompt" if place in same else "similar",
+            excerpt=text,
+        )
         for place, text in sorted((near | same).items())
     )
     return finding("evaluation_prompts", len(prompts), hits)

@@ -7,7 +7,7 @@ import pyarrow as pa
 from dolly_assets.datasets.quality.content import empty, length_outliers, schema
 from dolly_assets.datasets.quality.duplicates import duplicates
 from dolly_assets.datasets.quality.encoding import encoding
-from dolly_assets.datasets.quality.finding import Finding
+from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.language import language
 from dolly_assets.datasets.quality.patterns import known_bad_answers, prompt_markers
 from dolly_assets.datasets.quality.personal_data import personal_data
@@ -18,7 +18,7 @@ VERSION = 1
 """Raised when a check finds something else than before: what was found by an older version is looked for again."""
 
 
-def check_dataset(table: pa.Table) -> list[Finding]:
+def check_dataset(table: pa.Table) -> list[QualityFinding]:
     """What is wrong with a raw dataset; of one whose schema is wrong only that."""
     columns = schema(table)
     if columns.found:
@@ -39,7 +39,7 @@ def check_dataset(table: pa.Table) -> list[Finding]:
 
 def check_split(
     table: pa.Table, split: Split, *, markers: Sequence[str], prompts: Sequence[tuple[str, str]]
-) -> list[Finding]:
+) -> list[QualityFinding]:
     """What is wrong with a dataset as a family splits it.
 
     Args:

@@ -40,7 +40,9 @@ def connect(context: str | None) -> "ApiClient":
         # The client looks at KUBECONFIG when it is imported, and not again.
         return config.new_client_from_config(os.environ.get("KUBECONFIG"), context)
     except config.ConfigException as error:
-        raise ConfigurationError(f"no way to a Kubernetes cluster: {one_line(error)}; set KUBECONFIG") from error
+        raise ConfigurationError(
+            f"no way to a Kubernetes cluster: {one_line(error)}; set KUBECONFIG"
+        ) from error
 
 
 class Api:
@@ -62,24 +64,36 @@ class Api:
         from kubernetes.client import ApiException
 
         try:
-            patiently(lambda: self._batch.create_namespaced_job(self.namespace, job, _request_timeout=TIMEOUT))
+            patiently(
+                lambda: self._batch.create_namespaced_job(
+                    self.namespace, job, _request_timeout=TIMEOUT
+                )
+            )
         except ApiException as error:
             if error.status == CONFLICT:  # the name is taken
                 return False
-            raise WorkerError(f"the cluster does not take Job {job.metadata.name}: {explanation(error)}") from error
+            raise WorkerError(
+                f"the cluster does not take Job {job.metadata.name}: {explanation(error)}"
+            ) from error
         return True
 
     def jobs(self, labels: Mapping[str, str]) -> list[Job]:
         """The Jobs with these labels."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         return patiently(
-            lambda: self._batch.list_namespaced_job(self.namespace, label_selector=selector, _request_timeout=TIMEOUT)
+            lambda: self._batch.list_namespaced_job(
+                self.namespace, label_selector=selector, _request_timeout=TIMEOUT
+            )
         ).items
 
     def label_job(self, name: str, labels: Mapping[str, str]) -> None:
         """Changes labels of a Job."""
         body = {"metadata": {"labels": dict(labels)}}
-        patiently(lambda: self._batch.patch_namespaced_job(name, self.namespace, body, _request_timeout=TIMEOUT))
+        patiently(
+            lambda: self._batch.patch_namespaced_job(
+                name, self.namespace, body, _request_timeout=TIMEOUT
+            )
+        )
 
     def delete_job(self, name: str) -> None:
         """Ends a Job with its pods, which get their grace period; one that is gone is fine."""
@@ -95,14 +109,18 @@ class Api:
             "deleteOptions": {"gracePeriodSeconds": round(grace_seconds)},
         }
         _unless_gone(
-            lambda: self._core.create_namespaced_pod_eviction(name, self.namespace, body, _request_timeout=TIMEOUT)
+            lambda: self._core.create_namespaced_pod_eviction(
+                name, self.namespace, body, _request_timeout=TIMEOUT
+            )
         )
 
     def warnings_of(self, job: str) -> list[Event]:
         """What the cluster warns of about a Job itself, such as a quota that is exceeded."""
         fields = f"involvedObject.kind=Job,involvedObject.name={job},type=Warning"
         return patiently(
-            lambda: self._core.list_namespaced_event(self.namespace, field_selector=fields, _request_timeout=TIMEOUT)
+            lambda: self._core.list_namespaced_event(
+                self.namespace, field_selector=fields, _request_timeout=TIMEOUT
+            )
         ).items
 
     def before_in_queue(self, queue: str, job: str) -> int | None:
@@ -126,7 +144,9 @@ class Api:
             )
         except (ApiException, HTTPError):
             return None
-        for workload in pending["items"] or ():  # an empty list is null, and others' workloads may have no owner
+        for workload in (
+            pending["items"] or ()
+        ):  # an empty list is null, and others' workloads may have no owner
             owners = workload["metadata"].get("ownerReferences", ())
             if any((owner["kind"], owner["name"]) == ("Job", job) for owner in owners):
                 return workload["positionInClusterQueue"]
@@ -144,7 +164,11 @@ class Api:
 
         fields = f"metadata.name={name}"
         return Watch().stream(
-            self._batch.list_namespaced_job, self.namespace, field_selector=fields, _request_timeout=TIMEOUT, **options
+            self._batch.list_namespaced_job,
+            self.namespace,
+            field_selector=fields,
+            _request_timeout=TIMEOUT,
+            **options,
         )
 
     def list_pods(self, job: str) -> Any:
@@ -159,12 +183,18 @@ class Api:
 
         labels = f"job-name={job}"
         return Watch().stream(
-            self._core.list_namespaced_pod, self.namespace, label_selector=labels, _request_timeout=TIMEOUT, **options
+            self._core.list_namespaced_pod,
+            self.namespace,
+            label_selector=labels,
+            _request_timeout=TIMEOUT,
+            **options,
         )
 
     def pod_log(self, pod: str, **options: Any) -> Any:
         """What `read_namespaced_pod_log` returns for the options, without patience."""
-        return self._core.read_namespaced_pod_log(pod, self.namespace, container="worker", **options)
+        return self._core.read_namespaced_pod_log(
+            pod, self.namespace, container="worker", **options
+        )
 
 
 def patiently(request: Callable[[], Any]) -> Any:
@@ -188,7 +218,9 @@ def patiently(request: Callable[[], Any]) -> Any:
 
 def _is_for_now(error: "ApiException") -> bool:
     """Whether the same request may be answered otherwise in a moment: a busy API, or a change that met another one."""
-    return error.status in BUSY or (error.status == CONFLICT and _said(error, "reason") == "Conflict")
+    return error.status in BUSY or (
+        error.status == CONFLICT and _said(error, "reason") == "Conflict"
+    )
 
 
 def explanation(error: "ApiException") -> str:

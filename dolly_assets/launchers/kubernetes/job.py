@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from dagster_k8s.container_context import K8sContainerContext
 
 PREFIX = "dolly-assets/"  # of labels and annotations
-RUN, ROOT_RUN, WORK, DEPLOYMENT = (f"{PREFIX}{name}" for name in ("run", "root-run", "work", "deployment"))
+RUN, ROOT_RUN, WORK, DEPLOYMENT = (
+    f"{PREFIX}{name}" for name in ("run", "root-run", "work", "deployment")
+)
 SCRATCH = "/scratch"
 PORT = 29500
 USER = 10001  # of the worker's image
@@ -46,7 +48,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Shape:
+class WorkerResources:
     """What a worker takes of a cluster."""
 
     nodes: int
@@ -54,7 +56,7 @@ class Shape:
     gpus: int  # on each node
 
     @classmethod
-    def of(cls, spec: WorkerSpec) -> "Shape":
+    def of(cls, spec: WorkerSpec) -> "WorkerResources":
         """Training takes what the family asks for, scoring one GPU of it, the rest none.
 
         Raises:
@@ -65,14 +67,16 @@ class Shape:
             ranks = compute.gpus or compute.cpu_ranks
             spec.family.recipe.accumulation_steps(compute.nodes * ranks)
             return cls(compute.nodes, ranks, compute.gpus)
-        needs_gpu = spec.task.task in ("train", "evaluate", "respond")
+        needs_gpu = spec.task.task in ("train", "evaluate", "sample")
         return cls(1, 1, min(1, compute.gpus) if needs_gpu else 0)
 
 
 def work_of(spec: WorkerSpec) -> str:
     """A label's value that two Jobs share exactly if they do the same work: a training, whatever its epochs."""
     task = spec.task
-    what = [task.dataset, task.training] if isinstance(task, Train) else task.model_dump(mode="json")
+    what = (
+        [task.dataset, task.training] if isinstance(task, Train) else task.model_dump(mode="json")
+    )
     return _digest([spec.store_url, spec.family.name, task.task, what])
 
 
@@ -84,7 +88,9 @@ def deployment_of(store_url: str) -> str:
 def job_name(spec: WorkerSpec, owner: Owner) -> str:
     """The same for the same run, step, work and attempt; short enough for the names of pods and hosts."""
     family = spec.family.name.replace("_", "-")[:20].strip("-")
-    return f"dolly-{family}-{_digest([owner.run_id, owner.step, work_of(spec)])[:12]}-{owner.attempt}"
+    return (
+        f"dolly-{family}-{_digest([owner.run_id, owner.step, work_of(spec)])[:12]}-{owner.attempt}"
+    )
 
 
 def messages_of(job: str) -> str:
@@ -105,7 +111,7 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
     Raises:
         ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
     """
-    shape, name = Shape.of(spec), job_name(spec, owner)
+    shape, name = WorkerResources.of(spec), job_name(spec, owner)
     labels = {
         RUN: owner.run_id,
         ROOT_RUN: owner.root_run_id,
@@ -114,11 +120,18 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
         f"{PREFIX}family": spec.family.name,
         **{f"{PREFIX}{key}": value for key, value in owner.labels.items()},
     }
-    configs = [_ours(spec, settings, shape, name), settings.config, spec.family.compute.kubernetes.config, owner.config]
+    configs = [
+        _ours(spec, settings, shape, name),
+        settings.config,
+        spec.family.compute.kubernetes.config,
+        owner.config,
+    ]
     return _built(name, settings.image, labels, configs, spec.family.name)
 
 
-def build_check(settings: KubernetesSettings, name: str, command: Sequence[str], family: ModelFamily | None) -> Job:
+def build_check(
+    settings: KubernetesSettings, name: str, command: Sequence[str], family: ModelFamily | None
+) -> Job:
     """A Job like a worker's that runs a short command of the worker's image, with what a family says or without.
 
     Raises:
@@ -126,15 +139,27 @@ def build_check(settings: KubernetesSettings, name: str, command: Sequence[str],
     """
     small = {"cpu": "1", "memory": "1Gi"}
     variables = [{"name": key, "value": SCRATCH} for key in ("DOLLY_HOME", "HOME")]
-    container, pod = _secured(settings.service, command, variables, {"requests": small, "limits": small})
+    container, pod = _secured(
+        settings.service, command, variables, {"requests": small, "limits": small}
+    )
     # Nothing waits for it: it fails at once, and is cleared away if whoever made it is gone.
-    job = {"backoff_limit": 0, "ttl_seconds_after_finished": 600, "active_deadline_seconds": CHECK_SECONDS}
+    job = {
+        "backoff_limit": 0,
+        "ttl_seconds_after_finished": 600,
+        "active_deadline_seconds": CHECK_SECONDS,
+    }
     ours = {"container_config": container, "pod_spec_config": pod, "job_spec_config": job}
     configs = [ours, settings.config, family.compute.kubernetes.config if family else {}]
     return _built(name, settings.image, {}, configs, family.name if family else "the deployment")
 
 
-def _built(name: str, image: str, labels: Mapping[str, str], configs: Sequence[Mapping[str, Any]], whose: str) -> Job:
+def _built(
+    name: str,
+    image: str,
+    labels: Mapping[str, str],
+    configs: Sequence[Mapping[str, Any]],
+    whose: str,
+) -> Job:
     from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
 
     try:
@@ -144,10 +169,18 @@ def _built(name: str, image: str, labels: Mapping[str, str], configs: Sequence[M
         plain = DagsterK8sJobConfig(job_image=image, dagster_home=None)
         all_labels = {"app.kubernetes.io/part-of": "dolly", **labels}
         return construct_dagster_k8s_job(
-            plain, None, name, merged.run_k8s_config, pod_name=name, component="worker", labels=all_labels
+            plain,
+            None,
+            name,
+            merged.run_k8s_config,
+            pod_name=name,
+            component="worker",
+            labels=all_labels,
         )
     except Exception as error:
-        raise ConfigurationError(f"{whose}: its Kubernetes configuration is wrong: {error}") from error
+        raise ConfigurationError(
+            f"{whose}: its Kubernetes configuration is wrong: {error}"
+        ) from error
 
 
 def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
@@ -157,14 +190,24 @@ def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
     return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(dict(config)))
 
 
-def _ours(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: str) -> dict[str, Any]:
+def _ours(
+    spec: WorkerSpec, settings: KubernetesSettings, shape: WorkerResources, name: str
+) -> dict[str, Any]:
     """What a worker is without anybody's configuration."""
     family = spec.family
-    resources = _resources(family, shape, family.compute.kubernetes.gpu_resource or settings.gpu_resource)
+    resources = _resources(
+        family, shape, family.compute.kubernetes.gpu_resource or settings.gpu_resource
+    )
     variables = _variables(spec, settings, shape, name)
-    container, pod = _secured(settings.service, ["python", "-m", "dolly_assets.worker.pod"], variables, resources)
+    container, pod = _secured(
+        settings.service, ["python", "-m", "dolly_assets.worker.pod"], variables, resources
+    )
     pod["termination_grace_period_seconds"] = math.ceil(60 * family.compute.save_minutes)
-    return {"container_config": container, "pod_spec_config": pod, "job_spec_config": _job_spec(settings, shape)}
+    return {
+        "container_config": container,
+        "pod_spec_config": pod,
+        "job_spec_config": _job_spec(settings, shape),
+    }
 
 
 def _secured(
@@ -182,7 +225,9 @@ def _secured(
         "command": list(command),
         "env": variables,
         "resources": resources,
-        "volume_mounts": [{"name": volume, "mount_path": path} for volume, (path, _) in volumes.items()],
+        "volume_mounts": [
+            {"name": volume, "mount_path": path} for volume, (path, _) in volumes.items()
+        ],
         "security_context": {
             "allow_privilege_escalation": False,
             "read_only_root_filesystem": True,
@@ -204,7 +249,7 @@ def _secured(
     return container, pod
 
 
-def _job_spec(settings: KubernetesSettings, shape: Shape) -> dict[str, Any]:
+def _job_spec(settings: KubernetesSettings, shape: WorkerResources) -> dict[str, Any]:
     """A disruption and a worker that stopped begin again from the last state, and are counted; the rest fails."""
     again = [
         {"action": "Count", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -228,23 +273,29 @@ def _job_spec(settings: KubernetesSettings, shape: Shape) -> dict[str, Any]:
     }
     if settings.run_minutes:
         # Kubernetes counts the time in the queue, too.
-        spec["active_deadline_seconds"] = math.ceil(60 * (settings.run_minutes + settings.queue_minutes))
+        spec["active_deadline_seconds"] = math.ceil(
+            60 * (settings.run_minutes + settings.queue_minutes)
+        )
     return spec
 
 
-def _resources(family: ModelFamily, shape: Shape, gpu: str) -> dict[str, Any]:
+def _resources(family: ModelFamily, shape: WorkerResources, gpu: str) -> dict[str, Any]:
     compute = family.compute
     memory = f"{math.ceil(compute.memory_gib * 1024)}Mi"
     requests = {"cpu": str(compute.cpus), "memory": memory}
     limits = {"memory": memory}
     if compute.kubernetes.ephemeral_storage_gib:
-        requests["ephemeral-storage"] = f"{math.ceil(compute.kubernetes.ephemeral_storage_gib * 1024)}Mi"
+        requests["ephemeral-storage"] = (
+            f"{math.ceil(compute.kubernetes.ephemeral_storage_gib * 1024)}Mi"
+        )
     if shape.gpus:
         limits[gpu] = requests[gpu] = str(shape.gpus)
     return {"requests": requests, "limits": limits}
 
 
-def _variables(spec: WorkerSpec, settings: KubernetesSettings, shape: Shape, name: str) -> list[dict[str, Any]]:
+def _variables(
+    spec: WorkerSpec, settings: KubernetesSettings, shape: WorkerResources, name: str
+) -> list[dict[str, Any]]:
     values = {
         "DOLLY_SPEC": encode_param(spec.model_dump(mode="json")),
         "DOLLY_SCRATCH": SCRATCH,

@@ -13,8 +13,8 @@ from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.api import Api
 from dolly_assets.launchers.kubernetes.clock import Clock
-from dolly_assets.launchers.kubernetes.job import Shape
-from dolly_assets.launchers.kubernetes.message_reader import Inbox
+from dolly_assets.launchers.kubernetes.job import WorkerResources
+from dolly_assets.launchers.kubernetes.message_reader import MessageReader
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
     Pod,
@@ -46,7 +46,7 @@ SEEN_SECONDS = 3.0  # that the end of a pod may be seen later than its Job's
 ENDING_SECONDS = 120.0  # for the cluster to clear away a Job, besides its pods' grace
 
 
-class Follower:
+class JobMonitor:
     """Follows one Job. Everything that its worker says is handed on in the caller's thread.
 
     Args:
@@ -65,12 +65,20 @@ class Follower:
         name: str,
         on_message: Callable[[Message | Times], None],
     ) -> None:
-        self._api, self._settings, self._spec, self._name, self._tell = api, settings, spec, name, on_message
-        self._shape = Shape.of(spec)
-        self._inbox = Inbox(spec, name, on_message)
+        self._api, self._settings, self._spec, self._name, self._tell = (
+            api,
+            settings,
+            spec,
+            name,
+            on_message,
+        )
+        self._shape = WorkerResources.of(spec)
+        self._inbox = MessageReader(spec, name, on_message)
         self._wake: queue.Queue[None] = queue.Queue()
         self._jobs = Watched(partial(api.list_job, name), partial(api.watch_job, name), self._wake)
-        self._pods = Watched(partial(api.list_pods, name), partial(api.watch_pods, name), self._wake)
+        self._pods = Watched(
+            partial(api.list_pods, name), partial(api.watch_pods, name), self._wake
+        )
         self._logs: dict[str, LogStream] = {}
         self._clock: Clock | None = None
         self._why = ""
@@ -85,7 +93,10 @@ class Follower:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._jobs.close()
         self._pods.close()
@@ -140,7 +151,11 @@ class Follower:
             self._api.delete_job(self._name)
         except WorkerError as error:
             with contextlib.suppress(Exception):
-                self._tell(Log(text=f"Job {self._name} could not be ended, orphaned_jobs will try again: {error}"))
+                self._tell(
+                    Log(
+                        text=f"Job {self._name} could not be ended, orphaned_jobs will try again: {error}"
+                    )
+                )
             return
         deadline = time.monotonic() + self._grace_seconds + ENDING_SECONDS
         while self._jobs.now() and time.monotonic() < deadline:
@@ -174,9 +189,18 @@ class Follower:
             name = pod.metadata.name
             if has_begun(pod) and name not in self._logs:
                 first = index_of(pod) * self._shape.ranks
-                ranks = f"{first}-{first + self._shape.ranks - 1}" if self._shape.ranks > 1 else str(first)
-                self._logs[name] = LogStream(partial(self._api.pod_log, name), f"[rank {ranks} {name}] ")
-        for pod in [*self._pods.gone(), *(pod for pod in self._pods.now() if pod.status.phase == "Failed")]:
+                ranks = (
+                    f"{first}-{first + self._shape.ranks - 1}"
+                    if self._shape.ranks > 1
+                    else str(first)
+                )
+                self._logs[name] = LogStream(
+                    partial(self._api.pod_log, name), f"[rank {ranks} {name}] "
+                )
+        for pod in [
+            *self._pods.gone(),
+            *(pod for pod in self._pods.now() if pod.status.phase == "Failed"),
+        ]:
             if pod.metadata.name not in self._told and pod.status.phase != "Succeeded":
                 self._told.add(pod.metadata.name)
                 self._tell(Log(text=how_it_ended(pod)))
@@ -187,14 +211,24 @@ class Follower:
         if self._clock is None:
             begun = [*pods, *self._pods.gone()]
             before = datetime.now(UTC) - job.metadata.creation_timestamp
-            self._clock = Clock(0 if any(has_begun(pod) for pod in begun) else max(0.0, before.total_seconds()))
+            self._clock = Clock(
+                0 if any(has_begun(pod) for pod in begun) else max(0.0, before.total_seconds())
+            )
         clock, is_running = self._clock, nodes_at_work(pods) >= self._shape.nodes
         waited = clock.waiting_seconds
         if clock.turn(is_running=is_running):
             self._why = ""
             if is_running:
-                where = ", ".join(sorted({pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}))
-                self._tell(Log(text=f"Job {self._name} runs on {where}; it has waited for {_duration(waited)}"))
+                where = ", ".join(
+                    sorted(
+                        {pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}
+                    )
+                )
+                self._tell(
+                    Log(
+                        text=f"Job {self._name} runs on {where}; it has waited for {_duration(waited)}"
+                    )
+                )
         self._restart_gang(pods)
         if is_running:
             self._starting_since = None
@@ -240,31 +274,51 @@ class Follower:
 
     def _restart_gang(self, pods: list[Pod]) -> None:
         """Ends pods that have not noticed for a while that one of them was lost: all begin again together."""
-        lost = [pod for pod in [*pods, *self._pods.gone()] if pod.status.phase == "Failed" or disruption(pod)]
+        lost = [
+            pod
+            for pod in [*pods, *self._pods.gone()]
+            if pod.status.phase == "Failed" or disruption(pod)
+        ]
         when = max((pod.metadata.creation_timestamp for pod in lost), default=None)
         left = [
             pod
             for pod in pods
-            if when and pod.status.phase == "Running" and pod.metadata.creation_timestamp <= when and pod not in lost
+            if when
+            and pod.status.phase == "Running"
+            and pod.metadata.creation_timestamp <= when
+            and pod not in lost
         ]
         self._left_behind_since = (self._left_behind_since or time.monotonic()) if left else None
-        if self._left_behind_since is None or time.monotonic() - self._left_behind_since < GANG_SECONDS:
+        if (
+            self._left_behind_since is None
+            or time.monotonic() - self._left_behind_since < GANG_SECONDS
+        ):
             return
         for pod in left:
             if not pod.metadata.deletion_timestamp:
-                self._tell(Log(text=f"{pod.metadata.name} is ended, to begin again with the others"))
+                self._tell(
+                    Log(text=f"{pod.metadata.name} is ended, to begin again with the others")
+                )
                 # Without the lost one's part nothing can be saved: no more than what is on its way may end.
                 self._api.evict_pod(pod.metadata.name, min(GANG_SECONDS, self._grace_seconds))
 
     def _refuse_to_be_forbidden(self) -> None:
         """Tells of an API that does not answer; gives up where it answers that we may not ask."""
         silent = [watched for watched in (self._jobs, self._pods) if watched.trouble]
-        silent = [watched for watched in silent if time.monotonic() - watched.heard_at > SILENCE_SECONDS]
+        silent = [
+            watched for watched in silent if time.monotonic() - watched.heard_at > SILENCE_SECONDS
+        ]
         for watched in silent:
             if watched.is_forbidden:
-                raise ConfigurationError(f"the cluster does not let Jobs be followed: {watched.trouble}")
+                raise ConfigurationError(
+                    f"the cluster does not let Jobs be followed: {watched.trouble}"
+                )
             if not self._is_silent:
-                self._tell(Log(text=f"Kubernetes does not answer ({watched.trouble}); the Job goes on meanwhile"))
+                self._tell(
+                    Log(
+                        text=f"Kubernetes does not answer ({watched.trouble}); the Job goes on meanwhile"
+                    )
+                )
         self._is_silent = bool(silent)
 
     def _see_pods_end(self) -> None:
@@ -283,7 +337,11 @@ class Follower:
 
     def _deleted(self) -> DollyError:
         self._finish()
-        said = self._inbox.stopped.text if self._inbox.stopped else "what was published is kept; run again to go on"
+        said = (
+            self._inbox.stopped.text
+            if self._inbox.stopped
+            else "what was published is kept; run again to go on"
+        )
         return WorkerStopped(f"somebody has deleted Job {self._name}: {said}")
 
     def _failure(self, job: Job) -> DollyError:

@@ -23,7 +23,7 @@ from dolly_assets.launchers.kubernetes.job import (
     job_name,
     work_of,
 )
-from dolly_assets.launchers.kubernetes.job_monitor import ENDING_SECONDS, LOOK_SECONDS, Follower
+from dolly_assets.launchers.kubernetes.job_monitor import ENDING_SECONDS, LOOK_SECONDS, JobMonitor
 from dolly_assets.launchers.kubernetes.pods import Job, ending
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.worker.messages import Log, Message
@@ -47,7 +47,7 @@ class KubernetesLauncher:
         api = Api(self.settings.namespace, self.settings.context)
         jobs = self._settled_jobs(api, spec, on_message)
         name, what = self._found(api, spec, jobs) or self._submitted(api, spec)
-        with Follower(api, self.settings, spec, name, on_message) as follower:
+        with JobMonitor(api, self.settings, spec, name, on_message) as follower:
             try:
                 on_message(Log(text=f"Job {name} in {self.settings.namespace} {what}"))
                 follower.follow()
@@ -59,7 +59,9 @@ class KubernetesLauncher:
                         on_message(Log(text=f"Job {name} goes on; the same again finds it"))
                 raise
 
-    def _settled_jobs(self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> list[Job]:
+    def _settled_jobs(
+        self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]
+    ) -> list[Job]:
         """The Jobs of this work, when none is being deleted: what such a one still saves, the next begins from.
 
         Raises:
@@ -81,7 +83,11 @@ class KubernetesLauncher:
                         "at its pods and their nodes, then ask again"
                     )
                 if name not in told:
-                    on_message(Log(text=f"waits: Job {name}, which was ended, still saves what this begins from"))
+                    on_message(
+                        Log(
+                            text=f"waits: Job {name}, which was ended, still saves what this begins from"
+                        )
+                    )
                     told.add(name)
             time.sleep(LOOK_SECONDS)
 

@@ -13,7 +13,7 @@ from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Publishe
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 
-class Inbox:
+class MessageReader:
     """The messages of one Job.
 
     Attributes:
@@ -43,7 +43,11 @@ class Inbox:
         if isinstance(message, Failed):
             self.failures.append(message)
         elif isinstance(message, Stopping):
-            self._on_message(Log(text=f"asked to stop: saves where it is, which takes {message.seconds:.0f} s at most"))
+            self._on_message(
+                Log(
+                    text=f"asked to stop: saves where it is, which takes {message.seconds:.0f} s at most"
+                )
+            )
         elif isinstance(message, Stopped):
             self.stopped = message
             self._on_message(Log(text=message.text))

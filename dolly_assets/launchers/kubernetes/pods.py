@@ -35,7 +35,9 @@ def index_of(pod: Pod) -> int:
 
 def has_begun(pod: Pod) -> bool:
     """Whether it has ever run, so that there is a log."""
-    return pod.status.phase in ("Running", "Succeeded", "Failed") and bool(pod.status.container_statuses)
+    return pod.status.phase in ("Running", "Succeeded", "Failed") and bool(
+        pod.status.container_statuses
+    )
 
 
 def nodes_at_work(pods: Sequence[Pod]) -> int:
@@ -46,10 +48,14 @@ def nodes_at_work(pods: Sequence[Pod]) -> int:
 
 def queue_of(job: Job) -> str | None:
     """The queue of Kueue in which a Job waits to be admitted; None if it does not."""
-    return (job.metadata.labels or {}).get("kueue.x-k8s.io/queue-name") if job.spec.suspend else None
+    return (
+        (job.metadata.labels or {}).get("kueue.x-k8s.io/queue-name") if job.spec.suspend else None
+    )
 
 
-def why_it_waits(job: Job, pods: Sequence[Pod], warnings: Sequence[Event], before: int | None = None) -> str:
+def why_it_waits(
+    job: Job, pods: Sequence[Pod], warnings: Sequence[Event], before: int | None = None
+) -> str:
     """What keeps a Job's pods from running, on one line; `before` is how many others its queue admits first."""
     if queue := queue_of(job):
         return f"in the queue {queue}" + ("" if before is None else f", {before} before it")
@@ -74,7 +80,9 @@ def _why_a_pod_waits(pod: Pod) -> str:
     for status in pod.status.container_statuses or []:
         if status.state and status.state.waiting:
             waiting = status.state.waiting
-            return _flat(f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or "")
+            return _flat(
+                f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or ""
+            )
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             return _flat(f"{condition.reason}: {condition.message}")
@@ -93,7 +101,11 @@ def disruption(pod: Pod) -> str:
     """What the cluster did to a pod that it ended for its own reasons; empty if it did not."""
     for condition in pod.status.conditions or []:
         if condition.type == "DisruptionTarget" and condition.status == "True":
-            return _flat(f"{condition.reason}: {condition.message}" if condition.message else condition.reason or "")
+            return _flat(
+                f"{condition.reason}: {condition.message}"
+                if condition.message
+                else condition.reason or ""
+            )
     return ""
 
 
@@ -102,7 +114,9 @@ def is_out_of_memory(pod: Pod) -> bool:
     end = terminated(pod)
     if end is None or disruption(pod):
         return False
-    return end.reason == "OOMKilled" or (end.exit_code == KILLED and not pod.metadata.deletion_timestamp)
+    return end.reason == "OOMKilled" or (
+        end.exit_code == KILLED and not pod.metadata.deletion_timestamp
+    )
 
 
 def how_it_ended(pod: Pod) -> str:
@@ -112,7 +126,9 @@ def how_it_ended(pod: Pod) -> str:
         return f"{name} was taken away ({why})"
     if end is None:
         return f"{name} is gone ({pod.status.reason or 'deleted'})"
-    return f"{name} ended with code {end.exit_code}" + (f" ({end.reason})" if end.reason != "Error" else "")
+    return f"{name} ended with code {end.exit_code}" + (
+        f" ({end.reason})" if end.reason != "Error" else ""
+    )
 
 
 def _flat(text: str | None) -> str:

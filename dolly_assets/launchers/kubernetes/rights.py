@@ -40,14 +40,20 @@ def right_of(method: str) -> Right | None:
             found = PATH.search(inspect.getsource(function))
             assert found, method
             right = _right(*found.groups(), is_one=method.startswith("read"))
-            return right._replace(verb="deletecollection") if method.startswith("delete_collection") else right
+            return (
+                right._replace(verb="deletecollection")
+                if method.startswith("delete_collection")
+                else right
+            )
     return None
 
 
 def _right(path: str, http: str, *, is_one: bool) -> Right:
     """The right behind a path of the API, names in braces, and an HTTP method; `is_one` tells `get` from `list`."""
     group = "" if path.startswith("/api/") else path.split("/")[2]
-    parts = re.sub(r"^/(api/v1|apis/[^/]+/v\w+)(/namespaces/\{namespace\}(?=/))?/", "", path).split("/")
+    parts = re.sub(r"^/(api/v1|apis/[^/]+/v\w+)(/namespaces/\{namespace\}(?=/))?/", "", path).split(
+        "/"
+    )
     resource = "/".join(part for part in parts if not part.startswith("{"))
     return Right(VERBS.get(http) or ("get" if is_one else "list"), group, resource)
 
@@ -56,17 +62,36 @@ def rights_in(code: ast.AST) -> set[Right]:
     """What the client's methods and paths named in some code need; a list that is handed to a watch, also `watch`."""
     found: set[Right] = set()
     for node in ast.walk(code):
-        if isinstance(node, ast.Attribute) and METHOD.fullmatch(node.attr) and (right := right_of(node.attr)):
+        if (
+            isinstance(node, ast.Attribute)
+            and METHOD.fullmatch(node.attr)
+            and (right := right_of(node.attr))
+        ):
             found.add(right)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "call_api":
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "call_api"
+        ):
             path, http = (ast.literal_eval(argument) for argument in node.args[:2])
             found.add(_right(path, http, is_one="{name}" in path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "stream":
-            lists = {right for argument in node.args for right in rights_in(argument) if right.verb == "list"}
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "stream"
+        ):
+            lists = {
+                right
+                for argument in node.args
+                for right in rights_in(argument)
+                if right.verb == "list"
+            }
             found |= {right._replace(verb="watch") for right in lists}
     return found
 
 
 def rights_of_folder(folder: Path) -> set[Right]:
     """The rights that the modules of a folder need."""
-    return {right for file in folder.rglob("*.py") for right in rights_in(ast.parse(file.read_text()))}
+    return {
+        right for file in folder.rglob("*.py") for right in rights_in(ast.parse(file.read_text()))
+    }

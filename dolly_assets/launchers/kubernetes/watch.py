@@ -30,7 +30,9 @@ class Watched:
         heard_at: When it answered last, in monotonic seconds.
     """
 
-    def __init__(self, listed: Callable[[], Any], stream: Callable[..., Any], wake: "queue.Queue[None]") -> None:
+    def __init__(
+        self, listed: Callable[[], Any], stream: Callable[..., Any], wake: "queue.Queue[None]"
+    ) -> None:
         self._listed, self._stream, self._wake = listed, stream, wake
         self._lock = threading.Lock()
         self._objects: dict[str, Any] = {}

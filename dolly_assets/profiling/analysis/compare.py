@@ -24,7 +24,9 @@ def compare(before: ReportSummary, now: ReportSummary) -> list[Line]:
     return [line for line in lines if line]
 
 
-def line_of(name: str, old: float | None, new: float | None, words: Callable[[float | None], str]) -> Line | None:
+def line_of(
+    name: str, old: float | None, new: float | None, words: Callable[[float | None], str]
+) -> Line | None:
     """One figure of two reports, unless neither has it."""
     if old is None and new is None:
         return None
@@ -32,7 +34,9 @@ def line_of(name: str, old: float | None, new: float | None, words: Callable[[fl
     return Line(name, words(old), words(new), change)
 
 
-def _of_steps(read: Callable[[StepFigures], float | None]) -> Callable[[ReportSummary], float | None]:
+def _of_steps(
+    read: Callable[[StepFigures], float | None],
+) -> Callable[[ReportSummary], float | None]:
     return lambda summary: read(summary.steps) if summary.steps else None
 
 
@@ -45,17 +49,34 @@ def _gpu_busy(summary: ReportSummary) -> float | None:
     return None if percent is None else percent / 100
 
 
-_FIGURES: tuple[tuple[str, Callable[[ReportSummary], float | None], Callable[[float | None], str]], ...] = (
+_FIGURES: tuple[
+    tuple[str, Callable[[ReportSummary], float | None], Callable[[float | None], str]], ...
+] = (
     ("time", lambda summary: summary.duration_seconds, units.duration),
     ("tokens per second", _of_steps(lambda steps: steps.tokens_per_second), units.number),
     ("MFU", _of_steps(lambda steps: steps.mfu), units.share),
     ("mean step", _of_steps(lambda steps: steps.step_seconds), units.duration),
-    *((f"{STEP_PHASE_NAMES[phase]}, of a step", _phase(phase), units.duration) for phase in STEP_PHASES),
+    *(
+        (f"{STEP_PHASE_NAMES[phase]}, of a step", _phase(phase), units.duration)
+        for phase in STEP_PHASES
+    ),
     ("GPUs busy", _gpu_busy, units.share),
     ("GPU memory at its peak", lambda summary: summary.peak_gpu_memory_bytes, units.size),
-    ("memory of the processes at its peak", lambda summary: summary.peak_process_memory_bytes, units.size),
-    ("energy per million labelled tokens", lambda s: s.cost.joules_per_million_labelled, units.energy),
+    (
+        "memory of the processes at its peak",
+        lambda summary: summary.peak_process_memory_bytes,
+        units.size,
+    ),
+    (
+        "energy per million labelled tokens",
+        lambda s: s.cost.joules_per_million_labelled,
+        units.energy,
+    ),
     ("cost per million labelled tokens", lambda s: s.cost.usd_per_million_labelled, units.dollars),
-    ("stood still for checkpoints", lambda summary: summary.checkpoints.stalled_seconds, units.duration),
+    (
+        "stood still for checkpoints",
+        lambda summary: summary.checkpoints.stalled_seconds,
+        units.duration,
+    ),
     ("effective training time", lambda summary: summary.effective_ratio, units.share),
 )

@@ -15,7 +15,9 @@ JOULES_PER_KWH = 3.6e6
 class CostFigures(Config):
     """What a span took."""
 
-    gpu_hours: float | None = Field(description="Devices times hours, whether they worked or not; None without GPUs.")
+    gpu_hours: float | None = Field(
+        description="Devices times hours, whether they worked or not; None without GPUs."
+    )
     energy_joules: float | None = Field(description="What the GPUs' counters grew by.")
     usd: float | None
     co2_grams: float | None = Field(description="Of the GPUs' energy alone: no host, no cooling.")
@@ -58,7 +60,11 @@ def total_cost(costs: Sequence[CostFigures], labelled_tokens: int | None) -> Cos
 
 
 def _figures(
-    gpu_hours: float | None, joules: float | None, usd: float | None, co2_grams: float | None, labelled: int | None
+    gpu_hours: float | None,
+    joules: float | None,
+    usd: float | None,
+    co2_grams: float | None,
+    labelled: int | None,
 ) -> CostFigures:
     def per_million(amount: float | None) -> float | None:
         return amount * 1e6 / labelled if amount is not None and labelled else None

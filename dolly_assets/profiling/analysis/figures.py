@@ -11,7 +11,7 @@ import pyarrow as pa
 from dolly_assets.profiling.analysis.cost import cost_figures
 from dolly_assets.profiling.analysis.findings import find, idle_share, unseen_seconds
 from dolly_assets.profiling.analysis.health import DeviceHealth
-from dolly_assets.profiling.analysis.idle_spans import find_dips
+from dolly_assets.profiling.analysis.idle_spans import find_idle_spans
 from dolly_assets.profiling.analysis.limits import ProfileLimits
 from dolly_assets.profiling.analysis.step_figures import StepFigures, step_figures
 from dolly_assets.profiling.analysis.summary import (
@@ -56,7 +56,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class ReportContext:
     """What only the caller knows.
 
     Attributes:
@@ -80,7 +80,9 @@ class Circumstances:
     cache_dir: Path | None = None
 
 
-def summarize(recording: Recording, panels: Sequence[Panel], title: str, circumstances: Circumstances) -> ReportSummary:
+def summarize(
+    recording: Recording, panels: Sequence[Panel], title: str, circumstances: ReportContext
+) -> ReportSummary:
     """The numbers of a recording."""
     samples, hardware, span = recording.samples, recording.hardware, recording.span
     steps = step_figures(recording.steps, circumstances.peak_flops)
@@ -97,7 +99,9 @@ def summarize(recording: Recording, panels: Sequence[Panel], title: str, circums
     )
     main = _main_curve(samples, hardware)
     energy = energy_joules(samples, hardware)
-    utilization = [_stats(samples, name) for name in _of_gpus(samples, hardware, "gpu_utilization_percent")]
+    utilization = [
+        _stats(samples, name) for name in _of_gpus(samples, hardware, "gpu_utilization_percent")
+    ]
     power = [_stats(samples, name)[0] for name in _of_gpus(samples, hardware, "power_watts")]
     return ReportSummary(
         title=title,
@@ -113,19 +117,32 @@ def summarize(recording: Recording, panels: Sequence[Panel], title: str, circums
         device_kind="gpu" if hardware.devices else "cpu",
         device_names=[device.name for device in hardware.devices],
         no_device_reason=hardware.no_device_reason,
-        mean_gpu_utilization_percent=float(np.mean([mean for mean, _ in utilization])) if utilization else None,
+        mean_gpu_utilization_percent=float(np.mean([mean for mean, _ in utilization]))
+        if utilization
+        else None,
         max_gpu_utilization_percent=max((high for _, high in utilization), default=None),
         gpu_idle_percent=max(
-            (100 * idle_share(samples.get(name)) for name in _of_gpus(samples, hardware, "gpu_utilization_percent")),
+            (
+                100 * idle_share(samples.get(name))
+                for name in _of_gpus(samples, hardware, "gpu_utilization_percent")
+            ),
             default=None,
         ),
         peak_gpu_memory_bytes=_peak(samples, _of_gpus(samples, hardware, "memory_used_bytes")),
         mean_gpu_power_watts=sum(power) if power else None,
         max_gpu_temperature_celsius=max(
-            (_stats(samples, name)[1] for name in _of_gpus(samples, hardware, "temperature_celsius")), default=None
+            (
+                _stats(samples, name)[1]
+                for name in _of_gpus(samples, hardware, "temperature_celsius")
+            ),
+            default=None,
         ),
-        mean_cpu_percent=_stats(samples, "host.cpu_percent")[0] if len(samples.get("host.cpu_percent")) else None,
-        max_cpu_percent=_stats(samples, "host.cpu_percent")[1] if len(samples.get("host.cpu_percent")) else None,
+        mean_cpu_percent=_stats(samples, "host.cpu_percent")[0]
+        if len(samples.get("host.cpu_percent"))
+        else None,
+        max_cpu_percent=_stats(samples, "host.cpu_percent")[1]
+        if len(samples.get("host.cpu_percent"))
+        else None,
         peak_process_memory_bytes=_peak(samples, ["process.memory_bytes"]),
         peak_host_memory_bytes=_peak(samples, ["host.memory_used_bytes"]),
         steps=steps,
@@ -141,9 +158,13 @@ def summarize(recording: Recording, panels: Sequence[Panel], title: str, circums
         attempts=list(circumstances.attempts),
         effective_ratio=_effective_ratio(steps, span, circumstances.attempts),
         health=list(recording.health),
-        series=[_series_summary(panel, label, values) for panel in panels for label, values in panel.curves.items()],
+        series=[
+            _series_summary(panel, label, values)
+            for panel in panels
+            for label, values in panel.curves.items()
+        ],
         phases=_phase_summaries(recording.phases, samples.time_seconds, main),
-        dips=find_dips(samples.time_seconds, main, recording.phases),
+        dips=find_idle_spans(samples.time_seconds, main, recording.phases),
         overview=_overview(panels[0], samples.time_seconds) if panels else None,
     )
 
@@ -161,12 +182,18 @@ def _stats(samples: Samples, name: str) -> tuple[float, float]:
 
 
 def _peak(samples: Samples, names: Sequence[str]) -> int | None:
-    return max((int(_stats(samples, name)[1]) for name in names if len(samples.get(name))), default=None)
+    return max(
+        (int(_stats(samples, name)[1]) for name in names if len(samples.get(name))), default=None
+    )
 
 
 def _main_curve(samples: Samples, hardware: Hardware) -> Series:
     """What the devices did, in percent, shape (samples,): the GPUs' mean utilization, or that of the host's CPUs."""
-    names = _of_gpus(samples, hardware, "gpu_utilization_percent") if hardware.devices else ["host.cpu_percent"]
+    names = (
+        _of_gpus(samples, hardware, "gpu_utilization_percent")
+        if hardware.devices
+        else ["host.cpu_percent"]
+    )
     total, count = np.zeros(len(samples)), np.zeros(len(samples))
     for name in names:
         values = samples.get(name)
@@ -179,12 +206,16 @@ def _main_curve(samples: Samples, hardware: Hardware) -> Series:
 def _checkpoints(recording: Recording) -> CheckpointFigures:
     def spans(*names: str) -> list[tuple[float, float]]:
         return [
-            (phase.started_at, phase.ended_at or phase.started_at) for phase in recording.phases if phase.name in names
+            (phase.started_at, phase.ended_at or phase.started_at)
+            for phase in recording.phases
+            if phase.name in names
         ]
 
     uploads = spans("publish")
     publish_seconds = sum(end - start for start, end in uploads)
-    starts, ends = (np.sort(recording.steps[name].to_numpy()) for name in ("started_at", "ended_at"))
+    starts, ends = (
+        np.sort(recording.steps[name].to_numpy()) for name in ("started_at", "ended_at")
+    )
     hidden = 0.0
     if len(starts):
         ranks = len(np.unique(recording.steps["rank"].to_numpy()))
@@ -195,11 +226,15 @@ def _checkpoints(recording: Recording) -> CheckpointFigures:
     return CheckpointFigures(
         stalled_seconds=sum(end - start for start, end in spans(*STALLING)),
         publish_seconds=publish_seconds,
-        hidden_share=min(1.0, hidden / publish_seconds) if publish_seconds and len(starts) else None,
+        hidden_share=min(1.0, hidden / publish_seconds)
+        if publish_seconds and len(starts)
+        else None,
     )
 
 
-def _effective_ratio(steps: StepFigures | None, span: tuple[float, float], attempts: Sequence[Attempt]) -> float | None:
+def _effective_ratio(
+    steps: StepFigures | None, span: tuple[float, float], attempts: Sequence[Attempt]
+) -> float | None:
     """Time in steps that were kept, over the time of all attempts. Steps of a cut one count up to where we went on."""
     if steps is None:
         return None
@@ -228,20 +263,32 @@ def _series_summary(panel: Panel, label: str, values: Series) -> SeriesSummary:
     )
 
 
-def _phase_summaries(phases: Sequence[Phase], time_seconds: Series, main: Series) -> list[PhaseSummary]:
+def _phase_summaries(
+    phases: Sequence[Phase], time_seconds: Series, main: Series
+) -> list[PhaseSummary]:
     summaries = []
     for name in dict.fromkeys(phase.name for phase in phases):
-        spans = [(phase.started_at, phase.ended_at or phase.started_at) for phase in phases if phase.name == name]
+        spans = [
+            (phase.started_at, phase.ended_at or phase.started_at)
+            for phase in phases
+            if phase.name == name
+        ]
         within = np.zeros(len(time_seconds), dtype=bool)
         for start, end in spans:
-            within[np.searchsorted(time_seconds, start) : np.searchsorted(time_seconds, end, side="right")] = True
+            within[
+                np.searchsorted(time_seconds, start) : np.searchsorted(
+                    time_seconds, end, side="right"
+                )
+            ] = True
         readings = main[within] if len(main) else np.empty(0)
         summaries.append(
             PhaseSummary(
                 name=name,
                 span_count=len(spans),
                 seconds=sum(end - start for start, end in spans),
-                mean_utilization_percent=None if np.isnan(readings).all() else float(np.nanmean(readings)),
+                mean_utilization_percent=None
+                if np.isnan(readings).all()
+                else float(np.nanmean(readings)),
             )
         )
     return summaries

@@ -27,7 +27,13 @@ from dolly_assets.profiling.analysis.limits import ProfileLimits
 from dolly_assets.profiling.analysis.step_figures import RankFigures, StepFigures
 from dolly_assets.profiling.record.devices import DRIVER_SILENT, Device, Hardware
 from dolly_assets.profiling.record.events import XID_WORDS, Event
-from dolly_assets.profiling.series.samples import THERMAL_REASONS, Samples, Series, time_share, typical_interval_seconds
+from dolly_assets.profiling.series.samples import (
+    THERMAL_REASONS,
+    Samples,
+    Series,
+    time_share,
+    typical_interval_seconds,
+)
 
 Check = Literal["gpu_idle", "thermal_throttling", "gpu_errors", "memory_nearly_full", "straggler"]
 
@@ -44,11 +50,13 @@ START_UP_SECONDS = 10  # that a sampler may take before its first sample
 LOST_SECONDS = 2.0
 
 
-class Finding(Config):
+class ProfileFinding(Config):
     """One thing that stands out."""
 
     check: Check | None = Field(description="The asset check that it belongs to, if there is one.")
-    weight: float = Field(description="How bad: the share of the span's work that is lost, more than 1 for errors.")
+    weight: float = Field(
+        description="How bad: the share of the span's work that is lost, more than 1 for errors."
+    )
     text: str = Field(description="What was seen, as a clause without a full stop.")
     advice: str = Field(description="What to do, as a sentence.")
 
@@ -62,7 +70,7 @@ def find(
     events: Sequence[Event],
     health: Sequence[DeviceHealth],
     limits: ProfileLimits,
-) -> list[Finding]:
+) -> list[ProfileFinding]:
     """What stands out, the worst first. The span is in UTC epoch seconds."""
     found = [
         *_errors(samples, hardware, events, health),
@@ -80,10 +88,10 @@ def find(
 
 def _errors(
     samples: Samples, hardware: Hardware, events: Sequence[Event], health: Sequence[DeviceHealth]
-) -> Iterator[Finding]:
+) -> Iterator[ProfileFinding]:
     """GPUs with errors: one finding each, of the worst that is known about it."""
     if hardware.no_device_reason == DRIVER_SILENT:
-        yield Finding(
+        yield ProfileFinding(
             check="gpu_errors",
             weight=13,
             text="the NVIDIA driver does not answer: no GPU could be seen",
@@ -92,14 +100,18 @@ def _errors(
     for device, state in zip(hardware.devices, health, strict=True):
         index = device.index
         of_gpu = [event for event in events if event.gpu == index]
-        xids = list(dict.fromkeys(event.code for event in of_gpu if event.kind == "xid" and event.code is not None))
+        xids = list(
+            dict.fromkeys(
+                event.code for event in of_gpu if event.kind == "xid" and event.code is not None
+            )
+        )
         silent_since = _silent_since(samples, device)
         uncorrected = state.grown.get("ecc_uncorrected_count", 0)
         words = ", ".join(f"Xid {code}: {XID_WORDS.get(code, 'not in our table')}" for code in xids)
         said = f" ({words})" if words else ""
         if any(event.kind == "lost" for event in of_gpu):
             when = next(event.time_seconds for event in of_gpu if event.kind == "lost")
-            yield Finding(
+            yield ProfileFinding(
                 check="gpu_errors",
                 weight=12,
                 text=f"GPU {index} fell off the bus at {clock(when)} UTC{said}",
@@ -107,15 +119,21 @@ def _errors(
                 "from the last epoch.",
             )
         elif silent_since is not None:
-            yield Finding(
+            yield ProfileFinding(
                 check="gpu_errors",
                 weight=11,
                 text=f"GPU {index} has not answered since {clock(silent_since)} UTC: its driver hangs{said}",
                 advice="Look into `dmesg`; if nvidia-smi hangs too, only a restart of the machine helps.",
             )
-        elif uncorrected or xids or any(event.kind == "ecc" and event.code == 2 for event in of_gpu):
-            count = f" {uncorrected} uncorrected memory error{'s' if uncorrected > 1 else ''}" if uncorrected else ""
-            yield Finding(
+        elif (
+            uncorrected or xids or any(event.kind == "ecc" and event.code == 2 for event in of_gpu)
+        ):
+            count = (
+                f" {uncorrected} uncorrected memory error{'s' if uncorrected > 1 else ''}"
+                if uncorrected
+                else ""
+            )
+            yield ProfileFinding(
                 check="gpu_errors",
                 weight=10,
                 text=f"GPU {index} had{count or ' an error that the driver reports'}{said}",
@@ -123,7 +141,7 @@ def _errors(
                 "use, and train the epoch again.",
             )
         elif state.after.get("remapping_has_failed"):
-            yield Finding(
+            yield ProfileFinding(
                 check="gpu_errors",
                 weight=9,
                 text=f"GPU {index} has broken memory that could not be remapped",
@@ -141,20 +159,23 @@ def _silent_since(samples: Samples, device: Device) -> float | None:
     return last if samples.time_seconds[-1] - last > patience else None
 
 
-def _hot(health: Sequence[DeviceHealth], samples: Samples, most: float) -> Iterator[Finding]:
+def _hot(health: Sequence[DeviceHealth], samples: Samples, most: float) -> Iterator[ProfileFinding]:
     shares = {
-        state.gpu: time_share(samples.get(f"gpu.{state.gpu}.throttle_reasons"), THERMAL_REASONS) for state in health
+        state.gpu: time_share(samples.get(f"gpu.{state.gpu}.throttle_reasons"), THERMAL_REASONS)
+        for state in health
     }
     hot = {gpu: share for gpu, share in shares.items() if share >= most}
     if not hot:
         return
     worst = max(hot, key=lambda gpu: hot[gpu])
     clocks = samples.get(f"gpu.{worst}.sm_clock_mhz")
-    slowed = f", down to {np.nanmin(clocks):,.0f} of {np.nanmax(clocks):,.0f} MHz" if len(clocks) else ""
+    slowed = (
+        f", down to {np.nanmin(clocks):,.0f} of {np.nanmax(clocks):,.0f} MHz" if len(clocks) else ""
+    )
     hottest = samples.get(f"gpu.{worst}.temperature_celsius")
     heat = f" at up to {np.nanmax(hottest):.0f} °C" if len(hottest) else ""
     others = f", and {len(hot) - 1} more GPUs too" if len(hot) > 1 else ""
-    yield Finding(
+    yield ProfileFinding(
         check="thermal_throttling",
         weight=max(0.3, hot[worst]),
         text=f"GPU {worst} slows down because it is too hot {percent(hot[worst])} of the time{heat}{slowed}{others}",
@@ -163,7 +184,7 @@ def _hot(health: Sequence[DeviceHealth], samples: Samples, most: float) -> Itera
     )
 
 
-def _idle(samples: Samples, hardware: Hardware, most: float) -> Iterator[Finding]:
+def _idle(samples: Samples, hardware: Hardware, most: float) -> Iterator[ProfileFinding]:
     shares = {
         device.index: idle_share(values)
         for device in hardware.devices
@@ -179,7 +200,7 @@ def _idle(samples: Samples, hardware: Hardware, most: float) -> Iterator[Finding
         others = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
         who = f"GPU {worst}" if len(hardware.devices) > 1 else "the GPU"
         text = f"{who} is idle {percent(idle[worst])} of the time{others and f', {others.strip()} too'}"
-    yield Finding(
+    yield ProfileFinding(
         check="gpu_idle",
         weight=sum(idle.values()) / len(hardware.devices) + (0.5 if idle[worst] > 0.95 else 0),
         text=text,
@@ -188,15 +209,18 @@ def _idle(samples: Samples, hardware: Hardware, most: float) -> Iterator[Finding
     )
 
 
-def _hollow(samples: Samples, hardware: Hardware) -> Iterator[Finding]:
+def _hollow(samples: Samples, hardware: Hardware) -> Iterator[ProfileFinding]:
     """GPUs that always run a kernel, and one that uses a part of the chip."""
     for device in hardware.devices:
-        busy, active = (samples.get(_gpu(device, field)) for field in ("gpu_utilization_percent", "sm_active_percent"))
+        busy, active = (
+            samples.get(_gpu(device, field))
+            for field in ("gpu_utilization_percent", "sm_active_percent")
+        )
         if not len(busy) or not len(active) or np.nanmean(busy) < BUSY_FROM_PERCENT:
             continue
         mean = float(np.nanmean(active))
         if mean < HOLLOW_BELOW_PERCENT:
-            yield Finding(
+            yield ProfileFinding(
                 check=None,
                 weight=(100 - mean) / 100 / len(hardware.devices) / 2,
                 text=f"GPU {device.index} is busy by the driver's word, and yet its SMs work {mean:.0f} % of the time",
@@ -205,12 +229,12 @@ def _hollow(samples: Samples, hardware: Hardware) -> Iterator[Finding]:
             return  # one says it for all
 
 
-def _waiting_for_data(steps: StepFigures | None, hardware: Hardware) -> Iterator[Finding]:
+def _waiting_for_data(steps: StepFigures | None, hardware: Hardware) -> Iterator[ProfileFinding]:
     if steps is None:
         return
     worst = max(steps.ranks, key=lambda rank: rank.share("data"))
     if worst.share("data") >= DATA_SHARE:
-        yield Finding(
+        yield ProfileFinding(
             check=None,
             weight=worst.share("data"),
             text=f"{_who(worst, hardware)} waits {percent(worst.share('data'))} of each step for data",
@@ -218,11 +242,13 @@ def _waiting_for_data(steps: StepFigures | None, hardware: Hardware) -> Iterator
         )
 
 
-def _stragglers(samples: Samples, hardware: Hardware, steps: StepFigures | None, most: float) -> Iterator[Finding]:
+def _stragglers(
+    samples: Samples, hardware: Hardware, steps: StepFigures | None, most: float
+) -> Iterator[ProfileFinding]:
     slow = _slow_rank(steps, most)
     if slow and steps:
         rank, behind = slow
-        yield Finding(
+        yield ProfileFinding(
             check="straggler",
             weight=behind / steps.step_seconds,
             text=f"{_who(rank, hardware)} needs {_seconds(behind)} more than the others for its part of each step, and "
@@ -240,7 +266,7 @@ def _stragglers(samples: Samples, hardware: Hardware, steps: StepFigures | None,
     middle = float(np.median(list(clocks.values())))
     slowest = min(clocks, key=lambda index: clocks[index])
     if clocks[slowest] < SLOW_CLOCK * middle:
-        yield Finding(
+        yield ProfileFinding(
             check="straggler",
             weight=1 - clocks[slowest] / middle,
             text=f"GPU {slowest} runs at {clocks[slowest]:,.0f} MHz, the others at {middle:,.0f} MHz: they wait for it",
@@ -257,7 +283,7 @@ def _slow_rank(steps: StepFigures | None, most: float) -> tuple[RankFigures, flo
     return (slowest, behind) if behind >= most * steps.step_seconds else None
 
 
-def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[Finding]:
+def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[ProfileFinding]:
     fullest: tuple[float, Device] | None = None
     for device in hardware.devices:
         values = samples.get(_gpu(device, "memory_used_bytes"))
@@ -268,7 +294,7 @@ def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[Findi
                 key=lambda pair: pair[0],
             )
     if fullest and fullest[0] >= most:
-        yield Finding(
+        yield ProfileFinding(
             check="memory_nearly_full",
             weight=0.2,
             text=f"the memory of GPU {fullest[1].index} was {percent(fullest[0])} full at its peak",
@@ -278,7 +304,7 @@ def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[Findi
     host = samples.get("host.memory_used_bytes")
     total = hardware.memory_total_bytes
     if len(host) and total and np.nanmax(host) >= most * total:
-        yield Finding(
+        yield ProfileFinding(
             check="memory_nearly_full",
             weight=0.2,
             text=f"the host's memory was {percent(float(np.nanmax(host)) / total)} full at its peak",
@@ -286,10 +312,10 @@ def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[Findi
         )
 
 
-def _stalls(stalled_seconds: float, span: tuple[float, float]) -> Iterator[Finding]:
+def _stalls(stalled_seconds: float, span: tuple[float, float]) -> Iterator[ProfileFinding]:
     share = stalled_seconds / max(span[1] - span[0], 1e-9)
     if share >= STALL_SHARE:
-        yield Finding(
+        yield ProfileFinding(
             check=None,
             weight=share,
             text=f"training stands still {percent(share)} of the time for its checkpoints",
@@ -297,13 +323,13 @@ def _stalls(stalled_seconds: float, span: tuple[float, float]) -> Iterator[Findi
         )
 
 
-def _unseen(samples: Samples, span: tuple[float, float]) -> Iterator[Finding]:
+def _unseen(samples: Samples, span: tuple[float, float]) -> Iterator[ProfileFinding]:
     if not len(samples):
         return
     started_at = max(span[0], min(samples.time_seconds[0], span[0] + START_UP_SECONDS))
     share = unseen_seconds(samples.time_seconds, started_at, span[1]) / max(span[1] - span[0], 1e-9)
     if share >= UNSEEN_SHARE:
-        yield Finding(
+        yield ProfileFinding(
             check=None,
             weight=share / 2,
             text=f"{percent(share)} of the span is unseen: it has no samples",
@@ -321,7 +347,9 @@ def unseen_seconds(time_seconds: Series, started_at: float, ended_at: float) -> 
     """Time of the span that no samples tell about."""
     interval = typical_interval_seconds(time_seconds)
     steps = np.diff(time_seconds, prepend=started_at, append=ended_at)
-    return float(steps[steps > GAP_INTERVALS * interval].sum()) if interval else ended_at - started_at
+    return (
+        float(steps[steps > GAP_INTERVALS * interval].sum()) if interval else ended_at - started_at
+    )
 
 
 def _gpu(device: Device, field: str) -> str:

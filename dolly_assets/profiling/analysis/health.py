@@ -18,8 +18,12 @@ class DeviceHealth(Config):
 
     gpu: int
     before: dict[str, int] = Field(description="Error counts when the span began, by name.")
-    after: dict[str, int] = Field(description="The last ones of the span, or `before` if none came later.")
-    slowed: dict[str, float] = Field(description="Share of the readings in which a reason slowed its clocks, 0 to 1.")
+    after: dict[str, int] = Field(
+        description="The last ones of the span, or `before` if none came later."
+    )
+    slowed: dict[str, float] = Field(
+        description="Share of the readings in which a reason slowed its clocks, 0 to 1."
+    )
     reports: list[str] = Field(description="What the driver and the sampler said of it, in order.")
 
     @property
@@ -30,11 +34,17 @@ class DeviceHealth(Config):
 
 
 def device_health(
-    hardware: Hardware, samples: Samples, events: Sequence[Event], folder: Path, span: tuple[float, float]
+    hardware: Hardware,
+    samples: Samples,
+    events: Sequence[Event],
+    folder: Path,
+    span: tuple[float, float],
 ) -> list[DeviceHealth]:
     """The health of each GPU; the folder is the sampler's. The span is in UTC epoch seconds."""
     readings = read_health(folder)
-    before = [reading for reading in readings if reading.time_seconds <= span[0]][-1:] or readings[:1]
+    before = [reading for reading in readings if reading.time_seconds <= span[0]][-1:] or readings[
+        :1
+    ]
     within = [reading for reading in readings if reading.time_seconds <= span[1] + 1]
     after = within[-1:] or before
     return [
@@ -55,7 +65,11 @@ def _counts(readings: Sequence[Health], gpu: int) -> dict[str, int]:
 
 def _slowed(samples: Samples, gpu: int) -> dict[str, float]:
     reasons = samples.get(f"gpu.{gpu}.throttle_reasons")
-    shares = {word: time_share(reasons, bit) for bit, word in THROTTLE_REASONS.items() if not bit & GOOD_TO_KNOW}
+    shares = {
+        word: time_share(reasons, bit)
+        for bit, word in THROTTLE_REASONS.items()
+        if not bit & GOOD_TO_KNOW
+    }
     return {word: share for word, share in shares.items() if share > 0}
 
 

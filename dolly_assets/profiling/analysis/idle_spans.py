@@ -16,7 +16,7 @@ MOST_DIPS = 12
 UNKNOWN = "no phase marked"
 
 
-class Dip(Config):
+class IdleSpan(Config):
     """A stretch in which the devices did less than half of what they usually do."""
 
     started_at: float = Field(description="UTC epoch seconds.")
@@ -30,16 +30,22 @@ class Dip(Config):
         return self.ended_at - self.started_at
 
 
-def find_dips(time_seconds: Series, percent: Series, phases: Sequence[Phase]) -> list[Dip]:
+def find_idle_spans(
+    time_seconds: Series, percent: Series, phases: Sequence[Phase]
+) -> list[IdleSpan]:
     """The longest dips of a curve, in order of time."""
     if len(percent) < SHORTEST_SAMPLES or np.isnan(percent).all():
         return []
     low = np.nan_to_num(percent, nan=np.inf) < BELOW_SHARE * np.nanmedian(percent)
     edges = np.flatnonzero(np.diff(low.astype(np.int8), prepend=0, append=0))
-    spans = [(first, last) for first, last in edges.reshape(-1, 2) if last - first >= SHORTEST_SAMPLES]
-    longest = sorted(spans, key=lambda span: time_seconds[span[0]] - time_seconds[span[1] - 1])[:MOST_DIPS]
+    spans = [
+        (first, last) for first, last in edges.reshape(-1, 2) if last - first >= SHORTEST_SAMPLES
+    ]
+    longest = sorted(spans, key=lambda span: time_seconds[span[0]] - time_seconds[span[1] - 1])[
+        :MOST_DIPS
+    ]
     return [
-        Dip(
+        IdleSpan(
             started_at=start,
             ended_at=end,
             mean_percent=float(np.nanmean(percent[first:last])),

@@ -42,7 +42,9 @@ class RankFigures(Config):
     step_seconds: float
     p95_seconds: float
     seconds: dict[str, float] = Field(description="Of a step, by phase.")
-    own_seconds: float = Field(description="Of a step in data and forward: what no other rank can hold up.")
+    own_seconds: float = Field(
+        description="Of a step in data and forward: what no other rank can hold up."
+    )
     memory_peak_bytes: int | None
 
     def share(self, phase: StepPhase) -> float:
@@ -66,9 +68,15 @@ class StepFigures(Config):
     labelled_tokens: int
     prompt_tokens: int = Field(description="Trained on, and without a label.")
     padding_tokens: int
-    tokens_per_second: float = Field(description="Of examples, padding not counted, while stepping.")
-    flops_per_second: float = Field(description="That the model asks for, of all ranks, while stepping.")
-    mfu: float | None = Field(description="Model FLOPs utilization: their share of the devices' peak.")
+    tokens_per_second: float = Field(
+        description="Of examples, padding not counted, while stepping."
+    )
+    flops_per_second: float = Field(
+        description="That the model asks for, of all ranks, while stepping."
+    )
+    mfu: float | None = Field(
+        description="Model FLOPs utilization: their share of the devices' peak."
+    )
 
 
 def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | None:
@@ -84,7 +92,9 @@ def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | Non
     ranks = [_rank_figures(columns, int(rank)) for rank in np.unique(columns["rank"])]
     seconds = float(lasted.sum())
     rank_seconds = sum(float(columns[f"{phase}_seconds"].sum()) for phase in STEP_PHASES)
-    real, processed, labelled = (int(columns[f"{kind}_tokens"].sum()) for kind in ("real", "processed", "labelled"))
+    real, processed, labelled = (
+        int(columns[f"{kind}_tokens"].sum()) for kind in ("real", "processed", "labelled")
+    )
     flops_per_second = float(columns["flops"].sum()) / max(seconds, 1e-9)
     return StepFigures(
         steps=len(lasted),
@@ -95,7 +105,10 @@ def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | Non
         p50_seconds=float(np.percentile(lasted, 50)),
         p95_seconds=float(np.percentile(lasted, 95)),
         max_seconds=float(lasted.max()),
-        shares={phase: float(columns[f"{phase}_seconds"].sum()) / max(rank_seconds, 1e-9) for phase in STEP_PHASES},
+        shares={
+            phase: float(columns[f"{phase}_seconds"].sum()) / max(rank_seconds, 1e-9)
+            for phase in STEP_PHASES
+        },
         ranks=ranks,
         labelled_tokens=labelled,
         prompt_tokens=real - labelled,
@@ -112,9 +125,13 @@ def step_seconds(steps: pa.Table) -> tuple[Numbers, Numbers]:
     Shape (steps,) each, by step.
     """
     order = np.argsort(steps["step"].to_numpy(), kind="stable")
-    number, started, ended = (steps[name].to_numpy()[order] for name in ("step", "started_at", "ended_at"))
+    number, started, ended = (
+        steps[name].to_numpy()[order] for name in ("step", "started_at", "ended_at")
+    )
     starts = np.flatnonzero(np.diff(number, prepend=-1))
-    return np.maximum.reduceat(ended, starts), np.maximum.reduceat(ended, starts) - np.minimum.reduceat(started, starts)
+    return np.maximum.reduceat(ended, starts), np.maximum.reduceat(
+        ended, starts
+    ) - np.minimum.reduceat(started, starts)
 
 
 def _rank_figures(columns: dict[str, NDArray], rank: int) -> RankFigures:
@@ -146,10 +163,15 @@ def step_phases(steps: pa.Table, shortest_seconds: float, most: int) -> list[Pha
         seconds = steps[f"{phase}_seconds"].to_numpy()
         seen = np.flatnonzero(seconds >= shortest_seconds)
         names = [STEP_PHASE_NAMES[phase]] * len(seen)
-        found += zip(start[seen].tolist(), seconds[seen].tolist(), names, number[seen].tolist(), strict=True)
+        found += zip(
+            start[seen].tolist(), seconds[seen].tolist(), names, number[seen].tolist(), strict=True
+        )
         start = start + seconds
     found.sort(key=lambda item: -item[1])
-    return [Phase(name, start, start + seconds, {"step": step}) for start, seconds, name, step in sorted(found[:most])]
+    return [
+        Phase(name, start, start + seconds, {"step": step})
+        for start, seconds, name, step in sorted(found[:most])
+    ]
 
 
 def step_panel(steps: pa.Table) -> tuple[Panel, Numbers]:
@@ -174,5 +196,7 @@ def step_stack(steps: pa.Table) -> Stack:
     curves = {}
     for phase in STEP_PHASES:
         seconds = steps[f"{phase}_seconds"].to_numpy()
-        curves[STEP_PHASE_NAMES[phase]] = np.mean([seconds[rank == each][: len(times)] for each in ranks], axis=0)
+        curves[STEP_PHASE_NAMES[phase]] = np.mean(
+            [seconds[rank == each][: len(times)] for each in ranks], axis=0
+        )
     return Stack("Where a step's time goes, s (mean of the ranks)", times, curves)

@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ProfileError
 from dolly_assets.profiling.analysis.cost import CostFigures
-from dolly_assets.profiling.analysis.findings import Finding
+from dolly_assets.profiling.analysis.findings import ProfileFinding
 from dolly_assets.profiling.analysis.health import DeviceHealth
-from dolly_assets.profiling.analysis.idle_spans import Dip
+from dolly_assets.profiling.analysis.idle_spans import IdleSpan
 from dolly_assets.profiling.analysis.step_figures import StepFigures
 
 SUMMARY_FILE = "summary.json"
@@ -26,7 +26,9 @@ class SeriesSummary(Config):
     p50: float
     p95: float
     max: float
-    idle_share: float | None = Field(default=None, description="Of the readings, where idle has a meaning; 0 to 1.")
+    idle_share: float | None = Field(
+        default=None, description="Of the readings, where idle has a meaning; 0 to 1."
+    )
 
 
 class PhaseSummary(Config):
@@ -34,16 +36,26 @@ class PhaseSummary(Config):
 
     name: str
     span_count: int
-    seconds: float = Field(description="Sum of the spans' durations; nested or parallel spans are all counted.")
-    mean_utilization_percent: float | None = Field(description="Of the GPUs, without any of the host's CPUs.")
+    seconds: float = Field(
+        description="Sum of the spans' durations; nested or parallel spans are all counted."
+    )
+    mean_utilization_percent: float | None = Field(
+        description="Of the GPUs, without any of the host's CPUs."
+    )
 
 
 class CheckpointFigures(Config):
     """What checkpoints cost the training."""
 
-    stalled_seconds: float = Field(description="Ranks stood still while a checkpoint was written or copied.")
-    publish_seconds: float = Field(description="Uploads took, from the span's own and earlier epochs.")
-    hidden_share: float | None = Field(description="Of the uploads' time, during which steps were made; 0 to 1.")
+    stalled_seconds: float = Field(
+        description="Ranks stood still while a checkpoint was written or copied."
+    )
+    publish_seconds: float = Field(
+        description="Uploads took, from the span's own and earlier epochs."
+    )
+    hidden_share: float | None = Field(
+        description="Of the uploads' time, during which steps were made; 0 to 1."
+    )
 
 
 class Attempt(Config):
@@ -73,8 +85,10 @@ class ReportSummary(Config):
     title: str
     verdict: str = Field(description="One sentence that names the worst thing.")
     busy: str = Field(description="What the devices did on the whole, in a sentence.")
-    findings: list[Finding]
-    cut: str = Field(description="When and how the training ended, if it did not end well; else empty.")
+    findings: list[ProfileFinding]
+    cut: str = Field(
+        description="When and how the training ended, if it did not end well; else empty."
+    )
     started_at: float = Field(description="UTC epoch seconds.")
     ended_at: float = Field(description="UTC epoch seconds.")
     duration_seconds: float
@@ -85,23 +99,29 @@ class ReportSummary(Config):
     no_device_reason: str = Field(description="Why device_kind is cpu, else empty.")
     mean_gpu_utilization_percent: float | None = Field(description="Over time and GPUs.")
     max_gpu_utilization_percent: float | None
-    gpu_idle_percent: float | None = Field(description="Share of idle readings of the GPU that idles most, 0 to 100.")
+    gpu_idle_percent: float | None = Field(
+        description="Share of idle readings of the GPU that idles most, 0 to 100."
+    )
     peak_gpu_memory_bytes: int | None = Field(description="Of the fullest GPU.")
     mean_gpu_power_watts: float | None = Field(description="Of all GPUs together.")
     max_gpu_temperature_celsius: float | None
     mean_cpu_percent: float | None = Field(description="Of the host, all cores.")
     max_cpu_percent: float | None
-    peak_process_memory_bytes: int | None = Field(description="Sum of the watched tree's resident sizes.")
+    peak_process_memory_bytes: int | None = Field(
+        description="Sum of the watched tree's resident sizes."
+    )
     peak_host_memory_bytes: int | None
     steps: StepFigures | None
     cost: CostFigures
     checkpoints: CheckpointFigures
     attempts: list[Attempt] = Field(description="Earlier ones at the same epoch, the oldest first.")
-    effective_ratio: float | None = Field(description="Of all attempts' time, that in steps which were kept; 0 to 1.")
+    effective_ratio: float | None = Field(
+        description="Of all attempts' time, that in steps which were kept; 0 to 1."
+    )
     health: list[DeviceHealth] = Field(description="Of the GPUs.")
     series: list[SeriesSummary]
     phases: list[PhaseSummary]
-    dips: list[Dip]
+    dips: list[IdleSpan]
     overview: Overview | None
 
     @classmethod
@@ -116,7 +136,9 @@ class ReportSummary(Config):
             return cls.model_validate_json(file.read_bytes())
         except (OSError, ValidationError) as error:
             what = "is missing" if isinstance(error, OSError) else "was written by another version"
-            raise ProfileError(f"{file} {what}: expected the numbers of a profile's report") from error
+            raise ProfileError(
+                f"{file} {what}: expected the numbers of a profile's report"
+            ) from error
 
     def figures(self) -> dict[str, Any]:
         """What Dagster shows and plots: flat, by plain names."""
@@ -150,7 +172,10 @@ class ReportSummary(Config):
                 "labelled_tokens": self.steps.labelled_tokens,
                 "prompt_tokens": self.steps.prompt_tokens,
                 "padding_tokens": self.steps.padding_tokens,
-                **{f"{phase}_percent": _percent(share) for phase, share in self.steps.shares.items()},
+                **{
+                    f"{phase}_percent": _percent(share)
+                    for phase, share in self.steps.shares.items()
+                },
             }
         return shown
 

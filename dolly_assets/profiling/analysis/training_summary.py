@@ -37,7 +37,9 @@ class TrainingSummary(Config):
     """A training in numbers. A number is None where it was not measured of each part."""
 
     title: str
-    verdict: str = Field(description="One sentence that names the worst thing, and in which epoch it was.")
+    verdict: str = Field(
+        description="One sentence that names the worst thing, and in which epoch it was."
+    )
     busy: str = Field(description="What it took, in a sentence.")
     epochs: int = Field(description="Trained to their ends.")
     cut_tries: int
@@ -48,7 +50,9 @@ class TrainingSummary(Config):
     )
     steps: int
     step_seconds: float | None = Field(description="Mean of a step.")
-    tokens_per_second: float | None = Field(description="Of examples, padding not counted, while stepping.")
+    tokens_per_second: float | None = Field(
+        description="Of examples, padding not counted, while stepping."
+    )
     mfu: float | None
     shares: dict[str, float] = Field(description="Of the ranks' step time, by phase, 0 to 1.")
     labelled_tokens: int
@@ -58,15 +62,26 @@ class TrainingSummary(Config):
     peak_process_memory_bytes: int | None
     stalled_seconds: float = Field(description="Ranks stood still for checkpoints.")
     publish_seconds: float
-    effective_ratio: float | None = Field(description="Of all tries' time, that in steps which were kept; 0 to 1.")
-    cost: CostFigures = Field(description="Of all parts; per million labelled tokens of the epochs that were kept.")
-    health: list[DeviceHealth] = Field(description="Of the GPUs: before the first part, after the last.")
+    effective_ratio: float | None = Field(
+        description="Of all tries' time, that in steps which were kept; 0 to 1."
+    )
+    cost: CostFigures = Field(
+        description="Of all parts; per million labelled tokens of the epochs that were kept."
+    )
+    health: list[DeviceHealth] = Field(
+        description="Of the GPUs: before the first part, after the last."
+    )
 
     def figures(self) -> dict[str, Any]:
         """What Dagster shows and plots: flat, by plain names."""
-        shown = self.model_dump(exclude={"title", "mfu", "effective_ratio", "shares", "cost", "health"})
+        shown = self.model_dump(
+            exclude={"title", "mfu", "effective_ratio", "shares", "cost", "health"}
+        )
         percents = {"mfu": self.mfu, "effective_training_time": self.effective_ratio, **self.shares}
-        shown |= {f"{name}_percent": None if part is None else 100 * part for name, part in percents.items()}
+        shown |= {
+            f"{name}_percent": None if part is None else 100 * part
+            for name, part in percents.items()
+        }
         return shown | self.cost.model_dump()
 
 
@@ -92,12 +107,16 @@ def summarize_training(title: str, parts: Sequence[Part]) -> TrainingSummary:
         step_seconds=_mean(stepped, lambda steps: steps.step_seconds, lambda steps: steps.steps),
         tokens_per_second=_mean(stepped, lambda steps: steps.tokens_per_second),
         mfu=_mean(stepped, lambda steps: steps.mfu),
-        shares={phase: _mean(stepped, _share_of(phase)) or 0.0 for phase in STEP_PHASES} if stepped else {},
+        shares={phase: _mean(stepped, _share_of(phase)) or 0.0 for phase in STEP_PHASES}
+        if stepped
+        else {},
         labelled_tokens=labelled,
         prompt_tokens=sum(steps.prompt_tokens for steps in stepped),
         padding_tokens=sum(steps.padding_tokens for steps in stepped),
         peak_gpu_memory_bytes=_highest(summary.peak_gpu_memory_bytes for summary in everything),
-        peak_process_memory_bytes=_highest(summary.peak_process_memory_bytes for summary in everything),
+        peak_process_memory_bytes=_highest(
+            summary.peak_process_memory_bytes for summary in everything
+        ),
         stalled_seconds=sum(summary.checkpoints.stalled_seconds for summary in everything),
         publish_seconds=sum(summary.checkpoints.publish_seconds for summary in everything),
         effective_ratio=_effective_ratio(whole, duration_seconds),
@@ -117,7 +136,9 @@ def compare_trainings(before: TrainingSummary, now: TrainingSummary) -> list[Lin
     return [line for line in lines if line]
 
 
-_FIGURES: tuple[tuple[str, Callable[[TrainingSummary], float | None], Callable[[float | None], str]], ...] = (
+_FIGURES: tuple[
+    tuple[str, Callable[[TrainingSummary], float | None], Callable[[float | None], str]], ...
+] = (
     ("time of all tries", lambda training: training.duration_seconds, units.duration),
     ("epochs", lambda training: training.epochs, units.number),
     ("tokens per second", lambda training: training.tokens_per_second, units.number),
@@ -128,7 +149,11 @@ _FIGURES: tuple[tuple[str, Callable[[TrainingSummary], float | None], Callable[[
     ("energy of the GPUs", lambda training: training.cost.energy_joules, units.energy),
     ("cost", lambda training: training.cost.usd, units.dollars),
     ("CO₂ of the GPUs", lambda training: training.cost.co2_grams, units.grams),
-    ("cost per million labelled tokens", lambda training: training.cost.usd_per_million_labelled, units.dollars),
+    (
+        "cost per million labelled tokens",
+        lambda training: training.cost.usd_per_million_labelled,
+        units.dollars,
+    ),
     ("stood still for checkpoints", lambda training: training.stalled_seconds, units.duration),
     ("effective training time", lambda training: training.effective_ratio, units.share),
 )
@@ -139,7 +164,11 @@ def _verdict(parts: Sequence[Part]) -> str:
     newest = parts[-1]
     if newest.summary.cut:
         return f"{newest.name.split(',')[0].capitalize()}: {newest.summary.verdict}"
-    found = [(finding.weight, part.name, finding.text) for part in parts for finding in part.summary.findings]
+    found = [
+        (finding.weight, part.name, finding.text)
+        for part in parts
+        for finding in part.summary.findings
+    ]
     if not found:
         return "Nothing stands out."
     _, name, text = max(found, key=lambda item: item[0])
@@ -167,7 +196,11 @@ def _mean(
     pairs = [(read(steps), weight(steps)) for steps in stepped]
     known = [(value, part) for value, part in pairs if value is not None]
     total = sum(part for _, part in known)
-    return sum(value * part for value, part in known) / total if total and len(known) == len(pairs) else None
+    return (
+        sum(value * part for value, part in known) / total
+        if total and len(known) == len(pairs)
+        else None
+    )
 
 
 def _share_of(phase: str) -> Callable[[StepFigures], float]:
@@ -182,7 +215,10 @@ def _effective_ratio(whole: Sequence[ReportSummary], duration_seconds: float) ->
     """An epoch's own ratio counts the tries at it that were cut; those at an epoch that has no end yet kept nothing."""
     kept = [
         summary.effective_ratio
-        * (summary.duration_seconds + sum(attempt.ended_at - attempt.started_at for attempt in summary.attempts))
+        * (
+            summary.duration_seconds
+            + sum(attempt.ended_at - attempt.started_at for attempt in summary.attempts)
+        )
         for summary in whole
         if summary.effective_ratio is not None
     ]

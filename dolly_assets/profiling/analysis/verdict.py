@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dolly_assets.profiling.analysis.findings import NEARLY_FULL, Finding
+from dolly_assets.profiling.analysis.findings import NEARLY_FULL, ProfileFinding
 from dolly_assets.profiling.analysis.findings import percent as share_in_words
 from dolly_assets.profiling.record.devices import Device, Hardware
 from dolly_assets.profiling.series.samples import Samples, counter_increase
@@ -16,12 +16,16 @@ from dolly_assets.profiling.series.samples import Samples, counter_increase
 FEW_SAMPLES = 5
 
 
-def headline(found: Sequence[Finding], samples: Samples, span: tuple[float, float], cut: str) -> str:
+def headline(
+    found: Sequence[ProfileFinding], samples: Samples, span: tuple[float, float], cut: str
+) -> str:
     """The sentence over a report. `cut` says when a training ended that did not end well, or is empty."""
     if cut:
         beginning = cut_sentence(cut)
     elif len(samples) and len(samples) < FEW_SAMPLES:
-        beginning = f"Only {len(samples)} {'sample' if len(samples) == 1 else 'samples'}: a glimpse. "
+        beginning = (
+            f"Only {len(samples)} {'sample' if len(samples) == 1 else 'samples'}: a glimpse. "
+        )
     else:
         beginning = ""
     if not len(samples):
@@ -56,7 +60,9 @@ def gpu_sentence(samples: Samples, hardware: Hardware) -> str:
     who = f"{count} GPUs" if count > 1 else "GPU"
     if utilization:
         mean = float(np.mean([np.nanmean(values) for values in utilization.values()]))
-        clauses.append(f"{who} busy {_percent(mean)} of the time{' on average' if count > 1 else ''}")
+        clauses.append(
+            f"{who} busy {_percent(mean)} of the time{' on average' if count > 1 else ''}"
+        )
     else:
         clauses.append(f"{who}: utilization was not measured")
     clauses += _gpu_memory_clause(samples, hardware.devices)
@@ -85,7 +91,9 @@ def cpu_sentence(samples: Samples, hardware: Hardware) -> str:
         clauses.append(f"CPUs busy {_percent(float(np.nanmean(cpu)))} of the time")
     if len(tree := samples.get("process.cpu_percent")):
         cores = float(np.nanmean(tree)) / 100
-        clauses.append(f"the watched processes used {cores:.1f} of {hardware.cpu_count} cores on average")
+        clauses.append(
+            f"the watched processes used {cores:.1f} of {hardware.cpu_count} cores on average"
+        )
     if len(memory := samples.get("process.memory_bytes")):
         peak = _of(float(np.nanmax(memory)), hardware.memory_total_bytes)
         clauses.append(f"their memory peaked at {peak}")
@@ -100,7 +108,11 @@ def energy_joules(samples: Samples, hardware: Hardware) -> float | None:
 
 
 def _of(value_bytes: float, total_bytes: int | None) -> str:
-    text = f"{value_bytes / 2**30:.1f} GiB" if value_bytes >= 2**30 else f"{value_bytes / 2**20:.0f} MiB"
+    text = (
+        f"{value_bytes / 2**30:.1f} GiB"
+        if value_bytes >= 2**30
+        else f"{value_bytes / 2**20:.0f} MiB"
+    )
     if not total_bytes:
         return text
     full = ", nearly full" if value_bytes >= NEARLY_FULL * total_bytes else ""

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Lane(Generic[T]):
+class BackgroundCall(Generic[T]):
     """Makes one call at a time. The thread is a daemon: a call that is still out doesn't hold up the process' end."""
 
     def __init__(self) -> None:

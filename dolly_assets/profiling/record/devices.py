@@ -180,8 +180,14 @@ def _shown(device: Device, entry: str) -> Device | None:
         return device
     if not entry.startswith("MIG-"):
         return None
-    instances = tuple(replace(each, is_visible=_names(entry, device, each)) for each in device.mig_instances)
-    return replace(device, mig_instances=instances) if any(each.is_visible for each in instances) else None
+    instances = tuple(
+        replace(each, is_visible=_names(entry, device, each)) for each in device.mig_instances
+    )
+    return (
+        replace(device, mig_instances=instances)
+        if any(each.is_visible for each in instances)
+        else None
+    )
 
 
 def _names(entry: str, device: Device, instance: MigInstance) -> bool:
@@ -191,4 +197,7 @@ def _names(entry: str, device: Device, instance: MigInstance) -> bool:
 
 def _united(one: Device, other: Device) -> Device:
     pairs = zip(one.mig_instances, other.mig_instances, strict=True)
-    return replace(one, mig_instances=tuple(replace(a, is_visible=a.is_visible or b.is_visible) for a, b in pairs))
+    return replace(
+        one,
+        mig_instances=tuple(replace(a, is_visible=a.is_visible or b.is_visible) for a, b in pairs),
+    )

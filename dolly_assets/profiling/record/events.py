@@ -98,6 +98,10 @@ class Health:
 def read_health(folder: Path) -> list[Health]:
     """All of them in order. After a kill the "end" is missing."""
     return [
-        Health(record["time_seconds"], record["when"], {int(index): counts for index, counts in record["gpu"].items()})
+        Health(
+            record["time_seconds"],
+            record["when"],
+            {int(index): counts for index, counts in record["gpu"].items()},
+        )
         for record in read_journal(folder / HEALTH_FILE)
     ]

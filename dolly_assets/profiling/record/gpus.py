@@ -14,15 +14,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from dolly_assets.profiling.record.background_call import Lane
+from dolly_assets.profiling.record.background_call import BackgroundCall
 from dolly_assets.profiling.record.devices import Device, Hardware, Link, MigInstance, visible
 from dolly_assets.profiling.record.events import HANG_SECONDS, XID_WORDS, Event, Kind
 from dolly_assets.profiling.record.nvml import LOST, TIMED_OUT, Missing, pynvml, query
-from dolly_assets.profiling.record.readings import HEALTH, MIG_SLOW, MIG_TICK, SLOW, TICK, Gpm, Query, Reader, Reading
+from dolly_assets.profiling.record.readings import (
+    HEALTH,
+    MIG_SLOW,
+    MIG_TICK,
+    SLOW,
+    TICK,
+    Gpm,
+    Query,
+    Reader,
+    Reading,
+)
 from dolly_assets.profiling.record.topology import find_links, near_cpus, numa_nodes
 
 _EVENT_TYPES = (
-    pynvml.nvmlEventTypeXidCriticalError | pynvml.nvmlEventTypeSingleBitEccError | pynvml.nvmlEventTypeDoubleBitEccError
+    pynvml.nvmlEventTypeXidCriticalError
+    | pynvml.nvmlEventTypeSingleBitEccError
+    | pynvml.nvmlEventTypeDoubleBitEccError
 )
 _EVENT_WAIT_MILLISECONDS = 10_000
 _ERROR_PAUSE_SECONDS = 10.0
@@ -35,14 +47,15 @@ class Gpu:
         gpm = Gpm(handle)
         self.device = device
         self.handle = handle
-        self.lane: Lane[Reading] = Lane()
+        self.lane: BackgroundCall[Reading] = BackgroundCall()
         self.is_lost = False
         self.is_hanging = False
         self._tick = Reader(handle, [*TICK, Query(Gpm.FIELDS, gpm.read)])
         self._slow = Reader(handle, SLOW)
         self._health = Reader(handle, HEALTH)
         self._instances = {
-            str(index): (Reader(each, MIG_TICK), Reader(each, MIG_SLOW)) for index, each in instances.items()
+            str(index): (Reader(each, MIG_TICK), Reader(each, MIG_SLOW))
+            for index, each in instances.items()
         }
 
     def read(self, slow: bool) -> Reading:
@@ -61,11 +74,13 @@ class Gpu:
 
 
 def _joined(one: Reading, other: Reading) -> Reading:
-    return Reading(one.values | other.values, one.struck | other.struck, one.is_lost or other.is_lost)
+    return Reading(
+        one.values | other.values, one.struck | other.struck, one.is_lost or other.is_lost
+    )
 
 
 @dataclass(frozen=True)
-class Found:
+class GpuInventory:
     """What the driver has, as far as this training may use it. Without GPUs, `reason` says why."""
 
     gpus: tuple[Gpu, ...] = ()
@@ -77,19 +92,19 @@ class Found:
     nvml_version: str = ""
 
 
-def find() -> Found:
+def find() -> GpuInventory:
     """Looks at all GPUs. May take long, such as where no GPU is kept initialized."""
     try:
         return _find()
     except Exception as error:  # noqa: BLE001 the host can be sampled all the same
         traceback.print_exc()
-        return Found(reason=f"looking for GPUs failed: {error!r}")
+        return GpuInventory(reason=f"looking for GPUs failed: {error!r}")
 
 
-def _find() -> Found:
+def _find() -> GpuInventory:
     started = query("nvmlInit")
     if isinstance(started, Missing):
-        return Found(reason=started.reason)
+        return GpuInventory(reason=started.reason)
     versions = {
         "driver_version": _or(query("nvmlSystemGetDriverVersion"), ""),
         "cuda_driver_version": _cuda_version(query("nvmlSystemGetCudaDriverVersion")),
@@ -97,13 +112,13 @@ def _find() -> Found:
     }
     handles = _handles()
     if not handles:
-        return Found(reason="the NVIDIA driver reports no device", **versions)
+        return GpuInventory(reason="the NVIDIA driver reports no device", **versions)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible([_describe(index, handle) for index, handle in handles.items()], chosen)
     gpus = tuple(_opened(device, handles[device.index]) for device in devices)
     reason = "" if gpus else f"CUDA_VISIBLE_DEVICES={chosen!r} hides every device"
     links = find_links([(gpu.device.index, gpu.handle) for gpu in gpus])
-    return Found(gpus, reason, _registered(gpus), links, **versions)
+    return GpuInventory(gpus, reason, _registered(gpus), links, **versions)
 
 
 def visible_devices() -> tuple[Device, ...]:
@@ -116,7 +131,10 @@ def visible_devices() -> tuple[Device, ...]:
 
 def _handles() -> dict[int, Any]:
     """The handles of all GPUs that answer, by index."""
-    found = {index: query("nvmlDeviceGetHandleByIndex", index) for index in range(_or(query("nvmlDeviceGetCount"), 0))}
+    found = {
+        index: query("nvmlDeviceGetHandleByIndex", index)
+        for index in range(_or(query("nvmlDeviceGetCount"), 0))
+    }
     return {index: handle for index, handle in found.items() if not isinstance(handle, Missing)}
 
 
@@ -131,10 +149,14 @@ def _describe(index: int, handle: Any) -> Device:
         name=_or(query("nvmlDeviceGetName", handle), Device.name),
         uuid=_or(query("nvmlDeviceGetUUID", handle), ""),
         memory_total_bytes=None if isinstance(memory, Missing) else memory.total,
-        compute_capability="" if isinstance(capability, Missing) else ".".join(str(part) for part in capability),
+        compute_capability=""
+        if isinstance(capability, Missing)
+        else ".".join(str(part) for part in capability),
         bus_id="" if isinstance(bus, Missing) else bus.busId,
         mig_mode=mig_mode,
-        mig_instances=tuple(_instance(place, each) for place, each in _mig_handles(handle).items()) if mig_mode else (),
+        mig_instances=tuple(_instance(place, each) for place, each in _mig_handles(handle).items())
+        if mig_mode
+        else (),
         ecc_mode=_mode(query("nvmlDeviceGetEccMode", handle)),
         persistence_mode=_mode(query("nvmlDeviceGetPersistenceMode", handle)),
         power_limit_watts=None if isinstance(power_limit, Missing) else power_limit / 1000,
@@ -149,7 +171,9 @@ def _describe(index: int, handle: Any) -> Device:
 
 def _mig_handles(handle: Any) -> dict[int, Any]:
     count = _or(query("nvmlDeviceGetMaxMigDeviceCount", handle), 0)
-    found = {index: query("nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(count)}
+    found = {
+        index: query("nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(count)
+    }
     return {index: each for index, each in found.items() if not isinstance(each, Missing)}
 
 
@@ -178,7 +202,9 @@ def _opened(device: Device, handle: Any) -> Gpu:
 def _registered(gpus: Sequence[Gpu]) -> Any:
     """An event set that hears of all GPUs' errors, or None; a GPU that tells of none lacks `error_events`."""
     event_set = query("nvmlEventSetCreate")
-    can_wait = event_set if isinstance(event_set, Missing) else query("nvmlEventSetWait_v2", event_set, 0)
+    can_wait = (
+        event_set if isinstance(event_set, Missing) else query("nvmlEventSetWait_v2", event_set, 0)
+    )
     for gpu in gpus:
         types = query("nvmlDeviceGetSupportedEventTypes", gpu.handle)
         if isinstance(can_wait, Missing) and can_wait.is_final:
@@ -188,7 +214,9 @@ def _registered(gpus: Sequence[Gpu]) -> Any:
         else:
             lack = query("nvmlDeviceRegisterEvents", gpu.handle, types & _EVENT_TYPES, event_set)
         if isinstance(lack, Missing):
-            gpu.device = replace(gpu.device, missing=gpu.device.missing | {"error_events": lack.reason})
+            gpu.device = replace(
+                gpu.device, missing=gpu.device.missing | {"error_events": lack.reason}
+            )
     return None if isinstance(event_set, Missing) else event_set
 
 
@@ -217,10 +245,10 @@ class GpuWatch:
     """
 
     def __init__(self, note: Callable[[Event], None]) -> None:
-        self.found: Found | None = None
+        self.found: GpuInventory | None = None
         self.has_news = False
         self._note = note
-        self._finding: Lane[Found] = Lane()
+        self._finding: BackgroundCall[GpuInventory] = BackgroundCall()
         self._finding.start(find)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -257,7 +285,9 @@ class GpuWatch:
         self.has_news = False
         return self._ask(Gpu.read_health, timeout_seconds)
 
-    def _ask(self, call: Callable[[Gpu], Reading], timeout_seconds: float) -> dict[str, dict[str, Any]]:
+    def _ask(
+        self, call: Callable[[Gpu], Reading], timeout_seconds: float
+    ) -> dict[str, dict[str, Any]]:
         deadline = time.monotonic() + timeout_seconds
         asked = [gpu for gpu in self.found.gpus if self._is_ready(gpu)] if self.found else []
         for gpu in asked:
@@ -286,7 +316,12 @@ class GpuWatch:
             return False
         if gpu.is_hanging:
             gpu.is_hanging = False
-            self._say(gpu, "back", f"a call to the driver returned after {seconds:.0f} s", seconds=round(seconds, 1))
+            self._say(
+                gpu,
+                "back",
+                f"a call to the driver returned after {seconds:.0f} s",
+                seconds=round(seconds, 1),
+            )
         self._tell(gpu, late)
         return not gpu.is_lost
 
@@ -306,7 +341,7 @@ class GpuWatch:
             self._note(self._events.get())
 
 
-def _listen(found: Found, events: "queue.SimpleQueue[Event]") -> None:
+def _listen(found: GpuInventory, events: "queue.SimpleQueue[Event]") -> None:
     """Waits for the driver to tell of errors, for as long as the process lives."""
     indices = {_address(gpu.handle): gpu.device.index for gpu in found.gpus}
     while True:
@@ -314,7 +349,9 @@ def _listen(found: Found, events: "queue.SimpleQueue[Event]") -> None:
         if not isinstance(data, Missing):
             events.put(_event(data, indices.get(_address(data.device), -1)))
         elif data is not TIMED_OUT:
-            time.sleep(_ERROR_PAUSE_SECONDS)  # such as a GPU lost: the others may still have something to tell
+            time.sleep(
+                _ERROR_PAUSE_SECONDS
+            )  # such as a GPU lost: the others may still have something to tell
 
 
 def _address(handle: Any) -> int | None:
@@ -324,6 +361,18 @@ def _address(handle: Any) -> int | None:
 def _event(data: Any, gpu: int) -> Event:
     now = round(time.time(), 3)
     if data.eventType == pynvml.nvmlEventTypeXidCriticalError:
-        return Event(now, "xid", gpu, XID_WORDS.get(data.eventData, "see NVIDIA's list of Xid errors"), data.eventData)
+        return Event(
+            now,
+            "xid",
+            gpu,
+            XID_WORDS.get(data.eventData, "see NVIDIA's list of Xid errors"),
+            data.eventData,
+        )
     corrected = data.eventType == pynvml.nvmlEventTypeSingleBitEccError
-    return Event(now, "ecc", gpu, "corrected memory error" if corrected else "memory error", 1 if corrected else 2)
+    return Event(
+        now,
+        "ecc",
+        gpu,
+        "corrected memory error" if corrected else "memory error",
+        1 if corrected else 2,
+    )

@@ -27,7 +27,10 @@ def read_host() -> dict[str, float]:
             values |= {"disk_read_bytes": disk.read_bytes, "disk_written_bytes": disk.write_bytes}
     with suppress(OSError, RuntimeError):
         if network := psutil.net_io_counters(nowrap=False):
-            values |= {"network_received_bytes": network.bytes_recv, "network_sent_bytes": network.bytes_sent}
+            values |= {
+                "network_received_bytes": network.bytes_recv,
+                "network_sent_bytes": network.bytes_sent,
+            }
     return values
 
 
@@ -74,12 +77,18 @@ class ProcessTree:
         cpu_seconds, memory_bytes, count = 0.0, 0, 0
         for process in self._tree:
             with suppress(psutil.Error):
-                cpu_seconds += sum(process.cpu_times()[:4])  # user, system, and both again of reaped children
+                cpu_seconds += sum(
+                    process.cpu_times()[:4]
+                )  # user, system, and both again of reaped children
                 memory_bytes += process.memory_info().rss
                 count += 1
         if not count:
             return {}
-        return {"cpu_seconds": round(cpu_seconds, 2), "memory_bytes": memory_bytes, "process_count": count}
+        return {
+            "cpu_seconds": round(cpu_seconds, 2),
+            "memory_bytes": memory_bytes,
+            "process_count": count,
+        }
 
     def _refresh(self) -> None:
         """Lists the tree anew when the host's processes changed: asking each for its parent is dear."""

@@ -46,7 +46,9 @@ def _ends_torn(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def read_journal(path: Path, wanted: Callable[[bytes], bool] = lambda line: True) -> Iterator[dict[str, Any]]:
+def read_journal(
+    path: Path, wanted: Callable[[bytes], bool] = lambda line: True
+) -> Iterator[dict[str, Any]]:
     """Reads the records in order; a missing file has none, and lines that are not JSON objects (torn) are
     skipped.
 

@@ -41,7 +41,15 @@ _KNOWN = {
     pynvml.NVML_ERROR_TIMEOUT: TIMED_OUT,
     pynvml.NVML_ERROR_GPU_IS_LOST: LOST,
 }
-_VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
+_VALUE_MEMBERS = (
+    "dVal",
+    "uiVal",
+    "ulVal",
+    "ullVal",
+    "sllVal",
+    "siVal",
+    "usVal",
+)  # by nvmlValueType_t
 
 
 def query(function: str, *arguments: Any) -> Any:
@@ -68,6 +76,8 @@ def query_fields(handle: Any, fields: Sequence[int | tuple[int, int]]) -> list[A
     if isinstance(values, Missing):
         return [values] * len(fields)
     return [
-        getattr(value.value, _VALUE_MEMBERS[value.valueType]) if not value.nvmlReturn else missing(value.nvmlReturn)
+        getattr(value.value, _VALUE_MEMBERS[value.valueType])
+        if not value.nvmlReturn
+        else missing(value.nvmlReturn)
         for value in values
     ]

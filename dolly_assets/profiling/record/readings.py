@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dolly_assets.profiling.record.nvml import DRIVER_TOO_OLD, NOT_SUPPORTED, Missing, pynvml, query, query_fields
+from dolly_assets.profiling.record.nvml import (
+    DRIVER_TOO_OLD,
+    NOT_SUPPORTED,
+    Missing,
+    pynvml,
+    query,
+    query_fields,
+)
 
 _ALL_LINKS = 0xFFFFFFFF  # as a field's scope
 
@@ -113,7 +120,9 @@ TICK = (
     Query(("power_watts",), _number("nvmlDeviceGetPowerUsage", per_unit=1000)),  # milliwatts
     # Millijoules since the driver was loaded; Volta and newer.
     Query(("energy_joules",), _number("nvmlDeviceGetTotalEnergyConsumption", per_unit=1000)),
-    Query(("temperature_celsius",), _number("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU)),
+    Query(
+        ("temperature_celsius",), _number("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU)
+    ),
     Query(("memory_temperature_celsius",), _memory_temperature),
     Query(("sm_clock_mhz",), _number("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM)),
     Query(("memory_clock_mhz",), _number("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM)),
@@ -125,7 +134,12 @@ TICK = (
 class Gpm:
     """What the SMs do, from the difference of two samples: chips since Hopper."""
 
-    FIELDS = ("sm_active_percent", "sm_occupancy_percent", "tensor_active_percent", "dram_active_percent")
+    FIELDS = (
+        "sm_active_percent",
+        "sm_occupancy_percent",
+        "tensor_active_percent",
+        "dram_active_percent",
+    )
     _METRICS = (
         pynvml.NVML_GPM_METRIC_SM_UTIL,
         pynvml.NVML_GPM_METRIC_SM_OCCUPANCY,
@@ -164,7 +178,9 @@ class Gpm:
         if isinstance(answer, Missing):
             return answer
         metrics = self._asked.metrics[: len(self._METRICS)]
-        return tuple(NOT_SUPPORTED if metric.nvmlReturn else round(metric.value, 2) for metric in metrics)
+        return tuple(
+            NOT_SUPPORTED if metric.nvmlReturn else round(metric.value, 2) for metric in metrics
+        )
 
 
 def _nvlink(handle: Any) -> Values:
@@ -179,7 +195,9 @@ def _nvlink(handle: Any) -> Values:
             pynvml.NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL,
         ],
     )
-    sent, received = (value if isinstance(value, Missing) else value * 1024 for value in (sent, received))
+    sent, received = (
+        value if isinstance(value, Missing) else value * 1024 for value in (sent, received)
+    )
     lacking = [error for error in errors if isinstance(error, Missing)]
     return sent, received, lacking[0] if lacking else sum(errors)
 
@@ -189,7 +207,13 @@ def _processes(handle: Any) -> Values | Missing:
     processes = query("nvmlDeviceGetComputeRunningProcesses", handle)
     if isinstance(processes, Missing):
         return processes
-    return ({str(process.pid): process.usedGpuMemory for process in processes if process.usedGpuMemory is not None},)
+    return (
+        {
+            str(process.pid): process.usedGpuMemory
+            for process in processes
+            if process.usedGpuMemory is not None
+        },
+    )
 
 
 _PROCESSES = Query(("process_memory_bytes",), _processes)
@@ -198,11 +222,15 @@ SLOW = (
     # NVML says KB, and not whether of 1,000 or 1,024 bytes.
     Query(
         ("pcie_sent_bytes_per_second",),
-        lambda handle: _scaled(query("nvmlDeviceGetPcieThroughput", handle, pynvml.NVML_PCIE_UTIL_TX_BYTES), 1000),
+        lambda handle: _scaled(
+            query("nvmlDeviceGetPcieThroughput", handle, pynvml.NVML_PCIE_UTIL_TX_BYTES), 1000
+        ),
     ),
     Query(
         ("pcie_received_bytes_per_second",),
-        lambda handle: _scaled(query("nvmlDeviceGetPcieThroughput", handle, pynvml.NVML_PCIE_UTIL_RX_BYTES), 1000),
+        lambda handle: _scaled(
+            query("nvmlDeviceGetPcieThroughput", handle, pynvml.NVML_PCIE_UTIL_RX_BYTES), 1000
+        ),
     ),
     Query(("nvlink_sent_bytes", "nvlink_received_bytes", "nvlink_error_count"), _nvlink),
     Query(("fan_percent",), _number("nvmlDeviceGetFanSpeed")),
@@ -244,10 +272,17 @@ def _ecc(error_type: int) -> Callable[[Any], Values | Missing]:
 
 
 HEALTH = (
-    Query(("ecc_corrected_count",), _ecc(pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED)),  # since the driver was loaded
+    Query(
+        ("ecc_corrected_count",), _ecc(pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED)
+    ),  # since the driver was loaded
     Query(("ecc_uncorrected_count",), _ecc(pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED)),
     Query(
-        ("remapped_rows_corrected", "remapped_rows_uncorrected", "remapping_is_pending", "remapping_has_failed"),
+        (
+            "remapped_rows_corrected",
+            "remapped_rows_uncorrected",
+            "remapping_is_pending",
+            "remapping_has_failed",
+        ),
         _remapped_rows,
     ),
     Query(("retired_pages_single_bit", "retired_pages_double_bit"), _retired_pages),

@@ -61,7 +61,11 @@ class Sampler:
     """
 
     def __init__(
-        self, folder: Path, interval_seconds: float = 1.0, watch_pid: int | None = None, leave_out: Sequence[int] = ()
+        self,
+        folder: Path,
+        interval_seconds: float = 1.0,
+        watch_pid: int | None = None,
+        leave_out: Sequence[int] = (),
     ) -> None:
         _check_interval(interval_seconds)
         self.folder = folder
@@ -88,7 +92,9 @@ class Sampler:
         command += [f"--leave-out={pid}" for pid in self.leave_out]
         # Not our stderr: a sampler stuck in a driver must not hold open a pipe that someone reads to its end.
         with (self.folder / LOG_FILE).open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         return self
 
     def __exit__(
@@ -126,7 +132,9 @@ def sample(folder: Path, interval_seconds: float, watch_pid: int, leave_out: Seq
 class Recorder:
     """Takes samples and writes them down. What one sample needs more than the time between two is left out of it."""
 
-    def __init__(self, folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]
+    ) -> None:
         from dolly_assets.hardware.control_group import ControlGroup
         from dolly_assets.profiling.record.host import ProcessTree, read_host, read_self
 
@@ -181,10 +189,14 @@ class Recorder:
 
     def _write_health(self, when: str) -> None:
         if self._watch and (counts := self._watch.read_health(_HEALTH_TIMEOUT_SECONDS)):
-            self._health.append({"time_seconds": round(time.time(), 3), "when": when, "gpu": counts})
+            self._health.append(
+                {"time_seconds": round(time.time(), 3), "when": when, "gpu": counts}
+            )
 
     def _note(self, event: Event) -> None:
-        self._events.append({name: value for name, value in asdict(event).items() if value is not None})
+        self._events.append(
+            {name: value for name, value in asdict(event).items() if value is not None}
+        )
 
 
 def _watch_gpus(note: Callable[[Event], None]) -> "tuple[GpuWatch | None, str]":
@@ -232,7 +244,9 @@ def _check_interval(interval_seconds: float) -> None:
 
 def main() -> None:
     """The command line of the sampler process."""
-    parser = argparse.ArgumentParser(prog="dolly_assets.profiling.record.sampler", description=sample.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="dolly_assets.profiling.record.sampler", description=sample.__doc__
+    )
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--interval-seconds", type=float, default=1.0)
     parser.add_argument("--watch-pid", type=int, required=True)

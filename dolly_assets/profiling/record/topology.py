@@ -34,7 +34,9 @@ _P2P_STATUS = {
 def find_links(handles: Sequence[tuple[int, Any]]) -> tuple[Link, ...]:
     """The link of each pair among the GPUs, given as (index, handle). What the driver does not say is None."""
     peers = {index: _nvlink_peers(handle) for index, handle in handles}
-    bus_ids = {index: _text(query("nvmlDeviceGetPciInfo", handle), "busId") for index, handle in handles}
+    bus_ids = {
+        index: _text(query("nvmlDeviceGetPciInfo", handle), "busId") for index, handle in handles
+    }
     return tuple(
         Link(
             first=first,
@@ -81,7 +83,9 @@ def _bits(words: Any) -> tuple[int, ...]:
     """The set bits of 64-bit words."""
     if isinstance(words, Missing):
         return ()
-    return tuple(64 * place + bit for place, word in enumerate(words) for bit in range(64) if word >> bit & 1)
+    return tuple(
+        64 * place + bit for place, word in enumerate(words) for bit in range(64) if word >> bit & 1
+    )
 
 
 def _word(words: dict[Any, str], value: Any) -> str | None:

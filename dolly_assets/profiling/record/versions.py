@@ -7,7 +7,11 @@ from pathlib import Path
 
 VERSIONS_FILE = "versions.json"
 PACKAGES = ("torch", "deepspeed", "transformers", "accelerate", "nvidia-ml-py")
-_CUDA_WHEELS = {"nccl": "nvidia-nccl-cu", "cudnn": "nvidia-cudnn-cu", "cuda_runtime": "nvidia-cuda-runtime-cu"}
+_CUDA_WHEELS = {
+    "nccl": "nvidia-nccl-cu",
+    "cudnn": "nvidia-cudnn-cu",
+    "cuda_runtime": "nvidia-cuda-runtime-cu",
+}
 
 
 def installed_versions() -> dict[str, str]:

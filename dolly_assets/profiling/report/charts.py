@@ -15,12 +15,32 @@ from dolly_assets.profiling.report.panels import Panel, Stack, digest
 from dolly_assets.profiling.series.phases import Phase
 from dolly_assets.profiling.series.samples import Series, Thinned, thin
 
-CURVE_COLOURS = ("#3b82c4", "#e0782a", "#2fa06a", "#c9518f", "#8a6fd1", "#b8902a", "#2ba3b5", "#d0504a")
-PHASE_COLOURS = ("#5b8def", "#e8a33d", "#59b38a", "#b07cc6", "#d9756c", "#5fb0c9", "#a3a14e", "#9a8478")
+CURVE_COLOURS = (
+    "#3b82c4",
+    "#e0782a",
+    "#2fa06a",
+    "#c9518f",
+    "#8a6fd1",
+    "#b8902a",
+    "#2ba3b5",
+    "#d0504a",
+)
+PHASE_COLOURS = (
+    "#5b8def",
+    "#e8a33d",
+    "#59b38a",
+    "#b07cc6",
+    "#d9756c",
+    "#5fb0c9",
+    "#a3a14e",
+    "#9a8478",
+)
 WIDTH_PIXELS = 900
 POINTS = 1200  # of a curve: a zoom by three still has one per two pixels
 STRIP_POINTS = 600
-MOST_CURVES = 8  # more than these hide each other: they become their mean, their lowest and their highest
+MOST_CURVES = (
+    8  # more than these hide each other: they become their mean, their lowest and their highest
+)
 MOST_BANDS = 400  # more spans than this are a texture, not bands: the longest are drawn
 LABEL_PIXELS = 100
 
@@ -61,7 +81,9 @@ def page_charts(
         step_stack: Where steps' time went.
     """
     charts = Charts(rows={"phases": band_rows(phases)})
-    brush = alt.selection_interval(name="zoom", encodings=["x"], value={"x": [*map(milliseconds, span)]})
+    brush = alt.selection_interval(
+        name="zoom", encodings=["x"], value={"x": [*map(milliseconds, span)]}
+    )
     time = time_axis(span, brush)
     charts.curves["overview"] = _columns({"all": digest(panels[0], time_seconds, POINTS)})
     drawn: list[Any] = [_overview(panels[0], time_axis(span), brush)]
@@ -73,7 +95,9 @@ def page_charts(
         drawn.append(_stack_chart(charts, step_stack, time))
     for number, panel in enumerate(panels):
         drawn.append(_panel_chart(charts, f"panel_{number}", panel, time_seconds, time))
-    linked = alt.vconcat(*drawn, spacing=26).resolve_scale(color="independent", opacity="independent")
+    linked = alt.vconcat(*drawn, spacing=26).resolve_scale(
+        color="independent", opacity="independent"
+    )
     charts.specification = configured(linked)
     return charts
 
@@ -85,9 +109,13 @@ def configured(drawn: alt.VConcatChart) -> Row:
         font="system-ui, sans-serif",
         view=alt.ViewConfig(stroke=None),
         axis=axis_config(),
-        axisY=alt.AxisConfig(minExtent=LABEL_PIXELS, maxExtent=LABEL_PIXELS),  # so that all panels start at one x
+        axisY=alt.AxisConfig(
+            minExtent=LABEL_PIXELS, maxExtent=LABEL_PIXELS
+        ),  # so that all panels start at one x
         title=alt.TitleConfig(anchor="start", frame="group", fontSize=13, fontWeight=600, offset=8),
-        legend=alt.LegendConfig(symbolOpacity=1, direction="horizontal", title=None, orient="top", offset=4, padding=0),
+        legend=alt.LegendConfig(
+            symbolOpacity=1, direction="horizontal", title=None, orient="top", offset=4, padding=0
+        ),
     ).to_dict(validate=False)
 
 
@@ -112,7 +140,12 @@ def _lanes(rows: list[Row], time: alt.X) -> alt.Chart:
         .encode(
             x=time,
             x2="end",
-            y=alt.Y("phase:N", sort=names, title=None, axis=alt.Axis(grid=False, labelLimit=LABEL_PIXELS - 6)),
+            y=alt.Y(
+                "phase:N",
+                sort=names,
+                title=None,
+                axis=alt.Axis(grid=False, labelLimit=LABEL_PIXELS - 6),
+            ),
             color=alt.Color("colour:N", scale=None),
             tooltip=tooltip,
         )
@@ -134,7 +167,9 @@ def _panel_chart(charts: Charts, name: str, panel: Panel, time_seconds: Series, 
         title = f"{panel.title}, {panel.unit}: mean of {len(panel.curves)}, shaded from the lowest to the highest"
         layers = alt.layer(bands(time), shade, line, _reader(data, ["all"], time))
         return layers.properties(width=WIDTH_PIXELS, height=110, title=title)
-    charts.curves[name] = _columns({label: thin(time_seconds, panel.curves[label], POINTS) for label in panel.curves})
+    charts.curves[name] = _columns(
+        {label: thin(time_seconds, panel.curves[label], POINTS) for label in panel.curves}
+    )
     return _curves(data, panel, name, time)
 
 
@@ -160,7 +195,9 @@ def _curves(data: alt.NamedData, panel: Panel, name: str, time: alt.X) -> Any:
         color=colour,
         opacity=alt.condition(chosen, alt.value(1), alt.value(0.12)),
     )
-    layers = alt.layer(bands(time), shade, line.add_params(chosen), _reader(data, list(panel.curves), time))
+    layers = alt.layer(
+        bands(time), shade, line.add_params(chosen), _reader(data, list(panel.curves), time)
+    )
     return layers.properties(width=WIDTH_PIXELS, height=120, title=f"{panel.title}, {panel.unit}")
 
 
@@ -173,8 +210,15 @@ def _strips(data: alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
         .encode(
             x=time,
             x2="next",
-            y=alt.Y("label:N", sort=list(panel.curves), title=None, axis=alt.Axis(grid=False, labelOverlap=True)),
-            opacity=alt.Opacity("mean:Q", scale=alt.Scale(domain=[0, 100], range=[0.04, 1]), legend=None),
+            y=alt.Y(
+                "label:N",
+                sort=list(panel.curves),
+                title=None,
+                axis=alt.Axis(grid=False, labelOverlap=True),
+            ),
+            opacity=alt.Opacity(
+                "mean:Q", scale=alt.Scale(domain=[0, 100], range=[0.04, 1]), legend=None
+            ),
             tooltip=[
                 *_time_tooltip("t", "time"),
                 alt.Tooltip("label:N", title="device"),
@@ -190,9 +234,14 @@ def _strips(data: alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
 def _stack_chart(charts: Charts, stack: Stack, time: alt.X) -> Any:
     """How long a step took, split into what it was spent on."""
     charts.curves["stack"] = _columns(
-        {label: thin(stack.time_seconds, values, POINTS // 2) for label, values in stack.curves.items()}
+        {
+            label: thin(stack.time_seconds, values, POINTS // 2)
+            for label, values in stack.curves.items()
+        }
     )
-    colour = alt.Color("label:N", scale=alt.Scale(domain=list(stack.curves), range=PHASE_COLOURS), sort=None)
+    colour = alt.Color(
+        "label:N", scale=alt.Scale(domain=list(stack.curves), range=PHASE_COLOURS), sort=None
+    )
     area = alt.Chart(alt.NamedData("stack"), title=stack.title).mark_area(clip=True, opacity=0.85)
     return area.encode(
         x=time,
@@ -224,7 +273,9 @@ def bands(time: alt.X) -> alt.Chart:
     return chart.encode(x=time, x2="end", color=alt.Color("colour:N", scale=None))
 
 
-def digest_layers(dataset: str, panel: Panel, time: alt.X, ticks: int = 3) -> tuple[alt.Chart, alt.Chart]:
+def digest_layers(
+    dataset: str, panel: Panel, time: alt.X, ticks: int = 3
+) -> tuple[alt.Chart, alt.Chart]:
     """A panel in little: the shade from the lowest to the highest, and the line of the mean."""
     colour = alt.value(CURVE_COLOURS[0])
     # Two charts from scratch: copies of one share Altair's name for it, and a parameter lands on both.
@@ -237,16 +288,27 @@ def digest_layers(dataset: str, panel: Panel, time: alt.X, ticks: int = 3) -> tu
 
 
 def time_axis(
-    span: tuple[float, float], brush: alt.Parameter | None = None, labels: bool = True, ticks: int = 8
+    span: tuple[float, float],
+    brush: alt.Parameter | None = None,
+    labels: bool = True,
+    ticks: int = 8,
 ) -> alt.X:
     """The axis of time that charts share."""
     start, end = span
     clock = "%H:%M:%S" if end - start < 86_400 else "%d %b %H:%M"
     axis = alt.Axis(
-        title=None, grid=False, labelOverlap=True, labelFlush=False, tickCount=ticks, format=clock, labels=labels
+        title=None,
+        grid=False,
+        labelOverlap=True,
+        labelFlush=False,
+        tickCount=ticks,
+        format=clock,
+        labels=labels,
     )
     if brush is None:
-        scale = alt.Scale(type="utc", nice=False, domainMin=milliseconds(start), domainMax=milliseconds(end))
+        scale = alt.Scale(
+            type="utc", nice=False, domainMin=milliseconds(start), domainMax=milliseconds(end)
+        )
     else:
         scale = alt.Scale(type="utc", nice=False, domain=brush)
     return alt.X("t:T", scale=scale, axis=axis)
@@ -254,7 +316,9 @@ def time_axis(
 
 def value_axis(panel: Panel, of: str, ticks: int = 5) -> alt.Y:
     """The axis of a panel's values."""
-    nothing = all(not np.nanmax(np.abs(panel.curves[label])) for label in list(panel.curves)[:MOST_CURVES])
+    nothing = all(
+        not np.nanmax(np.abs(panel.curves[label])) for label in list(panel.curves)[:MOST_CURVES]
+    )
     top = panel.top or (1 if nothing else None)
     scale = alt.Scale(domain=[0, top]) if top else alt.Scale(zero=panel.from_zero)
     return alt.Y(f"{of}:Q", scale=scale, axis=alt.Axis(title=None, tickCount=ticks))
@@ -262,8 +326,12 @@ def value_axis(panel: Panel, of: str, ticks: int = 5) -> alt.Y:
 
 def axis_config(colour: str | None = None) -> alt.AxisConfig:
     """Quiet axes; a page gives its own colours."""
-    colours: dict[str, Any] = {"labelColor": colour, "tickColor": colour, "gridColor": colour} if colour else {}
-    return alt.AxisConfig(domain=False, gridOpacity=0.15, tickOpacity=0.4, labelFontSize=11, **colours)
+    colours: dict[str, Any] = (
+        {"labelColor": colour, "tickColor": colour, "gridColor": colour} if colour else {}
+    )
+    return alt.AxisConfig(
+        domain=False, gridOpacity=0.15, tickOpacity=0.4, labelFontSize=11, **colours
+    )
 
 
 def band_rows(phases: Sequence[Phase]) -> list[Row]:
@@ -287,7 +355,11 @@ def band_rows(phases: Sequence[Phase]) -> list[Row]:
 
 
 def _time_tooltip(of: str, title: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{of}:T", title=f"{title} (UTC)", timeUnit="utcyearmonthdatehoursminutesseconds")]
+    return [
+        alt.Tooltip(
+            f"{of}:T", title=f"{title} (UTC)", timeUnit="utcyearmonthdatehoursminutesseconds"
+        )
+    ]
 
 
 def _columns(curves: dict[str, Thinned]) -> Row:
@@ -296,7 +368,10 @@ def _columns(curves: dict[str, Thinned]) -> Row:
     return {
         "labels": list(curves),
         "t": [milliseconds(time) for time in times],
-        **{kind: [_numbers(getattr(each, kind)) for each in curves.values()] for kind in ("low", "mean", "high")},
+        **{
+            kind: [_numbers(getattr(each, kind)) for each in curves.values()]
+            for kind in ("low", "mean", "high")
+        },
     }
 
 
@@ -307,7 +382,10 @@ def curve_rows(columns: Row) -> list[Row]:
         {"label": label, "t": t, "next": after, "low": low, "mean": mean, "high": high}
         for place, label in enumerate(columns["labels"])
         for t, after, low, mean, high in zip(
-            columns["t"], following, *(columns[kind][place] for kind in ("low", "mean", "high")), strict=True
+            columns["t"],
+            following,
+            *(columns[kind][place] for kind in ("low", "mean", "high")),
+            strict=True,
         )
     ]
 

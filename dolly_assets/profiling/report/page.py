@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dolly_assets.profiling.analysis.figures import Circumstances, Recording
+from dolly_assets.profiling.analysis.figures import Recording, ReportContext
 from dolly_assets.profiling.analysis.summary import ReportSummary
 from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.report import tables
@@ -32,7 +32,7 @@ def write_page(
     recording: Recording,
     charts: "Charts | None",
     previous: Sequence[ReportSummary],
-    known: Circumstances,
+    known: ReportContext,
 ) -> None:
     """Writes the page of a report; without charts, where there was nothing to draw."""
     sections = [
@@ -84,7 +84,9 @@ def fill(
     path.write_text(
         _template("report_template.html").substitute(
             title=html.escape(title),
-            refresh=f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else "",
+            refresh=f'<meta http-equiv="refresh" content="{refresh_seconds}">'
+            if refresh_seconds
+            else "",
             state=html.escape(state),
             verdict=html.escape(verdict),
             busy=html.escape(busy),
@@ -97,10 +99,12 @@ def fill(
 
 
 def _template(name: str) -> string.Template:
-    return string.Template(resources.files("dolly_assets.profiling.report").joinpath(name).read_text(encoding="utf-8"))
+    return string.Template(
+        resources.files("dolly_assets.profiling.report").joinpath(name).read_text(encoding="utf-8")
+    )
 
 
-def _state(summary: ReportSummary, known: Circumstances) -> str:
+def _state(summary: ReportSummary, known: ReportContext) -> str:
     """How the training is, where it did not end well or has not ended."""
     if known.refresh_seconds:
         moment = datetime.fromtimestamp(summary.ended_at, UTC).strftime("%H:%M:%S")
@@ -124,7 +128,9 @@ def _facts(summary: ReportSummary, recording: Recording) -> list[str]:
     rate = f", one each {interval:.2g} s" if interval else ""
     limits = ""
     if hardware.container_cpu_limit or hardware.container_memory_limit_bytes:
-        cpus = f"{hardware.container_cpu_limit:g} CPUs" if hardware.container_cpu_limit else "all CPUs"
+        cpus = (
+            f"{hardware.container_cpu_limit:g} CPUs" if hardware.container_cpu_limit else "all CPUs"
+        )
         limits = f"; this container may use {cpus}{_gib(hardware.container_memory_limit_bytes)}"
     facts = [
         f"{start} to {end} UTC ({duration(summary.duration_seconds)}), {summary.samples_count:,} samples{rate}",
@@ -141,14 +147,22 @@ def _device_facts(hardware: Hardware) -> list[str]:
         reason = f" ({hardware.no_device_reason})" if hardware.no_device_reason else ""
         return [f"No NVIDIA device{reason}: this report shows CPU, memory and process."]
     alike = Counter(
-        (device.name, device.memory_total_bytes, device.mig_mode, device.ecc_mode, tuple(device.missing.items()))
+        (
+            device.name,
+            device.memory_total_bytes,
+            device.mig_mode,
+            device.ecc_mode,
+            tuple(device.missing.items()),
+        )
         for device in hardware.devices
     )
     facts = []
     for (name, memory_bytes, mig, ecc, missing), count in alike.items():
         modes = f"{', MIG on' if mig else ''}{', ECC off' if ecc is False else ''}"
         lack = ", ".join(reading for reading, _ in missing)
-        facts.append(f"{count} × {name}{_gib(memory_bytes)}{modes}{f'; not measured: {lack}' if lack else ''}")
+        facts.append(
+            f"{count} × {name}{_gib(memory_bytes)}{modes}{f'; not measured: {lack}' if lack else ''}"
+        )
     return facts
 
 
@@ -178,5 +192,9 @@ def _scripts(charts: "Charts", cache_dir: Path | None) -> str:
     drawn = {"specification": charts.specification, "curves": charts.curves, "rows": charts.rows}
     # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an escape.
     text = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
-    script = resources.files("dolly_assets.profiling.report").joinpath("report_charts.js").read_text(encoding="utf-8")
+    script = (
+        resources.files("dolly_assets.profiling.report")
+        .joinpath("report_charts.js")
+        .read_text(encoding="utf-8")
+    )
     return f"<script>{vega(cache_dir)}</script>\n<script>const CHARTS = {text};\n{script}</script>"

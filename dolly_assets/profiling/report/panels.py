@@ -79,7 +79,12 @@ def digest(panel: Panel, time_seconds: Series, points: int) -> Thinned:
         thinned = thin(time_seconds, panel.curves[label], points)
         times, here = thinned.time_seconds, ~np.isnan(thinned.mean)
         if low is None or high is None or total is None or present is None:
-            low, high, total, present = thinned.low, thinned.high, np.nan_to_num(thinned.mean), here.astype(float)
+            low, high, total, present = (
+                thinned.low,
+                thinned.high,
+                np.nan_to_num(thinned.mean),
+                here.astype(float),
+            )
         else:
             low, high = np.fmin(low, thinned.low), np.fmax(high, thinned.high)
             total, present = total + np.nan_to_num(thinned.mean), present + here
@@ -95,7 +100,9 @@ def digest(panel: Panel, time_seconds: Series, points: int) -> Thinned:
 
 def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
     def curves(reading: str, per_unit: float = 1.0) -> Curves:
-        names = {f"GPU {device.index}": f"gpu.{device.index}.{reading}" for device in hardware.devices}
+        names = {
+            f"GPU {device.index}": f"gpu.{device.index}.{reading}" for device in hardware.devices
+        }
         return Curves(samples, names, per_unit)
 
     sizes = [device.memory_total_bytes or 0 for device in hardware.devices]
@@ -106,7 +113,14 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
         for instance in device.mig_instances
     }
     return [
-        Panel("GPU utilization", "%", curves("gpu_utilization_percent"), top=100, alike=True, tells_idle=True),
+        Panel(
+            "GPU utilization",
+            "%",
+            curves("gpu_utilization_percent"),
+            top=100,
+            alike=True,
+            tells_idle=True,
+        ),
         Panel("GPU memory", "GiB", curves("memory_used_bytes", GIB), top=memory_top, alike=True),
         Panel("GPU power", "W", curves("power_watts"), alike=True),
         Panel("GPU temperature", "°C", curves("temperature_celsius"), from_zero=False, alike=True),
@@ -115,7 +129,9 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
         Panel("Tensor cores at work", "%", curves("tensor_active_percent"), top=100, alike=True),
         Panel("GPU memory bus", "%", curves("memory_utilization_percent"), top=100, alike=True),
         Panel("MIG memory", "GiB", Curves(samples, instances, GIB), alike=True),
-        Panel("NVLink received", "MiB/s", curves("nvlink_received_bytes_per_second", MIB), alike=True),
+        Panel(
+            "NVLink received", "MiB/s", curves("nvlink_received_bytes_per_second", MIB), alike=True
+        ),
         Panel("PCIe received", "MiB/s", curves("pcie_received_bytes_per_second", MIB), alike=True),
     ]
 
@@ -123,7 +139,10 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
 def _host_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
     memory_top = hardware.memory_total_bytes / GIB if hardware.memory_total_bytes else None
     memory = {"host": "host.memory_used_bytes", "process tree": "process.memory_bytes"}
-    disk = {"read": "host.disk_read_bytes_per_second", "written": "host.disk_written_bytes_per_second"}
+    disk = {
+        "read": "host.disk_read_bytes_per_second",
+        "written": "host.disk_written_bytes_per_second",
+    }
     network = {
         "received": "host.network_received_bytes_per_second",
         "sent": "host.network_sent_bytes_per_second",

@@ -22,7 +22,11 @@ INK = "#dfe3ea"
 
 
 def picture(
-    panels: Sequence[Panel], phases: Sequence[Phase], time_seconds: Series, span: tuple[float, float], headline: str
+    panels: Sequence[Panel],
+    phases: Sequence[Phase],
+    time_seconds: Series,
+    span: tuple[float, float],
+    headline: str,
 ) -> bytes:
     """A small PNG. Without panels it is the headline alone. See `charts.page_charts` for the arguments."""
     datasets: dict[str, Any] = {"phases": charts.band_rows(phases)}
@@ -33,9 +37,16 @@ def picture(
         time = charts.time_axis(span, labels=number == len(panels[:2]) - 1, ticks=5)
         layers = alt.layer(charts.bands(time), *charts.digest_layers(name, panel, time))
         rows.append(layers.properties(width=_WIDTH_PIXELS, height=height, title=_title(panel)))
-    rows = rows or [alt.Chart(alt.NamedData("phases")).mark_point().properties(width=_WIDTH_PIXELS, height=1)]
+    rows = rows or [
+        alt.Chart(alt.NamedData("phases")).mark_point().properties(width=_WIDTH_PIXELS, height=1)
+    ]
     title = alt.TitleParams(
-        textwrap.wrap(headline, 95), color=INK, anchor="start", fontSize=12, fontWeight=600, offset=6
+        textwrap.wrap(headline, 95),
+        color=INK,
+        anchor="start",
+        fontSize=12,
+        fontWeight=600,
+        offset=6,
     )
     drawn = alt.vconcat(*rows, spacing=4, title=title).configure(
         background=GROUND,

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dolly_assets.profiling.analysis.figures import Circumstances, Recording, summarize
+from dolly_assets.profiling.analysis.figures import Recording, ReportContext, summarize
 from dolly_assets.profiling.analysis.health import device_health
 from dolly_assets.profiling.analysis.step_figures import step_panel, step_phases, step_stack
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
@@ -30,7 +30,9 @@ REPORT_FILE = "report.html"
 PICTURE_FILE = "picture.png"
 PARQUET_FILE = "samples.parquet"
 STEPS_FILE = "steps.parquet"
-PREFLIGHT_FILE = "preflight.json"  # beside the samples: a JSON object, what was measured before the start
+PREFLIGHT_FILE = (
+    "preflight.json"  # beside the samples: a JSON object, what was measured before the start
+)
 SHORTEST_SHARE = 1 / 2000  # of the span: a phase of a step that is shorter can't be seen
 MOST_STEP_PHASES = 300
 
@@ -42,7 +44,7 @@ def build_report(
     started_at: float,
     ended_at: float,
     out: Path,
-    circumstances: Circumstances | None = None,
+    circumstances: ReportContext | None = None,
     previous: Sequence[ReportSummary] = (),
 ) -> ReportSummary:
     """Writes report.html, picture.png, samples.parquet, steps.parquet and summary.json over a span.
@@ -63,7 +65,7 @@ def build_report(
     from dolly_assets.profiling.report.picture import picture
 
     out.mkdir(parents=True, exist_ok=True)
-    known = circumstances or Circumstances()
+    known = circumstances or ReportContext()
     span = (started_at, ended_at)
     recording = _read(folder, span, out / PARQUET_FILE)
     panels = panels_of(recording.samples, recording.hardware)
@@ -72,11 +74,17 @@ def build_report(
     bands = _with_steps(recording.phases, recording.steps, span)
     charts = None
     if panels:
-        steps = (step_panel(recording.steps), step_stack(recording.steps)) if recording.steps.num_rows else (None, None)
+        steps = (
+            (step_panel(recording.steps), step_stack(recording.steps))
+            if recording.steps.num_rows
+            else (None, None)
+        )
         charts = page_charts(panels, bands, times, span, *steps)
     write_page(out / REPORT_FILE, summary, recording, charts, previous, known)
     if not known.refresh_seconds:
-        (out / PICTURE_FILE).write_bytes(picture(panels, recording.phases, times, span, summary.verdict))
+        (out / PICTURE_FILE).write_bytes(
+            picture(panels, recording.phases, times, span, summary.verdict)
+        )
     if recording.steps.num_rows:
         pq.write_table(recording.steps, out / STEPS_FILE, compression="zstd")
     (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n")
@@ -85,7 +93,9 @@ def build_report(
 
 def get_ready(cache_dir: Path) -> None:
     """Loads what every report needs, which takes seconds, so that the first one is there sooner."""
-    importlib.import_module("dolly_assets.profiling.report.picture")  # and with it charts.py and altair
+    importlib.import_module(
+        "dolly_assets.profiling.report.picture"
+    )  # and with it charts.py and altair
     vega(cache_dir)
 
 
@@ -119,7 +129,9 @@ def _inside(phases: Sequence[Phase], started_at: float, ended_at: float) -> list
         )
         for phase in phases
     ]
-    return [phase for phase in cut if phase.ended_at is not None and phase.ended_at > phase.started_at]
+    return [
+        phase for phase in cut if phase.ended_at is not None and phase.ended_at > phase.started_at
+    ]
 
 
 def _with_steps(phases: Sequence[Phase], steps: pa.Table, span: tuple[float, float]) -> list[Phase]:

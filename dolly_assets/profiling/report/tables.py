@@ -8,12 +8,26 @@ import numpy as np
 
 from dolly_assets.profiling.analysis.compare import compare
 from dolly_assets.profiling.analysis.cost import CostFigures
-from dolly_assets.profiling.analysis.findings import Finding, clock
+from dolly_assets.profiling.analysis.findings import ProfileFinding, clock
 from dolly_assets.profiling.analysis.health import DeviceHealth
-from dolly_assets.profiling.analysis.step_figures import STEP_PHASE_MEANS, STEP_PHASE_NAMES, STEP_PHASES
+from dolly_assets.profiling.analysis.step_figures import (
+    STEP_PHASE_MEANS,
+    STEP_PHASE_NAMES,
+    STEP_PHASES,
+)
 from dolly_assets.profiling.analysis.summary import ReportSummary, SeriesSummary
 from dolly_assets.profiling.record.devices import Hardware
-from dolly_assets.profiling.report.units import UNMEASURED, dollars, duration, energy, flops, grams, number, share, size
+from dolly_assets.profiling.report.units import (
+    UNMEASURED,
+    dollars,
+    duration,
+    energy,
+    flops,
+    grams,
+    number,
+    share,
+    size,
+)
 from dolly_assets.profiling.series.samples import Samples, counter_increase
 
 IN_DEVICE_TABLE = ("GPU utilization", "GPU memory", "GPU power", "GPU temperature")
@@ -29,19 +43,28 @@ def findings(summary: ReportSummary) -> str:
 
 def findings_by_part(parts: Sequence[tuple[str, ReportSummary]]) -> str:
     """What stands out in each of several reports, under their names."""
-    lists = [f"<h3>{_capital(name)}</h3>{_list(part.findings)}" for name, part in parts if part.findings]
+    lists = [
+        f"<h3>{_capital(name)}</h3>{_list(part.findings)}" for name, part in parts if part.findings
+    ]
     return section("What stands out", "".join(lists)) if lists else ""
 
 
-def _list(found: Sequence[Finding]) -> str:
-    items = (f"<li>{_capital(finding.text)}.<small>{html.escape(finding.advice)}</small></li>" for finding in found)
+def _list(found: Sequence[ProfileFinding]) -> str:
+    items = (
+        f"<li>{_capital(finding.text)}.<small>{html.escape(finding.advice)}</small></li>"
+        for finding in found
+    )
     return f'<ul class="findings">{"".join(items)}</ul>'
 
 
 def tiles(summary: ReportSummary) -> str:
     """The figures that people ask for first."""
     steps, cost = summary.steps, summary.cost
-    busy = summary.mean_gpu_utilization_percent if summary.device_kind == "gpu" else summary.mean_cpu_percent
+    busy = (
+        summary.mean_gpu_utilization_percent
+        if summary.device_kind == "gpu"
+        else summary.mean_cpu_percent
+    )
     devices = "GPUs" if summary.device_kind == "gpu" else "CPUs"
     shown = [(f"{devices} busy", share(None if busy is None else busy / 100))]
     if steps:
@@ -89,7 +112,11 @@ def devices(summary: ReportSummary) -> str:
 
 
 def _spread(each: SeriesSummary | None) -> str:
-    return UNMEASURED if each is None else " / ".join(f"{v:,.0f}" for v in (each.mean, each.p50, each.p95, each.max))
+    return (
+        UNMEASURED
+        if each is None
+        else " / ".join(f"{v:,.0f}" for v in (each.mean, each.p50, each.p95, each.max))
+    )
 
 
 def _unit(summary: ReportSummary, panel: str) -> str:
@@ -101,19 +128,31 @@ def ranks(summary: ReportSummary) -> str:
     steps = summary.steps
     if steps is None:
         return ""
-    heads = ["rank", "steps", "mean step", "p95", *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES), "memory peak"]
+    heads = [
+        "rank",
+        "steps",
+        "mean step",
+        "p95",
+        *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES),
+        "memory peak",
+    ]
     rows = [
         [
             f"rank {rank.rank}",
             f"{rank.steps:,}",
             duration(rank.step_seconds),
             duration(rank.p95_seconds),
-            *(f"{duration(rank.seconds[phase])} ({100 * rank.share(phase):.0f} %)" for phase in STEP_PHASES),
+            *(
+                f"{duration(rank.seconds[phase])} ({100 * rank.share(phase):.0f} %)"
+                for phase in STEP_PHASES
+            ),
             size(rank.memory_peak_bytes),
         ]
         for rank in sorted(steps.ranks, key=lambda rank: -rank.own_seconds)[:MOST_RANKS]
     ]
-    means = "; ".join(f"{STEP_PHASE_NAMES[phase]}: {STEP_PHASE_MEANS[phase]}" for phase in STEP_PHASES)
+    means = "; ".join(
+        f"{STEP_PHASE_NAMES[phase]}: {STEP_PHASE_MEANS[phase]}" for phase in STEP_PHASES
+    )
     note = f"The slowest at its own work comes first. {means[0].upper()}{means[1:]}. "
     note += "Communication by itself is not measured: it is part of backward and optimizer."
     return section("Steps by rank", table(heads, rows) + f'<p class="note">{html.escape(note)}</p>')
@@ -124,7 +163,8 @@ def dips(summary: ReportSummary) -> str:
     if not summary.dips:
         return ""
     rows = [
-        [clock(dip.started_at), duration(dip.seconds), f"{dip.mean_percent:.0f} %", dip.phase] for dip in summary.dips
+        [clock(dip.started_at), duration(dip.seconds), f"{dip.mean_percent:.0f} %", dip.phase]
+        for dip in summary.dips
     ]
     return section("Dips", table(["from (UTC)", "for", "mean", "what ran"], rows))
 
@@ -138,7 +178,9 @@ def phases(summary: ReportSummary) -> str:
             str(phase.span_count),
             duration(phase.seconds),
             share(phase.seconds / max(summary.duration_seconds, 1e-9)),
-            UNMEASURED if phase.mean_utilization_percent is None else f"{phase.mean_utilization_percent:.1f} %",
+            UNMEASURED
+            if phase.mean_utilization_percent is None
+            else f"{phase.mean_utilization_percent:.1f} %",
         ]
         for phase in summary.phases
     ]
@@ -149,7 +191,11 @@ def phases(summary: ReportSummary) -> str:
              share(part * steps.seconds / max(summary.duration_seconds, 1e-9)), "–"]
             for name, part in steps.shares.items()
         ]  # fmt: skip
-    return section("Phases", table(["phase", "spans", "time", "of the span", f"mean {used}"], rows)) if rows else ""
+    return (
+        section("Phases", table(["phase", "spans", "time", "of the span", f"mean {used}"], rows))
+        if rows
+        else ""
+    )
 
 
 def tokens_and_cost(summary: ReportSummary) -> str:
@@ -157,7 +203,9 @@ def tokens_and_cost(summary: ReportSummary) -> str:
     steps = summary.steps
     if steps is None:
         return ""
-    return tokens_table(steps.labelled_tokens, steps.prompt_tokens, steps.padding_tokens, summary.cost)
+    return tokens_table(
+        steps.labelled_tokens, steps.prompt_tokens, steps.padding_tokens, summary.cost
+    )
 
 
 def tokens_table(labelled: int, prompt: int, padding: int, cost: CostFigures) -> str:
@@ -192,7 +240,9 @@ def checkpoints(summary: ReportSummary) -> str:
         for number_, attempt in enumerate(summary.attempts, 1)
     ]  # fmt: skip
     note = "Effective training time is that in steps which were kept, of the time of all attempts at this epoch."
-    return section("Checkpoints and attempts", table(["", ""], rows) + f'<p class="note">{note}</p>')
+    return section(
+        "Checkpoints and attempts", table(["", ""], rows) + f'<p class="note">{note}</p>'
+    )
 
 
 def health(summary: ReportSummary) -> str:
@@ -211,9 +261,15 @@ def health_table(states: Sequence[DeviceHealth]) -> str:
         had = ", ".join(f"{_words(name)} {count}" for name, count in state.before.items() if count)
         slowed = ", ".join(f"{word} {share(part)}" for word, part in state.slowed.items())
         said = "; ".join(dict.fromkeys(state.reports))
-        cells = [had or "no errors" if known else UNMEASURED, grown or "nothing" if known else UNMEASURED]
+        cells = [
+            had or "no errors" if known else UNMEASURED,
+            grown or "nothing" if known else UNMEASURED,
+        ]
         rows.append([f"GPU {state.gpu}", *cells, slowed or "no", said or "–"])
-    return section("Health", table(["device", "before", "came", "clocks slowed", "reports"], rows, kind="words"))
+    return section(
+        "Health",
+        table(["device", "before", "came", "clocks slowed", "reports"], rows, kind="words"),
+    )
 
 
 def _words(name: str) -> str:
@@ -236,7 +292,11 @@ def topology(hardware: Hardware) -> str:
         return f"NV{link.nvlink_count}" if link.nvlink_count else link.level or "?"
 
     rows = [[f"GPU {one}", *(cell(one, other) for other in indices)] for one in indices]
-    nodes = {device.index: ", ".join(map(str, device.numa_nodes)) for device in hardware.devices if device.numa_nodes}
+    nodes = {
+        device.index: ", ".join(map(str, device.numa_nodes))
+        for device in hardware.devices
+        if device.numa_nodes
+    }
     near = "; ".join(f"GPU {index}: NUMA {text}" for index, text in nodes.items())
     note = "NV12: 12 NVLinks. PIX: one PCIe switch, PXB: several, PHB: a CPU's bridge, NODE: a NUMA node, "
     note += f"SYS: across sockets. {near}"
@@ -249,7 +309,11 @@ def topology(hardware: Hardware) -> str:
 
 def before_the_start(preflight: Mapping[str, Any]) -> str:
     """What was measured before the model was loaded."""
-    rows = [[name.replace("_", " "), _with_unit(name, value)] for name, value in preflight.items() if value is not None]
+    rows = [
+        [name.replace("_", " "), _with_unit(name, value)]
+        for name, value in preflight.items()
+        if value is not None
+    ]
     return section("Before the start", table(["", ""], rows)) if rows else ""
 
 
@@ -281,18 +345,30 @@ def comparison(summary: ReportSummary, previous: Sequence[ReportSummary]) -> str
     parts = []
     for other in previous:
         rows = [[line.name, line.before, line.now, line.change] for line in compare(other, summary)]
-        parts.append(section(f"Against {html.escape(other.title)}", table(["", "then", "now", "change"], rows)))
+        parts.append(
+            section(
+                f"Against {html.escape(other.title)}", table(["", "then", "now", "change"], rows)
+            )
+        )
     return "\n".join(parts)
 
 
 def host(summary: ReportSummary) -> str:
     """The statistics of all curves that are not in the device table."""
     rows = [
-        [f"{each.panel}, {each.label}", each.unit, *(f"{v:,.2f}" for v in (each.mean, each.p50, each.p95, each.max))]
+        [
+            f"{each.panel}, {each.label}",
+            each.unit,
+            *(f"{v:,.2f}" for v in (each.mean, each.p50, each.p95, each.max)),
+        ]
         for each in summary.series
         if each.panel not in IN_DEVICE_TABLE
     ]
-    return section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows)) if rows else ""
+    return (
+        section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows))
+        if rows
+        else ""
+    )
 
 
 def software(hardware: Hardware) -> str:
@@ -309,7 +385,9 @@ def software(hardware: Hardware) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
     """Rows of text as a table; its cells are escaped."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header) if any(header) else ""
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     of_kind = f' class="{kind}"' if kind else ""
     return f"<table{of_kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

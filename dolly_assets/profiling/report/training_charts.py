@@ -41,10 +41,24 @@ def training_charts(parts: Sequence[Part]) -> Charts:
 
 def training_picture(charts: Charts, headline: str) -> bytes:
     """The timeline as a small PNG, the verdict over it."""
-    timeline = {**charts.specification, "vconcat": charts.specification["vconcat"][:1], "datasets": charts.rows}
+    timeline = {
+        **charts.specification,
+        "vconcat": charts.specification["vconcat"][:1],
+        "datasets": charts.rows,
+    }
     config = charts.specification["config"]  # whose colours a page gives
-    config = {**config, "axis": axis_config(INK).to_dict(validate=False), "title": {**config["title"], "color": INK}}
-    title = {"text": textwrap.wrap(headline, 110), "color": INK, "anchor": "start", "fontSize": 12, "offset": 6}
+    config = {
+        **config,
+        "axis": axis_config(INK).to_dict(validate=False),
+        "title": {**config["title"], "color": INK},
+    }
+    title = {
+        "text": textwrap.wrap(headline, 110),
+        "color": INK,
+        "anchor": "start",
+        "fontSize": 12,
+        "offset": 6,
+    }
     return png({**timeline, "config": config, "title": title, "background": GROUND, "padding": 10})
 
 
@@ -53,7 +67,15 @@ def _part_rows(parts: Sequence[Part], unit_seconds: float) -> list[Row]:
     for part in parts:
         end = at + part.summary.duration_seconds / unit_seconds
         colour = CUT_COLOUR if part.summary.cut else WHOLE_COLOUR
-        rows.append({"part": part.name, "colour": colour, "t": at, "end": end, "verdict": part.summary.verdict})
+        rows.append(
+            {
+                "part": part.name,
+                "colour": colour,
+                "t": at,
+                "end": end,
+                "verdict": part.summary.verdict,
+            }
+        )
         at = end
     return rows
 
@@ -65,9 +87,13 @@ def _curve_rows(parts: Sequence[Part], unit_seconds: float) -> list[Row]:
     for part in parts:
         summary, overview = part.summary, part.summary.overview
         if overview:
-            for t, low, mean, high in zip(overview.t, overview.low, overview.mean, overview.high, strict=True):
+            for t, low, mean, high in zip(
+                overview.t, overview.low, overview.mean, overview.high, strict=True
+            ):
                 moment = at + (t - summary.started_at) / unit_seconds
-                rows.append({"part": part.name, "t": moment, "low": low, "mean": mean, "high": high})
+                rows.append(
+                    {"part": part.name, "t": moment, "low": low, "mean": mean, "high": high}
+                )
         at += summary.duration_seconds / unit_seconds
         rows.append({"part": part.name, "t": at, "low": None, "mean": None, "high": None})
     return rows
@@ -91,9 +117,16 @@ def _step_rows(parts: Sequence[Part]) -> list[Row]:
 def _timeline(parts: Sequence[Part], unit: str) -> Any:
     overview = next((part.summary.overview for part in parts if part.summary.overview), None)
     time = alt.X("t:Q", scale=alt.Scale(nice=False), axis=alt.Axis(title=None, grid=False))
-    bands = alt.Chart(alt.NamedData("parts")).mark_rect(opacity=0.12, stroke=WHOLE_COLOUR, strokeOpacity=0.6)
+    bands = alt.Chart(alt.NamedData("parts")).mark_rect(
+        opacity=0.12, stroke=WHOLE_COLOUR, strokeOpacity=0.6
+    )
     layers: list[Any] = [
-        bands.encode(x=time, x2="end", color=alt.Color("colour:N", scale=None), tooltip=["part:N", "verdict:N"]),
+        bands.encode(
+            x=time,
+            x2="end",
+            color=alt.Color("colour:N", scale=None),
+            tooltip=["part:N", "verdict:N"],
+        ),
         alt.Chart(alt.NamedData("parts"))
         .mark_text(align="left", baseline="top", dx=4, dy=3, fontSize=10, color=WHOLE_COLOUR)
         .encode(x=time, y=alt.value(0), text="part:N"),
@@ -103,7 +136,9 @@ def _timeline(parts: Sequence[Part], unit: str) -> Any:
         top = alt.Scale(domain=[0, 100]) if overview.unit == "%" else alt.Scale(zero=True)
         axis = alt.Y("mean:Q", scale=top, axis=alt.Axis(title=None, tickCount=4))
         layers += [
-            alt.Chart(curve).mark_area(opacity=0.25).encode(x=time, y="low:Q", y2="high", color=colour),
+            alt.Chart(curve)
+            .mark_area(opacity=0.25)
+            .encode(x=time, y="low:Q", y2="high", color=colour),
             alt.Chart(curve).mark_line(strokeWidth=1.5).encode(x=time, y=axis, color=colour),
         ]
     what = f"{overview.title}, {overview.unit}" if overview else "No samples"
@@ -127,7 +162,9 @@ def _phases(names: list[str]) -> alt.Chart:
     return bars.encode(
         x=alt.X("seconds:Q", axis=alt.Axis(title=None)),
         y=_by_part(names),
-        color=alt.Color("phase:N", scale=alt.Scale(domain=domain, range=PHASE_COLOURS[: len(domain)]), sort=None),
+        color=alt.Color(
+            "phase:N", scale=alt.Scale(domain=domain, range=PHASE_COLOURS[: len(domain)]), sort=None
+        ),
         order="order:Q",
         tooltip=["part:N", "phase:N", alt.Tooltip("seconds:Q", format=".4f")],
     ).properties(width=WIDTH_PIXELS, height=alt.Step(18))

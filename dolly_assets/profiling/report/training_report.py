@@ -80,7 +80,9 @@ def _write_page(
             CHARTS_SECTION,
             _parts_table(parts),
             _steps_table(parts),
-            tables.tokens_table(summary.labelled_tokens, summary.prompt_tokens, summary.padding_tokens, summary.cost),
+            tables.tokens_table(
+                summary.labelled_tokens, summary.prompt_tokens, summary.padding_tokens, summary.cost
+            ),
             tables.health_table(summary.health),
             _comparison(previous, summary),
         ],
@@ -95,14 +97,30 @@ def _facts(summary: TrainingSummary, parts: Sequence[Part]) -> list[str]:
         for moment in (summary.started_at, summary.ended_at)
     )
     pauses = summary.ended_at - summary.started_at - summary.duration_seconds
-    facts = [f"{start} to {end} UTC" + (f", with pauses of {duration(pauses)} between its parts" if pauses > 1 else "")]
+    facts = [
+        f"{start} to {end} UTC"
+        + (f", with pauses of {duration(pauses)} between its parts" if pauses > 1 else "")
+    ]
     for names in dict.fromkeys(tuple(part.summary.device_names) for part in parts):
-        facts.append(" + ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names)) or "no GPU")
+        facts.append(
+            " + ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names)) or "no GPU"
+        )
     return facts
 
 
 def _parts_table(parts: Sequence[Part]) -> str:
-    heads = ["", "time", "steps", "tokens/s", "MFU", "GPU memory", "process memory", "stalled", "effective", "cost"]
+    heads = [
+        "",
+        "time",
+        "steps",
+        "tokens/s",
+        "MFU",
+        "GPU memory",
+        "process memory",
+        "stalled",
+        "effective",
+        "cost",
+    ]
     rows = []
     for part in parts:
         summary, steps = part.summary, part.summary.steps
@@ -119,9 +137,13 @@ def _parts_table(parts: Sequence[Part]) -> str:
             dollars(summary.cost.usd),
         ]
         link = f'<a href="{html.escape(part.link)}">{name}</a>' if part.link else name
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (link, *map(_quiet, cells))) + "</tr>")
+        rows.append(
+            "<tr>" + "".join(f"<td>{cell}</td>" for cell in (link, *map(_quiet, cells))) + "</tr>"
+        )
     head = "".join(f"<th>{each}</th>" for each in heads)
-    return tables.section("Epochs", f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
+    return tables.section(
+        "Epochs", f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
 
 
 def _quiet(text: str) -> str:
@@ -140,7 +162,13 @@ def _steps_table(parts: Sequence[Part]) -> str:
         for part in parts
         if (steps := part.summary.steps)
     ]
-    heads = ["", "mean step", "p95", *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES), "slowest rank"]
+    heads = [
+        "",
+        "mean step",
+        "p95",
+        *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES),
+        "slowest rank",
+    ]
     return tables.section("Where a step's time went", tables.table(heads, rows)) if rows else ""
 
 
@@ -156,11 +184,18 @@ def _slowest(part: Part) -> str:
     slowest = max(steps.ranks, key=lambda rank: rank.own_seconds)
     others = [rank.own_seconds for rank in steps.ranks if rank.rank != slowest.rank]
     mean = sum(others) / len(others)
-    return f"rank {slowest.rank}{f', +{100 * (slowest.own_seconds / mean - 1):.0f} %' if mean else ''}"
+    return (
+        f"rank {slowest.rank}{f', +{100 * (slowest.own_seconds / mean - 1):.0f} %' if mean else ''}"
+    )
 
 
 def _comparison(previous: TrainingSummary | None, summary: TrainingSummary) -> str:
     if previous is None:
         return ""
-    rows = [[line.name, line.before, line.now, line.change] for line in compare_trainings(previous, summary)]
-    return tables.section("Against the training before", tables.table(["", "then", "now", "change"], rows))
+    rows = [
+        [line.name, line.before, line.now, line.change]
+        for line in compare_trainings(previous, summary)
+    ]
+    return tables.section(
+        "Against the training before", tables.table(["", "then", "now", "change"], rows)
+    )

@@ -20,7 +20,9 @@ def number(value: float | None, unit: str = "", digits: int = 3) -> str:
     """Three significant digits, thousands apart."""
     if value is None:
         return UNMEASURED
-    text = f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.{digits}g}"
+    text = (
+        f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.{digits}g}"
+    )
     return f"{text} {unit}".rstrip()
 
 
@@ -33,7 +35,9 @@ def size(size_bytes: float | None) -> str:
     """GiB or MiB."""
     if size_bytes is None:
         return UNMEASURED
-    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+    return (
+        f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+    )
 
 
 def energy(joules: float | None) -> str:
@@ -60,4 +64,8 @@ def flops(per_second: float | None) -> str:
     """GFLOP/s or TFLOP/s."""
     if per_second is None:
         return UNMEASURED
-    return f"{per_second / 1e12:,.1f} TFLOP/s" if per_second >= 1e12 else f"{per_second / 1e9:,.1f} GFLOP/s"
+    return (
+        f"{per_second / 1e12:,.1f} TFLOP/s"
+        if per_second >= 1e12
+        else f"{per_second / 1e9:,.1f} GFLOP/s"
+    )

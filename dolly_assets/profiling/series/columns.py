@@ -18,7 +18,9 @@ import pyarrow.json
 BLOCK_BYTES = 32 * 2**20
 
 
-def read_blocks(path: Path, time_column: str, started_at: float, ended_at: float) -> Iterator[pa.Table]:
+def read_blocks(
+    path: Path, time_column: str, started_at: float, ended_at: float
+) -> Iterator[pa.Table]:
     """The records whose time is in [started_at, ended_at], in the order they were written, some at a time.
 
     Only columns of numbers are kept. A missing file has no records; lines that are not JSON objects (torn by a killed
@@ -51,7 +53,11 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def _may_touch(block: bytes, time_column: str, started_at: float, ended_at: float) -> bool:
     """Whether a block's first and last record leave room for the span: a cheap look that spares parsing the rest."""
     lines = (block[: block.find(b"\n")], block[block.rfind(b"\n", 0, -1) + 1 :])
-    times = [record[time_column] for record in map(_record, lines) if isinstance(record.get(time_column), int | float)]
+    times = [
+        record[time_column]
+        for record in map(_record, lines)
+        if isinstance(record.get(time_column), int | float)
+    ]
     return len(times) < 2 or not (max(times) < started_at or min(times) > ended_at)
 
 
@@ -77,7 +83,9 @@ def _parse(block: bytes) -> pa.Table:
 def _parse_one_by_one(block: bytes) -> pa.Table:
     records = [dict(_flat(record)) for record in map(_record, block.splitlines()) if record]
     names = dict.fromkeys(chain.from_iterable(records))
-    return pa.table({name: pa.array([record.get(name) for record in records], pa.float64()) for name in names})
+    return pa.table(
+        {name: pa.array([record.get(name) for record in records], pa.float64()) for name in names}
+    )
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -92,6 +100,10 @@ def _numbers(table: pa.Table) -> pa.Table:
     """The columns of numbers, as float64: 53 bits hold bytes and joules exactly."""
     kept = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type):
+        if (
+            pa.types.is_integer(column.type)
+            or pa.types.is_floating(column.type)
+            or pa.types.is_boolean(column.type)
+        ):
             kept[name] = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
     return pa.table({name: column.cast(pa.float64(), safe=False) for name, column in kept.items()})

@@ -59,6 +59,8 @@ def read_phases(path: Path) -> list[Phase]:
     """Reads the spans in the order they began; a missing file has none, a torn line is skipped."""
     phases: dict[str, Phase] = {}
     for record in read_journal(path):
-        identity = json.dumps([record["name"], record["started_at"], record["facts"]], sort_keys=True)
+        identity = json.dumps(
+            [record["name"], record["started_at"], record["facts"]], sort_keys=True
+        )
         phases[identity] = Phase(**record)  # the line of the end replaces that of the beginning
     return sorted(phases.values(), key=lambda phase: phase.started_at)

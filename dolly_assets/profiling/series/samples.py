@@ -112,7 +112,9 @@ def read_samples(path: Path, started_at: float, ended_at: float) -> Samples:
     """
     blocks = list(read_blocks(path, TIME, started_at, ended_at))
     table = (
-        pa.concat_tables(blocks, promote_options="default") if blocks else pa.table({TIME: pa.array([], pa.float64())})
+        pa.concat_tables(blocks, promote_options="default")
+        if blocks
+        else pa.table({TIME: pa.array([], pa.float64())})
     )
     columns = _Columns(table.column_names, lambda name: table[name])
     return Samples(columns.time_seconds, columns)
@@ -126,7 +128,9 @@ def write_samples(path: Path, started_at: float, ended_at: float, parquet: Path)
     parts: list[Path] = []
     writer: pq.ParquetWriter | None = None
     for block in _gathered(read_blocks(path, TIME, started_at, ended_at)):
-        if writer is None or set(block.column_names) - set(writer.schema.names):  # a new column begins a new part
+        if writer is None or set(block.column_names) - set(
+            writer.schema.names
+        ):  # a new column begins a new part
             known = writer.schema.names if writer else []
             if writer:
                 writer.close()
@@ -180,7 +184,9 @@ def _gathered(blocks: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def _writer(path: Path, names: list[str]) -> pq.ParquetWriter:
     schema = pa.schema([(name, pa.float64()) for name in names])
-    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=False)
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=1, use_dictionary=False
+    )
 
 
 def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -201,7 +207,9 @@ class _Columns(Mapping[str, Series]):
         self._order = None if np.array_equal(order, np.arange(len(order))) else order
         self.time_seconds: Series = times[order]
         stored = [name for name in names if name != TIME]
-        self._counters = {rate: (name, factor) for name in stored for rate, factor in _rate_of(name)}
+        self._counters = {
+            rate: (name, factor) for name in stored for rate, factor in _rate_of(name)
+        }
         self._names = dict.fromkeys([*stored, *self._counters])
 
     def __getitem__(self, name: str) -> Series:
@@ -290,7 +298,10 @@ def thin(time_seconds: Series, values: Series, bucket_count: int) -> Thinned:
     present = np.add.reduceat(~np.isnan(values), starts, dtype=np.int64)
     total = np.add.reduceat(np.nan_to_num(values), starts)
     mean = np.divide(total, present, out=np.full(len(starts), np.nan), where=present > 0)
-    low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)  # fmin, fmax pass over NaN
+    low, high = (
+        np.fmin.reduceat(values, starts),
+        np.fmax.reduceat(values, starts),
+    )  # fmin, fmax pass over NaN
     return Thinned(time_seconds[starts], low, mean, high)
 
 

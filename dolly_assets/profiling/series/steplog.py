@@ -96,7 +96,9 @@ def step_files(folder: Path) -> list[Path]:
 def read_steps(folder: Path, started_at: float = -math.inf, ended_at: float = math.inf) -> pa.Table:
     """The steps of all ranks that ended in [started_at, ended_at], by step and rank; columns of STEP_SCHEMA."""
     tables = [
-        _as_steps(block) for file in step_files(folder) for block in read_blocks(file, "ended_at", started_at, ended_at)
+        _as_steps(block)
+        for file in step_files(folder)
+        for block in read_blocks(file, "ended_at", started_at, ended_at)
     ]
     steps = pa.concat_tables([STEP_SCHEMA.empty_table(), *tables])
     return steps.sort_by([("step", "ascending"), ("rank", "ascending")])

@@ -73,8 +73,12 @@ def _check_pickle(file: Path) -> None:
     import torch
 
     try:
-        unknown = set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED_GLOBALS
+        unknown = (
+            set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED_GLOBALS
+        )
     except ValueError:
         unknown = {"a pickle of its own"}
     if unknown:
-        raise TrainingError(f"{file.name} of the checkpoint would run code ({', '.join(sorted(unknown))}): refused")
+        raise TrainingError(
+            f"{file.name} of the checkpoint would run code ({', '.join(sorted(unknown))}): refused"
+        )

@@ -91,7 +91,10 @@ class Snapshots:
             return
         self._is_reserved = True
         folder.mkdir(parents=True)
-        contents = [*self._states(folder).values(), None if _is_sharded(self._trainer) else _weights(self._trainer)]
+        contents = [
+            *self._states(folder).values(),
+            None if _is_sharded(self._trainer) else _weights(self._trainer),
+        ]
         shutil.rmtree(folder)
         if self._fits(contents):
             self._memory.reserve(contents)
@@ -145,7 +148,11 @@ def _weights(trainer: "Trainer") -> Any:
     is_adapter = isinstance(engine.module, PeftModel)
     if _is_sharded(trainer):
         return engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=is_adapter)
-    return engine.module_state_dict(exclude_frozen_parameters=is_adapter) if trainer.args.should_save else None
+    return (
+        engine.module_state_dict(exclude_frozen_parameters=is_adapter)
+        if trainer.args.should_save
+        else None
+    )
 
 
 def _is_sharded(trainer: "Trainer") -> bool:
@@ -194,7 +201,10 @@ class _HostMemory:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return tree_map(
-            lambda leaf: copies[_place(leaf)] if isinstance(leaf, torch.Tensor) else copy.deepcopy(leaf), states
+            lambda leaf: (
+                copies[_place(leaf)] if isinstance(leaf, torch.Tensor) else copy.deepcopy(leaf)
+            ),
+            states,
         )
 
     def _touch(self, tensors: "list[torch.Tensor]") -> None:

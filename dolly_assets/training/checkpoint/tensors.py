@@ -61,7 +61,9 @@ def _shards(folder: Path) -> list[Path]:
     if index.exists():
         named = set(json.loads(index.read_text())["weight_map"].values())
         if missing := sorted(named - {file.name for file in files}):
-            raise ArtifactError(f"{folder}: shard {missing[0]} is missing, though {index.name} names it")
+            raise ArtifactError(
+                f"{folder}: shard {missing[0]} is missing, though {index.name} names it"
+            )
     return files
 
 
@@ -76,7 +78,9 @@ def _read_header(file: Path) -> list[_Tensor]:
     with file.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
         if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
-            raise ArtifactError(f"{file}: not a safetensors file, or cut off in its header ({file_bytes} bytes)")
+            raise ArtifactError(
+                f"{file}: not a safetensors file, or cut off in its header ({file_bytes} bytes)"
+            )
         header = stream.read(header_bytes)
     start = 8 + header_bytes
     try:

@@ -159,7 +159,9 @@ class DeepSpeedSettings(_Settings):
 
     train_batch_size: Annotated[None, _decided_by("global_batch_size")] = None
     train_micro_batch_size_per_gpu: Annotated[None, _decided_by("micro_batch_size")] = None
-    gradient_accumulation_steps: Annotated[None, _decided_by("global_batch_size and recipe.micro_batch_size")] = None
+    gradient_accumulation_steps: Annotated[
+        None, _decided_by("global_batch_size and recipe.micro_batch_size")
+    ] = None
     gradient_clipping: Annotated[None, _decided_by("max_grad_norm")] = None
     optimizer: Annotated[None, _decided_by("learning_rate and its AdamW settings")] = None
     scheduler: Annotated[None, _decided_by("scheduler")] = None

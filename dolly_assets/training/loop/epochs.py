@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dolly_assets.core.errors import TrainingStopped
 from dolly_assets.training.checkpoint.snapshot import Snapshot, Snapshots
 from dolly_assets.training.loop.guards import Guards
-from dolly_assets.training.loop.meter import STEP_PHASES, StepMeter, Work
+from dolly_assets.training.loop.meter import STEP_PHASES, StepMeter, StepTotals
 from dolly_assets.training.loop.steps import Step
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.watchdog import Watchdog
@@ -39,7 +39,7 @@ class Progress:
     steps: tuple[Step, ...] = ()
     seconds: float = 0.0  # of training, saving not counted
     saving_seconds: float = 0.0
-    work: Work = field(default_factory=Work)
+    work: StepTotals = field(default_factory=StepTotals)
 
     def write(self, folder: Path) -> None:
         """Writes it beside a saved state."""
@@ -56,7 +56,7 @@ class Progress:
             steps=tuple(Step(**step) for step in document["steps"]),
             seconds=document["seconds"],
             saving_seconds=document["saving_seconds"],
-            work=Work(**document["work"]),
+            work=StepTotals(**document["work"]),
         )
 
 
@@ -71,9 +71,11 @@ class EpochResult:
     training_seconds: float  # in all processes that trained a part of it
     saving_seconds: float  # in them, while no step was made
     steps: tuple[Step, ...]
-    work: Work  # of its steps
+    work: StepTotals  # of its steps
     real_tokens: int  # of the examples trained on, padding not counted
-    utilization: float | None  # of the devices' arithmetic while it trained (MFU); None if it is not known
+    utilization: (
+        float | None
+    )  # of the devices' arithmetic while it trained (MFU); None if it is not known
 
     @property
     def loss(self) -> float:
@@ -97,7 +99,7 @@ class PartialState:
     saving_seconds: float
 
 
-class Follower(Protocol):
+class TrainingObserver(Protocol):
     """Whoever follows a training. On every rank, all of it is called at the same points of the training."""
 
     def on_start(self, process_id: str) -> None:
@@ -141,7 +143,7 @@ class Epochs:
     def __init__(
         self,
         job: "FineTune",
-        follower: Follower,
+        follower: TrainingObserver,
         stop: StopRequest,
         *,
         real_tokens: Callable[[], int],
@@ -154,9 +156,16 @@ class Epochs:
         And what names the kernels in use, once training begins.
         """
         self._job, self._follower, self._stop = job, follower, stop
-        self._real_tokens, self._meter, self._snapshots, self._kernels = real_tokens, meter, snapshots, kernels
+        self._real_tokens, self._meter, self._snapshots, self._kernels = (
+            real_tokens,
+            meter,
+            snapshots,
+            kernels,
+        )
         self._epoch = job.first_epoch
-        self._before = Progress.read(job.resume_from)  # what was done of the epoch when its state was saved last
+        self._before = Progress.read(
+            job.resume_from
+        )  # what was done of the epoch when its state was saved last
         self._steps = list(self._before.steps)
         self._work, self._saving_seconds = self._before.work, self._before.saving_seconds
         self._guards = Guards(job.recipe.guards)
@@ -187,7 +196,9 @@ class Epochs:
             self._logged_at = step.ended_at
             self._follower.log(self._progress_line(steps_per_epoch))
         upcoming = self._agree()
-        if upcoming == _Next.STEP or len(self._steps) == steps_per_epoch:  # the end of an epoch is saved anyway
+        if (
+            upcoming == _Next.STEP or len(self._steps) == steps_per_epoch
+        ):  # the end of an epoch is saved anyway
             return
         self._watchdog.pause()
         self._save_partly(steps_per_epoch)
@@ -208,7 +219,9 @@ class Epochs:
         self._saving_seconds += time.time() - ended_at
         seconds = self._seconds(ended_at)
         if not snapshot.in_memory:
-            self._follower.log("host memory is too small for a copy of the state: training waited for it to be written")
+            self._follower.log(
+                "host memory is too small for a copy of the state: training waited for it to be written"
+            )
         self._follower.on_epoch(
             EpochResult(
                 epoch=self._epoch,
@@ -226,7 +239,7 @@ class Epochs:
         steps = len(self._steps)
         self._epoch += 1
         self._steps, self._before = [], Progress()
-        self._work, self._saving_seconds = Work(), 0.0
+        self._work, self._saving_seconds = StepTotals(), 0.0
         if self._epoch > self._job.last_epoch:
             return True
         if self._agree() == _Next.STOP:
@@ -240,7 +253,11 @@ class Epochs:
 
     def _agree(self) -> _Next:
         is_due = time.time() - self._saved_at >= self._job.save_seconds
-        wanted = _Next.STOP if self._stop.is_requested else _Next(int(is_due and self._follower.wants_state))
+        wanted = (
+            _Next.STOP
+            if self._stop.is_requested
+            else _Next(int(is_due and self._follower.wants_state))
+        )
         return _Next(self._hosts.largest(wanted))
 
     def _save_partly(self, steps_per_epoch: int) -> None:
@@ -251,9 +268,13 @@ class Epochs:
         seconds = self._saved_at - began
         self._saving_seconds += seconds
         if rank_and_size()[0] == 0:
-            done = Progress(tuple(self._steps), self._seconds(began), self._saving_seconds, self._work)
+            done = Progress(
+                tuple(self._steps), self._seconds(began), self._saving_seconds, self._work
+            )
             done.write(snapshot.folder)
-        self._follower.on_state(PartialState(self._epoch, len(self._steps), steps_per_epoch, snapshot, seconds))
+        self._follower.on_state(
+            PartialState(self._epoch, len(self._steps), steps_per_epoch, snapshot, seconds)
+        )
         self._before = replace(self._before, seconds=self._before.seconds - seconds)
 
     def _snapshot(self, name: str, *, weights: bool) -> Snapshot:
@@ -273,7 +294,9 @@ class Epochs:
         left = elapsed / here * (steps_per_epoch - done)
         step, peak = self._meter.latest, self._meter.latest.memory_peak_bytes or 0
         lasted = step.ended_at - step.started_at
-        shares = ", ".join(f"{getattr(step, f'{phase}_seconds') / lasted:.0%} {phase}" for phase in STEP_PHASES)
+        shares = ", ".join(
+            f"{getattr(step, f'{phase}_seconds') / lasted:.0%} {phase}" for phase in STEP_PHASES
+        )
         utilization = self._meter.utilization(step.flops, lasted)
         return (
             f"epoch {self._epoch} of {self._job.first_epoch}-{self._job.last_epoch}: step {done}/{steps_per_epoch}, "
@@ -297,10 +320,19 @@ def as_callback(epochs: Epochs, overflowed: Callable[[], bool]) -> "TrainerCallb
                 state.log_history.clear()  # an epoch's steps are published beside it
             epochs.begin_epoch()
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        def on_log(
+            self,
+            args: Any,
+            state: Any,
+            control: Any,
+            logs: dict[str, float] | None = None,
+            **_: Any,
+        ) -> None:
             if logs and "loss" in logs:
                 grad_norm = float(logs.get("grad_norm", 0.0))
-                step = Step(state.global_step, logs["loss"], logs["learning_rate"], grad_norm, time.time())
+                step = Step(
+                    state.global_step, logs["loss"], logs["learning_rate"], grad_norm, time.time()
+                )
                 epochs.step_done(step, _steps_per_epoch(state), overflowed=overflowed())
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

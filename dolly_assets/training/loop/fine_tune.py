@@ -16,7 +16,7 @@ from dolly_assets.training import kernels
 from dolly_assets.training.checkpoint.snapshot import Snapshots
 from dolly_assets.training.checkpoint.universal import convert
 from dolly_assets.training.deepspeed.config import deepspeed_config
-from dolly_assets.training.loop.epochs import Epochs, Follower, as_callback
+from dolly_assets.training.loop.epochs import Epochs, TrainingObserver, as_callback
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.trainer import load_trainer
 from dolly_assets.training.packing.batches import RowDataset
@@ -44,15 +44,19 @@ class FineTune:
     first_epoch: int
     last_epoch: int
     scratch: Path
-    resume_from: Path | None = None  # a state's folder: of the end of epoch first_epoch - 1, or of within first_epoch
+    resume_from: Path | None = (
+        None  # a state's folder: of the end of epoch first_epoch - 1, or of within first_epoch
+    )
     resume_ranks: int | None = None  # that saved this state, if not as many as now
     profile_dir: Path | None = None  # where the steps' timings go, if anywhere
     save_seconds: float = 900  # between saves in the middle of an epoch
-    copy_bytes: int | None = None  # host memory for a rank's copy of its state; what is free, if not said
+    copy_bytes: int | None = (
+        None  # host memory for a rank's copy of its state; what is free, if not said
+    )
     hang_seconds: float = 600  # without a step, at least, before a rank counts as hung
 
 
-def fine_tune(job: FineTune, follower: Follower, stop: StopRequest) -> None:
+def fine_tune(job: FineTune, follower: TrainingObserver, stop: StopRequest) -> None:
     """Trains epochs first_epoch…last_epoch. Every rank calls it; the caller then leaves the process group.
 
     Raises:
@@ -63,7 +67,9 @@ def fine_tune(job: FineTune, follower: Follower, stop: StopRequest) -> None:
 
     skip_shared_memory_op()
     be_the_only_rank_unless_launched()
-    dataset = RowDataset(job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed)
+    dataset = RowDataset(
+        job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed
+    )
     if not len(dataset):
         raise TrainingError(
             f"{job.train.num_rows} training examples in {dataset.rows} rows cannot fill one global batch of "
@@ -88,7 +94,9 @@ def fine_tune(job: FineTune, follower: Follower, stop: StopRequest) -> None:
         snapshots=Snapshots(trainer, job.copy_bytes),
         kernels=lambda: kernels.describe(trainer, packing=job.recipe.packing),
     )
-    trainer.add_callback(as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped))
+    trainer.add_callback(
+        as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped)
+    )
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
@@ -104,7 +112,9 @@ def _converted(state: Path, into: Path) -> Path:
     return into
 
 
-def training_arguments(recipe: Recipe, scratch: Path, *, load_universal: bool = False) -> "TrainingArguments":
+def training_arguments(
+    recipe: Recipe, scratch: Path, *, load_universal: bool = False
+) -> "TrainingArguments":
     """The Trainer's arguments for a recipe on the ranks that are running now."""
     import torch
     from transformers import TrainingArguments

@@ -29,7 +29,8 @@ class GuardSettings(Config):
     """What is done when a training looks wrong. None of it changes what is learnt, so no digest has it."""
 
     on_spike: Literal["warn", "stop"] = Field(
-        default="warn", description="When the loss jumps far above the last steps' median: say so, or end the training."
+        default="warn",
+        description="When the loss jumps far above the last steps' median: say so, or end the training.",
     )
 
 
@@ -80,7 +81,9 @@ class Guards:
             f"{statistics.median(self._losses):.4g}, and up to {limit:.4g} is usual"
         )
         if self._settings.on_spike == "stop":
-            raise TrainingError(f"{text}: look at the examples of this step, or lower recipe.learning_rate")
+            raise TrainingError(
+                f"{text}: look at the examples of this step, or lower recipe.learning_rate"
+            )
         return None if was_in_spike else text
 
     def _limit(self) -> float | None:

@@ -24,7 +24,7 @@ _STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
-class Work:
+class StepTotals:
     """What was done in some steps, by all ranks together.
 
     Attributes:
@@ -52,8 +52,12 @@ class Work:
         """Adds up the steps of this rank and those that the others give; a collective operation."""
         import torch.distributed
 
-        mine: dict[str, float] = {name: sum(getattr(record, name) for record in records) for name in (*_SUMS, *_MEANS)}
-        mine["memory_peak_bytes"] = max((record.memory_peak_bytes or 0 for record in records), default=0)
+        mine: dict[str, float] = {
+            name: sum(getattr(record, name) for record in records) for name in (*_SUMS, *_MEANS)
+        }
+        mine["memory_peak_bytes"] = max(
+            (record.memory_peak_bytes or 0 for record in records), default=0
+        )
         everyones = [mine]
         if torch.distributed.is_initialized():
             everyones = [{}] * torch.distributed.get_world_size()
@@ -63,9 +67,11 @@ class Work:
         peak = max(each["memory_peak_bytes"] for each in everyones)
         return cls(**{**sums, **means, "memory_peak_bytes": peak})
 
-    def __add__(self, later: "Work") -> "Work":
+    def __add__(self, later: "StepTotals") -> "StepTotals":
         added = {name: getattr(self, name) + getattr(later, name) for name in (*_SUMS, *_MEANS)}
-        return Work(**added, memory_peak_bytes=max(self.memory_peak_bytes, later.memory_peak_bytes))
+        return StepTotals(
+            **added, memory_peak_bytes=max(self.memory_peak_bytes, later.memory_peak_bytes)
+        )
 
 
 class StepMeter:
@@ -76,7 +82,12 @@ class StepMeter:
     """
 
     def __init__(
-        self, flops: ModelFlops, device: "torch.device", rank: int, precision: Precision, log: StepLog | None = None
+        self,
+        flops: ModelFlops,
+        device: "torch.device",
+        rank: int,
+        precision: Precision,
+        log: StepLog | None = None,
     ) -> None:
         self._flops, self._device, self._rank, self._log = flops, device, rank, log
         self._peak_flops = _peak_flops(device, precision)
@@ -147,9 +158,9 @@ class StepMeter:
         """Model FLOPs utilization, 0 to 1, by the data sheet of the device; None if it is not known, as of CPUs."""
         return flops / rank_seconds / self._peak_flops if self._peak_flops else None
 
-    def take(self) -> Work:
+    def take(self) -> StepTotals:
         """What all ranks did since the last call. All of them call it at the same point."""
-        work = Work.of(self._records)
+        work = StepTotals.of(self._records)
         self._records = []
         return work
 

@@ -39,7 +39,9 @@ def what_to_change(recipe: Recipe) -> str:
 
 def _changes(recipe: Recipe) -> Iterator[str]:
     """What to change, the cheapest in time first."""
-    smaller = [size for size in range(1, recipe.micro_batch_size) if recipe.micro_batch_size % size == 0]
+    smaller = [
+        size for size in range(1, recipe.micro_batch_size) if recipe.micro_batch_size % size == 0
+    ]
     if smaller:
         yield f"recipe.micro_batch_size from {recipe.micro_batch_size} to {smaller[-1]}"
     if not recipe.gradient_checkpointing:

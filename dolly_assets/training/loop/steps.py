@@ -40,10 +40,12 @@ def loss_curve_png(steps: pa.Table) -> bytes:
     rows = [dict(zip(("step", "low", "mean", "high"), point, strict=True)) for point in points]
     curve = altair.Chart(altair.Data(values=rows))
     apart = altair.Axis(labelOverlap="greedy", labelSeparation=6)
-    x = altair.X("step:Q", title="optimizer step", scale=altair.Scale(zero=False, nice=False), axis=apart)
-    y = altair.Y("low:Q", title="training loss")
-    layers = curve.mark_area(opacity=0.25).encode(x, y, altair.Y2("high")) + curve.mark_line().encode(
-        x, altair.Y("mean:Q")
+    x = altair.X(
+        "step:Q", title="optimizer step", scale=altair.Scale(zero=False, nice=False), axis=apart
     )
+    y = altair.Y("low:Q", title="training loss")
+    layers = curve.mark_area(opacity=0.25).encode(
+        x, y, altair.Y2("high")
+    ) + curve.mark_line().encode(x, altair.Y("mean:Q"))
     chart = layers.properties(width=480, height=150, background="white")
     return png(chart.to_dict())

@@ -9,7 +9,9 @@ import signal
 import threading
 from collections.abc import Callable
 
-STOPPED = 75  # exit code: stopped, and running it again goes on from there (EX_TEMPFAIL of sysexits.h)
+STOPPED = (
+    75  # exit code: stopped, and running it again goes on from there (EX_TEMPFAIL of sysexits.h)
+)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -13,7 +13,12 @@ from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.loop.meter import StepMeter
 from dolly_assets.training.lora import add_adapter
 from dolly_assets.training.packing.attention import PackedAttention
-from dolly_assets.training.packing.batches import MicroBatch, PackingCollator, PaddingCollator, RowDataset
+from dolly_assets.training.packing.batches import (
+    MicroBatch,
+    PackingCollator,
+    PaddingCollator,
+    RowDataset,
+)
 from dolly_assets.training.packing.loss import LabelLoss
 from dolly_assets.training.packing.self_check import choose_attention
 from dolly_assets.training.recipe import Recipe
@@ -44,17 +49,23 @@ def load_trainer(
     packed = PackedAttention()
     packed.register()
     tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(weights, local_files_only=True, dtype=_dtype(recipe))
+    model = AutoModelForCausalLM.from_pretrained(
+        weights, local_files_only=True, dtype=_dtype(recipe)
+    )
     model.config.use_cache = False
     loss = LabelLoss(model, packed)
     if recipe.lora:
         model = add_adapter(model, recipe.lora, recipe.seed)
     collator = PaddingCollator(tokenizer.pad_token_id)
     if recipe.packing:
-        collator = PackingCollator(tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1)
+        collator = PackingCollator(
+            tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1
+        )
         callbacks = (_self_check(loss), *callbacks)
     log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
-    meter = StepMeter(ModelFlops.of(model), arguments.device, arguments.process_index, recipe.precision, log)
+    meter = StepMeter(
+        ModelFlops.of(model), arguments.device, arguments.process_index, recipe.precision, log
+    )
     trainer = _new_trainer(
         loss,
         meter,
@@ -72,7 +83,9 @@ def _self_check(loss: LabelLoss) -> "TrainerCallback":
     from transformers import TrainerCallback
 
     class SelfCheck(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        def on_train_begin(
+            self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+        ) -> None:
             choose_attention(model, loss)
 
     return SelfCheck()
@@ -111,9 +124,14 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
             return batches, None
 
         def _load(self, epoch_iterator: Iterator[Any], count: int) -> None:
-            self._next = epoch_iterator, self._loader.submit(lambda: list(islice(epoch_iterator, count)))
+            self._next = (
+                epoch_iterator,
+                self._loader.submit(lambda: list(islice(epoch_iterator, count))),
+            )
 
-        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> "torch.Tensor":
+        def training_step(
+            self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+        ) -> "torch.Tensor":
             """Forward, backward and, after the last micro-batch, the optimizer."""
             model.train()
             with meter.phase("data"):

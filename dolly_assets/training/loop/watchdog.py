@@ -61,11 +61,17 @@ class Watchdog:
     def _watch(self) -> None:
         with self._changed:
             while True:
-                left = None if self._last is None else self._last + self.limit_seconds - time.monotonic()
+                left = (
+                    None
+                    if self._last is None
+                    else self._last + self.limit_seconds - time.monotonic()
+                )
                 if left is not None and left <= 0:
                     break
                 self._changed.wait(left)
             limit = self.limit_seconds
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-        self._on_hang(f"no step for {limit:,.0f} s; the log has the stack of every thread of every rank")
+        self._on_hang(
+            f"no step for {limit:,.0f} s; the log has the stack of every thread of every rank"
+        )
         os._exit(HUNG)

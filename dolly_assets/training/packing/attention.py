@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 NAME = "within_examples"
 # Arguments of other attention functions that change what is computed, and that this one doesn't know.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
-_FLASH_HEAD = 256  # the largest size of a head that FlashAttention takes; and its form here knows no dropout
+_FLASH_HEAD = (
+    256  # the largest size of a head that FlashAttention takes; and its form here knows no dropout
+)
 
 
 class PackedAttention:
@@ -64,10 +66,18 @@ class PackedAttention:
             TrainingError: It is asked for something it can't do.
         """
         unknown = [name for name in _UNKNOWN if others.get(name) is not None]
-        if attention_mask is not None or unknown or query.shape[0] != 1 or query.shape[2] != sum(self._lengths):
+        if (
+            attention_mask is not None
+            or unknown
+            or query.shape[0] != 1
+            or query.shape[2] != sum(self._lengths)
+        ):
             raise TrainingError(
                 f"{NAME} attention: {type(module).__name__} asks for what it can't do: "
-                + (", ".join(unknown) or f"a mask, or other examples than those of {sum(self._lengths)} tokens")
+                + (
+                    ", ".join(unknown)
+                    or f"a mask, or other examples than those of {sum(self._lengths)} tokens"
+                )
             )
         scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
         window = sliding_window if sliding_window and sliding_window < max(self._lengths) else None
@@ -77,7 +87,12 @@ class PackedAttention:
         return _by_example(self._lengths, query, key, value, attend), None
 
     def _varlen(
-        self, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", scale: float, window: int | None
+        self,
+        query: "torch.Tensor",
+        key: "torch.Tensor",
+        value: "torch.Tensor",
+        scale: float,
+        window: int | None,
     ) -> "torch.Tensor":
         """FlashAttention over all examples at once."""
         from torch.nn.attention.varlen import varlen_attn
@@ -121,7 +136,9 @@ def _by_example(
     """Calls `attend` for one example after the other: nothing is padded, and nothing copied but the answers."""
     import torch
 
-    examples = zip(*(tensor.split(list(lengths), dim=2) for tensor in (query, key, value)), strict=True)
+    examples = zip(
+        *(tensor.split(list(lengths), dim=2) for tensor in (query, key, value)), strict=True
+    )
     return torch.cat([attend(*example).transpose(1, 2) for example in examples], dim=1)
 
 
@@ -140,7 +157,9 @@ def _attend(
     tokens = query.shape[2]
     mask = None
     if window and window < tokens:
-        ages = torch.arange(tokens, device=query.device)[:, None] - torch.arange(tokens, device=query.device)
+        ages = torch.arange(tokens, device=query.device)[:, None] - torch.arange(
+            tokens, device=query.device
+        )
         mask = (ages >= 0) & (ages < window)
     return torch.nn.functional.scaled_dot_product_attention(
         query,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """One row of the dataset.
 
     Attributes:
@@ -75,9 +75,16 @@ class RowDataset:
 
     def set_epoch(self, epoch: int) -> None:
         """Brings the rows into the order of an epoch, counted from 0; the data loader calls it."""
-        steps = rows_by_step(len(self._tokens), global_batch_size=self._global_batch_size, seed=self._seed, epoch=epoch)
+        steps = rows_by_step(
+            len(self._tokens),
+            global_batch_size=self._global_batch_size,
+            seed=self._seed,
+            epoch=epoch,
+        )
         self._order = steps.ravel()
-        self._global_labels = self._labels[self._order].reshape(-1, self._global_batch_size).sum(axis=1)
+        self._global_labels = (
+            self._labels[self._order].reshape(-1, self._global_batch_size).sum(axis=1)
+        )
 
     @property
     def rows(self) -> int:
@@ -97,10 +104,10 @@ class RowDataset:
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> PackedRow:
         row = int(self._order[index])
         examples = range(self._bounds[row], self._bounds[row + 1])
-        return Row(
+        return PackedRow(
             tuple(self._input_ids[example].values.to_numpy() for example in examples),
             tuple(int(self._prompt_lengths[example]) for example in examples),
             int(self._global_labels[index // self._global_batch_size]),
@@ -124,7 +131,7 @@ class PackingCollator:
     def __init__(self, filler_token_id: int, multiple: int = 1) -> None:
         self._filler_token_id, self._multiple = filler_token_id, multiple
 
-    def __call__(self, rows: list[Row]) -> MicroBatch:
+    def __call__(self, rows: list[PackedRow]) -> MicroBatch:
         """The rows' micro-batch."""
         import torch
 
@@ -156,7 +163,7 @@ class PaddingCollator:
     def __init__(self, pad_token_id: int) -> None:
         self._pad_token_id = pad_token_id
 
-    def __call__(self, rows: list[Row]) -> MicroBatch:
+    def __call__(self, rows: list[PackedRow]) -> MicroBatch:
         """The rows' micro-batch."""
         import torch
 
@@ -178,6 +185,6 @@ class PaddingCollator:
         }
 
 
-def _examples(rows: list[Row]) -> tuple[list[np.ndarray], list[int]]:
+def _examples(rows: list[PackedRow]) -> tuple[list[np.ndarray], list[int]]:
     examples = [example for row in rows for example in row.examples]
     return examples, [length for row in rows for length in row.prompt_lengths]

@@ -41,6 +41,8 @@ class LabelLoss:
         keep = batch["logits_to_keep"]
         if "logits_to_keep" in self._parameters:
             return model(**inputs, use_cache=False).logits.flatten(0, -2)
-        del inputs["logits_to_keep"]  # it computes them all, and the ones not asked for are dropped here
+        del inputs[
+            "logits_to_keep"
+        ]  # it computes them all, and the ones not asked for are dropped here
         logits = model(**inputs, use_cache=False).logits
         return logits[keep] if keep.ndim == 2 else logits[0, keep]

@@ -10,7 +10,7 @@ import numpy as np
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.packing import attention
-from dolly_assets.training.packing.batches import PackingCollator, Row
+from dolly_assets.training.packing.batches import PackedRow, PackingCollator
 
 if TYPE_CHECKING:
     import torch
@@ -78,11 +78,16 @@ def _random_examples(vocabulary: int) -> list[np.ndarray]:
     return [generator.integers(vocabulary, size=length, dtype=np.int32) for length in _LENGTHS]
 
 
-def _logits(model: "PreTrainedModel", loss: "LabelLoss", examples: list[np.ndarray]) -> "torch.Tensor":
+def _logits(
+    model: "PreTrainedModel", loss: "LabelLoss", examples: list[np.ndarray]
+) -> "torch.Tensor":
     """Of all tokens but the examples' last, whose logits nobody asks for: (tokens, vocabulary) in float32."""
-    batch = PackingCollator(0)([Row(tuple(examples), (1,) * len(examples), 1)])
+    batch = PackingCollator(0)([PackedRow(tuple(examples), (1,) * len(examples), 1)])
     device = next(model.parameters()).device
-    on_device = {name: getattr(value, "to", lambda _, value=value: value)(device) for name, value in batch.items()}
+    on_device = {
+        name: getattr(value, "to", lambda _, value=value: value)(device)
+        for name, value in batch.items()
+    }
     return loss.logits(model, on_device).float()  # pyright: ignore[reportArgumentType]
 
 

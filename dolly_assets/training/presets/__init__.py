@@ -41,5 +41,9 @@ def load(name: str) -> Preset:
     import yaml
 
     if name not in names():
-        raise ValueError(f"no preset is called {name!r}: expected DeepSpeed's settings, or one of {', '.join(names())}")
-    return Preset.model_validate(yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+        raise ValueError(
+            f"no preset is called {name!r}: expected DeepSpeed's settings, or one of {', '.join(names())}"
+        )
+    return Preset.model_validate(
+        yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    )

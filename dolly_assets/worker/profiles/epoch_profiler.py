@@ -11,10 +11,10 @@ from typing import Any, Self
 from dolly_assets.profiling.record.sampler import Sampler
 from dolly_assets.profiling.series.phases import PHASES_FILE, PhaseLog
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.live import LiveReport
 from dolly_assets.worker.profiles.profile_publisher import ProfileRequest, profile_dir
-from dolly_assets.worker.profiles.report_process import Reporter
+from dolly_assets.worker.profiles.report_process import ReportProcess
 from dolly_assets.worker.spans import EpochSpan, SpanLog
 from dolly_assets.worker.spec import Train, WorkerSpec
 
@@ -31,24 +31,32 @@ class EpochProfiler:
         report: Hears of each.
     """
 
-    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
         assert isinstance(spec.task, Train)
         self._spec, self._report = spec, report
         self._folder = profile_dir(spec)
         self._phases = PhaseLog(self._folder / PHASES_FILE)
         self._spans = SpanLog(self._folder)
-        self._reporter = Reporter(spec, store, report)
-        self._span, self._last_epoch = EpochSpan(spec.task.epochs[0], time.time()), spec.task.epochs[-1]
+        self._reporter = ReportProcess(spec, store, report)
+        self._span, self._last_epoch = (
+            EpochSpan(spec.task.epochs[0], time.time()),
+            spec.task.epochs[-1],
+        )
 
     def __enter__(self) -> Self:
         self._spans.write(self._span)
         reporter = self._reporter.start()
-        self._sampler = Sampler(self._folder, SAMPLE_SECONDS, watch_pid=_top_of_ranks(), leave_out=(reporter,))
+        self._sampler = Sampler(
+            self._folder, SAMPLE_SECONDS, watch_pid=_top_of_ranks(), leave_out=(reporter,)
+        )
         self._sampler.__enter__()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._sampler.__exit__(kind, error, trace)
         self._reporter.stop()

@@ -18,20 +18,36 @@ from dolly_assets.profiling.series.samples import last_sample_at
 from dolly_assets.profiling.series.steplog import read_steps, step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.worker.profiles.live import LiveReport, LiveState, left_behind, with_state, write_state
-from dolly_assets.worker.profiles.profile_publisher import CUT, WHOLE, ProfileRequest, Profiles, profile_dir
+from dolly_assets.worker.profiles.live import (
+    LiveReport,
+    LiveState,
+    left_behind,
+    with_state,
+    write_state,
+)
+from dolly_assets.worker.profiles.profile_publisher import (
+    GPU_PROFILE,
+    INTERRUPTED_PROFILE,
+    ProfilePublisher,
+    ProfileRequest,
+    profile_dir,
+)
 from dolly_assets.worker.spans import EpochSpan, read_spans
 from dolly_assets.worker.spec import Train, WorkerSpec
 
-DEAD_SECONDS = 300.0  # without a refresh, before a live report counts as left by a run that nobody knows
+DEAD_SECONDS = (
+    300.0  # without a refresh, before a live report counts as left by a run that nobody knows
+)
 
 
-def harvest(spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) -> list[Artifact]:
+def recover_profiles(
+    spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]
+) -> list[Artifact]:
     """Publishes the epochs of a training that has ended which have no profile, from this machine's disk.
 
     An epoch without a step has none: there is nothing to tell of it.
     """
-    folder, profiles = profile_dir(spec), Profiles(spec, store, log)
+    folder, profiles = profile_dir(spec), ProfilePublisher(spec, store, log)
     last_at = last_sample_at(folder / SAMPLES_FILE)
     harvested = []
     for span in read_spans(folder):
@@ -45,8 +61,12 @@ def harvest(spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) 
     return harvested
 
 
-def harvest_store(
-    store: ArtifactStore, objects: ObjectStore, family: str, dataset: str, has_ended: Callable[[LiveState], bool]
+def recover_profiles_from_store(
+    store: ArtifactStore,
+    objects: ObjectStore,
+    family: str,
+    dataset: str,
+    has_ended: Callable[[LiveState], bool],
 ) -> list[Artifact]:
     """Publishes what runs left as live reports that ended without a word; `has_ended` knows whether they did."""
     harvested = []
@@ -57,7 +77,9 @@ def harvest_store(
     return harvested
 
 
-def _request(spec: WorkerSpec, span: EpochSpan, last_at: float, folder: Path) -> ProfileRequest | None:
+def _request(
+    spec: WorkerSpec, span: EpochSpan, last_at: float, folder: Path
+) -> ProfileRequest | None:
     assert isinstance(spec.task, Train)
     ended_at = span.ended_at or last_at
     steps = read_steps(folder, span.started_at, ended_at)
@@ -69,14 +91,24 @@ def _request(spec: WorkerSpec, span: EpochSpan, last_at: float, folder: Path) ->
         epoch=span.epoch,
         started_at=span.started_at,
         ended_at=ended_at,
-        facts={"epoch": span.epoch, "training": spec.task.training, "ranks": len(step_files(folder))},
+        facts={
+            "epoch": span.epoch,
+            "training": spec.task.training,
+            "ranks": len(step_files(folder)),
+        },
         cut=f"the training ended at {_clock(last_at)} UTC, {what}",
     )
 
 
-def _is_published(spec: WorkerSpec, store: ArtifactStore, profiles: Profiles, epoch: int) -> bool:
+def _is_published(
+    spec: WorkerSpec, store: ArtifactStore, profiles: ProfilePublisher, epoch: int
+) -> bool:
     """Whether this very run has published a profile of the epoch."""
-    made = [item for kind in (WHOLE, CUT) for item in store.history(profiles.name(epoch, kind))]
+    made = [
+        item
+        for kind in (GPU_PROFILE, INTERRUPTED_PROFILE)
+        for item in store.history(profiles.name(epoch, kind))
+    ]
     return any(item.manifest.made_by == spec.made_by for item in made)
 
 
@@ -88,11 +120,15 @@ def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / REPORT_FILE).write_text(with_state(page, cut_sentence(cut)), encoding="utf-8")
-        (folder / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / SUMMARY_FILE).write_text(
+            summary.model_dump_json(indent=2) + "\n", encoding="utf-8"
+        )
         return store.publish(
-            artifact_name([state.family, CUT], state.dataset, epoch_key(state.epoch)),
+            artifact_name(
+                [state.family, INTERRUPTED_PROFILE], state.dataset, epoch_key(state.epoch)
+            ),
             folder,
-            kind=CUT,
+            kind=INTERRUPTED_PROFILE,
             inputs={"tokenized_dataset": state.tokenized_dataset},
             attributes={**summary.figures(), "epoch": state.epoch, "training": state.training},
             made_by=state.made_by,

@@ -32,7 +32,9 @@ class LiveState(Config):
     epoch: int
     started_at: float = Field(description="Of the epoch's profile, UTC epoch seconds.")
     refreshed_at: float = Field(description="UTC epoch seconds.")
-    ended: bool = Field(default=False, description="Whether all that it showed was published as profiles.")
+    ended: bool = Field(
+        default=False, description="Whether all that it showed was published as profiles."
+    )
     made_by: dict[str, str]
 
     @property
@@ -58,7 +60,9 @@ class LiveReport:
         assert isinstance(spec.task, Train)
         self._spec, self._task = spec, spec.task
         self._store = ObjectStore(spec.store_url, spec.s3)
-        self.folder = live_folder(spec.family.name, spec.task.dataset, spec.made_by.get("run_id", "unknown"))
+        self.folder = live_folder(
+            spec.family.name, spec.task.dataset, spec.made_by.get("run_id", "unknown")
+        )
 
     def write(self, page: bytes, summary: ReportSummary, request: ProfileRequest) -> str:
         """Puts a new page in place of the one before; returns its key."""
@@ -74,7 +78,12 @@ class LiveReport:
             write_state(self._store, state.model_copy(update={"ended": True}))
             key = f"{self.folder}/{REPORT_FILE}"
             page = self._store.read_all(key).decode()
-            self._store.write(key, with_state(page, "This training has ended: its epochs have their reports.").encode())
+            self._store.write(
+                key,
+                with_state(
+                    page, "This training has ended: its epochs have their reports."
+                ).encode(),
+            )
 
     def _write_state(self, request: ProfileRequest) -> None:
         state = LiveState(
@@ -113,4 +122,6 @@ def left_behind(store: ObjectStore, family: str, dataset: str) -> list[LiveState
 def with_state(page: str, text: str) -> str:
     """A live page that is loaded anew no more, and says why."""
     page = re.sub(r'<meta http-equiv="refresh"[^>]*>', "", page, count=1)
-    return re.sub(r'<p class="state">.*?</p>', f'<p class="state">{escape(text)}</p>', page, count=1)
+    return re.sub(
+        r'<p class="state">.*?</p>', f'<p class="state">{escape(text)}</p>', page, count=1
+    )

@@ -15,7 +15,7 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import DollyError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.hardware.device_table import peak_flops
-from dolly_assets.profiling.analysis.figures import Circumstances
+from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, Attempt, ReportSummary
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.report.report import build_report
@@ -24,7 +24,10 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 
 PROFILE_FOLDER = "profile"
 SPEC_FILE = "spec.json"  # in the profile's folder: what the worker was told
-WHOLE, CUT = "gpu_profile", "cut_profile"  # of an epoch that ended, of one that did not
+GPU_PROFILE, INTERRUPTED_PROFILE = (
+    "gpu_profile",
+    "cut_profile",
+)  # of an epoch that ended, of one that did not
 
 
 class ProfileRequest(Config):
@@ -33,8 +36,12 @@ class ProfileRequest(Config):
     epoch: int
     started_at: float = Field(description="UTC epoch seconds.")
     ended_at: float = Field(description="UTC epoch seconds.")
-    facts: dict[str, JsonValue] = Field(default={}, description="Attributes beside the report's own figures.")
-    cut: str = Field(default="", description="How the training ended, if it did so in this epoch; else empty.")
+    facts: dict[str, JsonValue] = Field(
+        default={}, description="Attributes beside the report's own figures."
+    )
+    cut: str = Field(
+        default="", description="How the training ended, if it did so in this epoch; else empty."
+    )
 
 
 def profile_dir(spec: WorkerSpec) -> Path:
@@ -49,7 +56,7 @@ def spec_in(scratch: Path) -> WorkerSpec | None:
     return None
 
 
-class Profiles:
+class ProfilePublisher:
     """Builds and publishes.
 
     Args:
@@ -77,7 +84,7 @@ class Profiles:
             (out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             self._log(f"epoch {request.epoch} has no profile report: {error}")
             figures = {"verdict": f"the report could not be built: {error}"}
-        kind = CUT if request.cut else WHOLE
+        kind = INTERRUPTED_PROFILE if request.cut else GPU_PROFILE
         artifact = self._store.publish(
             self.name(request.epoch, kind),
             out,
@@ -89,7 +96,9 @@ class Profiles:
         shutil.rmtree(out)
         return artifact
 
-    def build(self, request: ProfileRequest, out: Path, refresh_seconds: int | None = None) -> ReportSummary:
+    def build(
+        self, request: ProfileRequest, out: Path, refresh_seconds: int | None = None
+    ) -> ReportSummary:
         """Writes the report into a folder; with `refresh_seconds` that of a training which runs."""
         previous = [] if refresh_seconds else self._previous(request.epoch)
         return build_report(
@@ -106,17 +115,23 @@ class Profiles:
         """The name of an epoch's profile."""
         return artifact_name([self._spec.family.name, kind], self._task.dataset, epoch_key(epoch))
 
-    def _circumstances(self, request: ProfileRequest, refresh_seconds: int | None) -> Circumstances:
+    def _circumstances(self, request: ProfileRequest, refresh_seconds: int | None) -> ReportContext:
         compute, prices = self._spec.family.compute, self._task.prices
         devices = Hardware.load(self._folder / DEVICES_FILE).devices
         price = compute.gpu_hour_usd
         if price is None and devices:
             price = prices.of_gpu_hour(devices[0].name)
-        carbon = prices.carbon_g_per_kwh if compute.carbon_g_per_kwh is None else compute.carbon_g_per_kwh
-        return Circumstances(
+        carbon = (
+            prices.carbon_g_per_kwh
+            if compute.carbon_g_per_kwh is None
+            else compute.carbon_g_per_kwh
+        )
+        return ReportContext(
             gpu_hour_usd=price,
             carbon_g_per_kwh=carbon,
-            peak_flops=peak_flops(devices[0].name, self._spec.family.recipe.precision) if devices else None,
+            peak_flops=peak_flops(devices[0].name, self._spec.family.recipe.precision)
+            if devices
+            else None,
             limits=self._spec.family.profile,
             attempts=self._attempts(request.epoch),
             cut=request.cut,
@@ -126,19 +141,32 @@ class Profiles:
 
     def _attempts(self, epoch: int) -> list[Attempt]:
         """Those that were cut since this epoch of this training was whole, the oldest first."""
-        whole = [item for item in self._store.history(self.name(epoch, WHOLE)) if self._is_of_this_training(item)]
+        whole = [
+            item
+            for item in self._store.history(self.name(epoch, GPU_PROFILE))
+            if self._is_of_this_training(item)
+        ]
         since = whole[0].manifest.created_at if whole else None
         cut = [
             item
-            for item in self._store.history(self.name(epoch, CUT))
-            if self._is_of_this_training(item) and (since is None or item.manifest.created_at > since)
+            for item in self._store.history(self.name(epoch, INTERRUPTED_PROFILE))
+            if self._is_of_this_training(item)
+            and (since is None or item.manifest.created_at > since)
         ]
         return [attempt_of(summary) for item in reversed(cut) if (summary := self._summary(item))]
 
     def _previous(self, epoch: int) -> list[ReportSummary]:
         """The reports to compare with: of the epoch before, and of the same epoch in the training before this one."""
-        same = [item for item in self._store.history(self.name(epoch, WHOLE)) if not self._is_of_this_training(item)]
-        before = [item for item in self._store.history(self.name(epoch - 1, WHOLE)) if self._is_of_this_training(item)]
+        same = [
+            item
+            for item in self._store.history(self.name(epoch, GPU_PROFILE))
+            if not self._is_of_this_training(item)
+        ]
+        before = [
+            item
+            for item in self._store.history(self.name(epoch - 1, GPU_PROFILE))
+            if self._is_of_this_training(item)
+        ]
         found = before[:1] if epoch > 1 else []
         return [summary for item in [*found, *same[:1]] if (summary := self._summary(item))]
 
@@ -146,7 +174,9 @@ class Profiles:
         try:
             return summary_of(artifact)
         except DollyError:
-            self._log(f"{artifact.name} is not compared with: its report has no numbers of this version")
+            self._log(
+                f"{artifact.name} is not compared with: its report has no numbers of this version"
+            )
             return None
 
     def _is_of_this_training(self, artifact: Artifact) -> bool:

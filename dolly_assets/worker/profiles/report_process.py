@@ -21,9 +21,14 @@ from dolly_assets.profiling.record.journal import read_journal
 from dolly_assets.profiling.report.report import REPORT_FILE, get_ready
 from dolly_assets.profiling.series.steplog import step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.live import LiveReport
-from dolly_assets.worker.profiles.profile_publisher import SPEC_FILE, ProfileRequest, Profiles, profile_dir
+from dolly_assets.worker.profiles.profile_publisher import (
+    SPEC_FILE,
+    ProfilePublisher,
+    ProfileRequest,
+    profile_dir,
+)
 from dolly_assets.worker.spans import read_spans
 from dolly_assets.worker.spec import WorkerSpec
 
@@ -35,10 +40,10 @@ REFRESH_SHARE = 0.05  # of one core that refreshing may take
 LOG_FILE = "reporter.log"
 
 
-class Reporter:
+class ReportProcess:
     """The parent's end. What the process can't do, for it is gone, is done here."""
 
-    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
         self._spec, self._store, self._report = spec, store, report
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
@@ -48,7 +53,12 @@ class Reporter:
         folder = profile_dir(self._spec)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPEC_FILE).write_text(self._spec.model_dump_json(), encoding="utf-8")
-        command = [sys.executable, "-m", "dolly_assets.worker.profiles.report_process", str(folder / SPEC_FILE)]
+        command = [
+            sys.executable,
+            "-m",
+            "dolly_assets.worker.profiles.report_process",
+            str(folder / SPEC_FILE),
+        ]
         with (folder / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
@@ -61,8 +71,10 @@ class Reporter:
         answer = self._ask(request) if self._process else {}
         if "digest" in answer:
             return self._store.get(answer["name"], answer["digest"])
-        self._report.log(f"the reporter has failed ({answer.get('failed', 'it has ended')}): reporting from here")
-        return Profiles(self._spec, self._store, self._report.log).publish(request)
+        self._report.log(
+            f"the reporter has failed ({answer.get('failed', 'it has ended')}): reporting from here"
+        )
+        return ProfilePublisher(self._spec, self._store, self._report.log).publish(request)
 
     def stop(self) -> None:
         """Ends the process, whatever it is at."""
@@ -99,8 +111,10 @@ class _Loop:
     def __init__(self, spec: WorkerSpec, out: TextIO) -> None:
         self._folder, self._scratch, self._out = profile_dir(spec), spec.scratch_dir, out
         self._cache_dir = spec.cache_dir
-        self._profiles = Profiles(
-            spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), lambda text: self._say({"log": text})
+        self._profiles = ProfilePublisher(
+            spec,
+            ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3),
+            lambda text: self._say({"log": text}),
         )
         self._live = LiveReport(spec)
         self._live_at: float | None = None  # monotonic seconds; None before the first step
@@ -145,7 +159,9 @@ class _Loop:
         running = [span for span in read_spans(self._folder) if span.ended_at is None]
         if not running:
             return
-        request = ProfileRequest(epoch=running[-1].epoch, started_at=running[-1].started_at, ended_at=time.time())
+        request = ProfileRequest(
+            epoch=running[-1].epoch, started_at=running[-1].started_at, ended_at=time.time()
+        )
         out = self._scratch / "live"
         summary = self._profiles.build(request, out, refresh_seconds=int(REFRESH_SECONDS))
         key = self._live.write((out / REPORT_FILE).read_bytes(), summary, request)

@@ -7,15 +7,21 @@ from typing import Any
 
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.names import epoch_key
-from dolly_assets.generation.evaluate import Answer, ExactMatch, exact_match, held_out_loss, perplexity
+from dolly_assets.generation.evaluate import (
+    Answer,
+    ExactMatch,
+    exact_match,
+    held_out_loss,
+    perplexity,
+)
 from dolly_assets.generation.model import load
 from dolly_assets.registry.published import fetch
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
 
-def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     """Publishes evaluation.json for each checkpoint, as soon as it is scored."""
     task, family = spec.task, spec.family
     assert isinstance(task, Evaluate)
@@ -49,13 +55,15 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
             attributes={
                 "epoch": epoch,
-                "settings": family.settings_digest("evaluation"),
+                "settings": family.code_version("evaluation"),
                 "answers": tokenized.manifest.attributes["answers"],
                 "heldout_loss": loss if math.isfinite(loss) else None,
                 "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
                 "heldout_examples": held_out.num_rows,
                 "exact_match": matches.score if matches else None,
-                "exact_match_by_category": dict[str, Any](matches.score_by_category) if matches else None,
+                "exact_match_by_category": dict[str, Any](matches.score_by_category)
+                if matches
+                else None,
                 "answers_markdown": _answers_markdown(matches) if matches else None,
             },
             made_by=spec.made_by,

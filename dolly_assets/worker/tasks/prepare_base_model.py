@@ -2,11 +2,11 @@
 
 from dolly_assets.storage.artifact import ArtifactStore, artifact_name
 from dolly_assets.training.base_model import prepare
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
 
 
-def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     """Publishes `weights/` with the prompt style's special tokens in its tokenizer."""
     assert isinstance(spec.task, PrepareBaseModel)
     family = spec.family
@@ -23,7 +23,7 @@ def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, report: Report) -
             artifact_name([family.name, "base_model"]),
             out,
             kind="base_model",
-            attributes={"settings": family.settings_digest("base_model"), **facts},
+            attributes={"settings": family.code_version("base_model"), **facts},
             made_by=spec.made_by,
         )
     )

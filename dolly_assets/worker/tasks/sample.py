@@ -4,25 +4,25 @@ import json
 
 from dolly_assets.core.markdown import markdown_quote
 from dolly_assets.core.names import epoch_key
-from dolly_assets.generation import sample
+from dolly_assets.generation import sample as generation
 from dolly_assets.generation.model import load
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.registry.published import fetch
 from dolly_assets.storage.artifact import ArtifactStore, artifact_name
-from dolly_assets.worker.messages import Report
-from dolly_assets.worker.spec import Respond, WorkerSpec
+from dolly_assets.worker.messages import Messenger
+from dolly_assets.worker.spec import Sample, WorkerSpec
 
 
-def respond(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+def sample(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     """Publishes responses.json for each checkpoint, as soon as it has answered."""
     task, family = spec.task, spec.family
-    assert isinstance(task, Respond)
+    assert isinstance(task, Sample)
     settings = family.evaluation
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
         weights, adapter = fetch(store, checkpoint)
         model, tokenizer = load(weights, adapter=adapter)
-        responses = sample.respond(
+        responses = generation.sample_responses(
             model,
             tokenizer,
             family.prompt_style,
@@ -45,7 +45,7 @@ def respond(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             inputs={"model_checkpoint": checkpoint.digest},
             attributes={
                 "epoch": epoch,
-                "settings": family.settings_digest("sample_responses"),
+                "settings": family.code_version("sample_responses"),
                 "responses_markdown": _markdown(pairs),
             },
             made_by=spec.made_by,
@@ -58,5 +58,7 @@ def _markdown(pairs: list[tuple[Prompt, str]]) -> str:
     parts = []
     for prompt, response in pairs:
         context = f"\n\n*{prompt.context}*" if prompt.context else ""
-        parts.append(f"**{prompt.instruction}**{context}\n\n{markdown_quote(response.strip() or '(no answer)')}")
+        parts.append(
+            f"**{prompt.instruction}**{context}\n\n{markdown_quote(response.strip() or '(no answer)')}"
+        )
     return "\n\n".join(parts)

@@ -2,11 +2,11 @@
 
 from dolly_assets.storage.artifact import ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Tokenize, WorkerSpec
 
 
-def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
+def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     """Publishes train.arrow, held_out.arrow, statistics.json and preview.md."""
     from transformers import AutoTokenizer
 
@@ -39,7 +39,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Report) -> None:
             kind="tokenized_dataset",
             inputs={"raw_dataset": raw.digest, "base_model": base_model.digest},
             attributes={
-                "settings": family.settings_digest("tokenized_dataset"),
+                "settings": family.code_version("tokenized_dataset"),
                 "answers": raw.manifest.attributes["answers"],
                 **tokenized.statistics,
                 "preview_markdown": tokenized.preview,

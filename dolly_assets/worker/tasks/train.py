@@ -7,7 +7,7 @@ from dolly_assets.training.loop.fine_tune import FineTune, fine_tune
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 from dolly_assets.worker.checkpoint_publisher import EpochPublisher
-from dolly_assets.worker.messages import Report
+from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.preflight import preflight
 from dolly_assets.worker.profiles.profile_publisher import profile_dir
 from dolly_assets.worker.restart import left_to_train, published_since
@@ -15,7 +15,7 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
 
 
-def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequest) -> None:
+def train(spec: WorkerSpec, store: ArtifactStore, report: Messenger, stop: StopRequest) -> None:
     """Every rank runs this; rank 0 samples the devices and publishes.
 
     Raises:
@@ -49,7 +49,9 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Report, stop: StopRequ
         raise stopped
 
 
-def _job(spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData) -> FineTune:
+def _job(
+    spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData
+) -> FineTune:
     """What to train, on this machine."""
     task, compute = spec.task, spec.family.compute
     assert isinstance(task, Train)
@@ -61,7 +63,9 @@ def _job(spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: Tra
         # DeepSpeed 0.19 loses Adam's step count, and does not convert states without the frozen weights.
         if saved_ranks != ranks and (spec.family.recipe.zero_stage == 3 or spec.family.recipe.lora):
             checkpoint.check_ranks(saved_ranks, ranks)
-        resume_from = checkpoint.join(state.fetch("state"), spec.scratch_dir / f"resume-{rank}", ranks=saved_ranks)
+        resume_from = checkpoint.join(
+            state.fetch("state"), spec.scratch_dir / f"resume-{rank}", ranks=saved_ranks
+        )
     return FineTune(
         recipe=spec.family.recipe,
         weights=base_model.fetch("weights"),

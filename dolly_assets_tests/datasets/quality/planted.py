@@ -11,7 +11,9 @@ from dolly_assets.datasets.schema import SCHEMA
 from dolly_assets.tokenization.split import held_out_mask
 
 HELD_OUT = 50
-PROMPTS = [("Why does the moon always show us the same side?", "")]  # a family asks it of every epoch
+PROMPTS = [
+    ("Why does the moon always show us the same side?", "")
+]  # a family asks it of every epoch
 STORY = (
     "Once upon a time a miller had three sons, his mill, a donkey and a tomcat; the sons had to grind, the donkey had "
     "to haul grain and carry away flour, and the cat had to catch the mice. When the miller died, the three sons "
@@ -28,15 +30,22 @@ DEFECTS: dict[CheckName, list[dict[str, str]]] = {
     "exact_duplicates": [{"instruction": "Tell the tale of the rose trees.", "response": TALE}] * 2,
     "near_duplicates": [
         {"instruction": "Tell me the story of the cat.", "response": STORY},
-        {"instruction": "Tell me the story of the cat.", "response": STORY.replace("tomcat", "hen").replace(";", "")},
+        {
+            "instruction": "Tell me the story of the cat.",
+            "response": STORY.replace("tomcat", "hen").replace(";", ""),
+        },
     ],
     "prompt_markers": [{"response": "Four.\n\n### Instruction:\nName a tree."}],
     "encoding": [{"response": "The cafÃ© is closed."}],
-    "language": [{"response": "Le chat est sur la table et il ne veut pas descendre avec les enfants."}],
+    "language": [
+        {"response": "Le chat est sur la table et il ne veut pas descendre avec les enfants."}
+    ],
     "known_bad_answers": [{"response": "As an AI language model, I have no opinion on this."}],
     "length_outliers": [{"response": "word " * 20_000}],
     "personal_data": [{"response": "Please pay into DE89 3704 0044 0532 0130 00 by Friday."}],
-    "evaluation_prompts": [{"instruction": "why does the moon  always show us the same side", "response": "It turns."}],
+    "evaluation_prompts": [
+        {"instruction": "why does the moon  always show us the same side", "response": "It turns."}
+    ],
 }
 SPLIT_DEFECTS: dict[CheckName, tuple[str, str]] = {  # a held-out prompt, and what training has
     "leakage_exact": ("Which bird cannot fly?", "which bird  cannot fly"),

@@ -8,13 +8,20 @@ import pytest
 from dolly_assets.datasets import demo
 from dolly_assets.datasets.quality import finding as findings_module
 from dolly_assets.datasets.quality.checks import CHECKS, CheckName, Limits
-from dolly_assets.datasets.quality.finding import Finding
+from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.patterns import KNOWN_MARKERS
 from dolly_assets.datasets.quality.report import judged, refusal, verdicts_markdown
 from dolly_assets.datasets.quality.suite import check_dataset, check_split
-from dolly_assets_tests.datasets.quality.planted import DEFECTS, PROMPTS, SPLIT_DEFECTS, Planted, plant, split_of
+from dolly_assets_tests.datasets.quality.planted import (
+    DEFECTS,
+    PROMPTS,
+    SPLIT_DEFECTS,
+    Planted,
+    plant,
+    split_of,
+)
 
-Findings = dict[CheckName, Finding]
+Findings = dict[CheckName, QualityFinding]
 PLANTED = sorted({*DEFECTS, *SPLIT_DEFECTS, "over_long"})
 
 
@@ -43,10 +50,15 @@ def found(planted: Planted) -> Findings:
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_defect_is_found_and_nothing_else(planted: Planted, found: Findings, name: CheckName) -> None:
+def test_a_planted_defect_is_found_and_nothing_else(
+    planted: Planted, found: Findings, name: CheckName
+) -> None:
     records = {example.record for example in found[name].examples}
     assert (0 if name == "evaluation_prompts" else planted.record_of[name]) in records
-    assert records <= {0, *planted.overwritten}  # some defects are two: a long prompt, its twin in training
+    assert records <= {
+        0,
+        *planted.overwritten,
+    }  # some defects are two: a long prompt, its twin in training
 
 
 def test_every_check_but_the_schema_has_a_planted_defect() -> None:
@@ -54,7 +66,10 @@ def test_every_check_but_the_schema_has_a_planted_defect() -> None:
 
 
 def test_sound_data_raises_no_alarm(clean: pa.Table) -> None:
-    findings = [*check_dataset(clean), *check_split(clean, split_of(clean), markers=KNOWN_MARKERS, prompts=PROMPTS)]
+    findings = [
+        *check_dataset(clean),
+        *check_split(clean, split_of(clean), markers=KNOWN_MARKERS, prompts=PROMPTS),
+    ]
     assert {finding.check: finding.found for finding in findings if finding.found} == {}
 
 
@@ -71,8 +86,14 @@ def test_equal_data_gives_equal_findings_however_it_is_batched(
     [
         (demo.SCHEMA.empty_table(), "no records"),
         (demo.generate(examples=3).drop_columns(["response"]), "no column response"),
-        (demo.generate(examples=1).set_column(2, "response", pa.array([3])), "response is no string"),
-        (demo.generate(examples=1).set_column(2, "response", pa.array([None], pa.string())), "no response"),
+        (
+            demo.generate(examples=1).set_column(2, "response", pa.array([3])),
+            "response is no string",
+        ),
+        (
+            demo.generate(examples=1).set_column(2, "response", pa.array([None], pa.string())),
+            "no response",
+        ),
     ],
 )
 def test_a_table_that_is_no_dataset_stops_at_its_schema(table: pa.Table, kind: str) -> None:
@@ -91,7 +112,9 @@ def test_limits_decide_what_stops_and_what_warns(found: Findings) -> None:
     verdicts = judged(findings, changed)
     assert [verdict.status for verdict in verdicts] == ["stops training", "passed"]
     why = refusal(verdicts, "animals") or ""
-    assert why.startswith("dataset animals is not trained on. known_bad_answers: 2 of 1,000 records")
+    assert why.startswith(
+        "dataset animals is not trained on. known_bad_answers: 2 of 1,000 records"
+    )
     assert "checks.known_bad_answers.stop_above" in why
     assert "| leakage_exact | passed | 1 of " in verdicts_markdown(verdicts)
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dolly_assets.datasets.quality.encoding import encoding
-from dolly_assets.datasets.quality.finding import Finding
+from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.language import languages_of
 from dolly_assets.datasets.quality.patterns import known_bad_answers
 from dolly_assets.datasets.quality.personal_data import personal_data
@@ -15,7 +15,12 @@ from dolly_assets.datasets.quality.split import folded
 from dolly_assets.datasets.schema import SCHEMA
 
 
-def kinds(check: Callable[[Records], Finding], response: str, instruction: str = "Say it.", context: str = "") -> set:
+def kinds(
+    check: Callable[[Records], QualityFinding],
+    response: str,
+    instruction: str = "Say it.",
+    context: str = "",
+) -> set:
     row = {"instruction": instruction, "context": context, "response": response, "category": ""}
     return set(check(Records(pa.Table.from_pylist([row], schema=SCHEMA))).kinds)
 
@@ -36,7 +41,15 @@ def test_damage_is_seen(text: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["déjà vu, Ärger, naïve, 5 €", "tab\tand\r\nline", 'print("\\ud83d\\ude00")', "ÂNGELO", "日本語", "👩‍👧"]
+    "text",
+    [
+        "déjà vu, Ärger, naïve, 5 €",
+        "tab\tand\r\nline",
+        'print("\\ud83d\\ude00")',
+        "ÂNGELO",
+        "日本語",
+        "👩‍👧",
+    ],
 )
 def test_sound_text_is_not_called_damaged(text: str) -> None:
     assert not kinds(encoding, text)

@@ -38,7 +38,9 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and any(str(folder) in word for word in process.cmdline()):
+            if process.pid != os.getpid() and any(
+                str(folder) in word for word in process.cmdline()
+            ):
                 found.append(process)
         except psutil.Error:
             continue
@@ -47,8 +49,12 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 def ranks_of(folder: Path) -> list[psutil.Process]:
     """The ranks of a training in the folder: torchrun's children."""
-    workers = [process for process in processes_of(folder) if "dolly_assets.worker" in process.cmdline()]
-    return [process for process in workers if "dolly_assets.worker.torchrun" not in process.cmdline()]
+    workers = [
+        process for process in processes_of(folder) if "dolly_assets.worker" in process.cmdline()
+    ]
+    return [
+        process for process in workers if "dolly_assets.worker.torchrun" not in process.cmdline()
+    ]
 
 
 def with_compute(family: ModelFamily, **compute: int) -> ModelFamily:
@@ -65,10 +71,14 @@ def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
         if isinstance(message, Published):
             seen.append((message.name, threading.current_thread(), len(ranks_of(tmp_path))))
 
-    spec = bench.spec(bench.train(0, 1), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=1))
+    spec = bench.spec(
+        bench.train(0, 1), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=1)
+    )
     launcher.run(spec, on_message)
     assert [name for name, _, _ in seen] == [
-        f"tiny/{asset}/{DATASET}/{epoch}" for epoch in ("00", "01") for asset in ("gpu_profile", "model_checkpoint")
+        f"tiny/{asset}/{DATASET}/{epoch}"
+        for epoch in ("00", "01")
+        for asset in ("gpu_profile", "model_checkpoint")
     ]
     assert {thread for _, thread, _ in seen} == {threading.current_thread()}
     assert [running for _, _, running in seen[:2]] == [1, 1]
@@ -79,7 +89,9 @@ def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
 def test_an_error_that_the_user_can_put_right_comes_back_with_its_own_text(
     launcher: LocalLauncher, bench: Bench, tmp_path: Path
 ) -> None:
-    base_model = bench.family.base_model.model_copy(update={"untrained": None, "source": str(tmp_path / "nothing")})
+    base_model = bench.family.base_model.model_copy(
+        update={"untrained": None, "source": str(tmp_path / "nothing")}
+    )
     family = bench.family.model_copy(update={"base_model": base_model})
     with pytest.raises(DollyError) as raised:
         launcher.run(bench.spec(PrepareBaseModel(), tmp_path / "scratch", family), lambda _: None)
@@ -95,10 +107,14 @@ def test_a_crash_names_the_error_and_the_log_that_has_its_traceback(
     (tmp_path / "tree").mkdir()
     import pyarrow as pa
 
-    with pa.ipc.new_file(tmp_path / "tree" / "train.arrow", pa.schema({"other": pa.int64()})) as writer:
+    with pa.ipc.new_file(
+        tmp_path / "tree" / "train.arrow", pa.schema({"other": pa.int64()})
+    ) as writer:
         writer.write_table(pa.table({"other": list(range(50))}))
     odd = bench.store.publish("odd/tokenized_dataset", tmp_path / "tree", kind="tokenized_dataset")
-    task = bench.train(1, 1).model_copy(update={"tokenized_dataset": ArtifactRef(name=odd.name, digest=odd.digest)})
+    task = bench.train(1, 1).model_copy(
+        update={"tokenized_dataset": ArtifactRef(name=odd.name, digest=odd.digest)}
+    )
     spec = bench.spec(task, tmp_path / "scratch", with_compute(bench.family, cpu_ranks=1))
     with pytest.raises(WorkerError, match=r"^rank 0: KeyError: .*; the worker's log is ") as raised:
         launcher.run(spec, lambda _: None)
@@ -115,7 +131,10 @@ def test_a_killed_rank_ends_the_others_and_what_was_published_stays(
     monkeypatch.setenv("PATH", str(tmp_path / "no compilers"))
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "nothing built before"))
     family = with_compute(
-        bench.family.model_copy(update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}), cpu_ranks=2
+        bench.family.model_copy(
+            update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}
+        ),
+        cpu_ranks=2,
     )
     killed: list[psutil.Process] = []
     published: list[Published] = []
@@ -137,15 +156,23 @@ def test_a_killed_rank_ends_the_others_and_what_was_published_stays(
         bench.store.get(message.name, message.digest).fetch()
 
 
-def test_ranks_end_by_themselves_when_the_process_that_launched_them_is_killed(bench: Bench, tmp_path: Path) -> None:
+def test_ranks_end_by_themselves_when_the_process_that_launched_them_is_killed(
+    bench: Bench, tmp_path: Path
+) -> None:
     """SIGKILL, which no handler sees: the ranks notice that the pipe they read is closed."""
     family = with_compute(
-        bench.family.model_copy(update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}), cpu_ranks=2
+        bench.family.model_copy(
+            update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}
+        ),
+        cpu_ranks=2,
     )
     spec = tmp_path / "spec.json"
     spec.write_text(bench.spec(bench.train(1, 40), tmp_path / "scratch", family).model_dump_json())
     launching = subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, str(spec)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", LAUNCH, str(spec)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert launching.stdout
     assert any(line.startswith("tiny/gpu_profile") for line in launching.stdout)
@@ -168,7 +195,9 @@ LocalLauncher().run(spec, lambda message: print(getattr(message, "name", "-"), f
 """
 
 
-def test_an_exception_while_following_ends_the_worker(launcher: LocalLauncher, bench: Bench, tmp_path: Path) -> None:
+def test_an_exception_while_following_ends_the_worker(
+    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+) -> None:
     def on_message(message: Message) -> None:
         raise RuntimeError("stop")
 
@@ -181,7 +210,9 @@ def test_more_than_one_node_is_refused_before_anything_starts(
     launcher: LocalLauncher, bench: Bench, tmp_path: Path
 ) -> None:
     spec = bench.spec(bench.train(1, 1), tmp_path / "scratch", with_compute(bench.family, nodes=2))
-    with pytest.raises(ConfigurationError, match="tiny asks for 2 nodes, and the local environment has one"):
+    with pytest.raises(
+        ConfigurationError, match="tiny asks for 2 nodes, and the local environment has one"
+    ):
         launcher.run(spec, lambda _: None)
     assert not (tmp_path / "scratch" / "worker.log").exists()
 
@@ -189,7 +220,9 @@ def test_more_than_one_node_is_refused_before_anything_starts(
 def test_ranks_that_cannot_share_the_batch_are_refused_before_anything_starts(
     launcher: LocalLauncher, bench: Bench, tmp_path: Path
 ) -> None:
-    spec = bench.spec(bench.train(1, 1), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=3))
+    spec = bench.spec(
+        bench.train(1, 1), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=3)
+    )
     with pytest.raises(DollyError, match="cannot be shared by 3 ranks"):
         launcher.run(spec, lambda _: None)
 
@@ -199,7 +232,9 @@ def test_the_base_model_alone_is_published_without_a_training(
 ) -> None:
     """Epoch 0 by itself: one process, whatever the family's number of ranks."""
     messages: list[Message] = []
-    spec: WorkerSpec = bench.spec(bench.train(0, 0), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=2))
+    spec: WorkerSpec = bench.spec(
+        bench.train(0, 0), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=2)
+    )
     launcher.run(spec, messages.append)
     names = [message.name for message in messages if isinstance(message, Published)]
     assert names == [f"tiny/gpu_profile/{DATASET}/00", f"tiny/model_checkpoint/{DATASET}/00"]

@@ -7,7 +7,7 @@ from dolly_assets.core.errors import ArtifactError, TrainingError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_key
 from dolly_assets.registry.inputs import required, required_checkpoints
-from dolly_assets.registry.training_state import Training, plan_training
+from dolly_assets.registry.training_state import Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.assets.conftest import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
@@ -16,12 +16,20 @@ from dolly_assets_tests.tiny_training import DATASET, tiny_family
 @pytest.fixture
 def training(publish: Publish) -> Training:
     return Training(
-        tiny_family(), DATASET, publish(["tiny", "base_model"]), publish(["tiny", "tokenized_dataset"], DATASET)
+        tiny_family(),
+        DATASET,
+        publish(["tiny", "base_model"]),
+        publish(["tiny", "tokenized_dataset"], DATASET),
     )
 
 
-def publish_epoch(publish: Publish, training: Training, epoch: int, text: str = "", *, whole: bool = True) -> None:
-    inputs = {"base_model": training.base_model.digest, "tokenized_dataset": training.tokenized_dataset.digest}
+def publish_epoch(
+    publish: Publish, training: Training, epoch: int, text: str = "", *, whole: bool = True
+) -> None:
+    inputs = {
+        "base_model": training.base_model.digest,
+        "tokenized_dataset": training.tokenized_dataset.digest,
+    }
     for asset in ("gpu_profile", "model_checkpoint") if whole else ("gpu_profile",):
         publish(
             ["tiny", asset],
@@ -37,8 +45,10 @@ def publish_epoch(publish: Publish, training: Training, epoch: int, text: str = 
         )
 
 
-def test_nothing_there_everything_is_left_from_the_base_model_on(store: ArtifactStore, training: Training) -> None:
-    plan = plan_training(store, training, [0, 1, 2], retrain=False)
+def test_nothing_there_everything_is_left_from_the_base_model_on(
+    store: ArtifactStore, training: Training
+) -> None:
+    plan = plan_resume(store, training, [0, 1, 2], retrain=False)
     assert (plan.published, plan.epochs, plan.resume_from) == ((), (0, 1, 2), None)
 
 
@@ -47,18 +57,22 @@ def test_epochs_that_are_there_are_taken_and_the_rest_goes_on_from_the_last_of_t
 ) -> None:
     for epoch in (0, 1, 2):
         publish_epoch(publish, training, epoch)
-    plan = plan_training(store, training, [1, 2, 3, 4], retrain=False)
+    plan = plan_resume(store, training, [1, 2, 3, 4], retrain=False)
     assert [item.name for item in plan.published] == [
-        f"tiny/{asset}/{DATASET}/{epoch}" for epoch in ("01", "02") for asset in ("gpu_profile", "model_checkpoint")
+        f"tiny/{asset}/{DATASET}/{epoch}"
+        for epoch in ("01", "02")
+        for asset in ("gpu_profile", "model_checkpoint")
     ]
     assert plan.epochs == (3, 4)
     assert plan.resume_from
     assert plan.resume_from.name == f"tiny/model_checkpoint/{DATASET}/02"
 
 
-def test_with_everything_there_nothing_is_left(store: ArtifactStore, training: Training, publish: Publish) -> None:
+def test_with_everything_there_nothing_is_left(
+    store: ArtifactStore, training: Training, publish: Publish
+) -> None:
     publish_epoch(publish, training, 1)
-    plan = plan_training(store, training, [1], retrain=False)
+    plan = plan_resume(store, training, [1], retrain=False)
     assert len(plan.published) == 2
     assert (plan.epochs, plan.resume_from) == ((), None)
 
@@ -68,7 +82,7 @@ def test_a_profile_whose_checkpoint_never_came_is_no_epoch(
 ) -> None:
     publish_epoch(publish, training, 1)
     publish_epoch(publish, training, 2, whole=False)
-    plan = plan_training(store, training, [1, 2], retrain=False)
+    plan = plan_resume(store, training, [1, 2], retrain=False)
     assert plan.epochs == (2,)
 
 
@@ -78,7 +92,7 @@ def test_an_epoch_behind_a_missing_one_is_trained_again(
     """Consecutive epochs train in one go: 2 is missing, so 2 and 3 are left."""
     publish_epoch(publish, training, 1)
     publish_epoch(publish, training, 3)
-    assert plan_training(store, training, [1, 2, 3], retrain=False).epochs == (2, 3)
+    assert plan_resume(store, training, [1, 2, 3], retrain=False).epochs == (2, 3)
 
 
 def test_retraining_uses_the_epoch_before_and_nothing_else(
@@ -86,7 +100,7 @@ def test_retraining_uses_the_epoch_before_and_nothing_else(
 ) -> None:
     for epoch in (1, 2, 3):
         publish_epoch(publish, training, epoch)
-    plan = plan_training(store, training, [2, 3], retrain=True)
+    plan = plan_resume(store, training, [2, 3], retrain=True)
     assert plan.published == ()
     assert plan.epochs == (2, 3)
     assert plan.resume_from
@@ -94,13 +108,19 @@ def test_retraining_uses_the_epoch_before_and_nothing_else(
 
 
 def test_a_gap_is_refused(store: ArtifactStore, training: Training) -> None:
-    with pytest.raises(TrainingError, match=r"epochs \[1, 3\] have a gap: select a range without one"):
-        plan_training(store, training, [1, 3], retrain=False)
+    with pytest.raises(
+        TrainingError, match=r"epochs \[1, 3\] have a gap: select a range without one"
+    ):
+        plan_resume(store, training, [1, 3], retrain=False)
 
 
-def test_a_missing_predecessor_is_refused_with_what_to_select(store: ArtifactStore, training: Training) -> None:
-    with pytest.raises(TrainingError, match="continues from epoch 2, which is not in the store") as raised:
-        plan_training(store, training, [3], retrain=False)
+def test_a_missing_predecessor_is_refused_with_what_to_select(
+    store: ArtifactStore, training: Training
+) -> None:
+    with pytest.raises(
+        TrainingError, match="continues from epoch 2, which is not in the store"
+    ) as raised:
+        plan_resume(store, training, [3], retrain=False)
     assert f"dolly train --model tiny --dataset {DATASET} --epochs 1-3" in str(raised.value)
 
 
@@ -108,30 +128,41 @@ def test_a_predecessor_of_another_training_is_refused_with_what_has_changed(
     store: ArtifactStore, training: Training, publish: Publish
 ) -> None:
     publish_epoch(publish, training, 1)
-    changed_recipe = Training(tiny_family(learning_rate=0.5), DATASET, training.base_model, training.tokenized_dataset)
-    with pytest.raises(TrainingError, match=r"\(changed since: recipe\.learning_rate from 0\.001 to 0\.5\)"):
-        plan_training(store, changed_recipe, [2], retrain=False)
+    changed_recipe = Training(
+        tiny_family(learning_rate=0.5), DATASET, training.base_model, training.tokenized_dataset
+    )
+    with pytest.raises(
+        TrainingError, match=r"\(changed since: recipe\.learning_rate from 0\.001 to 0\.5\)"
+    ):
+        plan_resume(store, changed_recipe, [2], retrain=False)
     other_base = publish(["tiny", "base_model"], text="other")
     changed_base = Training(training.family, DATASET, other_base, training.tokenized_dataset)
-    with pytest.raises(TrainingError, match=rf"\(changed since: base_model from \w{{8}} to {other_base.digest[:8]}\)"):
-        plan_training(store, changed_base, [2], retrain=False)
-    assert plan_training(store, changed_base, [1], retrain=False).epochs == (1,)
+    with pytest.raises(
+        TrainingError,
+        match=rf"\(changed since: base_model from \w{{8}} to {other_base.digest[:8]}\)",
+    ):
+        plan_resume(store, changed_base, [2], retrain=False)
+    assert plan_resume(store, changed_base, [1], retrain=False).epochs == (1,)
 
 
 def test_an_older_epoch_of_this_training_is_found_behind_a_newer_one_of_another(
     store: ArtifactStore, training: Training, publish: Publish
 ) -> None:
     publish_epoch(publish, training, 1)
-    other = Training(tiny_family(learning_rate=0.5), DATASET, training.base_model, training.tokenized_dataset)
+    other = Training(
+        tiny_family(learning_rate=0.5), DATASET, training.base_model, training.tokenized_dataset
+    )
     publish_epoch(publish, other, 1, text="other")
-    plan = plan_training(store, training, [1, 2], retrain=False)
+    plan = plan_resume(store, training, [1, 2], retrain=False)
     assert plan.epochs == (2,)
     assert plan.resume_from
     assert plan.resume_from.manifest.attributes["training"] == training.digest
 
 
 def test_more_epochs_in_the_recipe_are_the_same_training(training: Training) -> None:
-    longer = Training(tiny_family(epochs=9), DATASET, training.base_model, training.tokenized_dataset)
+    longer = Training(
+        tiny_family(epochs=9), DATASET, training.base_model, training.tokenized_dataset
+    )
     assert longer.digest == training.digest
 
 
@@ -140,7 +171,9 @@ def test_newest_training_leaves_the_epochs_of_other_trainings_out(
 ) -> None:
     family = training.family
     assert newest_training(store, family, DATASET) == {}
-    other = Training(tiny_family(learning_rate=0.5), DATASET, training.base_model, training.tokenized_dataset)
+    other = Training(
+        tiny_family(learning_rate=0.5), DATASET, training.base_model, training.tokenized_dataset
+    )
     for epoch in (0, 1, 2, 3):
         publish_epoch(publish, other, epoch, text="other")
     for epoch in (0, 1):
@@ -156,7 +189,7 @@ def test_scores_belong_to_the_checkpoint_they_were_made_from(
     publish_epoch(publish, training, 1)
     checkpoint = required_checkpoints(store, training.family, DATASET, [1])[1]
     key = ["tiny", "evaluation"]
-    settings = {"settings": training.family.settings_digest("evaluation")}
+    settings = {"settings": training.family.code_version("evaluation")}
     publish(key, DATASET, "01", inputs={"model_checkpoint": "0" * 64}, attributes=settings)
     assert scores_of(store, training.family, DATASET, 1, checkpoint) == {}
     inputs = {"model_checkpoint": checkpoint.digest}
@@ -171,16 +204,28 @@ def test_scores_belong_to_the_checkpoint_they_were_made_from(
     }
 
 
-def test_what_is_missing_is_named_with_its_partition(store: ArtifactStore, publish: Publish) -> None:
-    with pytest.raises(ArtifactError, match=r"^tiny/base_model is not in the store .*: materialize it first"):
+def test_what_is_missing_is_named_with_its_partition(
+    store: ArtifactStore, publish: Publish
+) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"^tiny/base_model is not in the store .*: materialize it first"
+    ):
         required(store, ["tiny", "base_model"])
     publish(["tiny", "model_checkpoint"], DATASET, "01")
-    with pytest.raises(ArtifactError, match=rf"^tiny/model_checkpoint, partition {DATASET}\|02, is not in the store"):
+    with pytest.raises(
+        ArtifactError,
+        match=rf"^tiny/model_checkpoint, partition {DATASET}\|02, is not in the store",
+    ):
         required_checkpoints(store, tiny_family(), DATASET, [1, 2])
 
 
 def test_a_runs_partitions_are_sorted_by_dataset_and_epoch() -> None:
-    keys = [partition_key("b", 2), partition_key("a.b-c", 10), partition_key("b", 0), partition_key("a.b-c", 9)]
+    keys = [
+        partition_key("b", 2),
+        partition_key("a.b-c", 10),
+        partition_key("b", 0),
+        partition_key("a.b-c", 9),
+    ]
     assert epochs_by_dataset(keys) == {"b": [0, 2], "a.b-c": [9, 10]}
 
 

@@ -20,10 +20,15 @@ def _profile(folder: Path, idle: bool) -> Path:
     Hardware((Device(0, "GPU A"), Device(1, "GPU A")), host="host").write(folder / DEVICES_FILE)
     journal = Journal(folder / SAMPLES_FILE)
     for second in range(20):
-        gpus = {"0": {"gpu_utilization_percent": 90}, "1": {"gpu_utilization_percent": 0 if idle else 90}}
+        gpus = {
+            "0": {"gpu_utilization_percent": 90},
+            "1": {"gpu_utilization_percent": 0 if idle else 90},
+        }
         journal.append({"time_seconds": START + second, "gpu": gpus})
     journal.close()
-    build_report(folder, title=f"{folder.name}", started_at=START, ended_at=START + 19, out=folder / "out")
+    build_report(
+        folder, title=f"{folder.name}", started_at=START, ended_at=START + 19, out=folder / "out"
+    )
     return folder / "out"
 
 
@@ -35,7 +40,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     for epoch, idle in (("01", False), ("02", True)):
         (tmp_path / f"epoch {epoch}").mkdir()
         store.publish(
-            f"tiny/gpu_profile/animals/{epoch}", _profile(tmp_path / f"epoch {epoch}", idle), kind="gpu_profile"
+            f"tiny/gpu_profile/animals/{epoch}",
+            _profile(tmp_path / f"epoch {epoch}", idle),
+            kind="gpu_profile",
         )
     return store
 

@@ -32,7 +32,10 @@ def test_a_checkpoint_answers_for_data_code_recipe_and_devices(trained: Home) ->
     assert facts["records"]["dataset"] == "animals"
     assert facts["records"]["source"].endswith("animals.jsonl")
     assert facts["records"]["revision"].startswith("sha256:")
-    assert facts["records"]["train_examples"] + facts["records"]["held_out_examples"] == facts["records"]["rows"]
+    assert (
+        facts["records"]["train_examples"] + facts["records"]["held_out_examples"]
+        == facts["records"]["rows"]
+    )
     assert facts["hyper_parameters"]["seed"] == 7
     assert facts["base_model"]["source"] == "untrained"
     assert [(each["epoch"], each["ranks"]) for each in facts["devices"]] == [(2, 2), (1, 2)]
@@ -53,12 +56,16 @@ def test_a_checkpoint_and_the_comparison_carry_what_the_licences_ask(store: Arti
         artifact = store.latest(name)
         assert artifact
         assert artifact.manifest.attributes["commercial_use"] == "unknown"
-        assert "unknown: raw_dataset[animals] is unknown" in str(artifact.manifest.attributes["obligations"])
+        assert "unknown: raw_dataset[animals] is unknown" in str(
+            artifact.manifest.attributes["obligations"]
+        )
 
 
 def test_every_artifact_of_the_chain_leads_back_to_the_raw_dataset(store: ArtifactStore) -> None:
     for asset in ("evaluation", "sample_responses", "gpu_profile", "epoch_comparison"):
-        artifact = store.latest(f"tiny/{asset}/animals" + ("/02" if asset != "epoch_comparison" else ""))
+        artifact = store.latest(
+            f"tiny/{asset}/animals" + ("/02" if asset != "epoch_comparison" else "")
+        )
         assert artifact
         assert Lineage(store, artifact).of_kind("raw_dataset"), asset
 
@@ -86,8 +93,12 @@ def test_the_command_line_traces_too(trained: Home) -> None:
     text = dolly(trained.variables, "lineage", EPOCH_2).stdout
     assert "raw_dataset/animals" in text
     assert "learning_rate 0.001" in text
-    records = json.loads(dolly(trained.variables, "lineage", EPOCH_2, "--step", "1", "--json").stdout)
-    places = json.loads(dolly(trained.variables, "lineage", EPOCH_2, "--record", str(records[0]), "--json").stdout)
+    records = json.loads(
+        dolly(trained.variables, "lineage", EPOCH_2, "--step", "1", "--json").stdout
+    )
+    places = json.loads(
+        dolly(trained.variables, "lineage", EPOCH_2, "--record", str(records[0]), "--json").stdout
+    )
     assert places[0]["step"] == 1
     assert "has steps 1 to " in refusal(trained.variables, "lineage", EPOCH_2, "--step", "99")
     assert "has no artifact tiny/nothing" in refusal(trained.variables, "lineage", "tiny/nothing")
@@ -96,5 +107,9 @@ def test_the_command_line_traces_too(trained: Home) -> None:
 def test_what_the_store_has_let_go_of_is_said(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     inputs = {"model_checkpoint": "0" * 64}
-    gone = store.publish("tiny/evaluation/animals/04", {"file": Path(__file__)}, kind="evaluation", inputs=inputs)
-    assert "model_checkpoint  000000000000  no longer in the store" in lineage_text(Lineage(store, gone))
+    gone = store.publish(
+        "tiny/evaluation/animals/04", {"file": Path(__file__)}, kind="evaluation", inputs=inputs
+    )
+    assert "model_checkpoint  000000000000  no longer in the store" in lineage_text(
+        Lineage(store, gone)
+    )

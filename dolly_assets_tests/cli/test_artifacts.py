@@ -77,7 +77,10 @@ def test_mistakes_end_with_one_line_and_code_2(home: Path, tree: Path, tmp_path:
     assert "no such folder" in _dolly("artifacts", "push", "a", tmp_path / "nowhere", code=2).stderr
     _dolly("artifacts", "push", "a", tree)
     assert "no digest ffff" in _dolly("artifacts", "show", "a", "--digest", "ffff", code=2).stderr
-    assert "has no 'x'" in _dolly("artifacts", "fetch", "a", tmp_path / "out", "--only", "x", code=2).stderr
+    assert (
+        "has no 'x'"
+        in _dolly("artifacts", "fetch", "a", tmp_path / "out", "--only", "x", code=2).stderr
+    )
     assert "new or empty" in _dolly("artifacts", "fetch", "a", tree, code=2).stderr
     assert "not an artifact's name" in _dolly("artifacts", "list", "../x", code=2).stderr
 
@@ -101,12 +104,18 @@ def test_gc_lists_first_and_removes_only_when_told(home: Path, tmp_path: Path):
     assert "run it again with --delete" in listed
     assert first.is_complete()
     assert "0 publications" in _dolly("gc", "--delete").stdout
-    assert "removed 1 publications" in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout
+    assert (
+        "removed 1 publications"
+        in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout
+    )
     store = ArtifactStore(str(home / "store"), home / "cache")
     assert [artifact.digest for artifact in store.history("a")] == [second.digest]
     assert "0 damaged" in _dolly("verify").stdout
     (tmp_path / "policy.yaml").write_text("rule: []")
-    assert "policy.yaml: rule: Extra" in _dolly("gc", "--policy", tmp_path / "policy.yaml", code=2).stderr
+    assert (
+        "policy.yaml: rule: Extra"
+        in _dolly("gc", "--policy", tmp_path / "policy.yaml", code=2).stderr
+    )
 
 
 def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path: Path):
@@ -123,7 +132,9 @@ def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path:
     (tmp_path / "policy.yaml").write_text(POLICY)
     _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete")
     store = ArtifactStore(str(home / "store"), home / "cache")
-    assert [left.digest for left in store.history("a")] == [published[index].digest for index in (4, 2, 1)]
+    assert [left.digest for left in store.history("a")] == [
+        published[index].digest for index in (4, 2, 1)
+    ]
     assert all(left.is_complete() for left in store.history("a"))
 
 
@@ -134,7 +145,10 @@ def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Pat
     arguments = ("gc", "--policy", tmp_path / "policy.yaml")
     assert f"does not know: {second.manifest.key}" in _dolly(*arguments).stdout
     refused = _dolly(*arguments, "--delete", code=2).stderr
-    assert "nothing was removed, as 2 publications are by runs that this Dagster instance does not know (a)" in refused
+    assert (
+        "nothing was removed, as 2 publications are by runs that this Dagster instance does not know (a)"
+        in refused
+    )
     assert first.is_complete()
     assert "0 publications" in _dolly("gc", "--delete").stdout  # what no record names is nobody's
     assert "removed 1 publications" in _dolly(*arguments, "--delete", "--only-instance").stdout
@@ -152,4 +166,7 @@ def test_gc_knows_the_runs_of_its_own_instance(home: Path, tmp_path: Path):
     for text in "12":
         _publish(home, tmp_path, text, run_id=run_id)
     (tmp_path / "policy.yaml").write_text(POLICY)
-    assert "removed 1 publications" in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout
+    assert (
+        "removed 1 publications"
+        in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout
+    )

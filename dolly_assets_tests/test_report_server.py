@@ -29,7 +29,9 @@ def artifact(shared_url: str, tmp_path: Path) -> Artifact:
 
 
 @pytest.fixture
-def address(artifact: Artifact, shared_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(
+    artifact: Artifact, shared_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """Where reports are served, in a folder as well as on S3."""
     objects = ObjectStore(shared_url)
     objects.write(LIVE_KEY, PAGE.encode())
@@ -42,7 +44,9 @@ def address(artifact: Artifact, shared_url: str, tmp_path: Path, monkeypatch: py
     server.server_close()
 
 
-def test_the_link_in_the_metadata_opens_the_report_and_nothing_else_is_served(artifact: Artifact, address: str) -> None:
+def test_the_link_in_the_metadata_opens_the_report_and_nothing_else_is_served(
+    artifact: Artifact, address: str
+) -> None:
     link = str(materialization_of(artifact).metadata["report"].value)
     assert link.startswith(address)
     for url in (link, f"{address}/{LIVE_KEY}"):

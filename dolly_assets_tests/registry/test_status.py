@@ -7,7 +7,9 @@ from dolly_assets_tests.in_process import dolly
 def test_every_dataset_of_the_catalogue_is_listed(trained: Home) -> None:
     table = dolly(trained.variables, "status").stdout
     assert "tiny             not trained yet on alpaca, databricks_dolly_15k, demo" in table
-    assert "demo             not trained yet on alpaca, animals, databricks_dolly_15k, demo" in table
+    assert (
+        "demo             not trained yet on alpaca, animals, databricks_dolly_15k, demo" in table
+    )
 
 
 def test_every_published_epoch_names_its_training(trained: Home) -> None:

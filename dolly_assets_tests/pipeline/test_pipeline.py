@@ -35,11 +35,16 @@ def test_every_epoch_is_published_scored_and_compared(trained: Home) -> None:
     assert "Name an animal." in page
     training = store.latest("tiny/training_profile/animals")
     assert training
-    assert set(training.manifest.inputs) == {"tiny/gpu_profile/animals/01", "tiny/gpu_profile/animals/02"}
+    assert set(training.manifest.inputs) == {
+        "tiny/gpu_profile/animals/01",
+        "tiny/gpu_profile/animals/02",
+    }
     assert json.loads(training.read_bytes("summary.json"))["epochs"] == 2
     for digest in training.manifest.inputs.values():
         assert f"/{digest}/report.html" in training.read_bytes("report.html").decode()
-    assert "tokens per second" in trained.dolly("profile", "show", "--model", "tiny", "--dataset", "animals")
+    assert "tokens per second" in trained.dolly(
+        "profile", "show", "--model", "tiny", "--dataset", "animals"
+    )
 
 
 def test_a_second_run_finds_nothing_to_do(trained: Home) -> None:
@@ -53,7 +58,9 @@ def test_dagster_shows_every_epoch_with_what_the_store_holds(trained: Home) -> N
     rows = trained.status()
     with dg.DagsterInstance.from_config(str(trained.path / "dagster")) as instance:
         for asset in ("model_checkpoint", "gpu_profile", "sample_responses", "evaluation"):
-            records = instance.fetch_materializations(dg.AssetKey(["tiny", asset]), limit=50).records
+            records = instance.fetch_materializations(
+                dg.AssetKey(["tiny", asset]), limit=50
+            ).records
             found = [record.asset_materialization for record in records]
             events = {event.partition or "": event for event in found if event}
             assert sorted(events) == ["animals|00", "animals|01", "animals|02"], asset
@@ -62,10 +69,14 @@ def test_dagster_shows_every_epoch_with_what_the_store_holds(trained: Home) -> N
                 for epoch in (0, 1, 2):
                     event = events[f"animals|{epoch:02d}"]
                     assert (event.tags or {})["dagster/data_version"] == rows[epoch]["digest"]
-                assert {"loss", "learning_rate", "tokens_per_second"} <= set(events["animals|02"].metadata)
+                assert {"loss", "learning_rate", "tokens_per_second"} <= set(
+                    events["animals|02"].metadata
+                )
 
 
-def test_epochs_one_by_one_give_the_weights_of_one_go(trained: Home, new_home: Callable[[], Home]) -> None:
+def test_epochs_one_by_one_give_the_weights_of_one_go(
+    trained: Home, new_home: Callable[[], Home]
+) -> None:
     home = new_home()
     home.dolly(*TRAIN, "1")
     home.dolly(*TRAIN, "2")
@@ -105,7 +116,9 @@ def test_killed_in_epoch_2_it_goes_on_after_epoch_1_to_the_same_weights(
 
     home.dolly(*TRAIN, "1-3")
     after = home.status()
-    assert after[1] | {"heldout_loss": None, "exact_match": None} == before[1]  # scored now, not trained again
+    assert (
+        after[1] | {"heldout_loss": None, "exact_match": None} == before[1]
+    )  # scored now, not trained again
     assert after[2]["weights_sha256"] == trained_copy.status()[2]["weights_sha256"]
     trained_copy.dolly(*TRAIN, "3")
     assert after[3]["weights_sha256"] == trained_copy.status()[3]["weights_sha256"]
@@ -121,7 +134,9 @@ def test_retrain_trains_again_and_comes_to_the_same_weights(trained_copy: Home) 
     assert after["weights_sha256"] == before["weights_sha256"]
 
 
-def test_an_epoch_whose_predecessor_is_missing_is_refused_before_anything_runs(trained_copy: Home) -> None:
+def test_an_epoch_whose_predecessor_is_missing_is_refused_before_anything_runs(
+    trained_copy: Home,
+) -> None:
     message = trained_copy.dolly(*TRAIN, "4", code=2)
     assert "continues from epoch 3, which is not in the store" in message
     assert "--epochs 1-4" in message
@@ -133,7 +148,9 @@ def test_a_changed_recipe_starts_a_training_of_its_own(trained_copy: Home) -> No
     yaml = trained_copy.path / "defs/tiny/defs.yaml"
     recipe = yaml.read_text()
     yaml.write_text(recipe.replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3"))
-    assert "(changed since: recipe.learning_rate from 0.001 to 0.002)" in trained_copy.dolly(*TRAIN, "2", code=2)
+    assert "(changed since: recipe.learning_rate from 0.001 to 0.002)" in trained_copy.dolly(
+        *TRAIN, "2", code=2
+    )
     trained_copy.dolly(*TRAIN, "1")
     assert trained_copy.status()[1]["weights_sha256"] != first["weights_sha256"]
     yaml.write_text(recipe)
@@ -146,23 +163,31 @@ def test_verify_names_the_file_with_a_flipped_bit(trained_copy: Home) -> None:
     store = ArtifactStore(str(trained_copy.path / "store"), trained_copy.path / "cache")
     checkpoint = store.latest("tiny/model_checkpoint/animals/02")
     assert checkpoint
-    [weights] = [entry for entry in checkpoint.manifest.files if entry.path.endswith("model.safetensors")]
+    [weights] = [
+        entry for entry in checkpoint.manifest.files if entry.path.endswith("model.safetensors")
+    ]
     blob = trained_copy.path / "store" / weights.blob_key
     blob.chmod(0o644)
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
     blob.write_bytes(content)
-    assert "tiny/model_checkpoint/animals/02 weights/model.safetensors" in trained_copy.dolly("verify", code=1)
+    assert "tiny/model_checkpoint/animals/02 weights/model.safetensors" in trained_copy.dolly(
+        "verify", code=1
+    )
 
 
-def test_zero_3_in_bf16_publishes_whole_weights_and_goes_on_to_the_same_ones(new_home: Callable[[], Home]) -> None:
+def test_zero_3_in_bf16_publishes_whole_weights_and_goes_on_to_the_same_ones(
+    new_home: Callable[[], Home],
+) -> None:
     """The settings of the large families: weights are gathered from all ranks, and resuming is exact."""
     weights = []
     for parts in (["1-2"], ["1", "2"]):
         home = new_home()
         yaml = home.path / "defs/tiny/defs.yaml"
         recipe = (
-            yaml.read_text().replace("precision: fp32", "precision: bf16").replace("zero_stage: 1", "zero_stage: 3")
+            yaml.read_text()
+            .replace("precision: fp32", "precision: bf16")
+            .replace("zero_stage: 1", "zero_stage: 3")
         )
         yaml.write_text(recipe)
         for epochs in parts:

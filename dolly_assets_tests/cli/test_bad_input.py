@@ -33,7 +33,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     variables = new_variables(folder)
     (folder / "good.jsonl").write_text(GOOD)
     assert dolly(variables, "datasets", "add", "good", str(folder / "good.jsonl")).exit_code == 0
-    ArtifactStore(str(folder / "store"), folder / "cache").publish("tiny/kept", folder / "defs", kind="kept")
+    ArtifactStore(str(folder / "store"), folder / "cache").publish(
+        "tiny/kept", folder / "defs", kind="kept"
+    )
     return folder
 
 
@@ -41,7 +43,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def variables(home: Path) -> Iterator[dict[str, str]]:
     """The home's environment; whatever a test does, the store is as before."""
     before = stored(home)
-    yield {"DOLLY_HOME": str(home), "DOLLY_DEFS": str(home / "defs"), "DOLLY_STORE": "", "DAGSTER_HOME": ""}
+    yield {
+        "DOLLY_HOME": str(home),
+        "DOLLY_DEFS": str(home / "defs"),
+        "DOLLY_STORE": "",
+        "DAGSTER_HOME": "",
+    }
     assert stored(home) == before
 
 
@@ -69,7 +76,11 @@ def stored(home: Path) -> dict[str, bytes]:
             "instruction,response\na,café\n".encode("latin-1"),
             "{file}: line 2: byte 26 of the file is not UTF-8 (0xe9, invalid continuation byte); save the file",
         ),
-        ("text.txt", b"hello", "unknown file type; expected a name that ends in one of .json, .jsonl, .csv"),
+        (
+            "text.txt",
+            b"hello",
+            "unknown file type; expected a name that ends in one of .json, .jsonl, .csv",
+        ),
         ("cut.jsonl.gz", b"\x1f\x8b\x08\x00", "{file}: not a whole gzip file"),
         ("noise.parquet", b"PAR1 or not", "{file}: not a readable Parquet file"),
     ],
@@ -97,7 +108,9 @@ def test_a_dataset_name_that_could_leave_its_folder_is_refused(
 ) -> None:
     message = refusal(variables, "datasets", "add", "--", name, str(home / "good.jsonl"))
     assert f"dataset name {name!r} is not allowed: use 1 to 63 of a-z" in message
-    assert "is not allowed" in refusal(variables, "train", "--model=tiny", f"--dataset={name}", "--epochs=1")
+    assert "is not allowed" in refusal(
+        variables, "train", "--model=tiny", f"--dataset={name}", "--epochs=1"
+    )
 
 
 def test_a_name_that_is_taken_is_refused(variables: dict[str, str], tmp_path: Path) -> None:
@@ -127,7 +140,9 @@ def test_unknown_names_are_refused_with_the_known_ones(variables: dict[str, str]
         ("٣", "expected a number or a range"),
     ],
 )
-def test_epochs_that_are_no_range_are_refused(variables: dict[str, str], epochs: str, expected: str) -> None:
+def test_epochs_that_are_no_range_are_refused(
+    variables: dict[str, str], epochs: str, expected: str
+) -> None:
     message = refusal(variables, "train", "--model=tiny", "--dataset=good", f"--epochs={epochs}")
     assert f"epochs {epochs!r}" in message
     assert expected in message
@@ -140,24 +155,38 @@ def test_a_dolly_defs_that_is_no_folder_is_refused(variables: dict[str, str], ho
 
 
 @pytest.mark.parametrize("command", [["status"], ["datasets", "list"], ["verify"]])
-def test_a_home_that_cannot_be_made_is_refused(variables: dict[str, str], home: Path, command: list[str]) -> None:
+def test_a_home_that_cannot_be_made_is_refused(
+    variables: dict[str, str], home: Path, command: list[str]
+) -> None:
     under_a_file = home / "good.jsonl" / "home"
     message = refusal({**variables, "DOLLY_HOME": str(under_a_file)}, *command)
-    assert f"{under_a_file}/store: cannot be a store: Not a directory; name a folder that can be written" in message
+    assert (
+        f"{under_a_file}/store: cannot be a store: Not a directory; name a folder that can be written"
+        in message
+    )
 
 
 def test_a_home_that_cannot_hold_the_dagster_instance_is_refused(
     variables: dict[str, str], home: Path, tmp_path: Path
 ) -> None:
-    changed = {**variables, "DOLLY_HOME": str(home / "good.jsonl"), "DOLLY_STORE": str(tmp_path / "store")}
+    changed = {
+        **variables,
+        "DOLLY_HOME": str(home / "good.jsonl"),
+        "DOLLY_STORE": str(tmp_path / "store"),
+    }
     message = refusal(changed, "datasets", "add", "new", str(home / "good.jsonl"))
-    assert f"cannot keep anything in {home}/good.jsonl/dagster: Not a directory; set DOLLY_HOME" in message
+    assert (
+        f"cannot keep anything in {home}/good.jsonl/dagster: Not a directory; set DOLLY_HOME"
+        in message
+    )
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://host/x", "s3://", "https://bucket", "s3://key:secret@bucket/x", "file://host/x"]
 )
-def test_a_store_that_is_no_store_is_refused_without_telling_secrets(variables: dict[str, str], url: str) -> None:
+def test_a_store_that_is_no_store_is_refused_without_telling_secrets(
+    variables: dict[str, str], url: str
+) -> None:
     message = refusal({**variables, "DOLLY_STORE": url}, "status")
     assert "store" in message or "file URL" in message
     assert "secret" not in message
@@ -185,7 +214,9 @@ def test_a_checkpoint_that_is_not_there_cannot_be_talked_to(variables: dict[str,
     assert "tiny/model_checkpoint, partition good|02, is not in the store" in message
 
 
-def test_a_line_of_200_mb_is_refused_in_bounded_memory(variables: dict[str, str], tmp_path: Path) -> None:
+def test_a_line_of_200_mb_is_refused_in_bounded_memory(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
     """The file is sparse; the child reports the peak of its own memory (getrusage counts its parent's too)."""
     file = tmp_path / "long.jsonl"
     with file.open("wb") as stream:
@@ -206,11 +237,16 @@ def test_a_line_of_200_mb_is_refused_in_bounded_memory(variables: dict[str, str]
         check=False,
     )
     assert process.returncode == 2
-    assert process.stderr == f"dolly: {file}: line 2 is longer than 67108864 bytes; split or remove it\n"
+    assert (
+        process.stderr
+        == f"dolly: {file}: line 2 is longer than 67108864 bytes; split or remove it\n"
+    )
     assert int(process.stdout) * 1024 < MOST_MEMORY_BYTES
 
 
-def test_a_base_model_that_is_no_model_is_refused_by_the_worker(new_home: Callable[[], Home]) -> None:
+def test_a_base_model_that_is_no_model_is_refused_by_the_worker(
+    new_home: Callable[[], Home],
+) -> None:
     home = new_home()
     (home.path / "defs" / "tiny" / "model").mkdir()
     (home.path / "defs" / "tiny" / "model" / "readme.txt").write_text("later")
@@ -223,7 +259,9 @@ def test_a_base_model_that_is_no_model_is_refused_by_the_worker(new_home: Callab
     assert error == f"dolly: {folder}: not a model: config.json is missing; found readme.txt\n"
 
 
-def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(new_home: Callable[[], Home]) -> None:
+def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(
+    new_home: Callable[[], Home],
+) -> None:
     """The rest of what `dolly` and its workers say is theirs; no line of it is a traceback of ours."""
     home = new_home()
     process = home.start("train", "--model=tiny", "--dataset=animals", "--epochs=1-4")
@@ -233,7 +271,9 @@ def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(new_home: Call
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130
-    assert error.endswith("dolly: stopped; what was published is kept, and the same command goes on from there\n")
+    assert error.endswith(
+        "dolly: stopped; what was published is kept, and the same command goes on from there\n"
+    )
     assert "dolly_assets/" not in error
     _, alive = psutil.wait_procs(tree, END_SECONDS)
     assert not alive
@@ -246,7 +286,10 @@ def test_a_full_disk_is_named_and_what_was_published_stays_whole(
 ) -> None:
     """A small file system of its own holds the home; the next epoch does not fit, and later not even a line."""
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")

@@ -17,5 +17,10 @@ def test_a_row_is_shown_as_the_model_gets_it(bench: Bench, tmp_path) -> None:
     assert len(re.findall("^  ### Instruction:", shown, re.MULTILINE)) == rows.count(rows[-1])
     assert len(re.findall("^\\+ ### End", shown, re.MULTILINE)) == rows.count(rows[-1])
 
-    assert dolly(variables, *command).stdout.strip() == tokenized.manifest.attributes["preview_markdown"]
-    assert f"the rows of this dataset are 0 to {rows[-1]}" in refusal(variables, *command, "--row", "99999")
+    assert (
+        dolly(variables, *command).stdout.strip()
+        == tokenized.manifest.attributes["preview_markdown"]
+    )
+    assert f"the rows of this dataset are 0 to {rows[-1]}" in refusal(
+        variables, *command, "--row", "99999"
+    )

@@ -12,7 +12,10 @@ def test_a_picture_shows_what_was_drawn_in_its_colours_and_few_bytes() -> None:
     chart = {
         "data": {"values": rows},
         "mark": {"type": "area", "color": "#cc2200"},
-        "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative"},
+            "y": {"field": "y", "type": "quantitative"},
+        },
         "width": 300,
         "height": 100,
     }

@@ -18,9 +18,7 @@ mutation Launch($params: LaunchBackfillParams!) {
   }
 }
 """
-BACKFILL = (
-    "query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
-)
+BACKFILL = "query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
 MATERIALIZED = """
 query Materialized($key: AssetKeyInput!) {
   assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition runId timestamp } } }
@@ -33,7 +31,10 @@ def backfilled(trained_copy: Home) -> Iterator[Callable[..., Any]]:
     """A home whose epochs 03-04 were trained and scored by one backfill."""
     with serving(trained_copy) as server:
         ask = server.ask
-        assets = [["tiny", name] for name in ("model_checkpoint", "gpu_profile", "evaluation", "sample_responses")]
+        assets = [
+            ["tiny", name]
+            for name in ("model_checkpoint", "gpu_profile", "evaluation", "sample_responses")
+        ]
         params = {
             "assetSelection": [{"path": path} for path in assets],
             "partitionNames": ["animals|03", "animals|04"],
@@ -53,7 +54,9 @@ def backfilled(trained_copy: Home) -> Iterator[Callable[..., Any]]:
 def test_a_backfill_trains_in_one_run_and_scores_each_epoch(backfilled: Callable[..., Any]) -> None:
     runs = {}
     for asset in ("model_checkpoint", "gpu_profile", "evaluation", "sample_responses"):
-        events = backfilled(MATERIALIZED, key={"path": ["tiny", asset]})["assetOrError"]["assetMaterializations"]
+        events = backfilled(MATERIALIZED, key={"path": ["tiny", asset]})["assetOrError"][
+            "assetMaterializations"
+        ]
         runs[asset] = {event["partition"]: event["runId"] for event in events}
         assert set(runs[asset]) == {f"animals|0{epoch}" for epoch in range(5)}
     trained_in = {runs["model_checkpoint"][f"animals|0{epoch}"] for epoch in (3, 4)}

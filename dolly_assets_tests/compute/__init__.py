@@ -1,1 +1,0 @@
-"""Tests of dolly_assets.launchers."""
