@@ -2,9 +2,10 @@
 
     python benchmarks/cut_profiles.py [--kills 10] [--seed 1]
 
-All of a training dies at one moment: torchrun, its ranks and the sampler. What `dolly train` then publishes as the
-epoch's `cut_profile` should reach to the last two seconds; and while it trained, a live report should have been in the
-store within 30 s of the first step, from which all times count. Exit code 1 if a profile is missing or misses more.
+All of a training dies at one moment: torchrun, its ranks and the sampler. What `dolly train` then
+publishes as the epoch's `cut_profile` should reach to the last two seconds; and while it trained, a
+live report should have been in the store within 30 s of the first step, from which all times count.
+Exit code 1 if a profile is missing or misses more.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python benchmarks/inbox_kills.py [--keys 10000] [--kills 50] [--seed 1]
 
-Sensor, asset, instance (SQLite), inbox and `dagster-daemon` are real; runs are only queued, never launched.
-A third of the kills falls on any moment, a third on the moment when partitions were just added, a third among the run
-requests of a tick. Each key must end as one partition with one run. Exit code 1 if one is lost or doubled.
+Sensor, asset, instance (SQLite), inbox and `dagster-daemon` are real; runs are only queued, never
+launched. A third of the kills falls on any moment, a third on the moment when partitions were just
+added, a third among the run requests of a tick. Each key must end as one partition with one run.
+Exit code 1 if one is lost or doubled.
 """
 
 import argparse
@@ -33,8 +34,8 @@ from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.definitions import resources
 
 LOCATION = ["-f", __file__, "-a", "location"]
-# Nothing leaves the queue. One database for the events of all runs, as a server keeps them: SQLite's usual one for each
-# run takes most of the time that a run's request takes.
+# Nothing leaves the queue. One database for the events of all runs, as a server keeps them:
+# SQLite's usual one for each run takes most of the time that a run's request takes.
 DAGSTER_YAML = """\
 telemetry: {{enabled: false}}
 concurrency: {{runs: {{max_concurrent_runs: 0}}}}

@@ -2,8 +2,9 @@
 
     python benchmarks/inbox_to_champion.py [--examples 3000] [--out DIR]
 
-The model is the demo family's. `dolly ui` with DOLLY_AUTOMATION=on is real, and so is Chromium, which only looks.
-Prints when each asset was there; DIR (default: a new one) gets a picture of each. Exit code 1: there is no verdict.
+The model is the demo family's. `dolly ui` with DOLLY_AUTOMATION=on is real, and so is Chromium,
+which only looks. Prints when each asset was there; DIR (default: a new one) gets a picture of each.
+Exit code 1: there is no verdict.
 """
 
 import argparse

@@ -2,11 +2,12 @@
 
     python benchmarks/invariance.py [--quick]
 
-A tiny Llama and a tiny GPT-NeoX train the same global batches in float32 on CPU ranks, more of them than cores if need
-be. What they are compared with is written here and shares nothing with the training but the order of the rows: plain
-PyTorch, one example at a time, AdamW, clipping and a rate that warms up and falls. The table says how far losses and
-gradient norms are from it at most, over all steps; without ZeRO, DeepSpeed does not tell the norm. Exit code 1 if a
-loss is further off than TOLERANCE.
+A tiny Llama and a tiny GPT-NeoX train the same global batches in float32 on CPU ranks, more of them
+than cores if need be. What they are compared with is written here and shares nothing with the
+training but the order of the rows: plain PyTorch, one example at a time, AdamW, clipping and a rate
+that warms up and falls. The table says how far losses and gradient norms are from it at most, over
+all steps; without ZeRO, DeepSpeed does not tell the norm. Exit code 1 if a loss is further off than
+TOLERANCE.
 """
 
 import argparse
@@ -29,7 +30,8 @@ import pyarrow as pa
 from dolly_assets.training.packing.batches import RowDataset, rows_by_step
 from dolly_assets.training.recipe import Recipe
 
-# Relative, of a loss: float32 keeps 6e-8, and Adam's first steps are as large for gradients that are nearly nothing.
+# Relative, of a loss: float32 keeps 6e-8, and Adam's first steps are as large for gradients that
+# are nearly nothing.
 TOLERANCE = 2e-6
 GLOBAL_BATCH = 8
 STEPS_PER_EPOCH, EPOCHS = 3, 2

@@ -2,11 +2,12 @@
 
     python benchmarks/kills.py [--kills 50] [--stops 20] [--seed 1]
 
-A tiny family trains three epochs on two CPU ranks. `kill -9` hits a random process of its tree: whoever launched it,
-torchrun, a rank, the sampler. SIGTERM goes to whoever launched it or to torchrun, as a cluster would send it. Each time
-the same is run again, until the three epochs are there; then it begins anew with an empty store. Most of it drives the
-launcher as the asset does; a part goes through `dolly train`. Exit code 1 if any weights differ or a step was lost that
-should not be.
+A tiny family trains three epochs on two CPU ranks. `kill -9` hits a random process of its tree:
+whoever launched it, torchrun, a rank, the sampler. SIGTERM goes to whoever launched it or to
+torchrun, as a cluster would send it. Each time the same is run again, until the three epochs are
+there; then it begins anew with an empty store. Most of it drives the launcher as the asset does; a
+part goes through `dolly train`. Exit code 1 if any weights differ or a step was lost that should
+not be.
 """
 
 import argparse

@@ -2,11 +2,12 @@
 
     python benchmarks/kubernetes_ends.py [--trainings 12] [--only REGEX] [--seed 1]
 
-The cluster is the tests' stand-in and its workers train nothing; launcher, client, watches, messages and store are
-real, and so are the seconds, from what happens to the moment at which the run has ended, has begun again, or says why
-it waits. Only the cluster's own times (grace periods) pass 20 times as fast. At last so many trainings run beside each
-other while API, watches and logs break and pods are evicted. Exit code 1 if an end is another than it should be, a GPU
-stays booked, or an epoch is lost or trained twice.
+The cluster is the tests' stand-in and its workers train nothing; launcher, client, watches,
+messages and store are real, and so are the seconds, from what happens to the moment at which the
+run has ended, has begun again, or says why it waits. Only the cluster's own times (grace periods)
+pass 20 times as fast. At last so many trainings run beside each other while API, watches and logs
+break and pods are evicted. Exit code 1 if an end is another than it should be, a GPU stays booked,
+or an epoch is lost or trained twice.
 """
 
 import argparse

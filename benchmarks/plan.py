@@ -3,9 +3,9 @@
     dolly train --model demo --dataset demo --epochs 1-3
     python benchmarks/plan.py --model demo --dataset demo
 
-The first line is by formulas alone, the baseline; each other one is calibrated by the epochs above it. A ratio is
-predicted over measured. Time is that of an epoch's training; memory is the peak of the fullest GPU, or of all CPU ranks
-together.
+The first line is by formulas alone, the baseline; each other one is calibrated by the epochs above
+it. A ratio is predicted over measured. Time is that of an epoch's training; memory is the peak of
+the fullest GPU, or of all CPU ranks together.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """Every quality check over 52,000 generated examples of Alpaca's size: seconds of each, of all, and peak memory.
 
-The examples are made of 30,000 made-up words in Zipf's proportions, a prompt of some 25 and a response of some 110
-words (Alpaca answered by GPT-4 has 860 bytes an example); one in fifty repeats an earlier one, exactly or nearly.
+The examples are made of 30,000 made-up words in Zipf's proportions, a prompt of some 25 and a
+response of some 110 words (Alpaca answered by GPT-4 has 860 bytes an example); one in fifty repeats
+an earlier one, exactly or nearly.
 
     python benchmarks/quality.py [--examples 52000]
 
-The last line is the share of a minute that all checks take together, the two that need a split included.
+The last line is the share of a minute that all checks take together, the two that need a split
+included.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A report over many GPUs and many hours: seconds to build it, peak memory, and bytes of its page.
 
-Writes a sampler's journal of so many GPUs at one sample a second and each rank's log of its steps, builds the report
-in a process of its own, and prints the figures beside their limits.
+Writes a sampler's journal of so many GPUs at one sample a second and each rank's log of its steps,
+builds the report in a process of its own, and prints the figures beside their limits.
 
     python benchmarks/report.py [--gpus 64] [--hours 30] [--folder /dev/shm]
 """
@@ -69,7 +69,10 @@ def _lines(gpus: int, samples: int) -> Iterator[str]:
 
 
 def _log_steps(folder: Path, ranks: int, samples: int) -> int:
-    """A log of steps for each rank; one in a hundred steps waits for data. Returns how many steps it is."""
+    """A log of steps for each rank; one in a hundred steps waits for data.
+
+    Returns how many steps it is.
+    """
     generator, steps = random.Random(1), samples // STEP_SECONDS
     for rank in range(ranks):
         log = StepLog(folder, rank)

@@ -2,7 +2,8 @@
 
     python benchmarks/sampler.py [--seconds 60] [--kills 20]
 
-The GPUs' library is a stand-in (dolly_assets_tests/nvml): what a real driver's calls cost the kernel is not in here.
+The GPUs' library is a stand-in (dolly_assets_tests/nvml): what a real driver's calls cost the
+kernel is not in here.
 """
 
 import argparse

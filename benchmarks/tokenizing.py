@@ -1,11 +1,13 @@
 """Tokenizing and packing beside the tokenizer's bare `encode_batch` and `datasets.map`: seconds for the same records.
 
-Ours is everything from the raw table to the written folder: laying out, encoding, the split, packing, statistics with
-their picture, files. `encode_batch` gets the laid-out texts and returns its encodings, nothing more; `datasets.map`
-calls the tokenizer per batch of 1,000 texts and writes its Arrow cache. They take turns; the best of each counts.
-Without arguments the records are generated, with Alpaca's lengths, and the tokenizer is trained on some of them.
+Ours is everything from the raw table to the written folder: laying out, encoding, the split,
+packing, statistics with their picture, files. `encode_batch` gets the laid-out texts and returns
+its encodings, nothing more; `datasets.map` calls the tokenizer per batch of 1,000 texts and writes
+its Arrow cache. They take turns; the best of each counts. Without arguments the records are
+generated, with Alpaca's lengths, and the tokenizer is trained on some of them.
 
-    python benchmarks/tokenizing.py [--examples 52000] [--repeats 3] [--data alpaca.json] [--model FOLDER]
+    python benchmarks/tokenizing.py [--examples 52000] [--repeats 3] [--data alpaca.json] [--model
+    FOLDER]
 """
 
 import argparse

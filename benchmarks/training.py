@@ -1,19 +1,21 @@
 """Training beside the plain way: real tokens per second, padding, and seconds lost to saving.
 
-The plain way is that of the Dolly scripts, on the same Trainer and DeepSpeed: batches of 8 and of 16 examples for each
-rank, padded to the longest of the batch and up to a multiple of 8, logits for every token, the state saved in the
-training loop. Both train the same examples on the same model, data type and ranks, in turns, each in fresh processes;
-ours takes as many rows for a step as hold about as many examples. The first step, which sets things up, is not counted.
-What is lost to saving lies between the last step of one epoch and the first of the next; ours copies the state
-meanwhile, and writes it in a thread while the next trains.
+The plain way is that of the Dolly scripts, on the same Trainer and DeepSpeed: batches of 8 and of
+16 examples for each rank, padded to the longest of the batch and up to a multiple of 8, logits for
+every token, the state saved in the training loop. Both train the same examples on the same model,
+data type and ranks, in turns, each in fresh processes; ours takes as many rows for a step as hold
+about as many examples. The first step, which sets things up, is not counted. What is lost to saving
+lies between the last step of one epoch and the first of the next; ours copies the state meanwhile,
+and writes it in a thread while the next trains.
 
-By default a Llama of 30 million parameters with random weights, and random tokens with the lengths of Alpaca's prompts
-and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and `--model` (as `base_model.source`). The
-arithmetic that is told is what the real tokens ask of the model, so MFU (where the device's peak is known) is lower by
-all that a contender does in vain.
+By default a Llama of 30 million parameters with random weights, and random tokens with the lengths
+of Alpaca's prompts and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and
+`--model` (as `base_model.source`). The arithmetic that is told is what the real tokens ask of the
+model, so MFU (where the device's peak is known) is lower by all that a contender does in vain.
 
-    python benchmarks/training.py [--data FILE --model PATH] [--rows 48] [--max-length 768] [--ranks 2] [--repeats 1]
-    python benchmarks/training.py --size 1b --precision bf16 --ranks 1 --rows 400        # on a GPU
+    python benchmarks/training.py [--data FILE --model PATH] [--rows 48] [--max-length 768] [--ranks
+    2] [--repeats 1] python benchmarks/training.py --size 1b --precision bf16 --ranks 1 --rows 400
+    # on a GPU
 """
 
 import argparse
@@ -40,15 +42,93 @@ if TYPE_CHECKING:
     from dolly_assets.training.flops import ModelFlops
     from dolly_assets.training.recipe import Recipe
 
-# Quantiles of 999 Alpaca records, from the shortest to the longest in equal steps: tokens as SmolLM2 counts them.
-# fmt: off
+# Quantiles of 999 Alpaca records, from the shortest to the longest in equal steps: tokens as
+# SmolLM2 counts them. fmt: off
 PROMPT_TOKENS = (
-    27, 29, 30, 31, 31, 32, 32, 33, 33, 33, 34, 34, 34, 35, 35, 36, 36, 37, 37, 38, 39, 40, 41, 41, 42, 43, 44, 45, 46,
-    47, 49, 50, 51, 53, 55, 57, 60, 64, 70, 83, 196,
+    27,
+    29,
+    30,
+    31,
+    31,
+    32,
+    32,
+    33,
+    33,
+    33,
+    34,
+    34,
+    34,
+    35,
+    35,
+    36,
+    36,
+    37,
+    37,
+    38,
+    39,
+    40,
+    41,
+    41,
+    42,
+    43,
+    44,
+    45,
+    46,
+    47,
+    49,
+    50,
+    51,
+    53,
+    55,
+    57,
+    60,
+    64,
+    70,
+    83,
+    196,
 )
 RESPONSE_TOKENS = (
-    3, 8, 10, 11, 13, 14, 16, 18, 21, 24, 27, 31, 35, 40, 49, 58, 66, 74, 86, 97, 108, 122, 131, 144, 163, 174, 190,
-    203, 219, 244, 261, 274, 292, 309, 322, 345, 364, 382, 403, 464, 596,
+    3,
+    8,
+    10,
+    11,
+    13,
+    14,
+    16,
+    18,
+    21,
+    24,
+    27,
+    31,
+    35,
+    40,
+    49,
+    58,
+    66,
+    74,
+    86,
+    97,
+    108,
+    122,
+    131,
+    144,
+    163,
+    174,
+    190,
+    203,
+    219,
+    244,
+    261,
+    274,
+    292,
+    309,
+    322,
+    345,
+    364,
+    382,
+    403,
+    464,
+    596,
 )
 # fmt: on
 VOCABULARY = 16_384

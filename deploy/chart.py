@@ -1,8 +1,8 @@
 """What Dagster's Helm chart makes of our values: the dagster.yaml of the instance.
 
-The chart itself is not at hand offline. The keys below are those of its schema (values.schema.json of helm/dagster in
-Dagster's repository, chart 1.13.27) that our values use; any other is refused, so that a misspelt one is seen here and
-not in a cluster.
+The chart itself is not at hand offline. The keys below are those of its schema (values.schema.json
+of helm/dagster in Dagster's repository, chart 1.13.27) that our values use; any other is refused,
+so that a misspelt one is seen here and not in a cluster.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
 """Shows reports in a browser: a small read-only HTTP server over the store, whatever kind of store it is.
 
-`/FAMILY/ASSET/DATASET[/EPOCH]/DIGEST/FILE.html` is a page of an artifact, `/live/…/report.html` that of a training
-that runs. Nothing else is served, and whoever reaches it needs no credentials of the store.
+`/FAMILY/ASSET/DATASET[/EPOCH]/DIGEST/FILE.html` is a page of an artifact, `/live/…/report.html`
+that of a training that runs. Nothing else is served, and whoever reaches it needs no credentials of
+the store.
 """
 
 import re

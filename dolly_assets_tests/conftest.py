@@ -1,4 +1,7 @@
-"""A family that trains in seconds, in a home of its own. DeepSpeed's ranks, the store and Dagster are real."""
+"""A family that trains in seconds, in a home of its own.
+
+DeepSpeed's ranks, the store and Dagster are real.
+"""
 
 import fcntl
 import json

@@ -1,6 +1,7 @@
 """Imports run one way, and each image needs only its own packages.
 
-The orchestrator has no torch, the worker has no Dagster: what is blocked here is not installed there.
+The orchestrator has no torch, the worker has no Dagster: what is blocked here is not installed
+there.
 """
 
 import ast

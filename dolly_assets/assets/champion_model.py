@@ -1,7 +1,8 @@
 """champion_model: the best model that a family has of a dataset, defended against each new training.
 
-It begins as the base model. The best epoch of a comparison takes its place if it is better on the same held-out
-examples; otherwise the champion stays as it is, digest and all, and the reason is told.
+It begins as the base model. The best epoch of a comparison takes its place if it is better on the
+same held-out examples; otherwise the champion stays as it is, digest and all, and the reason is
+told.
 """
 
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class Decision(NamedTuple):
 def decide(candidate: Challenger, champion: Challenger) -> Decision:
     """Compares two models that were scored on the same held-out split.
 
-    Exact match decides where both have it; where it is equal, or answers are open, the held-out loss does. A draw
-    leaves things as they are.
+    Exact match decides where both have it; where it is equal, or answers are open, the held-out
+    loss does. A draw leaves things as they are.
     """
     if candidate.checkpoint == champion.checkpoint:
         return Decision("unchanged", "it is the champion already")

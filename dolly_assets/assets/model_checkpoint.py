@@ -1,7 +1,7 @@
 """model_checkpoint and gpu_profile: a fine-tune over a range of epochs, in one run.
 
-Each epoch becomes a materialization when its artifact is in the store, while the next epoch trains; so the assets are
-skippable and yield no output of their own.
+Each epoch becomes a materialization when its artifact is in the store, while the next epoch trains;
+so the assets are skippable and yield no output of their own.
 """
 
 from collections.abc import Iterator

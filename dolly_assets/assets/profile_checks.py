@@ -1,8 +1,9 @@
 """What a profile warns of, as asset checks of `gpu_profile`: one evaluation for each epoch of a run's range.
 
-A check is of what a report found, and so of the limits that held when it was built. What no device was there to be
-checked for has no evaluation: neither green nor yellow. A training evaluates each profile when it publishes it, since
-Dagster skips the checks of assets that are told of while a step runs; by themselves, the checks can be made again.
+A check is of what a report found, and so of the limits that held when it was built. What no device
+was there to be checked for has no evaluation: neither green nor yellow. A training evaluates each
+profile when it publishes it, since Dagster skips the checks of assets that are told of while a step
+runs; by themselves, the checks can be made again.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Quality and licences as Dagster's asset checks: on raw_dataset, and on each family's tokenized_dataset.
 
-A check that stops training fails its step, so what comes after it in a run is not run; training asks the reports in the
-store besides, so that it is refused in every other run too.
+A check that stops training fails its step, so what comes after it in a run is not run; training
+asks the reports in the store besides, so that it is refused in every other run too.
 """
 
 from collections.abc import Iterator, Sequence

@@ -70,7 +70,10 @@ def _read(
     newest: Artifact | None,
     by: dict[str, str],
 ) -> Artifact:
-    """Publishes what the source holds. Equal examples are the files of before, so that nothing downstream is stale."""
+    """Publishes what the source holds.
+
+    Equal examples are the files of before, so that nothing downstream is stale.
+    """
     source = read_source(dataset.source)
     content = content_digest(source.table)
     facts: ArtifactFields = {

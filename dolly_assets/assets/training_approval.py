@@ -1,7 +1,7 @@
 """training_approval: somebody has looked at the plan and lets a family train on a dataset's present data.
 
-To approve is to materialize this asset. It only exists for families whose policy asks for it. What is approved is the
-tokenized dataset of that moment: new data needs a new approval.
+To approve is to materialize this asset. It only exists for families whose policy asks for it. What
+is approved is the tokenized dataset of that moment: new data needs a new approval.
 """
 
 import getpass

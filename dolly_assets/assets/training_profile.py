@@ -83,7 +83,8 @@ class TrainingProfiles:
 
     Attributes:
         whole: Those of its epochs.
-        cut: Those of tries that were cut, which the epochs went on from, or that nothing went on from yet.
+        cut: Those of tries that were cut, which the epochs went on from, or that nothing went on
+            from yet.
     """
 
     training: str

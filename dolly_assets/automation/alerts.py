@@ -1,4 +1,6 @@
-"""Alerts: what somebody should hear of without looking. To the log always, and to the URLs of `DOLLY_ALERTS`.
+"""Alerts: what somebody should hear of without looking.
+
+To the log always, and to the URLs of `DOLLY_ALERTS`.
 
 | URL | what is posted |
 | --- | --- |

@@ -1,7 +1,8 @@
 """When a family's assets materialize by themselves, as Dagster's automation conditions.
 
-Data decides, not events: an asset follows when the data version of an input has changed, so a file that was downloaded
-again unchanged sets nothing in motion. It knows asset names and policies; what a run does is the assets' business.
+Data decides, not events: an asset follows when the data version of an input has changed, so a file
+that was downloaded again unchanged sets nothing in motion. It knows asset names and policies; what
+a run does is the assets' business.
 """
 
 from typing import Any
@@ -55,7 +56,8 @@ def _warned(context: dg.AutomationContext, partition_key: str) -> bool:
     return bool(event and event.asset_check_evaluation_data.severity == dg.AssetCheckSeverity.WARN)
 
 
-# Step by step: nothing is requested together with an input that is not there yet, nor before its checks were made.
+# Step by step: nothing is requested together with an input that is not there yet, nor before its
+# checks were made.
 BORNE = Condition.check_passed() | (Condition.check_failed() & IsWarning())
 HAS_INPUTS = ~Condition.any_deps_match(Condition.missing()) & Condition.all_deps_match(
     Condition.all_checks_match(BORNE, blocking_only=True)

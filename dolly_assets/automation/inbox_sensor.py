@@ -1,8 +1,8 @@
 """The sensor that watches the inbox: a dataset that has arrived whole becomes a partition, and its raw_dataset a run.
 
-What was seen is kept in the sensor's cursor, by name and fingerprint, so equal timestamps and changed files make no
-difference. A tick that is killed half-way is made again: a run's key says which content of which dataset it is for, and
-Dagster starts no key twice.
+What was seen is kept in the sensor's cursor, by name and fingerprint, so equal timestamps and
+changed files make no difference. A tick that is killed half-way is made again: a run's key says
+which content of which dataset it is for, and Dagster starts no key twice.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Schedules that look at sources again: one for each cron expression that a dataset names.
 
-A run asks the source for its version before anything is read; where that is what it was, the materialization has the
-same data version and nothing follows.
+A run asks the source for its version before anything is read; where that is what it was, the
+materialization has the same data version and nothing follows.
 """
 
 from collections.abc import Iterator, Sequence

@@ -82,7 +82,10 @@ def artifacts_fetch(name: str, folder: Path, digest: str | None, only: str) -> N
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kind", default="files", show_default=True, help="What sort of artifact it is.")
 def artifacts_push(name: str, folder: Path, kind: str) -> None:
-    """Publish FOLDER, or a single file, as artifact NAME. What the store has already is not sent again."""
+    """Publish FOLDER, or a single file, as artifact NAME.
+
+    What the store has already is not sent again.
+    """
     tree = {folder.name: folder} if folder.is_file() else folder
     with _Progress("published") as progress:
         artifact = open_store().publish(

@@ -37,7 +37,8 @@ def plan(
 ) -> None:
     """Say whether a training fits, how long it takes and what it costs. Nothing is started.
 
-    The base model and the tokenized dataset have to be in the store. Exit code 1 if it does not fit.
+    The base model and the tokenized dataset have to be in the store. Exit code 1 if it does not
+    fit.
     """
     from dolly_assets.core.names import parse_epochs
     from dolly_assets.pipeline.session import Session

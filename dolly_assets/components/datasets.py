@@ -1,4 +1,7 @@
-"""The component behind a list of declared datasets. The raw_dataset asset reads them all, so `definitions` makes it."""
+"""The component behind a list of declared datasets.
+
+The raw_dataset asset reads them all, so `definitions` makes it.
+"""
 
 from typing import Self
 

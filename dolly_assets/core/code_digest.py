@@ -1,4 +1,7 @@
-"""Which code of ours is running, as one digest. It knows the files of this package, and no version control."""
+"""Which code of ours is running, as one digest.
+
+It knows the files of this package, and no version control.
+"""
 
 import functools
 import hashlib

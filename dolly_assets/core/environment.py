@@ -46,7 +46,8 @@ class Environment(Config):
         """Reads the variables in the table above.
 
         Raises:
-            ConfigurationError: `DOLLY_DEFS` is not a folder, or `DOLLY_AUTOMATION` neither on nor off.
+            ConfigurationError: `DOLLY_DEFS` is not a folder, or `DOLLY_AUTOMATION` neither on nor
+                off.
         """
         home = Path(variables.get("DOLLY_HOME") or _default_home()).expanduser().resolve()
         more_defs = (

@@ -1,7 +1,8 @@
 """The errors a user or a caller can act on.
 
-Each message says what was found, where (file, line or key), what was expected and what to do. The command line
-prints it on one line and exits with code 2; Dagster shows it as the reason of a failed step.
+Each message says what was found, where (file, line or key), what was expected and what to do. The
+command line prints it on one line and exits with code 2; Dagster shows it as the reason of a failed
+step.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Names that people type: datasets, model families, epochs. One place that says which are allowed."""
+"""Names that people type: datasets, model families, epochs.
+
+One place that says which are allowed.
+"""
 
 import re
 

@@ -12,7 +12,8 @@ from dolly_assets.registry.inputs import required_checkpoints
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Task
 
-# Not the policy of model_checkpoint: a backfill then starts scoring an epoch while the next one still trains.
+# Not the policy of model_checkpoint: a backfill then starts scoring an epoch while the next one
+# still trains.
 SEVERAL_EPOCHS_PER_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=100)
 
 

@@ -10,7 +10,8 @@ from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 CONFIG_TAG = "dagster-k8s/config"
-# Of runs that live in the process of a command; with this prefix, it is not shown among a run's tags.
+# Of runs that live in the process of a command; with this prefix, it is not shown among a run's
+# tags.
 PROCESS_TAG = ".dagster/dolly_process"
 
 

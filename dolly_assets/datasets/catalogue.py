@@ -1,6 +1,7 @@
 """The datasets that are known by name: those declared in YAML, those added by hand, and those in the inbox.
 
-What was added lives in the store, which is shared: a dataset added on one machine is known on all of them.
+What was added lives in the store, which is shared: a dataset added on one machine is known on all
+of them.
 """
 
 from collections.abc import Iterable
@@ -49,7 +50,10 @@ class DatasetConfig(Config):
 
 
 class Catalogue:
-    """Looks datasets up by name. A declared one wins over an added one of the same name, and that over the inbox."""
+    """Looks datasets up by name.
+
+    A declared one wins over an added one of the same name, and that over the inbox.
+    """
 
     def __init__(
         self, objects: ObjectStore, declared: Iterable[DatasetConfig], inbox: "Inbox | None" = None
@@ -71,8 +75,8 @@ class Catalogue:
         """The dataset of that name.
 
         Raises:
-            DatasetError: The name is not allowed, or not known; the text lists the known ones. Or it is in the inbox
-                and cannot be taken.
+            DatasetError: The name is not allowed, or not known; the text lists the known ones. Or
+                it is in the inbox and cannot be taken.
         """
         check_dataset_name(name)
         kept = self.kept()

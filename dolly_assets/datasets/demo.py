@@ -1,9 +1,10 @@
 """The bundled demo dataset: short instructions with one exact answer each, generated from a seed.
 
-Made so that learning can be measured: every answer is checkable by exact match and no prompt occurs twice, so a
-held-out prompt is a new combination of known words, answered only by a model that has learnt the task. The tasks
-are those that attention picks up early (find, copy, order, look up), over some 80 words, so that a model of two
-million parameters learns them from scratch in three passes.
+Made so that learning can be measured: every answer is checkable by exact match and no prompt occurs
+twice, so a held-out prompt is a new combination of known words, answered only by a model that has
+learnt the task. The tasks are those that attention picks up early (find, copy, order, look up),
+over some 80 words, so that a model of two million parameters learns them from scratch in three
+passes.
 
 It knows nothing of tokens, prompt styles or how examples are split.
 """

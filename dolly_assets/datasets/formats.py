@@ -1,7 +1,8 @@
 """Reads a dataset file: JSON, JSONL, CSV or Parquet, the text formats also gzipped.
 
-It finds what is wrong with a file and says where: line, column or byte; lines are read by our own code for
-that reason. It does not know where the file came from; columns and values are `schema`'s business.
+It finds what is wrong with a file and says where: line, column or byte; lines are read by our own
+code for that reason. It does not know where the file came from; columns and values are `schema`'s
+business.
 """
 
 import csv
@@ -63,8 +64,9 @@ def read_file(path: Path, *, source: str) -> CanonicalTable:
         source: What to call it in an error.
 
     Raises:
-        DatasetError: The suffix is unknown, or the file is empty, damaged, not UTF-8, grows beyond measure when it is
-            decompressed, has a line longer than `MAX_LINE_BYTES`, no records, the wrong columns or a useless record.
+        DatasetError: The suffix is unknown, or the file is empty, damaged, not UTF-8, grows beyond
+            measure when it is decompressed, has a line longer than `MAX_LINE_BYTES`, no records,
+            the wrong columns or a useless record.
     """
     file_format = format_of(path.name)
     if path.stat().st_size == 0:

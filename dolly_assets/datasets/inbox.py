@@ -1,7 +1,8 @@
 """The inbox: a folder or an object store's prefix in which datasets arrive by being put there.
 
-`name.jsonl` is the dataset `name`, and so is every file below `name/`. It knows names, sizes and ETags; what a file
-holds is found out when `raw_dataset` reads it. Nothing is ever moved or deleted here.
+`name.jsonl` is the dataset `name`, and so is every file below `name/`. It knows names, sizes and
+ETags; what a file holds is found out when `raw_dataset` reads it. Nothing is ever moved or deleted
+here.
 
 | beside it | means |
 | --- | --- |
@@ -55,7 +56,8 @@ class Arrival:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when a file or the card is added, removed or written again.
 
-        Also when it is written again with what it held before: times count beside ETags, which would be equal then.
+        Also when it is written again with what it held before: times count beside ETags, which
+            would be equal then.
         """
         parts = [*self.files, *([self.card] if self.card else [])]
         facts = [

@@ -1,7 +1,8 @@
 """What licences allow and ask for, and what therefore holds for a model made under several of them.
 
-It knows SPDX ids and the Hub's tags (https://huggingface.co/docs/hub/repositories-licenses). It is a table, no legal
-advice: what a licence says of training is disputed, so the stricter reading is taken.
+It knows SPDX ids and the Hub's tags (https://huggingface.co/docs/hub/repositories-licenses). It is
+a table, no legal advice: what a licence says of training is disputed, so the stricter reading is
+taken.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The canonical form of an example, and how a source's columns are brought to it.
 
-It knows column names and types, and what makes an example useless for training. It does not know where
-records come from; whoever read them may say on which line each one was.
+It knows column names and types, and what makes an example useless for training. It does not know
+where records come from; whoever read them may say on which line each one was.
 """
 
 import hashlib
@@ -80,7 +80,8 @@ def map_columns(names: Sequence[str], *, source: str) -> dict[str, str]:
 def canonical_from_records(records: Iterable[Record], *, source: str) -> CanonicalTable:
     """Bring records to the canonical form, as `canonical_from_table` does.
 
-    A key that a record lacks counts as null. Only values in known columns are kept, so records may stream.
+    A key that a record lacks counts as null. Only values in known columns are kept, so records may
+    stream.
     """
     names: dict[str, None] = {}
     kept: list[dict[str, object]] = []
@@ -98,9 +99,9 @@ def canonical_from_table(table: pa.Table, *, source: str) -> CanonicalTable:
     """Bring a table to the canonical form: four string columns in order, null contexts and categories empty.
 
     Raises:
-        DatasetError: There are no records; a column is missing or ambiguous; a value is not a string; an
-            instruction or a response is missing or blank. The message names the record, counted from 1, and
-            its line if known.
+        DatasetError: There are no records; a column is missing or ambiguous; a value is not a
+            string; an instruction or a response is missing or blank. The message names the record,
+            counted from 1, and its line if known.
     """
     names = table.column_names
     mapping = map_columns(names, source=source)
@@ -116,8 +117,9 @@ def canonical_from_table(table: pa.Table, *, source: str) -> CanonicalTable:
 def content_digest(table: pa.Table) -> str:
     """SHA-256 of a canonical table's rows in their order, as hexadecimal digits.
 
-    It depends on the strings alone, not on how a file encodes, compresses or chunks them. Every string
-    is hashed as its length in UTF-8 bytes (8 bytes, big-endian) and those bytes, so no two tables look alike.
+    It depends on the strings alone, not on how a file encodes, compresses or chunks them. Every
+    string is hashed as its length in UTF-8 bytes (8 bytes, big-endian) and those bytes, so no two
+    tables look alike.
     """
     digest = hashlib.sha256()
     for batch in table.select(SCHEMA.names).to_batches(max_chunksize=1024):

@@ -1,6 +1,7 @@
 """Finds a dataset by its source, reads it into canonical columns and tells what is known about it.
 
-It knows where examples come from. How a file is read is `formats`' business, what an example is `schema`'s.
+It knows where examples come from. How a file is read is `formats`' business, what an example is
+`schema`'s.
 """
 
 import hashlib
@@ -43,8 +44,8 @@ class Source:
         table: The examples in canonical columns.
         format: `json`, `jsonl`, `csv` or `parquet`; `hub`; or `generated`.
         dropped_columns: The columns of the source that no example has.
-        revision: What was read, exactly: `commit:…` on the Hub, `sha256:…` of a file's bytes, `digest:…` of several
-            files'. None for a generated dataset, whose code is its revision.
+        revision: What was read, exactly: `commit:…` on the Hub, `sha256:…` of a file's bytes,
+            `digest:…` of several files'. None for a generated dataset, whose code is its revision.
         license: The licence that the Hub states, if it does.
     """
 
@@ -62,15 +63,20 @@ def read_source(source: str) -> Source:
         source: One of
 
             - `builtin:demo`, the generated demo dataset;
-            - `s3://bucket/key`, a file in S3 or, with a `/` at its end, all files below it; endpoint, region and
-              credentials from the `AWS_*` variables; `gs://…` and `az://…` likewise;
-            - a local file, or a folder for all files below it: whatever starts with `/`, `./`, `../` or `~`, or exists;
-            - `owner/name` or `owner/name@revision`, the train split of a dataset on the Hugging Face Hub.
+            - `s3://bucket/key`, a file in S3 or, with a `/` at its end, all files below it;
+              endpoint, region and credentials from the `AWS_*` variables; `gs://…` and `az://…`
+              likewise;
+            - a local file, or a folder for all files below it: whatever starts with `/`, `./`,
+              `../` or `~`, or exists;
+            - `owner/name` or `owner/name@revision`, the train split of a dataset on the Hugging
+              Face Hub.
 
-            Files are JSON, JSONL, CSV or Parquet; see `formats.SUFFIXES`. Those of a folder follow each other by name.
+            Files are JSON, JSONL, CSV or Parquet; see `formats.SUFFIXES`. Those of a folder follow
+            each other by name.
 
     Raises:
-        DatasetError: The source is none of these, cannot be reached, or its content is not a dataset.
+        DatasetError: The source is none of these, cannot be reached, or its content is not a
+            dataset.
     """
     if source.startswith("builtin:"):
         if source != DEMO:
@@ -94,7 +100,8 @@ def source_version(source: str) -> str | None:
     """A cheap look at a source: what this gives changes when `read_source` would give something else.
 
     Returns:
-        The Hub's commit, the ETags of objects in a store, or the SHA-256 of local files; None for a generated dataset.
+        The Hub's commit, the ETags of objects in a store, or the SHA-256 of local files; None for a
+        generated dataset.
 
     Raises:
         DatasetError: The source cannot be reached, or there is nothing at it.

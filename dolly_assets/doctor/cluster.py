@@ -33,7 +33,8 @@ def check_cluster(
     """Looks at everything that can be looked at without running anything.
 
     Raises:
-        ConfigurationError: There is no way to a cluster, or a configuration names what Kubernetes does not know.
+        ConfigurationError: There is no way to a cluster, or a configuration names what Kubernetes
+            does not know.
         ApiException, WorkerError: The cluster does not answer.
     """
     from kubernetes import client

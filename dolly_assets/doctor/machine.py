@@ -1,4 +1,7 @@
-"""What this machine has of what is needed: packages, GPUs, disk, families, the store. It asks no cluster."""
+"""What this machine has of what is needed: packages, GPUs, disk, families, the store.
+
+It asks no cluster.
+"""
 
 import os
 import platform

@@ -25,7 +25,8 @@ def answer(
     """Answer a batch of encoded prompts.
 
     Args:
-        model: a causal language model; it is left in the mode, training or evaluation, that it was in.
+        model: a causal language model; it is left in the mode, training or evaluation, that it was
+            in.
         tokenizer: the model's own.
         prompts: token ids, as `PromptEncoder.prompt` gives them; any lengths.
         end_token_id: where an answer ends, besides at the tokenizer's own end of sequence.

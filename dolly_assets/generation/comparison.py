@@ -22,7 +22,10 @@ HEADER = (
 
 @dataclass(frozen=True)
 class EpochRow:
-    """What is known of an epoch; None where it was not measured. Losses in nats per labelled token."""
+    """What is known of an epoch; None where it was not measured.
+
+    Losses in nats per labelled token.
+    """
 
     epoch: int
     training_loss: float | None

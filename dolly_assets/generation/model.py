@@ -24,8 +24,9 @@ def load(
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """Load a causal language model and its tokenizer, ready to generate.
 
-    Only safetensors are read, no code from the folder runs, and nothing is fetched. The folder's own
-    generation settings are left out, so that an answer depends on what is asked for and on nothing else.
+    Only safetensors are read, no code from the folder runs, and nothing is fetched. The folder's
+    own generation settings are left out, so that an answer depends on what is asked for and on
+    nothing else.
 
     Args:
         folder: config.json, *.safetensors and the tokenizer's files.

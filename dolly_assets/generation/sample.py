@@ -62,8 +62,8 @@ def sample_responses(
 ) -> list[str]:
     """Answer each prompt by itself, from random numbers that follow from the seed and the prompt alone.
 
-    So an answer stays the same when other prompts are added, removed or moved. The global random state is
-    left as it was. See `dolly_assets.generation.answer.answer` for the settings.
+    So an answer stays the same when other prompts are added, removed or moved. The global random
+    state is left as it was. See `dolly_assets.generation.answer.answer` for the settings.
     """
     import torch
 

@@ -1,6 +1,7 @@
 """What a container may use and what it costs it: the kernel's control groups, of both versions.
 
-Knows one thing: the folders of the group that this process is in. A limit of any group above holds too.
+Knows one thing: the folders of the group that this process is in. A limit of any group above holds
+too.
 """
 
 from collections.abc import Callable, Iterator
@@ -79,7 +80,10 @@ class ControlGroup:
         return min((value for value in found if value != float("inf")), default=None)
 
     def _folders(self, controller: str) -> Iterator[Path]:
-        """The group's folder and those above it that are to be seen. In a container its own is often the top."""
+        """The group's folder and those above it that are to be seen.
+
+        In a container its own is often the top.
+        """
         top = self._mount / controller
         folder = top / self._paths.get(controller, "/").lstrip("/")
         while folder != top:

@@ -1,5 +1,7 @@
-"""What vendors publish of their accelerators: peak arithmetic, memory, power. The figures, with sources, are in
-device_table.yaml; this module finds them by the names that NVML and people use.
+"""What vendors publish of their accelerators: peak arithmetic, memory, power.
+
+The figures, with sources, are in device_table.yaml; this module finds them by the names that NVML
+and people use.
 """
 
 import functools

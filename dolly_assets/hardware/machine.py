@@ -40,7 +40,8 @@ class Machines(Config):
     def peak_flops(self, precision: Precision) -> float | None:
         """Arithmetic of all devices together, in operations per second; None if it is not known.
 
-        Of CPUs it is not published for what a process may use of them, so it is measured, here and now.
+        Of CPUs it is not published for what a process may use of them, so it is measured, here and
+        now.
         """
         if self.kind == "cpu":
             return measured_flops() * self.nodes

@@ -21,7 +21,9 @@ class Launcher(Protocol):
     """Starts workers and follows them."""
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
-        """Runs a worker to its end. `on_message` is called in the caller's thread, in order, as messages arrive.
+        """Runs a worker to its end.
+
+        `on_message` is called in the caller's thread, in order, as messages arrive.
 
         Raises:
             WorkerStopped: Somebody asked the worker to stop, other than by interrupting this call.

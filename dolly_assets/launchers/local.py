@@ -1,7 +1,8 @@
 """Runs workers as processes of this machine: on all of its GPUs, or on CPU ranks where there is none.
 
-Several ranks are started by `torchrun`, which finds a free port by itself and ends all ranks when one fails. A worker
-never outlives whoever launched it: it holds the reading end of a pipe, and ends when that pipe is closed.
+Several ranks are started by `torchrun`, which finds a free port by itself and ends all ranks when
+one fails. A worker never outlives whoever launched it: it holds the reading end of a pipe, and ends
+when that pipe is closed.
 """
 
 import contextlib
@@ -37,7 +38,10 @@ KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}  # the worker itself, one of it
 
 
 class LocalLauncher:
-    """Runs a worker on this machine. What it writes goes to our stderr and to its scratch's `worker.log`."""
+    """Runs a worker on this machine.
+
+    What it writes goes to our stderr and to its scratch's `worker.log`.
+    """
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
         """Runs the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""

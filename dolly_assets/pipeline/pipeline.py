@@ -1,7 +1,7 @@
 """From a dataset's name to compared epochs: materializes what is missing or out of date, and nothing else.
 
-What is current is read off the store: an artifact whose settings are the family's and whose inputs are the newest ones.
-It must be known to the Dagster instance too, so that the UI shows it.
+What is current is read off the store: an artifact whose settings are the family's and whose inputs
+are the newest ones. It must be known to the Dagster instance too, so that the UI shows it.
 """
 
 import logging
@@ -124,7 +124,8 @@ class Pipeline:
         """Materializes the plan if it is out of date.
 
         Raises:
-            TrainingError: The training cannot fit. The plan, whose check fails, is there to be looked at.
+            TrainingError: The training cannot fit. The plan, whose check fails, is there to be
+                looked at.
         """
         key = [self.family.name, "training_plan"]
         inputs = {

@@ -66,7 +66,8 @@ def calibration(
 
     Args:
         epochs: From the first to the last one trained.
-        plans: Digest of a training -> operations of an epoch, and bytes of what `peak_bytes` measures.
+        plans: Digest of a training -> operations of an epoch, and bytes of what `peak_bytes`
+            measures.
     """
     known = [epoch for epoch in epochs if epoch.training in plans]
     if not known:

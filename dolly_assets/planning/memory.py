@@ -1,9 +1,12 @@
-"""Memory of a training, part by part, from published formulas. Knows no store and no machine but its number of ranks.
+"""Memory of a training, part by part, from published formulas.
 
-Model states follow ZeRO (Rajbhandari et al., 2020, https://arxiv.org/abs/1910.02054, section 3.1) and agree with
-DeepSpeed's own estimators (https://deepspeed.readthedocs.io/en/latest/memory.html). What those leave out follows
-Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198, section 4.1), without the attention scores, which are never
-written down, and with the output layer on labelled tokens only.
+Knows no store and no machine but its number of ranks.
+
+Model states follow ZeRO (Rajbhandari et al., 2020, https://arxiv.org/abs/1910.02054, section 3.1)
+and agree with DeepSpeed's own estimators (https://deepspeed.readthedocs.io/en/latest/memory.html).
+What those leave out follows Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198, section
+4.1), without the attention scores, which are never written down, and with the output layer on
+labelled tokens only.
 """
 
 from pydantic import Field
@@ -15,12 +18,13 @@ from dolly_assets.training.recipe import Recipe
 GIB = 2**30
 # What DeepSpeed's estimators multiply host memory by.
 HOST_FACTOR = 1.5
-# The CUDA context, cuBLAS' workspaces and NCCL's buffers, as nvidia-smi shows them on an A100 for a process that holds
-# no tensor yet: a fixed sum by experience.
+# The CUDA context, cuBLAS' workspaces and NCCL's buffers, as nvidia-smi shows them on an A100 for a
+# process that holds no tensor yet: a fixed sum by experience.
 CUDA_BYTES = int(1.25 * GIB)
 # PyTorch's allocator keeps blocks that fit no request.
 FRAGMENTATION = 0.05
-# Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing: an assumption.
+# Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing:
+# an assumption.
 RANK_BYTES = int(0.75 * GIB)
 
 
@@ -58,8 +62,8 @@ def model_states(
 ) -> tuple[MemoryPart, MemoryPart, MemoryPart]:
     """Weights, gradients and optimizer of one rank, wherever they are kept.
 
-    With ZeRO, or in mixed precision, DeepSpeed's optimizer works on a float32 copy of the weights and, during a step,
-    of the gradients: 16 bytes per parameter with Adam's two moments.
+    With ZeRO, or in mixed precision, DeepSpeed's optimizer works on a float32 copy of the weights
+    and, during a step, of the gradients: 16 bytes per parameter with Adam's two moments.
     """
     size, stage, trained = (
         element_bytes(recipe),
@@ -106,7 +110,8 @@ def device_memory(
         ranks: Devices that share the work.
         micro_tokens: Tokens of the largest micro-batch.
         micro_labels: Labelled ones of them.
-        on_gpu: Otherwise the device is the host, and what is reserved but never touched takes nothing.
+        on_gpu: Otherwise the device is the host, and what is reserved but never touched takes
+            nothing.
     """
     states = model_states(shape, recipe, ranks)
     parts = [
@@ -141,7 +146,8 @@ def host_memory(
 ) -> tuple[MemoryPart, ...]:
     """What the ranks of one machine need beside their GPUs: while they load, and while they train.
 
-    At ZeRO 3 the weights are sharded as they are loaded (zero.Init), and rank 0 alone reads them; else each rank does.
+    At ZeRO 3 the weights are sharded as they are loaded (zero.Init), and rank 0 alone reads them;
+    else each rank does.
     """
     size = element_bytes(recipe)
     whole = 1 if recipe.zero_stage == 3 else ranks_per_node
@@ -177,9 +183,10 @@ def host_memory(
 def activation_bytes_per_token(shape: ModelShape, recipe: Recipe) -> int:
     """What the backward pass of one layer needs of its forward pass, for each token.
 
-    The inputs of: two norms, the three projections, attention, its output projection, the first and the last matrix of
-    the feed-forward part, and its activation function (twice: as PyTorch computes it, and gated models also keep what
-    the gate multiplies). Dropout keeps a byte-mask for each of its two places.
+    The inputs of: two norms, the three projections, attention, its output projection, the first and
+    the last matrix of the feed-forward part, and its activation function (twice: as PyTorch
+    computes it, and gated models also keep what the gate multiplies). Dropout keeps a byte-mask for
+    each of its two places.
     """
     attention = 4 * shape.hidden + 3 * shape.attention + 3 * shape.key_value
     inner = (4 if shape.gated else 3) * shape.inner

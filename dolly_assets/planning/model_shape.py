@@ -1,4 +1,7 @@
-"""The sizes of a decoder-only transformer, read off its configuration. Needs neither torch nor transformers."""
+"""The sizes of a decoder-only transformer, read off its configuration.
+
+Needs neither torch nor transformers.
+"""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +24,10 @@ _DROPOUT = ("hidden_dropout", "resid_pdrop", "resid_dropout", "hidden_dropout_pr
 
 
 class ModelShape(Config):
-    """A dense decoder. Mixtures of experts are planned as if each token met all of their weights."""
+    """A dense decoder.
+
+    Mixtures of experts are planned as if each token met all of their weights.
+    """
 
     parameters: int = Field(ge=1, description="All of them, shared ones once.")
     vocabulary_rows: int = Field(ge=1, description="Rows of the embedding.")

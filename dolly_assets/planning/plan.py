@@ -25,13 +25,15 @@ from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.training.recipe import Recipe
 
-# The share of its peak arithmetic that a device gives before anything was measured. PaLM's 46 % and Megatron's 52 %
-# (Chowdhery et al. 2022, table 3; Narayanan et al. 2021) are of tuned pre-training; fine-tunes of short examples reach
-# less. CPUs are measured with a product of large matrices, which a model's are not.
+# The share of its peak arithmetic that a device gives before anything was measured. PaLM's 46 % and
+# Megatron's 52 % (Chowdhery et al. 2022, table 3; Narayanan et al. 2021) are of tuned pre-training;
+# fine-tunes of short examples reach less. CPUs are measured with a product of large matrices, which
+# a model's are not.
 ASSUMED_SHARE = {"gpu": 0.35, "cpu": 0.5}
 # The forward pass once more (Korthikanti et al. 2022, section 5).
 RECOMPUTE = 4 / 3
-# A step that waits for the host's optimizer and for PCIe: an assumption, between ZeRO-Offload's figures.
+# A step that waits for the host's optimizer and for PCIe: an assumption, between ZeRO-Offload's
+# figures.
 OFFLOAD = 1.5
 
 
@@ -186,8 +188,9 @@ def plan(job: PlanRequest) -> Plan:
 def checkpoint_bytes(shape: ModelShape, recipe: Recipe) -> int:
     """An epoch in the store: weights for whoever loads them, and what resuming needs.
 
-    That is Adam's two moments and the weights' copy, in float32; below ZeRO 3 also the weights as DeepSpeed saves them.
-    No two epochs share a byte of them. Of LoRA it is the adapter's, and whole weights where they are merged.
+    That is Adam's two moments and the weights' copy, in float32; below ZeRO 3 also the weights as
+    DeepSpeed saves them. No two epochs share a byte of them. Of LoRA it is the adapter's, and whole
+    weights where they are merged.
     """
     size = element_bytes(recipe)
     saved_twice = 2 if recipe.zero_stage < 3 else 1
@@ -223,7 +226,10 @@ def _same_device(job: PlanRequest, calibration: Calibration) -> bool:
 
 
 def _seconds(job: PlanRequest, operations: float) -> tuple[float | None, str]:
-    """Of one epoch. CPU ranks share their machine's cores, so their number says nothing of their speed."""
+    """Of one epoch.
+
+    CPU ranks share their machine's cores, so their number says nothing of their speed.
+    """
     machines, known = job.machines, job.calibration
     precision = job.recipe.precision
     if known and _same_device(job, known):

@@ -35,7 +35,8 @@ _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 def main(interval: float, out: Path, command: tuple[str, ...]) -> None:
     """Profiles COMMAND and writes a report of what it did to the devices and the host.
 
-    The exit code is the command's, 128 and the signal's number if one ended it. SIGTERM and SIGHUP are passed on.
+    The exit code is the command's, 128 and the signal's number if one ended it. SIGTERM and SIGHUP
+    are passed on.
     """
     _require_writable(out)
     started_at = time.time()
@@ -92,7 +93,8 @@ def _run(command: tuple[str, ...], folder: Path, interval_seconds: float) -> tup
 def _pass_signals_on(processes: list[subprocess.Popen[bytes]]) -> None:
     """From now on signals are the processes' to handle, and this one lives to write the report.
 
-    Ctrl-C reaches a command through the terminal by itself. Handlers and not SIG_IGN, which a command would inherit.
+    Ctrl-C reaches a command through the terminal by itself. Handlers and not SIG_IGN, which a
+    command would inherit.
     """
 
     def forward(number: int, frame: FrameType | None) -> None:

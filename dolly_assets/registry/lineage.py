@@ -97,7 +97,8 @@ class Lineage:
         """Where a record of the raw dataset went, epoch by epoch up to the artifact's; or why it was not trained on.
 
         Raises:
-            ArtifactError: The lineage holds no training, or does not say in which order it took its rows.
+            ArtifactError: The lineage holds no training, or does not say in which order it took its
+                rows.
         """
         tokenized = self._tokenized()
         train = tokenized.read_table("train.arrow").select(["record", "row"])

@@ -14,7 +14,10 @@ class ModelFolders(NamedTuple):
 
 
 def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
-    """Brings them to this machine. An adapter's base model is the one that it was trained on, by its digest."""
+    """Brings them to this machine.
+
+    An adapter's base model is the one that it was trained on, by its digest.
+    """
     if any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files):
         return ModelFolders(checkpoint.fetch("weights"), None)
     family = checkpoint.name.partition("/")[0]

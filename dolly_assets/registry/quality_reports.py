@@ -1,6 +1,9 @@
-"""Quality reports in the store: found by what they are about, or made. Training is refused by what they say.
+"""Quality reports in the store: found by what they are about, or made.
 
-A report holds what was found; the limits lie beside the raw dataset, and are laid on each time it is read.
+Training is refused by what they say.
+
+A report holds what was found; the limits lie beside the raw dataset, and are laid on each time it
+is read.
 """
 
 import hashlib

@@ -25,7 +25,8 @@ ROW_KEYS = (
 def status_rows(session: Session) -> list[dict[str, Any]]:
     """One object with ROW_KEYS per family, dataset of the catalogue and epoch; null where nothing is or was measured.
 
-    `training` is the digest of what decides the weights: epochs in which it differs are not of one training.
+    `training` is the digest of what decides the weights: epochs in which it differs are not of one
+    training.
     """
     known = {dataset.name for dataset in session.catalogue.all()}
     families = sorted(session.families.values(), key=lambda item: item.name)

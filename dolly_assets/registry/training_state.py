@@ -1,7 +1,8 @@
 """What the store already has of a training, and so what is left to train.
 
-A training is named by the digest of what decides its weights: base model, tokenized dataset and recipe. Epochs are
-looked up by that digest, so a changed recipe never continues from another recipe's epoch.
+A training is named by the digest of what decides its weights: base model, tokenized dataset and
+recipe. Epochs are looked up by that digest, so a changed recipe never continues from another
+recipe's epoch.
 """
 
 import hashlib
@@ -70,7 +71,8 @@ def plan_resume(
     """Plans the epochs asked for; with `retrain` nothing that is there is used, but the epoch before the first.
 
     Raises:
-        TrainingError: The epochs have a gap, or the epoch before the first one to train is not in the store.
+        TrainingError: The epochs have a gap, or the epoch before the first one to train is not in
+            the store.
     """
     if list(epochs) != list(range(epochs[0], epochs[-1] + 1)):
         raise TrainingError(f"epochs {list(epochs)} have a gap: select a range without one")

@@ -1,9 +1,10 @@
 """Artifacts in an object store: immutable, content-addressed, verified whenever they are read.
 
-`artifact.py` is the part to use; `manifest.py` says what a publication records, `reading.py` is what a reader gets of
-one, `verification.py` reads all of them back, `transfer.py` moves bytes, `ranks.py` lets many processes publish one
-artifact, `gc.py` lets go of old ones, `locks.py` keeps the two apart, `cache.py` keeps verified copies on this machine,
-`object_store.py` is the one door to the stores, `s3.py` the way to S3. Only `io_manager.py` knows Dagster.
+`artifact.py` is the part to use; `manifest.py` says what a publication records, `reading.py` is
+what a reader gets of one, `verification.py` reads all of them back, `transfer.py` moves bytes,
+`ranks.py` lets many processes publish one artifact, `gc.py` lets go of old ones, `locks.py` keeps
+the two apart, `cache.py` keeps verified copies on this machine, `object_store.py` is the one door
+to the stores, `s3.py` the way to S3. Only `io_manager.py` knows Dagster.
 """
 
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name

@@ -1,12 +1,13 @@
 """Artifacts: immutable file trees that are published whole or not at all, and verified when read.
 
-    blobs/sha256/<2>/<64>                       each distinct content once: a file, or a chunk of a big one
-    manifests/<name>/<time>-<digest16>.json     one record per publication, written last, in one create-only put
-    manifests/<name>/<time>-<digest16>.dropped  which of its folders garbage collection has let go, if any (gc.py)
-    pending/, locks/                            ranks that publish together (ranks.py), who commits now (locks.py)
+    blobs/sha256/<2>/<64>                       each distinct content once: a file, or a chunk of a
+    big one manifests/<name>/<time>-<digest16>.json     one record per publication, written last, in
+    one create-only put manifests/<name>/<time>-<digest16>.dropped  which of its folders garbage
+    collection has let go, if any (gc.py) pending/, locks/                            ranks that
+    publish together (ranks.py), who commits now (locks.py)
 
-Nothing published is overwritten. A publication that dies leaves blobs that no record names; the next one
-reuses them.
+Nothing published is overwritten. A publication that dies leaves blobs that no record names; the
+next one reuses them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -73,7 +74,8 @@ def artifact_name(key_path: Sequence[str], *partition: str) -> str:
     """The name of an asset's artifact: `["demo", "model_checkpoint"], "alpaca|01"` and `[…], "alpaca",
     "01"` both give `demo/model_checkpoint/alpaca/01`.
 
-    Dagster writes a multi-partition key as the keys of its dimensions, sorted by the dimensions' names,
+    Dagster writes a multi-partition key as the keys of its dimensions, sorted by the dimensions'
+    names,
     joined by "|": dataset comes before epoch.
 
     Raises:
@@ -94,8 +96,8 @@ class ArtifactStore:
     Args:
         url: a local path, `file:///…`, `memory:///`, `s3://bucket/prefix`, `gs://…` or `az://…`.
         cache_dir: where this machine keeps verified copies.
-        cache_limit_bytes: when set, trees that no process uses are dropped, the longest unused first, to
-            stay below it.
+        cache_limit_bytes: when set, trees that no process uses are dropped, the longest unused
+            first, to stay below it.
         s3: how S3 is reached.
 
     Raises:
@@ -182,11 +184,12 @@ class ArtifactStore:
     ) -> Artifact | None:
         """What each rank calls, with its own files: both steps of publishing from several ranks.
 
-        Rank 0 returns the artifact, once all others have uploaded; the others return None when their own files are
-        stored, published or not. If a rank dies, nothing is published.
+        Rank 0 returns the artifact, once all others have uploaded; the others return None when
+        their own files are stored, published or not. If a rank dies, nothing is published.
 
         Raises:
-            ArtifactError: a rank has not uploaded in time, or the store fails; nothing is published.
+            ArtifactError: a rank has not uploaded in time, or the store fails; nothing is
+                published.
         """
         self.upload_rank(tree, attempt=attempt, rank=rank)
         if rank:
@@ -229,7 +232,8 @@ class ArtifactStore:
         """Step two, for one process: the files that all have uploaded become an artifact, in one put.
 
         Raises:
-            ArtifactError: a file's content is not in the store; a name, path or value is not allowed.
+            ArtifactError: a file's content is not in the store; a name, path or value is not
+                allowed.
         """
         return self._commit(name, files, None, facts)
 
@@ -261,7 +265,8 @@ class ArtifactStore:
     def _written(self, manifest: Manifest) -> Manifest:
         """Puts the record as the newest of its name."""
         while True:
-            # Never before the newest record, so that a clock that is behind cannot hide what it publishes.
+            # Never before the newest record, so that a clock that is behind cannot hide what it
+            # publishes.
             if records := self._records(manifest.name):
                 least = record_time(records[-1]) + timedelta(microseconds=1)
                 manifest = manifest.model_copy(
@@ -342,8 +347,8 @@ class ArtifactStore:
         Args:
             policy: what to keep.
             protected: digests of artifacts whose records stay, whatever the policy says.
-            is_known_run: whether `protected` speaks for the run of this id (`made_by["run_id"]`). If the store holds
-                records of others, no record is removed.
+            is_known_run: whether `protected` speaks for the run of this id (`made_by["run_id"]`).
+                If the store holds records of others, no record is removed.
             delete: remove what was found; otherwise nothing is changed.
         """
         return collect_garbage(

@@ -1,20 +1,21 @@
-"""Verified copies of published files on this machine. It knows files and hashes, not names and manifests.
+"""Verified copies of published files on this machine.
+
+It knows files and hashes, not names and manifests.
 
     <folder>/sha256/<2>/<64>      one read-only file per content, shared by all trees that hold it
     <folder>/trees/<digest>/…     an artifact's tree, made of hard links to those files
     <folder>/trees/<digest>.lock  locked by each process that uses the tree, until it ends
 
-Hard links rather than symbolic ones: a tree looks like plain files to every loader, stays whole when the
-shared file is dropped, and the link count says which shared files no tree needs. A link shares its bytes
-with the cache, so whoever writes into a fetched file (it is read-only, but root may) changes the cached
-content too. Therefore every process hashes a file before it first returns it, and again when its inode,
-size or modification time has changed. A copy that does not match is reported, dropped and fetched anew:
-only the store's copy counts.
+Hard links rather than symbolic ones: a tree looks like plain files to every loader, stays whole
+when the shared file is dropped, and the link count says which shared files no tree needs. A link
+shares its bytes with the cache, so whoever writes into a fetched file (it is read-only, but root
+may) changes the cached content too. Therefore every process hashes a file before it first returns
+it, and again when its inode, size or modification time has changed. A copy that does not match is
+reported, dropped and fetched anew: only the store's copy counts.
 
-When the store is a folder on the same file system, a tree links to the store's own blob instead of a copy, if
-the file is a single blob.
-Root is exempt from file permissions and could so write through a tree into the store; for root, files are
-copied.
+When the store is a folder on the same file system, a tree links to the store's own blob instead of
+a copy, if the file is a single blob. Root is exempt from file permissions and could so write
+through a tree into the store; for root, files are copied.
 """
 
 import fcntl
@@ -149,7 +150,10 @@ class Cache:
         return True
 
     def _link_blob(self, entry: FileEntry, temporary: Path) -> bool:
-        """Links a local store's own blob. False when that cannot be, or the file is in several blobs, or damaged."""
+        """Links a local store's own blob.
+
+        False when that cannot be, or the file is in several blobs, or damaged.
+        """
         blob = self._store.local_path(entry.blob_key)
         if blob is None or entry.chunks or os.geteuid() == 0:
             return False

@@ -1,4 +1,7 @@
-"""Names that mean the same everywhere in the store. Workers write them, Dagster's side shows and loads them."""
+"""Names that mean the same everywhere in the store.
+
+Workers write them, Dagster's side shows and loads them.
+"""
 
 TABLE_FILE = "data.parquet"
 VALUE_FILE = "value.json"

@@ -1,16 +1,18 @@
 """Garbage collection: what a retention policy lets go of, and content that no record names.
 
-A record never lies, so it is never rewritten. It is removed whole, by `publications`; or it stays and a note beside
-it says which of its folders were let go, by `folders`: the artifact keeps its digest, and what was made from it or
-points at it stays true.
+A record never lies, so it is never rewritten. It is removed whole, by `publications`; or it stays
+and a note beside it says which of its folders were let go, by `folders`: the artifact keeps its
+digest, and what was made from it or points at it stays true.
 
-Content is removed blob by blob under the sweep lock (locks.py), a slice of the store at a time, so that a commit
-waits a moment at most. Each slice is listed, and new records are read, after the lock is held: what somebody
-committed meanwhile is kept. A publication that relied on content which was then removed notices at its commit,
-and sends it again. The grace period spares running uploads that trouble; safety does not rest on it.
+Content is removed blob by blob under the sweep lock (locks.py), a slice of the store at a time, so
+that a commit waits a moment at most. Each slice is listed, and new records are read, after the lock
+is held: what somebody committed meanwhile is kept. A publication that relied on content which was
+then removed notices at its commit, and sends it again. The grace period spares running uploads that
+trouble; safety does not rest on it.
 
-What a materialization points at is told by the caller, who can only ask its own Dagster instance. So records that
-runs of another instance made are a reason to remove none, unless the caller says that nobody else counts on them.
+What a materialization points at is told by the caller, who can only ask its own Dagster instance.
+So records that runs of another instance made are a reason to remove none, unless the caller says
+that nobody else counts on them.
 """
 
 import fnmatch
@@ -45,8 +47,9 @@ from dolly_assets.storage.manifest import (
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.transfer import SMALL_AT_ONCE, in_parallel
 
-# Of use only while a worker runs -> how long it is kept after it was written last. By then what ranks announced was
-# committed or never will be, the next run has made a profile of a live report, and no run waits for a message.
+# Of use only while a worker runs -> how long it is kept after it was written last. By then what
+# ranks announced was committed or never will be, the next run has made a profile of a live report,
+# and no run waits for a message.
 PASSING = {ranks.FOLDER: timedelta(days=1), LIVE: timedelta(days=7), MESSAGES: timedelta(days=30)}
 
 
@@ -67,7 +70,10 @@ class Rule(Config):
 
 
 class RetentionPolicy(Config):
-    """What garbage collection keeps. Of the rules, the first that matches a name decides; no rule keeps all."""
+    """What garbage collection keeps.
+
+    Of the rules, the first that matches a name decides; no rule keeps all.
+    """
 
     grace_hours: float = Field(
         default=24, ge=0, description="Younger content stays: somebody may be uploading it."
@@ -79,7 +85,8 @@ class RetentionPolicy(Config):
         """A policy from a YAML file.
 
         Raises:
-            ConfigurationError: it cannot be read, or a key or value is wrong; the text names file and key.
+            ConfigurationError: it cannot be read, or a key or value is wrong; the text names file
+                and key.
         """
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
@@ -146,8 +153,8 @@ def collect_garbage(
     """Finds, and with `delete` removes, what the policy does not keep.
 
     Raises:
-        ArtifactError: a record is damaged, so that nobody knows what it names; records would be removed beside those
-            of unknown runs; the store is in use or fails.
+        ArtifactError: a record is damaged, so that nobody knows what it names; records would be
+            removed beside those of unknown runs; the store is in use or fails.
     """
     listed = store.keys(RECORDS)
     manifests = _load(store, listed)

@@ -1,4 +1,7 @@
-"""What assets return becomes an artifact, what they take is a handle on one. Here storage meets Dagster."""
+"""What assets return becomes an artifact, what they take is a handle on one.
+
+Here storage meets Dagster.
+"""
 
 import base64
 import json
@@ -24,8 +27,9 @@ from dolly_assets.storage.transfer import in_parallel
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
     """What Dagster shows of an artifact: its picture if it has one, its attributes, where it is and what it holds.
 
-    An attribute whose name ends in `_markdown` is shown as such, one that ends in `_at` (seconds since the Unix epoch)
-    as a time, and a fraction by its first six digits; one that is null or empty is not shown.
+    An attribute whose name ends in `_markdown` is shown as such, one that ends in `_at` (seconds
+    since the Unix epoch) as a time, and a fraction by its first six digits; one that is null or
+    empty is not shown.
     """
     shown: dict[str, Any] = {}
     if artifact.holds(PICTURE_FILE):
@@ -74,12 +78,12 @@ class StoreSettings(S3Settings, dg.Config):
 class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
     """Publishes outputs under the name of their asset and partition, and loads inputs as lazy handles.
 
-    An output is a folder (`Path`), a `pyarrow.Table` or a JSON value; an `Artifact`, which a worker has
-    already published, is only described. The digest becomes the data version, unless the asset gives one
-    itself.
+    An output is a folder (`Path`), a `pyarrow.Table` or a JSON value; an `Artifact`, which a worker
+    has already published, is only described. The digest becomes the data version, unless the asset
+    gives one itself.
 
-    An input is an `Artifact`, or with several partitions a `dict` of them by partition key. An input
-    annotated `pa.Table` (or `dict[str, pa.Table]`) is the table that was returned upstream.
+    An input is an `Artifact`, or with several partitions a `dict` of them by partition key. An
+    input annotated `pa.Table` (or `dict[str, pa.Table]`) is the table that was returned upstream.
     """
 
     _opened: ArtifactStore | None = PrivateAttr(default=None)

@@ -1,11 +1,14 @@
-"""Keeps committing and garbage collection apart, through the store alone. It knows no names and no files.
+"""Keeps committing and garbage collection apart, through the store alone.
+
+It knows no names and no files.
 
     locks/<commit|sweep>-<id>  an object for each process that is at it; its age is told by the store's clock
 
-Each side first puts its own lock and then looks for the other's. Stores list what was put before (S3 has since
-2020), so of two that begin at the same time at least one sees the other. A commit waits for a sweep. A sweep waits
-for commits a few seconds, then takes its lock back and tries again later, so that nobody waits behind it for long.
-The lock of a process that died counts until its lease has run out.
+Each side first puts its own lock and then looks for the other's. Stores list what was put before
+(S3 has since 2020), so of two that begin at the same time at least one sees the other. A commit
+waits for a sweep. A sweep waits for commits a few seconds, then takes its lock back and tries again
+later, so that nobody waits behind it for long. The lock of a process that died counts until its
+lease has run out.
 """
 
 import logging

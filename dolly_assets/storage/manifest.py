@@ -1,4 +1,7 @@
-"""What a publication records: files with sizes and hashes, origin, time. It does no input or output."""
+"""What a publication records: files with sizes and hashes, origin, time.
+
+It does no input or output.
+"""
 
 import hashlib
 import json
@@ -92,7 +95,10 @@ class FileEntry(Config):
 
 
 class Manifest(Config):
-    """The record of one publication. Equal files have an equal `digest`, whoever made them and when."""
+    """The record of one publication.
+
+    Equal files have an equal `digest`, whoever made them and when.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: RelativePath  # for example "demo/model_checkpoint/demo/01"
@@ -122,7 +128,10 @@ class Manifest(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of the file list, in hex. How files are cut into chunks does not matter."""
+        """SHA-256 over the canonical JSON of the file list, in hex.
+
+        How files are cut into chunks does not matter.
+        """
         return _sha256_of_json(
             [entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files]
         )
@@ -156,7 +165,8 @@ class Manifest(Config):
             key: where it was found.
 
         Raises:
-            ArtifactError: it is not a record, was changed since it was written, or belongs elsewhere.
+            ArtifactError: it is not a record, was changed since it was written, or belongs
+                elsewhere.
         """
         try:
             record = unseal(data)

@@ -64,9 +64,9 @@ class ObjectInfo(NamedTuple):
 class ObjectStore:
     """Keys and bytes under one URL.
 
-    What the settings leave open, S3 reads from the usual `AWS_*` variables and `~/.aws/`, Google Cloud from
-    `GOOGLE_*`, Azure from `AZURE_*`. Requests that fail for a passing reason are sent again, with growing
-    waits.
+    What the settings leave open, S3 reads from the usual `AWS_*` variables and `~/.aws/`, Google
+    Cloud from `GOOGLE_*`, Azure from `AZURE_*`. Requests that fail for a passing reason are sent
+    again, with growing waits.
 
     Attributes:
         url: the store's URL, without a trailing slash; a local folder's is absolute.
@@ -114,7 +114,10 @@ class ObjectStore:
                 return None
 
     def read(self, key: str, start: int, length: int) -> memoryview:
-        """Up to `length` bytes of an object from `start`, fewer at its end. Past the end is an error."""
+        """Up to `length` bytes of an object from `start`, fewer at its end.
+
+        Past the end is an error.
+        """
         with self._explained(key):
             return memoryview(obstore.get_range(self._raw, key, start=start, length=length))
 
@@ -123,7 +126,8 @@ class ObjectStore:
     ) -> None:
         """Reads small objects of these sizes, so many at once; `take` gets each as it comes, all in one other thread.
 
-        After the first that fails no more are asked for. Who wants to know why reads that one by itself.
+        After the first that fails no more are asked for. Who wants to know why reads that one by
+        itself.
         """
         _each(
             lambda sized: obstore.get_range_async(self._raw, sized[0], start=0, length=sized[1]),
@@ -220,7 +224,10 @@ class ObjectStore:
                     )
 
     def remove_leftovers(self, prefix: str, older_than: timedelta) -> None:
-        """Removes what writers that were killed have left in a local folder. Remote stores keep nothing unfinished."""
+        """Removes what writers that were killed have left in a local folder.
+
+        Remote stores keep nothing unfinished.
+        """
         if self._folder is None:
             return
         with self._explained(prefix):
@@ -232,7 +239,10 @@ class ObjectStore:
                         path.unlink()
 
     def make_durable(self, keys: list[str]) -> None:
-        """Returns when the objects would survive a power cut. Remote stores promise that with each put."""
+        """Returns when the objects would survive a power cut.
+
+        Remote stores promise that with each put.
+        """
         if self._folder is None:
             return
         paths = {self._folder / key for key in keys}
@@ -289,8 +299,8 @@ def _each(
 ) -> None:
     """Makes so many requests at once, until the store refuses one; `take` gets each item and its answer.
 
-    In one thread: threads that each wait for one spend more on taking turns than on the bytes. And in another one
-    than the caller's, which may have an event loop of its own.
+    In one thread: threads that each wait for one spend more on taking turns than on the bytes. And
+    in another one than the caller's, which may have an event loop of its own.
     """
     left, is_stopped = iter(items), False
 

@@ -2,8 +2,8 @@
 
     pending/<attempt>/<rank>.json  the files of one rank, written when all its content is stored
 
-Only the store is needed between them. An attempt is one try of one publication: its id is the same on all ranks and
-never used again, so that what is left of a try that died cannot get into the next.
+Only the store is needed between them. An attempt is one try of one publication: its id is the same
+on all ranks and never used again, so that what is left of a try that died cannot get into the next.
 """
 
 import re

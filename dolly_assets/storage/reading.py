@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A published file tree. Holding it costs nothing: files come when they are asked for, verified.
+    """A published file tree.
+
+    Holding it costs nothing: files come when they are asked for, verified.
 
     Attributes:
         manifest: what was published.
@@ -65,7 +67,8 @@ class Artifact:
     def fetch(self, subtree: str = "") -> Path:
         """A local folder with the tree, or with what is below `subtree`; every file is verified.
 
-        The files are read-only and stay while this process lives. Copy what is to be changed or kept.
+        The files are read-only and stay while this process lives. Copy what is to be changed or
+        kept.
 
         Raises:
             DamagedFileError: a file is damaged in the store.
@@ -84,7 +87,8 @@ class Artifact:
 
         Raises:
             DamagedFileError: a file is damaged in the store; the folder is then as it was.
-            ArtifactError: there is no such subtree; the folder is not empty; the store or the disk fails.
+            ArtifactError: there is no such subtree; the folder is not empty; the store or the disk
+                fails.
         """
         wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
         if not wanted:
@@ -112,7 +116,8 @@ class Artifact:
     def is_complete(self, subtree: str = "") -> bool:
         """Whether the store has all content of the tree, or of what is below `subtree`; it is not read.
 
-        False after garbage collection has dropped a folder of it, such as the training state of an old epoch.
+        False after garbage collection has dropped a folder of it, such as the training state of an
+        old epoch.
         """
         wanted = [
             blob
@@ -132,7 +137,8 @@ class Artifact:
     def read_bytes(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """A file's bytes, or those in a range, verified, without filling the cache.
 
-        Of a file that is not in the cache, the chunks that the range touches are read (`chunk_bytes` each).
+        Of a file that is not in the cache, the chunks that the range touches are read
+        (`chunk_bytes` each).
         """
         entry = self._entry(path)
         if start < 0 or (length is not None and length < 0):

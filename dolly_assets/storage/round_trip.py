@@ -1,8 +1,11 @@
-"""Writing, reading back and deleting an object: what a store has to allow. Also a command, for a pod that has one.
+"""Writing, reading back and deleting an object: what a store has to allow.
+
+Also a command, for a pod that has one.
 
     python -m dolly_assets.storage.round_trip URL KEY
 
-KEY is an object that somebody else has put into the same store. Exit code 1 if anything is not as it should be.
+KEY is an object that somebody else has put into the same store. Exit code 1 if anything is not as
+it should be.
 """
 
 import secrets
@@ -30,7 +33,8 @@ def round_trip(store: ObjectStore) -> RoundTrip:
     """Writes an object, reads it back, looks at it in the listing and deletes it.
 
     Raises:
-        ArtifactError, ConfigurationError: The store does not allow it, or gives back something else.
+        ArtifactError, ConfigurationError: The store does not allow it, or gives back something
+            else.
     """
     key, data = new_key(), secrets.token_bytes(SIZE_BYTES)
     before, begin = time.time(), time.perf_counter()
@@ -48,7 +52,8 @@ def round_trip(store: ObjectStore) -> RoundTrip:
         raise ArtifactError(
             f"{store.url_of(key)} reads back otherwise than it was written: the store is not sound"
         )
-    # Stores tell whole seconds, and the object was written somewhere between two looks at the clock.
+    # Stores tell whole seconds, and the object was written somewhere between two looks at the
+    # clock.
     skew = min(modified + 1 - before, 0.0) if modified < before else max(modified - after, 0.0)
     return RoundTrip(written - begin, read - written, skew)
 

@@ -1,4 +1,7 @@
-"""How S3 is reached: endpoint, region, and where credentials come from. It knows no keys and no bytes."""
+"""How S3 is reached: endpoint, region, and where credentials come from.
+
+It knows no keys and no bytes.
+"""
 
 import os
 from ipaddress import ip_address
@@ -75,7 +78,8 @@ def s3_arguments(settings: S3Settings) -> dict[str, Any]:
     endpoint = endpoint_of(settings) or profile.get("endpoint_url", "")
     is_plain = _is_plain_http(endpoint, settings)
     config: dict[str, Any] = {
-        # TLS guards a put already; without it, the signature over the content is what a wrong byte is noticed by.
+        # TLS guards a put already; without it, the signature over the content is what a wrong byte
+        # is noticed by.
         "unsigned_payload": not is_plain,
         "skip_signature": settings.use_unsigned_session,
     }
@@ -98,7 +102,10 @@ def s3_arguments(settings: S3Settings) -> dict[str, Any]:
 
 
 def _session(settings: S3Settings) -> "Session | None":
-    """The session of a profile; None where keys or roles are found without one. The order is boto3's."""
+    """The session of a profile; None where keys or roles are found without one.
+
+    The order is boto3's.
+    """
     if settings.use_unsigned_session:
         return None
     name = settings.profile_name

@@ -1,8 +1,11 @@
-"""Moves files between this machine and an object store: in parallel, in chunks, verified. It knows no names.
+"""Moves files between this machine and an object store: in parallel, in chunks, verified.
 
-A file above CHUNK_BYTES is cut into chunks, each a blob of its own that is named by its hash. So every put is small
-and whole, and what is sent once is never sent again: an interrupted upload goes on within a file, and files that
-share chunks share blobs. The disk is read once; each chunk is hashed by name and, in order, into the file's hash.
+It knows no names.
+
+A file above CHUNK_BYTES is cut into chunks, each a blob of its own that is named by its hash. So
+every put is small and whole, and what is sent once is never sent again: an interrupted upload goes
+on within a file, and files that share chunks share blobs. The disk is read once; each chunk is
+hashed by name and, in order, into the file's hash.
 
 Reading fetches chunks side by side and compares each with its hash before anybody sees it.
 """
@@ -26,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 * 2**20
 CHUNKS_AT_ONCE = 12  # what bounds memory
-# A chunk that arrives is hashed and written at once: more of them than the cores keep up with only evict each other.
+# A chunk that arrives is hashed and written at once: more of them than the cores keep up with only
+# evict each other.
 CHUNKS_READ_AT_ONCE = min(CHUNKS_AT_ONCE, 3 * (os.cpu_count() or 1))
 # A gateway answers small requests late and not slowly, so many are on their way at once.
 SMALL_AT_ONCE = 192
@@ -64,7 +68,10 @@ class Flow:
         self._reason: BaseException | None = None
 
     def take(self, size_bytes: int) -> int:
-        """Waits until there is room; returns what to give back. Raises when the transfer was stopped."""
+        """Waits until there is room; returns what to give back.
+
+        Raises when the transfer was stopped.
+        """
         cost = max(size_bytes, self.least_bytes)
         with self._changed:
             self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
@@ -191,7 +198,8 @@ def tree_files(tree: Path | Mapping[str, Path]) -> dict[str, Path]:
     Links to files are followed. Empty folders are not kept.
 
     Raises:
-        ArtifactError: nothing to publish; a path that could climb out; something that is not a plain file.
+        ArtifactError: nothing to publish; a path that could climb out; something that is not a
+            plain file.
     """
     files = _folder_files(tree) if isinstance(tree, Path) else dict(tree)
     if not files:
@@ -339,7 +347,8 @@ def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
         try:
             data = store.read(blob.key, 0, blob.size_bytes)
         except ArtifactError:
-            # A truncated blob makes a store refuse the range; only the size tells that from a store that fails.
+            # A truncated blob makes a store refuse the range; only the size tells that from a store
+            # that fails.
             stored_bytes = store.size_bytes(blob.key)
             if stored_bytes is None:
                 raise MissingBlobError(_damage(store, path, blob, "nothing")) from None
@@ -368,7 +377,10 @@ def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
 def fetch_files(
     store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None
 ) -> None:
-    """Writes new files, each verified. Those that are there when it fails are not all, and one may be in part."""
+    """Writes new files, each verified.
+
+    Those that are there when it fails are not all, and one may be in part.
+    """
     flow = reading_flow()
     advance = _counter(sum(entry.size_bytes for entry in files.values()), on_progress)
     for folder in {target.parent for target in files}:
@@ -395,7 +407,8 @@ def read_small(
     """Reads the small files among these from a remote store, very many at once; `take` gets each one's content.
 
     Returns:
-        The files that came, verified. What is damaged or fails is left to be read by itself, which tells why.
+        The files that came, verified. What is damaged or fails is left to be read by itself, which
+        tells why.
     """
     wanted: dict[str, list[Item]] = {}
     for item, entry in files.items():
@@ -452,7 +465,10 @@ def in_parallel(
     at_once: int = 8,
     flow: Flow | None = None,
 ) -> list[Result]:
-    """The function's results in the items' order. The first error stops the flow and cancels what has not begun."""
+    """The function's results in the items' order.
+
+    The first error stops the flow and cancels what has not begun.
+    """
     items = list(items)
     if len(items) <= 1:
         return [function(item) for item in items]

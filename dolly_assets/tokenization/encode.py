@@ -1,7 +1,8 @@
 """From an example to token ids: the one way that training and generation share.
 
-Only the markers of the prompt style become special tokens. A user's text that spells one ("### End") stays
-text, so it can neither end a label early nor forge a response. It knows nothing of splits, lengths or files.
+Only the markers of the prompt style become special tokens. A user's text that spells one ("###
+End") stays text, so it can neither end a label early nor forge a response. It knows nothing of
+splits, lengths or files.
 """
 
 import copy
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
 class PromptEncoder:
     """Encodes prompts and examples of one style with one tokenizer.
 
-    The text is laid out with stand-ins for the style's markers, random strings that no user text holds, and
-    encoded whole with all special tokens turned off; then their ids are replaced by the markers' ids. These
-    are exactly the ids of the whole text, whatever the tokenizer does at a text's beginning. A
-    beginning-of-sequence token is put in front if that is the tokenizer's own default; nothing else is added.
+    The text is laid out with stand-ins for the style's markers, random strings that no user text
+    holds, and encoded whole with all special tokens turned off; then their ids are replaced by the
+    markers' ids. These are exactly the ids of the whole text, whatever the tokenizer does at a
+    text's beginning. A beginning-of-sequence token is put in front if that is the tokenizer's own
+    default; nothing else is added.
 
     Attributes:
         end_token_id: id of the style's end key.
 
     Raises:
-        ConfigurationError: the tokenizer is not a fast one, or lacks one of the style's special tokens.
+        ConfigurationError: the tokenizer is not a fast one, or lacks one of the style's special
+            tokens.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> None:
@@ -99,7 +102,10 @@ class PromptEncoder:
         return pa.ListArray.from_arrays(offsets, values), pa.array(prompt_length, pa.int32())
 
     def _encoded(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids of all texts, one after the other, with stand-ins. A text ends in a marker, so no token spans two."""
+        """Ids of all texts, one after the other, with stand-ins.
+
+        A text ends in a marker, so no token spans two.
+        """
         values = None if self._bos_ids or not self._ranks else self._ranks.encode("".join(texts))
         if values is None:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
@@ -117,7 +123,8 @@ def _backend_with_stand_ins(
     backend: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
     backend.no_truncation()
     backend.no_padding()
-    # "Encode special tokens as text". It spares tokens with special=False, so the stand-ins have that.
+    # "Encode special tokens as text". It spares tokens with special=False, so the stand-ins have
+    # that.
     backend.encode_special_tokens = True
     for marker_id, stand_in in zip(marker_ids, stand_ins, strict=True):
         marker = tokenizer.added_tokens_decoder[marker_id]

@@ -2,15 +2,19 @@
 
 import numpy as np
 
-# Part of the data version of what is packed: raise it whenever the same lengths would be packed otherwise.
+# Part of the data version of what is packed: raise it whenever the same lengths would be packed
+# otherwise.
 PACKING_VERSION = 1
 
 
 def pack(lengths: np.ndarray, max_length: int) -> np.ndarray:
-    """Packs examples into rows of at most `max_length` tokens, by best-fit decreasing (D. S. Johnson, 1973).
+    """Packs examples into rows of at most `max_length` tokens, by best-fit decreasing (D.
 
-    From the longest example to the shortest, equal ones in their order, each goes into the row with the least space
-    that still holds it, the one that got an example last if there are several; a new row is opened if there is none.
+    S. Johnson, 1973).
+
+    From the longest example to the shortest, equal ones in their order, each goes into the row with
+    the least space that still holds it, the one that got an example last if there are several; a
+    new row is opened if there is none.
 
     Args:
         lengths: tokens per example, each from 1 to `max_length`.

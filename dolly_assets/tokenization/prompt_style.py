@@ -1,6 +1,7 @@
 """How an example is laid out as text: Dolly's format, with its words open to change.
 
-It knows nothing of tokenizers; `dolly_assets.tokenization.encode` turns what is laid out here into token ids.
+It knows nothing of tokenizers; `dolly_assets.tokenization.encode` turns what is laid out here into
+token ids.
 """
 
 from typing import Self

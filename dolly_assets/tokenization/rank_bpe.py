@@ -1,6 +1,7 @@
 """tiktoken in the place of a tokenizer's own encoder, several times faster, where both provably give the same ids.
 
-It knows byte-level BPE and pre-tokenizers of the kind of GPT-2's; of everything else it says that it does not.
+It knows byte-level BPE and pre-tokenizers of the kind of GPT-2's; of everything else it says that
+it does not.
 """
 
 import json
@@ -11,7 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# What `ByteLevel` of tokenizers splits at, as GPT-2 published it (https://github.com/openai/gpt-2, src/encoder.py).
+# What `ByteLevel` of tokenizers splits at, as GPT-2 published it (https://github.com/openai/gpt-2,
+# src/encoder.py).
 GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PLAIN_BPE = {
     "type": "BPE",
@@ -27,10 +29,11 @@ PLAIN_BPE = {
 class RankEncoder:
     """Encodes text as `backend` does, its added tokens that are not special included.
 
-    tiktoken joins any neighbours whose bytes together are a token, the token of lowest rank first; BPE joins listed
-    pairs, the first of the list first. With the list as the ranks both are the same if for every token, of its bytes
-    alone, joining by the pairs before its own ends in its own pair: what happens between two ends that nothing has
-    joined across does not depend on what is beyond them. `_own_pairs_hold` checks that for all tokens.
+    tiktoken joins any neighbours whose bytes together are a token, the token of lowest rank first;
+    BPE joins listed pairs, the first of the list first. With the list as the ranks both are the
+    same if for every token, of its bytes alone, joining by the pairs before its own ends in its own
+    pair: what happens between two ends that nothing has joined across does not depend on what is
+    beyond them. `_own_pairs_hold` checks that for all tokens.
     """
 
     def __init__(
@@ -100,9 +103,10 @@ class RankEncoder:
 def _own_pairs_hold(parts: np.ndarray) -> bool:
     """Whether every token's own pair, of ranks (left, right), is what is left of its bytes before it is joined.
 
-    Token 256 + i is joined from `parts[i]`. Joining is undone, the last step first, on both sides of the place where
-    the pair meets: while these two neighbours lay there, no token may have been joined across, that is, none of a
-    lower rank than the step that made one of them part of something. Of steps of equal rank the left one came first.
+    Token 256 + i is joined from `parts[i]`. Joining is undone, the last step first, on both sides
+    of the place where the pair meets: while these two neighbours lay there, no token may have been
+    joined across, that is, none of a lower rank than the step that made one of them part of
+    something. Of steps of equal rank the left one came first.
     """
     if (parts >= np.arange(256, 256 + len(parts))[:, None]).any():
         return False  # a pair before its parts

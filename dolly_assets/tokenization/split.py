@@ -12,12 +12,13 @@ def held_out_mask(
 ) -> np.ndarray:
     """Choose the held-out rows by their prompts.
 
-    Rows with the same prompt go to the same side, so no held-out prompt occurs in training. Prompts are taken
-    in the order of SHA-256 over seed and prompt, until `held_out_examples` rows are reached: the place of a
-    prompt depends on nothing else, so added records hardly move the split.
+    Rows with the same prompt go to the same side, so no held-out prompt occurs in training. Prompts
+    are taken in the order of SHA-256 over seed and prompt, until `held_out_examples` rows are
+    reached: the place of a prompt depends on nothing else, so added records hardly move the split.
 
     Returns:
-        bool per row, true where held out. At least `held_out_examples` are true if there are that many rows.
+        bool per row, true where held out. At least `held_out_examples` are true if there are that
+        many rows.
     """
     rows_by_prompt: dict[tuple[str, str], list[int]] = {}
     for row, prompt in enumerate(zip(instructions, contexts, strict=True)):

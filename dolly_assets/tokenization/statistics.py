@@ -1,4 +1,7 @@
-"""What a tokenized dataset looks like in numbers, and as a small picture. It knows lengths, no texts."""
+"""What a tokenized dataset looks like in numbers, and as a small picture.
+
+It knows lengths, no texts.
+"""
 
 from typing import Any
 
@@ -20,9 +23,10 @@ def describe(
 ) -> dict[str, Any]:
     """Count what is trained on. Lengths are in tokens, one per training example; JSON-ready.
 
-    `row_fill` is the share of `max_length` that an average row uses, and `processed_per_real_if_padded` the tokens
-    that would be processed for each real one if rows were padded to `max_length`. `length_histogram` has `edges`
-    (tokens, one more than there are bins) and `counts` (training examples per bin, the lower edge included).
+    `row_fill` is the share of `max_length` that an average row uses, and
+    `processed_per_real_if_padded` the tokens that would be processed for each real one if rows were
+    padded to `max_length`. `length_histogram` has `edges` (tokens, one more than there are bins)
+    and `counts` (training examples per bin, the lower edge included).
     """
     train_tokens = int(train_lengths.sum())
     labelled_tokens = train_tokens - int(train_prompt_lengths.sum())

@@ -1,4 +1,7 @@
-"""From a raw dataset to what is trained on. Pure: the same input gives the same tables, on any machine."""
+"""From a raw dataset to what is trained on.
+
+Pure: the same input gives the same tables, on any machine.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -47,11 +50,13 @@ def tokenize(
         style: how an example is laid out.
         max_length: longest row in tokens. Longer examples are dropped and counted, never cut.
         packing: whether examples share rows; else each is a row of its own.
-        held_out_examples: examples to keep from training, at least; those of one prompt stay together.
+        held_out_examples: examples to keep from training, at least; those of one prompt stay
+            together.
         seed: seed of the split.
 
     Raises:
-        ConfigurationError: the tokenizer does not fit the style, or nothing would remain to train on.
+        ConfigurationError: the tokenizer does not fit the style, or nothing would remain to train
+            on.
         DatasetError: a column is missing, or a value is.
     """
     encoder = PromptEncoder(tokenizer, style)

@@ -28,7 +28,8 @@ class TokenizedDataset:
     """The two sides of the split, with what there is to say about them.
 
     Attributes:
-        train: columns of TRAIN_SCHEMA, an example each, sorted by row (0, 1, …) and in it by record: a row is a slice.
+        train: columns of TRAIN_SCHEMA, an example each, sorted by row (0, 1, …) and in it by
+            record: a row is a slice.
         held_out: columns of HELD_OUT_SCHEMA, in raw order; no prompt of it occurs in `train`.
         statistics: see `dolly_assets.tokenization.statistics.describe`.
         preview: Markdown, see `dolly_assets.tokenization.preview`.
@@ -51,7 +52,9 @@ class TokenizedDataset:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote. The tables are memory-mapped: they take no memory until they are used.
+        """Read what `write` wrote.
+
+        The tables are memory-mapped: they take no memory until they are used.
 
         Raises:
             DatasetError: a file is missing or is not what `write` writes.

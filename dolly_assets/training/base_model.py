@@ -1,7 +1,7 @@
 """Base models: whatever a user names becomes one folder of plain weights, treated alike from there on.
 
-Knows the Hub, local folders, GGUF files and untrained models. Knows of prompts only the special tokens they
-need, and of training nothing.
+Knows the Hub, local folders, GGUF files and untrained models. Knows of prompts only the special
+tokens they need, and of training nothing.
 """
 
 import contextlib
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MAX_SHARD_SIZE = "4GB"
-# Rows are added in whole 64s: an odd number keeps tensor cores from the largest matrix product of all.
-# https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html#requirements-tc
+# Rows are added in whole 64s: an odd number keeps tensor cores from the largest matrix product of
+# all.
+# https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html#r
+# equirements-tc
 _EMBEDDING_ROWS_MULTIPLE = 64
 _NEW_ROWS_SEED = 0
 # What the tokenizer of an untrained model begins, ends and pads with, as GPT-2's does.
@@ -121,12 +123,15 @@ def prepare(
         config: What to prepare; relative local paths count from the working directory.
         special_tokens: Tokens that the prompt style needs, the one that ends an answer first.
         texts: What an untrained model's tokenizer learns from; not called for any other.
-        out: A folder that is empty or does not exist yet. After an error, what it holds is not a model.
+        out: A folder that is empty or does not exist yet. After an error, what it holds is not a
+            model.
         log: Called with each thing worth telling, transformers' own warnings included.
 
     Returns:
-        Facts: source, revision (the commit, for a Hub id), license, architecture, parameters, dtype,
-        vocabulary_size (tokens), embedding_rows, context_length (tokens; None if unlimited), tied_embeddings.
+        Facts: source, revision (the commit, for a Hub id), license, architecture, parameters,
+            dtype,
+        vocabulary_size (tokens), embedding_rows, context_length (tokens; None if unlimited),
+        tied_embeddings.
 
     Raises:
         BaseModelError: It cannot be found or loaded, or is not a causal language model.
@@ -250,7 +255,8 @@ def _load(
         where["gguf_file"] = str(gguf_file)
         # float32 holds the dequantized values as they are; bfloat16 would round them again.
         weights = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-    # Else transformers has the Hub convert a repository without safetensors, from a thread of its own.
+    # Else transformers has the Hub convert a repository without safetensors, from a thread of its
+    # own.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
@@ -315,7 +321,8 @@ def _model_config(values: dict[str, Any], **derived: Any) -> "PretrainedConfig":
         raise BaseModelError(
             f"untrained.config: not a {model_type} configuration ({_reason(error)})"
         ) from error
-    # A name that no field, alias or older spelling has taken ends up as an attribute that nothing reads.
+    # A name that no field, alias or older spelling has taken ends up as an attribute that nothing
+    # reads.
     if stray := sorted((config.to_dict().keys() - defaults.to_dict().keys()) & values.keys()):
         raise BaseModelError(
             f"untrained.config: a {model_type} configuration has no {', '.join(stray)}"
@@ -348,7 +355,8 @@ def _train_tokenizer(
 def _check_causal(model: "PreTrainedModel", name: str) -> None:
     """Raises BaseModelError if the first position sees later ones, as in BERT, which transformers loads too.
 
-    A causal mask makes that gradient exactly zero, in every dtype, so there is no tolerance to choose.
+    A causal mask makes that gradient exactly zero, in every dtype, so there is no tolerance to
+    choose.
     """
     import torch
 
@@ -377,8 +385,8 @@ def _add_special_tokens(
         pad = _PAD if tokenizer.eos_token in (None, end) else str(tokenizer.eos_token)
         tokenizer.add_special_tokens({"pad_token": pad})
     _grow_embeddings(model, len(tokenizer))
-    # In the configuration too: some architectures keep gradients from the padding row, and a checkpoint that
-    # is loaded again has to train as this model does.
+    # In the configuration too: some architectures keep gradients from the padding row, and a
+    # checkpoint that is loaded again has to train as this model does.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,

@@ -1,10 +1,11 @@
 """How many floating-point operations a model's training asks for.
 
-Counted is what the mathematics needs, once: neither padding nor what gradient checkpointing computes again. Follows
-appendix B of PaLM (Chowdhery et al., 2022, https://arxiv.org/abs/2204.02311): 6 operations for each weight of a matrix
-product and each token (2 forward, 4 backward), and the attention's own products. Two things are counted more closely
-than there: the output layer for the labelled tokens only, since only they need it, and attention for the pairs of
-tokens that see each other only (causal, within an example).
+Counted is what the mathematics needs, once: neither padding nor what gradient checkpointing
+computes again. Follows appendix B of PaLM (Chowdhery et al., 2022,
+https://arxiv.org/abs/2204.02311): 6 operations for each weight of a matrix product and each token
+(2 forward, 4 backward), and the attention's own products. Two things are counted more closely than
+there: the output layer for the labelled tokens only, since only they need it, and attention for the
+pairs of tokens that see each other only (causal, within an example).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Forward and backward: a product once forward, twice backward, once if the weight is frozen; 2 operations each.
+# Forward and backward: a product once forward, twice backward, once if the weight is frozen; 2
+# operations each.
 _PER_WEIGHT = 6
 _PER_FROZEN_WEIGHT = 4
 # Per pair of tokens and unit of width: scores and their product with the values.

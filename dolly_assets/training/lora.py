@@ -1,6 +1,7 @@
 """LoRA: the base model's weights stay as they are, and low-rank matrices beside some of them are trained (an adapter).
 
-Hu et al., 2021, https://arxiv.org/abs/2106.09685; computed by peft. Knows folders and models, not artifacts.
+Hu et al., 2021, https://arxiv.org/abs/2106.09685; computed by peft. Knows folders and models, not
+artifacts.
 """
 
 import json

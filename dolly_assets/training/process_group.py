@@ -1,4 +1,7 @@
-"""The ranks of a training as one group: joining, waiting, agreeing, leaving. It knows nothing of what is trained."""
+"""The ranks of a training as one group: joining, waiting, agreeing, leaving.
+
+It knows nothing of what is trained.
+"""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -8,7 +11,8 @@ if TYPE_CHECKING:
 
 # Ranks wait for the first one while it waits for an upload that is slower than an epoch.
 COLLECTIVE_TIMEOUT_SECONDS = 4 * 3600
-# What torchrun tells a rank (https://docs.pytorch.org/docs/stable/elastic/run.html), for the only one. Port 0 is any.
+# What torchrun tells a rank (https://docs.pytorch.org/docs/stable/elastic/run.html), for the only
+# one. Port 0 is any.
 ONLY_RANK = {
     "RANK": "0",
     "LOCAL_RANK": "0",
@@ -38,7 +42,8 @@ def be_the_only_rank_unless_launched() -> None:
 def skip_shared_memory_op() -> None:
     """Keeps DeepSpeed from compiling its shared-memory op when it starts on CPU ranks.
 
-    Only `inference_all_reduce` uses it, which training never calls; compiling takes a compiler and some 40 s.
+    Only `inference_all_reduce` uses it, which training never calls; compiling takes a compiler and
+    some 40 s.
     """
     import deepspeed.ops
 
@@ -46,7 +51,10 @@ def skip_shared_memory_op() -> None:
 
 
 def meet_other_ranks(arguments: "TrainingArguments") -> None:
-    """Joins the process group. Before the model is loaded: with ZeRO 3 it is sharded over the ranks as it loads."""
+    """Joins the process group.
+
+    Before the model is loaded: with ZeRO 3 it is sharded over the ranks as it loads.
+    """
     import deepspeed
 
     _ = arguments.device  # the Trainer's own way, which on CPUs leaves DeepSpeed out

@@ -1,7 +1,7 @@
 """The recipe of a fine-tune: every hyper-parameter that decides what comes out.
 
-It knows nothing of machines. How many devices share the work is the compute's business (`dolly_assets.launchers`); the
-global batch, and so the result, is the same on any number of them.
+It knows nothing of machines. How many devices share the work is the compute's business
+(`dolly_assets.launchers`); the global batch, and so the result, is the same on any number of them.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Writes and publishes the epochs of a training as they end, on a thread of its own, while the next one trains.
 
-Every rank uploads its own files; rank 0 commits them when all have. For each epoch the profile goes first and the
-checkpoint last: an epoch that is in the store has its profile there too.
+Every rank uploads its own files; rank 0 commits them when all have. For each epoch the profile goes
+first and the checkpoint last: an epoch that is in the store has its profile there too.
 """
 
 import math
@@ -32,8 +32,8 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
 
 LEAST_GRACE_SECONDS = 30.0
-# Until saving was measured: master weights and two moments in 32 bits beside weights in 16, to a slow disk and a slow
-# store, one after the other.
+# Until saving was measured: master weights and two moments in 32 bits beside weights in 16, to a
+# slow disk and a slow store, one after the other.
 STATE_PER_WEIGHTS = 7
 SLOW_BYTES_PER_SECOND = 25e6
 # How long rank 0, which has uploaded its own files, waits for those of the others.
@@ -83,7 +83,10 @@ class EpochPublisher:
                 self._profiler.__exit__(kind, error, trace)
 
     def on_start(self, process_id: str) -> None:
-        """The model is loaded; the first step is about to begin. The id is this process's and all other ranks'."""
+        """The model is loaded; the first step is about to begin.
+
+        The id is this process's and all other ranks'.
+        """
         self._process_id = process_id
         if self._active:
             self._profiler.loaded()

@@ -25,7 +25,8 @@ STORE_PREFIX = "store_prefix"  # the key of the pipes parameters
 POD = "pod"
 AGAIN_SECONDS = 5.0
 CLOSING_SECONDS = 120.0  # for what could not be sent yet
-LATE_SECONDS = 1800  # that a message may come after a newer one: clocks differ, and a store may be away for one node
+# that a message may come after a newer one: clocks differ, and a store may be away for one node
+LATE_SECONDS = 1800
 
 
 class MessageWriter(PipesDefaultMessageWriter):

@@ -64,7 +64,10 @@ MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminat
 
 
 class Messenger:
-    """Sends messages to whoever follows the worker. Ranks other than 0 speak only of their failure."""
+    """Sends messages to whoever follows the worker.
+
+    Ranks other than 0 speak only of their failure.
+    """
 
     def __init__(self, pipes: PipesContext, rank: int) -> None:
         self._pipes = pipes

@@ -1,4 +1,6 @@
-"""`python -m dolly_assets.worker.pod`: one node's part of a worker, in a pod. What it is to do is in its environment.
+"""`python -m dolly_assets.worker.pod`: one node's part of a worker, in a pod.
+
+What it is to do is in its environment.
 
 | variable | meaning |
 | --- | --- |
@@ -51,7 +53,10 @@ def main() -> None:
 
 
 def _is_done(spec: WorkerSpec) -> bool:
-    """Whether earlier pods have left nothing to train. Those of other nodes may have ended for good, knowing that."""
+    """Whether earlier pods have left nothing to train.
+
+    Those of other nodes may have ended for good, knowing that.
+    """
     if not isinstance(spec.task, Train):
         return False
     store = ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3)

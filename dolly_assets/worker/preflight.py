@@ -1,7 +1,8 @@
 """What can be known to be wrong before a model is loaded: driver, devices, network, store, disk, clocks.
 
-Every rank calls it. What it measures goes to the log and to `preflight.json` in the profile's folder, beside what the
-sampler writes there: a JSON object whose keys are the fields of `Findings`, a field that was not measured being null.
+Every rank calls it. What it measures goes to the log and to `preflight.json` in the profile's
+folder, beside what the sampler writes there: a JSON object whose keys are the fields of `Findings`,
+a field that was not measured being null.
 """
 
 import os
@@ -37,7 +38,8 @@ MEET_SECONDS = 60.0
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 NCCL's and gloo's, not ours
 # Docker's default, of which NCCL takes some 10 MiB for each pair of GPUs.
 SMALL_SHARED_BYTES = 64 << 20
-# S3 refuses requests whose clock is 15 minutes off; locks and retention compare times already at less.
+# S3 refuses requests whose clock is 15 minutes off; locks and retention compare times already at
+# less.
 SKEW_SECONDS, MOST_SKEW_SECONDS = 30.0, 900.0
 
 

@@ -10,7 +10,10 @@ SPANS_FILE = "spans.jsonl"
 
 @dataclass(frozen=True)
 class EpochSpan:
-    """What the profile of an epoch covers. Times are UTC epoch seconds; `ended_at` is None while it lasts."""
+    """What the profile of an epoch covers.
+
+    Times are UTC epoch seconds; `ended_at` is None while it lasts.
+    """
 
     epoch: int
     started_at: float

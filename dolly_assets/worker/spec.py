@@ -1,4 +1,7 @@
-"""What a worker is told: one JSON document. The contract between the orchestrator and the machines with devices."""
+"""What a worker is told: one JSON document.
+
+The contract between the orchestrator and the machines with devices.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,6 +1,7 @@
 """`python -m dolly_assets.worker.torchrun ARGUMENTS`: torchrun, whose exit code is that of the rank that ended first.
 
-Asked to stop, torchrun itself would give its ranks a fixed time and end with 1. Here ranks are asked and waited for.
+Asked to stop, torchrun itself would give its ranks a fixed time and end with 1. Here ranks are
+asked and waited for.
 """
 
 import functools
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 # The end of ranks that were asked before they listened.
 NOT_LISTENING = {-signal.SIGTERM, -signal.SIGINT}
-# All ranks leave their group together, so that other nodes end about now; one that is lost ends never.
+# All ranks leave their group together, so that other nodes end about now; one that is lost ends
+# never.
 OTHER_NODES_SECONDS = 10.0
 
 
@@ -56,8 +58,8 @@ def main() -> int:
 def _meet_first_node(config: "LaunchConfig") -> None:
     """Returns when the first node waits for this one.
 
-    One that has lost this node, and has yet to notice, still answers; torchrun would take it for the one that comes
-    after it, and both would wait. Its store remembers who has come.
+    One that has lost this node, and has yet to notice, still answers; torchrun would take it for
+    the one that comes after it, and both would wait. Its store remembers who has come.
 
     Raises:
         DistError: It did not come in time.
@@ -76,7 +78,10 @@ def _meet_first_node(config: "LaunchConfig") -> None:
 
 
 def _ask_ranks() -> None:
-    """Hands a request to stop on. Without ranks, not yet or no more, torchrun waits for other nodes, and ends here."""
+    """Hands a request to stop on.
+
+    Without ranks, not yet or no more, torchrun waits for other nodes, and ends here.
+    """
     ranks = psutil.Process().children()
     if not ranks:
         os._exit(STOPPED)

@@ -1,4 +1,7 @@
-"""Who becomes champion, and what is told of it. Dagster and the store are real; the scores are made up."""
+"""Who becomes champion, and what is told of it.
+
+Dagster and the store are real; the scores are made up.
+"""
 
 from typing import Any
 

@@ -47,7 +47,8 @@ class Ticked:
         """Requested runs: dataset -> run key."""
         with dg.DagsterInstance.local_temp(str(self._folder)) as instance:
             instance.add_dynamic_partitions(str(DATASETS.name), self._used)
-            # closed at once: a context that is collected later puts its instance back as the current one
+            # closed at once: a context that is collected later puts its instance back as the
+            # current one
             with dg.build_schedule_context(
                 instance=instance,
                 scheduled_execution_time=at,

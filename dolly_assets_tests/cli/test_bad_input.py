@@ -1,6 +1,7 @@
 """Whatever is wrong, a user reads one line that says what, where and what to do; exit code 2, and nothing is lost.
 
-Commands that need no worker run in this process, which is the same code from `main` on; the others are processes.
+Commands that need no worker run in this process, which is the same code from `main` on; the others
+are processes.
 """
 
 import os

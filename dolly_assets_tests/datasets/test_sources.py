@@ -1,6 +1,9 @@
-"""Local files are real. S3 is moto's server, reached over HTTP. The Hub is an HTTP server with one dataset.
+"""Local files are real.
 
-A child process talks to the Hub, as its libraries take their endpoint from the environment when imported.
+S3 is moto's server, reached over HTTP. The Hub is an HTTP server with one dataset.
+
+A child process talks to the Hub, as its libraries take their endpoint from the environment when
+imported.
 """
 
 import hashlib
@@ -186,7 +189,8 @@ HUB_CARD = {"id": "owner/name", "sha": COMMIT, "cardData": {"license": "mit"}, "
 class Hub(BaseHTTPRequestHandler):
     """Serves `owner/name` (revision `main` and its commit) and nothing else.
 
-    `owner/busy` is the same behind a first answer that asks to wait for a second, `owner/swamped` asks for an hour.
+    `owner/busy` is the same behind a first answer that asks to wait for a second, `owner/swamped`
+    asks for an hour.
     """
 
     asked_to_wait = 0

@@ -72,7 +72,8 @@ def postgres() -> Iterator[Postgres]:
         _binaries(),
         f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}",
     )
-    # The server refuses to be root; a folder of its own in /tmp is one that another user can get to.
+    # The server refuses to be root; a folder of its own in /tmp is one that another user can get
+    # to.
     as_user = (
         ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         if os.getuid() == 0

@@ -61,7 +61,10 @@ def test_an_answer_ends_at_the_end_key_and_does_not_show_it(parrot, tokenizer):
 
 
 def test_an_answer_ends_at_the_tokenizers_own_end_too_if_it_has_one(parrot, tokenizer):
-    """A base model knows no end key yet. Here a letter of the answer plays the tokenizer's end of sequence."""
+    """A base model knows no end key yet.
+
+    Here a letter of the answer plays the tokenizer's end of sequence.
+    """
     import copy
 
     prompts = [Prompt(instruction="Say Clara the second.")]

@@ -1,6 +1,7 @@
 """The Kubernetes API of the stand-in cluster over HTTP: what the `kubernetes` client and our code use of it.
 
-It knows objects and logs; what becomes of them is the controller's and the node's business. Faults are scripted on it.
+It knows objects and logs; what becomes of them is the controller's and the node's business. Faults
+are scripted on it.
 """
 
 import contextlib
@@ -55,9 +56,12 @@ class ApiServer:
     """Serves on a free port of the loopback.
 
     Attributes:
-        may: Decides on verb, resource (`pods/log`) and namespace; what it forbids is answered with 403.
-        admit: Raises `Refused` for an object that an admission webhook would not let in, or changes it.
-        pending: The workloads that Kueue lists for a namespace and a local queue; None where there is no Kueue.
+        may: Decides on verb, resource (`pods/log`) and namespace; what it forbids is answered with
+            403.
+        admit: Raises `Refused` for an object that an admission webhook would not let in, or changes
+            it.
+        pending: The workloads that Kueue lists for a namespace and a local queue; None where there
+            is no Kueue.
         calls: Every request so far: verb and resource.
     """
 

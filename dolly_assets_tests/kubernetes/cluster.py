@@ -1,26 +1,28 @@
 """A whole stand-in cluster in this process, and what can happen to it.
 
     with Cluster(tmp_path) as cluster:
-        os.environ["KUBECONFIG"] = str(cluster.kubeconfig)     # the real client and `dolly` find it there
-        cluster.apply({"kind": "Secret", ...})                 # objects that are there beforehand
-        cluster.programs["trains:1"] = ["python", "-c", "print('hello')"]   # instead of an image's command
+        os.environ["KUBECONFIG"] = str(cluster.kubeconfig)     # the real client and `dolly` find it
+        there cluster.apply({"kind": "Secret", ...})                 # objects that are there
+        beforehand cluster.programs["trains:1"] = ["python", "-c", "print('hello')"]   # instead of
+        an image's command
 
-        cluster.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")   # pods stay pending
-        cluster.release()
-        cluster.break_images("ImagePullBackOff")               # mended by release, too
-        cluster.exceed_quota("exceeded quota: gpus, requested: ...")   # the Job controller may create no pod
-        cluster.queue("trainings", before=2)                   # Kueue suspends Jobs of this queue; admit() lets them go
-        cluster.deny("policy: no root")                        # admission refuses Jobs
-        cluster.evict(pod) / preempt(pod) / lose(pod) / delete(pod) / oom_kill(pod)
-        cluster.fail(500, verb="list", plural="pods", times=3) # answers of the API
+        cluster.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")   # pods stay
+        pending cluster.release() cluster.break_images("ImagePullBackOff")               # mended by
+        release, too cluster.exceed_quota("exceeded quota: gpus, requested: ...")   # the Job
+        controller may create no pod cluster.queue("trainings", before=2)                   # Kueue
+        suspends Jobs of this queue; admit() lets them go cluster.deny("policy: no root")
+        # admission refuses Jobs cluster.evict(pod) / preempt(pod) / lose(pod) / delete(pod) /
+        oom_kill(pod) cluster.fail(500, verb="list", plural="pods", times=3) # answers of the API
         cluster.drop_watches() / cut_logs() / forget_history() # what was watched, streamed, is gone
-        cluster.forbid("create", "jobs")                       # SelfSubjectAccessReview says no, requests get 403
+        cluster.forbid("create", "jobs")                       # SelfSubjectAccessReview says no,
+        requests get 403
 
         cluster.pods(), cluster.jobs(), cluster.gpus_booked()
         cluster.wait(lambda: cluster.gpus_booked() == 0)
 
-Pods run as processes of this machine: the first container's command (`python` is this one) with its environment,
-Secrets and mounted folders. `speed` divides the cluster's own times: grace periods, deadlines, time to live.
+Pods run as processes of this machine: the first container's command (`python` is this one) with its
+environment, Secrets and mounted folders. `speed` divides the cluster's own times: grace periods,
+deadlines, time to live.
 """
 
 import json

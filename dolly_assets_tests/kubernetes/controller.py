@@ -1,7 +1,10 @@
-"""The Job controller, scheduler and garbage collector of the stand-in cluster. It knows no HTTP and no processes.
+"""The Job controller, scheduler and garbage collector of the stand-in cluster.
 
-Of Jobs it knows Indexed and plain ones, `podFailurePolicy`, `backoffLimit`, `activeDeadlineSeconds`, `suspend` and
-`ttlSecondsAfterFinished`; a pod is replaced when it has ended (`podReplacementPolicy: Failed`).
+It knows no HTTP and no processes.
+
+Of Jobs it knows Indexed and plain ones, `podFailurePolicy`, `backoffLimit`,
+`activeDeadlineSeconds`, `suspend` and `ttlSecondsAfterFinished`; a pod is replaced when it has
+ended (`podReplacementPolicy: Failed`).
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The node of the stand-in cluster: runs the first container of each pod as a process, as a kubelet does.
 
-Paths under a container's volume mounts, and host names behind a headless Service, are rewritten in its environment:
-every pod has folders of its own, and all pods share this machine's loopback.
+Paths under a container's volume mounts, and host names behind a headless Service, are rewritten in
+its environment: every pod has folders of its own, and all pods share this machine's loopback.
 """
 
 import base64

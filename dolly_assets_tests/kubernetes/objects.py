@@ -1,4 +1,7 @@
-"""The objects of the stand-in cluster, with resource versions, and the history that watches read. It knows no HTTP."""
+"""The objects of the stand-in cluster, with resource versions, and the history that watches read.
+
+It knows no HTTP.
+"""
 
 import copy
 import threading

@@ -1,12 +1,15 @@
-"""A worker that trains nothing: it publishes a few bytes for each epoch and ends as a test says. All else is real.
+"""A worker that trains nothing: it publishes a few bytes for each epoch and ends as a test says.
 
-It stands for the command of the worker's image. The test and it meet in the folder that `SCRIPT` names:
+All else is real.
 
-    go-N       epoch N may end; `go` lets all of them end
-    fail-N     what happens instead of epoch N's end: the name of an error (`DollyError`, `KeyError`, `OutOfMemoryError`
+It stands for the command of the worker's image. The test and it meet in the folder that `SCRIPT`
+names:
+
+    go-N       epoch N may end; `go` lets all of them end fail-N     what happens instead of epoch
+    N's end: the name of an error (`DollyError`, `KeyError`, `OutOfMemoryError`
                of a GPU), or an exit code
-    saving     while it is there, a pod that was asked to stop takes its time to save
-    begun-N    written by each pod that begins epoch N, a line each; trained-N likewise when it has ended
+    saving     while it is there, a pod that was asked to stop takes its time to save begun-N
+    written by each pod that begins epoch N, a line each; trained-N likewise when it has ended
 """
 
 import os

@@ -1,10 +1,11 @@
 """Trainings through Dagster in the cluster of a kubeconfig's context, with DeepSpeed in the worker's own image.
 
-    DOLLY_TEST_KUBECONTEXT   the context
-    DOLLY_TEST_KUBERNETES    a file as DOLLY_KUBERNETES names: namespace, image, what pods need to reach the store
-    DOLLY_TEST_STORE         a store that pods and this machine reach; the tests make a folder of their own in it
+    DOLLY_TEST_KUBECONTEXT   the context DOLLY_TEST_KUBERNETES    a file as DOLLY_KUBERNETES names:
+    namespace, image, what pods need to reach the store DOLLY_TEST_STORE         a store that pods
+    and this machine reach; the tests make a folder of their own in it
 
-Weights are compared to the bit, so the nodes that pods may come to need the same processors. No GPU is asked for.
+Weights are compared to the bit, so the nodes that pods may come to need the same processors. No GPU
+is asked for.
 """
 
 import os

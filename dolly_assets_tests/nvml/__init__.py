@@ -1,7 +1,8 @@
 """A stand-in for NVIDIA's libnvidia-ml.so.1, scripted per scenario, for machines without a GPU.
 
-It is compiled when first asked for. Real nvidia-ml-py runs above it, in any process that is started with the
-environment variables of a scenario: the dynamic loader reads them only at a process's start.
+It is compiled when first asked for. Real nvidia-ml-py runs above it, in any process that is started
+with the environment variables of a scenario: the dynamic loader reads them only at a process's
+start.
 """
 
 import functools
@@ -17,13 +18,17 @@ SCENARIOS = sorted(file.stem for file in (HERE / "scenarios").glob("*.txt"))
 def scenario(name: str) -> dict[str, str]:
     """The environment variables under which a process sees the scenario's GPUs.
 
-    `name` is one of `SCENARIOS`, described in the files of `scenarios/`; nvml_2019.c says how they are written.
+    `name` is one of `SCENARIOS`, described in the files of `scenarios/`; nvml_2019.c says how they
+    are written.
     """
     return environment(HERE / "scenarios" / f"{name}.txt")
 
 
 def environment(script: Path) -> dict[str, str]:
-    """As `scenario`, for a script of one's own. A name that begins with `driver_2019` gets the library of 2019."""
+    """As `scenario`, for a script of one's own.
+
+    A name that begins with `driver_2019` gets the library of 2019.
+    """
     source = "nvml_2019.c" if script.stem.startswith("driver_2019") else "nvml.c"
     search_path = [_compiled(source).name, os.environ.get("LD_LIBRARY_PATH", "")]
     return {

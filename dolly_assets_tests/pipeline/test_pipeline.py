@@ -1,6 +1,7 @@
 """The main job as a user runs it: raw data to compared epochs, interrupted, continued, repeated.
 
-Real are the command line, Dagster and its instance, DeepSpeed on two CPU ranks, and the store on disk.
+Real are the command line, Dagster and its instance, DeepSpeed on two CPU ranks, and the store on
+disk.
 """
 
 import json

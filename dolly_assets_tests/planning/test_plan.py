@@ -153,7 +153,8 @@ def test_cpu_ranks_share_their_cores() -> None:
     assert made.energy_kwh is None
 
 
-# Two published fine-tunes of GPT-J on Alpaca: 52,002 examples of some 110 tokens, one in each row, padded.
+# Two published fine-tunes of GPT-J on Alpaca: 52,002 examples of some 110 tokens, one in each row,
+# padded.
 PUBLISHED = {
     # device, GPUs, epochs: hours, dollars
     ("V100-32GB", 8, 1): (3.25, 100),

@@ -28,7 +28,8 @@ def test_the_exit_code_passes_through_and_the_report_is_written(tmp_path: Path) 
     assert summary.title.startswith(sys.executable)
 
 
-# Tells what it gets, since it can't be seen from outside; then ends as it would have without a handler.
+# Tells what it gets, since it can't be seen from outside; then ends as it would have without a
+# handler.
 TELLING = """
 import os, signal
 def tell(number, frame):

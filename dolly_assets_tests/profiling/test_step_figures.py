@@ -1,4 +1,7 @@
-"""What the steps of a training say in its report. The log is written by hand, in the ranks' own format."""
+"""What the steps of a training say in its report.
+
+The log is written by hand, in the ranks' own format.
+"""
 
 from pathlib import Path
 

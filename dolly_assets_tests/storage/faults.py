@@ -1,6 +1,7 @@
 """What is done to the store on purpose, and what is counted: data that was lost, damage that was returned as data.
 
-`test_faults.py` runs a short version of all of it, `benchmarks/store_faults.py` a long one that prints the table.
+`test_faults.py` runs a short version of all of it, `benchmarks/store_faults.py` a long one that
+prints the table.
 """
 
 import itertools
@@ -307,7 +308,10 @@ def _reads_other(artifact: Artifact, path: str, expected: bytes) -> bool:
 
 
 def full_disk(folder: Path, seed: int) -> Outcome | None:
-    """Store and cache on a file system that is too small. None where this user may not mount one."""
+    """Store and cache on a file system that is too small.
+
+    None where this user may not mount one.
+    """
     outcome, small = Outcome("disk full (store, cache)"), folder / "small"
     small.mkdir(parents=True)
     if subprocess.run(

@@ -1,7 +1,7 @@
 """An HTTP proxy that misbehaves on purpose, in front of a real S3 server. It knows HTTP and no S3.
 
-One request per connection, so that a fault hits one request. Which request is hit, and where in its body, follows
-from a seed.
+One request per connection, so that a fault hits one request. Which request is hit, and where in its
+body, follows from a seed.
 """
 
 import random

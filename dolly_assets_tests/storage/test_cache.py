@@ -143,7 +143,10 @@ def test_processes_fill_one_cache_at_the_same_time(s3: str, tree: Path, tmp_path
 
 
 def test_a_local_store_is_linked_and_not_copied_for_ordinary_users(tree: Path):
-    """But for the file of several blobs. Run as root, the test becomes another user: for root, files are copied."""
+    """But for the file of several blobs.
+
+    Run as root, the test becomes another user: for root, files are copied.
+    """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         shutil.copytree(tree, Path(folder, "tree"))

@@ -1,6 +1,7 @@
 """A short version of every fault in faults.py: whole or absent, damage never returned, the next try succeeds.
 
-S3 is moto's server behind a proxy that misbehaves. `benchmarks/store_faults.py` is the long version.
+S3 is moto's server behind a proxy that misbehaves. `benchmarks/store_faults.py` is the long
+version.
 """
 
 from pathlib import Path

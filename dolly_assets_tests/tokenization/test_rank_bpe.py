@@ -119,7 +119,8 @@ def test_examples_are_the_same_whoever_encodes_them():
 @pytest.mark.parametrize(
     "merges",
     [
-        # "abc" is joined from ab and c, but bc comes first: tiktoken would join a and bc, which BPE does not.
+        # "abc" is joined from ab and c, but bc comes first: tiktoken would join a and bc, which BPE
+        # does not.
         [("b", "c"), ("a", "b"), ("ab", "c")],
         # aa is joined from the left: of a, a, a, a never remain a and aaa.
         [("a", "a"), ("aa", "a"), ("a", "aaa")],

@@ -1,6 +1,7 @@
 """Fine-tunes in processes of their own, since DeepSpeed's state is one per process; torch is imported once for all.
 
-Real are the Trainer, DeepSpeed and gloo on the CPU. What torchrun would put into the environment, we put there.
+Real are the Trainer, DeepSpeed and gloo on the CPU. What torchrun would put into the environment,
+we put there.
 """
 
 import multiprocessing
@@ -158,7 +159,10 @@ class _Recorder:
 
 
 class _LateRecorder(_Recorder):
-    """Writes an epoch after the first step of the next one. A state in the middle would be of no use."""
+    """Writes an epoch after the first step of the next one.
+
+    A state in the middle would be of no use.
+    """
 
     def __init__(self) -> None:
         super().__init__(None)

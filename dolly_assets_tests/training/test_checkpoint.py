@@ -1,4 +1,7 @@
-"""A Trainer's checkpoint folder, split for publishing and joined for resuming. The file names are what it writes."""
+"""A Trainer's checkpoint folder, split for publishing and joined for resuming.
+
+The file names are what it writes.
+"""
 
 import os
 import pickle

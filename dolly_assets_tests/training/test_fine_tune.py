@@ -237,7 +237,10 @@ def published(state: Path, into: Path, *, ranks: int) -> Path:
 def test_stopped_in_the_middle_of_an_epoch_it_goes_on_to_the_same_weights(
     runs: Runs, weights_with_dropout: Path, tmp_path: Path, ranks: int, zero_stage: int
 ) -> None:
-    """With dropout, accumulation and a falling rate. One rank is asked, after step 4; all leave after step 5 of 6."""
+    """With dropout, accumulation and a falling rate.
+
+    One rank is asked, after step 4; all leave after step 5 of 6.
+    """
     recipe = RECIPE.model_copy(
         update={
             "scheduler": "linear",

@@ -1,4 +1,7 @@
-"""The digest of a weights folder. The files are real safetensors files; damage is done to their bytes."""
+"""The digest of a weights folder.
+
+The files are real safetensors files; damage is done to their bytes.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What people do in the Dagster UI, in its own words: buttons, dialogs, switches. It knows no dataset and no family."""
+"""What people do in the Dagster UI, in its own words: buttons, dialogs, switches.
+
+It knows no dataset and no family.
+"""
 
 import re
 import shutil

@@ -1,4 +1,7 @@
-"""A day in the Dagster UI: look, train, cancel, go on, let data arrive. In the order in which people do it."""
+"""A day in the Dagster UI: look, train, cancel, go on, let data arrive.
+
+In the order in which people do it.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""The report of a training that runs, and what is left of it after SIGKILL. Trainings, kills and the store are real."""
+"""The report of a training that runs, and what is left of it after SIGKILL.
+
+Trainings, kills and the store are real.
+"""
 
 import os
 import shutil

@@ -1,4 +1,7 @@
-"""How epochs get into the store. Real are the store, the sampler and the weights; the training is played by hand."""
+"""How epochs get into the store.
+
+Real are the store, the sampler and the weights; the training is played by hand.
+"""
 
 import shutil
 import time

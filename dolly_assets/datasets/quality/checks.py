@@ -1,4 +1,7 @@
-"""The checks by name: what each finds, and how much of it warns or stops. How it is found is the other modules'."""
+"""The checks by name: what each finds, and how much of it warns or stops.
+
+How it is found is the other modules'.
+"""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple

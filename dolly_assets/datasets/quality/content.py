@@ -55,7 +55,10 @@ def empty(records: Records) -> QualityFinding:
 
 
 def length_outliers(records: Records) -> QualityFinding:
-    """Texts more than FAR times as long as the 99th percentile, in characters. A short answer may be right."""
+    """Texts more than FAR times as long as the 99th percentile, in characters.
+
+    A short answer may be right.
+    """
     hits = []
     for name in ("instruction", "context", "response"):
         lengths = [

@@ -57,7 +57,8 @@ def near_pairs(
 ) -> Iterator[Pair]:
     """Pairs of records whose texts are nearly the same; see `minhash.candidate_pairs` for queries.
 
-    Signatures of all records are held (256 bytes each), the words of a batch or of the likely pairs only.
+    Signatures of all records are held (256 bytes each), the words of a batch or of the likely pairs
+    only.
     """
     signatures = np.concatenate(
         [signatures_of(shingles_of(words_of(text_of(b)))) for b in records.batches()]

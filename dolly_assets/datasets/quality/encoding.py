@@ -7,9 +7,12 @@ from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding,
 from dolly_assets.datasets.quality.records import Batch, Records
 
 REPLACEMENT = "�"
-CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"  # but tab, line feed, carriage return, next line
-HALF_PAIR = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"  # of a surrogate pair, spelled out: Arrow's strings hold no real one
-# What UTF-8 of two and more bytes looks like in Windows-1252 or Latin-1: a lead byte, then continuation bytes.
+# but tab, line feed, carriage return, next line
+CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"
+# of a surrogate pair, spelled out: Arrow's strings hold no real one
+HALF_PAIR = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+# What UTF-8 of two and more bytes looks like in Windows-1252 or Latin-1: a lead byte, then
+# continuation bytes.
 _LEAD = r"[\u00c2-\u00f4]"
 _HIGH = "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xA0))
 _CONTINUATION = rf"[\u0080-\u00bf{_HIGH}]"

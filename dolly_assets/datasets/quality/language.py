@@ -1,8 +1,10 @@
-"""Which language a response is in, by its script and its most frequent words. A light guess, made for finding strays.
+"""Which language a response is in, by its script and its most frequent words.
 
-It tells apart the scripts of Unicode, and in Latin script the languages below by short words that are frequent in one
-and not in the others. Text of fewer than `LEAST_WORDS` words of that kind, code and numbers have no
-language. It does not tell Ukrainian from Russian, or Danish from Norwegian.
+A light guess, made for finding strays.
+
+It tells apart the scripts of Unicode, and in Latin script the languages below by short words that
+are frequent in one and not in the others. Text of fewer than `LEAST_WORDS` words of that kind, code
+and numbers have no language. It does not tell Ukrainian from Russian, or Danish from Norwegian.
 """
 
 import re

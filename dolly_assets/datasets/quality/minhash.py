@@ -1,7 +1,8 @@
 """Texts that are nearly the same: MinHash signatures of their word triples, banded, and every pair then verified.
 
-A. Broder, "On the resemblance and containment of documents" (1997); bands as in Leskovec, Rajaraman and Ullman, "Mining
-of Massive Datasets", section 3.4. It knows word hashes; what a text is made of is the caller's business.
+A. Broder, "On the resemblance and containment of documents" (1997); bands as in Leskovec, Rajaraman
+and Ullman, "Mining of Massive Datasets", section 3.4. It knows word hashes; what a text is made of
+is the caller's business.
 """
 
 from collections.abc import Iterator
@@ -81,8 +82,8 @@ def signatures_of(shingles: Shingles) -> np.ndarray:
 def candidate_pairs(signatures: np.ndarray, is_query: np.ndarray | None = None) -> np.ndarray:
     """Pairs that may be similar, as int64 of shape (pairs, 2), each once.
 
-    In a band, every text is paired with the first that shares its hashes, so that a thousand copies are a thousand
-    pairs. With `is_query` each query is paired with the first text that is none.
+    In a band, every text is paired with the first that shares its hashes, so that a thousand copies
+    are a thousand pairs. With `is_query` each query is paired with the first text that is none.
     """
     queries = np.zeros(len(signatures), dtype=bool) if is_query is None else is_query
     members = np.ones(len(signatures), dtype=bool) if is_query is None else is_query

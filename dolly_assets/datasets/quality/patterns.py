@@ -1,6 +1,7 @@
 """What is known to be wrong in a text by how it reads: markers of prompt formats, answers that are no answers.
 
-Patterns are RE2's, looked for in all records at once. Where one is found in many good records too, it is narrowed here.
+Patterns are RE2's, looked for in all records at once. Where one is found in many good records too,
+it is narrowed here.
 """
 
 import re
@@ -10,7 +11,8 @@ from typing import NamedTuple
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records
 
-# The formats of Dolly and Alpaca, ChatML, Llama 2 and 3, Gemma, Phi and GPT, as their authors publish them.
+# The formats of Dolly and Alpaca, ChatML, Llama 2 and 3, Gemma, Phi and GPT, as their authors
+# publish them.
 KNOWN_MARKERS = (
     "### Instruction:",
     "### Input:",

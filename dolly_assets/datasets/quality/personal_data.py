@@ -1,7 +1,7 @@
 """What looks like somebody's personal data: e-mail addresses, phone and account numbers, cards, public IP addresses.
 
-Numbers with a checksum are reported only if it is right. What standards reserve for examples is left alone. Excerpts
-show no more than the first characters of what was found.
+Numbers with a checksum are reported only if it is right. What standards reserve for examples is
+left alone. Excerpts show no more than the first characters of what was found.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""All checks of a dataset, and all that a family adds to them. Equal input gives equal findings, on any machine."""
+"""All checks of a dataset, and all that a family adds to them.
+
+Equal input gives equal findings, on any machine.
+"""
 
 from collections.abc import Sequence
 

@@ -126,8 +126,8 @@ class Api:
     def before_in_queue(self, queue: str, job: str) -> int | None:
         """How many workloads Kueue admits before a Job of a local queue; None if it does not tell.
 
-        Positions are those in the cluster queue, which other local queues share. It lists the first thousand.
-        https://kueue.sigs.k8s.io/docs/tasks/manage/monitor_pending_workloads
+        Positions are those in the cluster queue, which other local queues share. It lists the first
+        thousand. https://kueue.sigs.k8s.io/docs/tasks/manage/monitor_pending_workloads
         """
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError

@@ -1,7 +1,7 @@
 """The `batch/v1` Job of a worker: built from the spec, the deployment's settings, the family's YAML and tags.
 
-Pure: it asks no cluster. Configuration is merged by dagster-k8s, each over the one before: ours, the deployment's, the
-family's `compute.kubernetes`, the tag `dagster-k8s/config`.
+Pure: it asks no cluster. Configuration is merged by dagster-k8s, each over the one before: ours,
+the deployment's, the family's `compute.kubernetes`, the tag `dagster-k8s/config`.
 """
 
 import hashlib

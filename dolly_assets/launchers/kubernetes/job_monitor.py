@@ -299,7 +299,8 @@ class JobMonitor:
                 self._tell(
                     Log(text=f"{pod.metadata.name} is ended, to begin again with the others")
                 )
-                # Without the lost one's part nothing can be saved: no more than what is on its way may end.
+                # Without the lost one's part nothing can be saved: no more than what is on its way
+                # may end.
                 self._api.evict_pod(pod.metadata.name, min(GANG_SECONDS, self._grace_seconds))
 
     def _refuse_to_be_forbidden(self) -> None:

@@ -1,6 +1,7 @@
 """Runs workers as Jobs of a Kubernetes cluster: finds or makes the Job, follows it, and ends it when it should end.
 
-The Job outlives whoever made it. The same work, asked for again, is found by its labels and followed from there.
+The Job outlives whoever made it. The same work, asked for again, is found by its labels and
+followed from there.
 """
 
 import dataclasses
@@ -35,7 +36,8 @@ class KubernetesLauncher:
     """Runs the workers of one step.
 
     Attributes:
-        is_cancelled: Whether an interruption means that nobody wants the work any more; if not, the Job goes on.
+        is_cancelled: Whether an interruption means that nobody wants the work any more; if not, the
+            Job goes on.
     """
 
     settings: KubernetesSettings

@@ -1,9 +1,13 @@
-"""Reading what the cluster says of a worker's Job and pods: why they wait, why they have ended. It asks no cluster."""
+"""Reading what the cluster says of a worker's Job and pods: why they wait, why they have ended.
+
+It asks no cluster.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-# Of kubernetes.client, whose types let every attribute be None, also those that the API always fills in.
+# Of kubernetes.client, whose types let every attribute be None, also those that the API always
+# fills in.
 Job: TypeAlias = Any
 Pod: TypeAlias = Any
 Event: TypeAlias = Any

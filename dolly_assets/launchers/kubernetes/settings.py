@@ -1,4 +1,7 @@
-"""How this deployment uses its cluster: one YAML file, which `DOLLY_KUBERNETES` names. It knows no family."""
+"""How this deployment uses its cluster: one YAML file, which `DOLLY_KUBERNETES` names.
+
+It knows no family.
+"""
 
 from pathlib import Path
 from typing import Self

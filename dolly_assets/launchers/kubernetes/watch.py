@@ -1,4 +1,7 @@
-"""Watching objects and logs of a cluster on threads, whatever breaks. It knows neither trainings nor Dagster."""
+"""Watching objects and logs of a cluster on threads, whatever breaks.
+
+It knows neither trainings nor Dagster.
+"""
 
 import contextlib
 import queue

@@ -1,6 +1,7 @@
 """What a span took: GPU-hours, energy, money and carbon, in total and per million labelled tokens.
 
-Money and carbon are None where no price, no energy or no such token is known; a CPU's energy is not measured.
+Money and carbon are None where no price, no energy or no such token is known; a CPU's energy is not
+measured.
 """
 
 from collections.abc import Sequence

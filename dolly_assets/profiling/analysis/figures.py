@@ -42,7 +42,8 @@ class Recording:
         phases: With their ends known and inside the span.
         steps: Columns as in `dolly_assets.profiling.series.steplog`.
         health: Of the GPUs, in their order.
-        preflight: What was measured before the model was loaded, by name; the names end in their units.
+        preflight: What was measured before the model was loaded, by name; the names end in their
+            units.
     """
 
     hardware: Hardware
@@ -220,7 +221,8 @@ def _checkpoints(recording: Recording) -> CheckpointFigures:
     if len(starts):
         ranks = len(np.unique(recording.steps["rank"].to_numpy()))
         for start, end in uploads:
-            # Each rank's steps follow each other, so the parts of steps inside the span add up to its time, per rank.
+            # Each rank's steps follow each other, so the parts of steps inside the span add up to
+            # its time, per rank.
             inside = np.clip(ends, start, end).sum() - np.clip(starts, start, end).sum()
             hidden += float(inside) / ranks
     return CheckpointFigures(
@@ -235,7 +237,10 @@ def _checkpoints(recording: Recording) -> CheckpointFigures:
 def _effective_ratio(
     steps: StepFigures | None, span: tuple[float, float], attempts: Sequence[Attempt]
 ) -> float | None:
-    """Time in steps that were kept, over the time of all attempts. Steps of a cut one count up to where we went on."""
+    """Time in steps that were kept, over the time of all attempts.
+
+    Steps of a cut one count up to where we went on.
+    """
     if steps is None:
         return None
     kept, total = steps.seconds, span[1] - span[0]

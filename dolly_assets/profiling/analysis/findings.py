@@ -4,12 +4,13 @@ True sentences about what was measured, and nothing that it does not show. The w
 
 - *idle* (GPU): a sample whose utilization is under `IDLE_BELOW_PERCENT`.
 - *waits for data*: the share of its steps' time that a rank spent waiting for micro-batches.
-- *straggler*: a rank whose own part of a step (data and forward, which no other rank can hold up) takes
-  `straggler_percent` of a step longer than the middle rank's; or a GPU that works and whose mean clock is under
-  `SLOW_CLOCK` of the middle one's.
+- *straggler*: a rank whose own part of a step (data and forward, which no other rank can hold up)
+  takes `straggler_percent` of a step longer than the middle rank's; or a GPU that works and whose
+  mean clock is under `SLOW_CLOCK` of the middle one's.
 - *too hot*: the driver or the hardware held the clocks down for the temperature's sake.
 - *nearly full*: a peak of at least `memory_percent` of the memory.
-- *unseen*: time without samples, where two are further apart than `GAP_INTERVALS` sampling intervals.
+- *unseen*: time without samples, where two are further apart than `GAP_INTERVALS` sampling
+  intervals.
 
 Limits in lower case are those of limits.py, which a family can change.
 """

@@ -57,7 +57,10 @@ def find_idle_spans(
 
 
 def _names(phases: Sequence[Phase], start: float, end: float) -> str:
-    """What overlaps a span. Phases lie over each other ("train" has all of its steps): the shorter ones say more."""
+    """What overlaps a span.
+
+    Phases lie over each other ("train" has all of its steps): the shorter ones say more.
+    """
     overlap: dict[str, float] = defaultdict(float)
     length: dict[str, float] = defaultdict(float)
     for phase in phases:

@@ -82,8 +82,8 @@ class StepFigures(Config):
 def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | None:
     """The figures of a table of steps (`dolly_assets.profiling.series.steplog.STEP_SCHEMA`); None without any.
 
-    `peak_flops` is that of one rank's device, in floating-point operations per second. MFU as in PaLM
-    (https://arxiv.org/abs/2204.02311, appendix B).
+    `peak_flops` is that of one rank's device, in floating-point operations per second. MFU as in
+    PaLM (https://arxiv.org/abs/2204.02311, appendix B).
     """
     if not steps.num_rows:
         return None
@@ -177,7 +177,8 @@ def step_phases(steps: pa.Table, shortest_seconds: float, most: int) -> list[Pha
 def step_panel(steps: pa.Table) -> tuple[Panel, Numbers]:
     """How long steps took on each rank, in seconds, and when they ended (UTC epoch seconds, shape (steps,)).
 
-    Ranks end a step together, so that they share the times of the first one. A rank that lacks steps is cut short.
+    Ranks end a step together, so that they share the times of the first one. A rank that lacks
+    steps is cut short.
     """
     columns = {name: steps[name].to_numpy() for name in ("rank", "started_at", "ended_at")}
     lasted = columns["ended_at"] - columns["started_at"]

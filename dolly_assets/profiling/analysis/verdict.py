@@ -1,7 +1,8 @@
 """The report's headline: one sentence that names the worst thing or says that nothing stands out; and what was busy.
 
-*Busy N % of the time* (GPU) is the mean of NVML's utilization: the share of time with at least one kernel running,
-which does not say how much of the GPU the kernel filled. Of CPUs it is the mean over time and cores, whoever used them.
+*Busy N % of the time* (GPU) is the mean of NVML's utilization: the share of time with at least one
+kernel running, which does not say how much of the GPU the kernel filled. Of CPUs it is the mean
+over time and cores, whoever used them.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,10 @@ FEW_SAMPLES = 5
 def headline(
     found: Sequence[ProfileFinding], samples: Samples, span: tuple[float, float], cut: str
 ) -> str:
-    """The sentence over a report. `cut` says when a training ended that did not end well, or is empty."""
+    """The sentence over a report.
+
+    `cut` says when a training ended that did not end well, or is empty.
+    """
     if cut:
         beginning = cut_sentence(cut)
     elif len(samples) and len(samples) < FEW_SAMPLES:

@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 class BackgroundCall(Generic[T]):
-    """Makes one call at a time. The thread is a daemon: a call that is still out doesn't hold up the process' end."""
+    """Makes one call at a time.
+
+    The thread is a daemon: a call that is still out doesn't hold up the process' end.
+    """
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()

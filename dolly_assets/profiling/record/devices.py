@@ -1,6 +1,7 @@
 """What hardware and software there is and how it is connected: `devices.json`, written once by the sampler.
 
-Names carry their units; what a driver does not say is None or empty. Knows no NVML, and nothing of readings over time.
+Names carry their units; what a driver does not say is None or empty. Knows no NVML, and nothing of
+readings over time.
 """
 
 import json
@@ -81,8 +82,9 @@ class Link:
     """The connection of two GPUs, by index.
 
     Attributes:
-        level: The nearest thing that both hang on, as in `nvidia-smi topo -m`: PIX (one PCIe switch), PXB (several),
-            PHB (a CPU's PCIe bridge), NODE (a NUMA node), SYS (across sockets), or "same board".
+        level: The nearest thing that both hang on, as in `nvidia-smi topo -m`: PIX (one PCIe
+            switch), PXB (several), PHB (a CPU's PCIe bridge), NODE (a NUMA node), SYS (across
+            sockets), or "same board".
         nvlink_count: Links between them, direct or through a switch.
         p2p: "ok" where each can read the other's memory, else why not.
     """
@@ -109,7 +111,8 @@ class Hardware:
         container_cpu_limit: CPUs' time that this container may use, None without a limit.
         container_memory_limit_bytes: Likewise.
         image_digest: What the environment variable DOLLY_IMAGE says.
-        versions: Of the packages, by name; `nccl`, `cudnn` and `cuda_runtime` are those that torch runs with.
+        versions: Of the packages, by name; `nccl`, `cudnn` and `cuda_runtime` are those that torch
+            runs with.
     """
 
     devices: tuple[Device, ...] = ()
@@ -156,8 +159,9 @@ def _device(fields: dict[str, Any]) -> Device:
 def visible(devices: Sequence[Device], chosen: str | None) -> tuple[Device, ...]:
     """The GPUs, and in them the MIG instances, that `CUDA_VISIBLE_DEVICES` leaves to a training.
 
-    As CUDA reads it: indices in PCI bus order, `GPU-…` or `MIG-…` or their beginnings, and of older drivers
-    `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`; what follows an entry that names nothing does not count.
+    As CUDA reads it: indices in PCI bus order, `GPU-…` or `MIG-…` or their beginnings, and of older
+    drivers `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`; what follows an entry that names
+    nothing does not count.
 
     Args:
         devices: All GPUs of the host.

@@ -11,13 +11,15 @@
 - `back`: it did return, `seconds` after it was made;
 - `field`: a reading was given until now and is not any more; `text` says which and why.
 
-And every GPU's error counts, in `health.jsonl`: a line when the sampler starts, when it ends, and after an event.
+And every GPU's error counts, in `health.jsonl`: a line when the sampler starts, when it ends, and
+after an event.
 
     {"time_seconds": <UTC epoch>, "when": "start" | "event" | "end", "gpu": {"0": {"ecc_corrected_count": 0, …}, …}}
 
-The counts are `ecc_corrected_count` and `ecc_uncorrected_count` (since the driver was loaded), `pcie_replay_count`,
-`remapped_rows_corrected`, `remapped_rows_uncorrected`, `remapping_is_pending` and `remapping_has_failed` (1 or 0; since
-Ampere), `retired_pages_single_bit` and `retired_pages_double_bit` (until Volta).
+The counts are `ecc_corrected_count` and `ecc_uncorrected_count` (since the driver was loaded),
+`pcie_replay_count`, `remapped_rows_corrected`, `remapped_rows_uncorrected`, `remapping_is_pending`
+and `remapping_has_failed` (1 or 0; since Ampere), `retired_pages_single_bit` and
+`retired_pages_double_bit` (until Volta).
 
 Knows no NVML.
 """

@@ -41,7 +41,10 @@ _ERROR_PAUSE_SECONDS = 10.0
 
 
 class Gpu:
-    """One GPU: its handle, and the readers of its fields by tier. Its calls are made on its lane."""
+    """One GPU: its handle, and the readers of its fields by tier.
+
+    Its calls are made on its lane.
+    """
 
     def __init__(self, device: Device, handle: Any, instances: dict[int, Any]) -> None:
         gpm = Gpm(handle)

@@ -1,4 +1,7 @@
-"""The host, a process tree and a container's limits, through psutil and the kernel's files. Knows no GPUs."""
+"""The host, a process tree and a container's limits, through psutil and the kernel's files.
+
+Knows no GPUs.
+"""
 
 import os
 import time
@@ -11,8 +14,9 @@ import psutil
 def read_host() -> dict[str, float]:
     """Reads the host: `cpu_percent` (of all CPUs, since the last call), load, memory, counters of disk and network.
 
-    `memory_used_bytes` is what is not available without swapping. Disk and network are bytes since boot, of
-    the whole host (network: of this network namespace), and are left out where the kernel hides them.
+    `memory_used_bytes` is what is not available without swapping. Disk and network are bytes since
+    boot, of the whole host (network: of this network namespace), and are left out where the kernel
+    hides them.
     """
     memory = psutil.virtual_memory()
     values: dict[str, float] = {
@@ -45,8 +49,9 @@ def read_self(*, with_memory: bool) -> dict[str, float]:
 class ProcessTree:
     """A process and its descendants, without this process and those that are to be left out.
 
-    CPU time is the tree's own plus what its reaped children had used, so a child that comes and goes between
-    two readings is still counted, once. Its resolution is the kernel's tick, usually 10 ms.
+    CPU time is the tree's own plus what its reaped children had used, so a child that comes and
+    goes between two readings is still counted, once. Its resolution is the kernel's tick, usually
+    10 ms.
     """
 
     def __init__(self, pid: int, leave_out: Sequence[int] = ()) -> None:
@@ -71,7 +76,8 @@ class ProcessTree:
         """Reads `cpu_seconds` (used so far), `memory_bytes` and `process_count`; nothing once the root has
         ended.
 
-        `memory_bytes` is the sum of resident sizes: pages that processes share are counted for each of them.
+        `memory_bytes` is the sum of resident sizes: pages that processes share are counted for each
+            of them.
         """
         self._refresh()
         cpu_seconds, memory_bytes, count = 0.0, 0, 0

@@ -1,9 +1,10 @@
 """An append-only file of JSON lines that survives the death of whoever writes it.
 
-JSON lines, because every other format here would lose more: each record is one `write` to a file opened for
-appending, so a killed writer tears at most its last line; there is no footer or index to finish (Parquet), no
-column order to agree on when a new reading appears (CSV), and `tail -f` shows a training as it runs. Records
-are in the page cache once written: they outlive the process, not a power cut.
+JSON lines, because every other format here would lose more: each record is one `write` to a file
+opened for appending, so a killed writer tears at most its last line; there is no footer or index to
+finish (Parquet), no column order to agree on when a new reading appears (CSV), and `tail -f` shows
+a training as it runs. Records are in the page cache once written: they outlive the process, not a
+power cut.
 
 Knows nothing of what the records mean.
 """

@@ -1,6 +1,9 @@
-"""The one door to NVML: asks one thing, and gets the value or why there is none. Knows no fields, files or threads.
+"""The one door to NVML: asks one thing, and gets the value or why there is none.
 
-Importing it needs nvidia-ml-py. A call can take long or never return, so it is made where nobody waits for it.
+Knows no fields, files or threads.
+
+Importing it needs nvidia-ml-py. A call can take long or never return, so it is made where nobody
+waits for it.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,10 @@
-"""What is read of a GPU, and how often: the single table of fields. Knows no threads, files or ticks.
+"""What is read of a GPU, and how often: the single table of fields.
 
-Not all fields are cheap. Those of `TICK` cost microseconds. Of `SLOW`, PCIe throughput blocks for 20 ms per direction
-and listing processes costs milliseconds. Those of `HEALTH` change so seldom that they are read at the start, at the end
-and when the driver tells of an error.
+Knows no threads, files or ticks.
+
+Not all fields are cheap. Those of `TICK` cost microseconds. Of `SLOW`, PCIe throughput blocks for
+20 ms per direction and listing processes costs milliseconds. Those of `HEALTH` change so seldom
+that they are read at the start, at the end and when the driver tells of an error.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,7 +44,8 @@ class Reading:
 
     Attributes:
         values: By field; those without a value are left out.
-        struck: The fields that it turned out never to give, with the reason. They are not asked for again.
+        struck: The fields that it turned out never to give, with the reason. They are not asked for
+            again.
         is_lost: Whether the GPU has fallen off the bus.
     """
 
@@ -90,7 +93,8 @@ def _number(function: str, *arguments: Any, per_unit: int = 1) -> Callable[[Any]
 
 
 def _utilization(handle: Any) -> Values | Missing:
-    # Share of the driver's last sample period (1/6 to 1 s) with a kernel running, resp. memory being read or written.
+    # Share of the driver's last sample period (1/6 to 1 s) with a kernel running, resp. memory
+    # being read or written.
     rates = query("nvmlDeviceGetUtilizationRates", handle)
     return rates if isinstance(rates, Missing) else (rates.gpu, rates.memory)
 

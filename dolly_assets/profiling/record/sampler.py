@@ -1,15 +1,19 @@
 """A small process that writes down, tick by tick, what the devices, the host and a process tree do.
 
-    python -m dolly_assets.profiling.record.sampler --folder DIR --interval-seconds 1 --watch-pid PID
+    python -m dolly_assets.profiling.record.sampler --folder DIR --interval-seconds 1 --watch-pid
+    PID
 
-A process of its own, so that a trainer that holds the interpreter lock, hangs or dies is still seen. It writes
+A process of its own, so that a trainer that holds the interpreter lock, hangs or dies is still
+seen. It writes
 
 - `devices.json`: what there is, how it is connected, what is missing and why (see devices.py),
 - `samples.jsonl`: one line per tick (see samples.py for what is in it),
 - `events.jsonl`: what happened at a moment (see events.py),
-- `health.jsonl`: the GPUs' error counts, when the sampler starts, ends, and after an event (see events.py).
+- `health.jsonl`: the GPUs' error counts, when the sampler starts, ends, and after an event (see
+  events.py).
 
-It ends when the watched process is gone, or on SIGTERM. It knows nothing of training, epochs or reports.
+It ends when the watched process is gone, or on SIGTERM. It knows nothing of training, epochs or
+reports.
 """
 
 import argparse
@@ -47,11 +51,12 @@ _HEALTH_TIMEOUT_SECONDS = 1.0
 class Sampler:
     """Runs the sampler process for the length of a `with` block.
 
-    A sampler that fails never fails the training it watches: look at `is_alive`, and at `sampler.log` in the
-    folder.
+    A sampler that fails never fails the training it watches: look at `is_alive`, and at
+    `sampler.log` in the folder.
 
     Args:
-        folder: Where the sampler writes; made when missing. Samples are added to those already there.
+        folder: Where the sampler writes; made when missing. Samples are added to those already
+            there.
         interval_seconds: Time between ticks, at least 0.1.
         watch_pid: The process to watch with its descendants; this process when left out.
         leave_out: Descendants that are not counted as its own.
@@ -90,7 +95,8 @@ class Sampler:
         command += ["--folder", str(self.folder), "--interval-seconds", str(self.interval_seconds)]
         command += ["--watch-pid", str(self.watch_pid)]
         command += [f"--leave-out={pid}" for pid in self.leave_out]
-        # Not our stderr: a sampler stuck in a driver must not hold open a pipe that someone reads to its end.
+        # Not our stderr: a sampler stuck in a driver must not hold open a pipe that someone reads
+        # to its end.
         with (self.folder / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -114,9 +120,9 @@ class Sampler:
 def sample(folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]) -> None:
     """Samples in this process until the watched process is gone or SIGTERM comes.
 
-    Ticks sit on multiples of the interval from the start, so they don't drift; a tick that a busy host made
-    us miss is left out, not made up for. SIGINT is ignored: Ctrl-C in a terminal is the trainer's to handle,
-    and we outlive it.
+    Ticks sit on multiples of the interval from the start, so they don't drift; a tick that a busy
+    host made us miss is left out, not made up for. SIGINT is ignored: Ctrl-C in a terminal is the
+    trainer's to handle, and we outlive it.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     recorder = Recorder(folder, interval_seconds, watch_pid, leave_out)
@@ -130,7 +136,10 @@ def sample(folder: Path, interval_seconds: float, watch_pid: int, leave_out: Seq
 
 
 class Recorder:
-    """Takes samples and writes them down. What one sample needs more than the time between two is left out of it."""
+    """Takes samples and writes them down.
+
+    What one sample needs more than the time between two is left out of it.
+    """
 
     def __init__(
         self, folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]

@@ -1,4 +1,7 @@
-"""How GPUs are connected to each other and to the host's CPUs, through NVML. Knows nothing of what they do."""
+"""How GPUs are connected to each other and to the host's CPUs, through NVML.
+
+Knows nothing of what they do.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +35,10 @@ _P2P_STATUS = {
 
 
 def find_links(handles: Sequence[tuple[int, Any]]) -> tuple[Link, ...]:
-    """The link of each pair among the GPUs, given as (index, handle). What the driver does not say is None."""
+    """The link of each pair among the GPUs, given as (index, handle).
+
+    What the driver does not say is None.
+    """
     peers = {index: _nvlink_peers(handle) for index, handle in handles}
     bus_ids = {
         index: _text(query("nvmlDeviceGetPciInfo", handle), "busId") for index, handle in handles

@@ -17,8 +17,8 @@ _CUDA_WHEELS = {
 def installed_versions() -> dict[str, str]:
     """The versions of the installed packages, without importing them; what isn't installed is left out.
 
-    NCCL, cuDNN and CUDA's runtime (`nccl`, `cudnn`, `cuda_runtime`) are those of torch's wheels. A torch that was built
-    with the system's has none: `torch_versions` tells them.
+    NCCL, cuDNN and CUDA's runtime (`nccl`, `cudnn`, `cuda_runtime`) are those of torch's wheels. A
+    torch that was built with the system's has none: `torch_versions` tells them.
     """
     names = {package: package for package in PACKAGES}
     for requirement in _requirements("torch"):
@@ -50,7 +50,10 @@ def write_torch_versions(folder: Path) -> None:
 
 
 def torch_versions() -> dict[str, str]:
-    """What torch says of itself and of the CUDA, NCCL and cuDNN that it runs with. Imports torch."""
+    """What torch says of itself and of the CUDA, NCCL and cuDNN that it runs with.
+
+    Imports torch.
+    """
     import torch
 
     versions: dict[str, str] = {"torch": str(torch.__version__)}

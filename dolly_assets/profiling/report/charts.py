@@ -1,7 +1,8 @@
 """The linked charts of a page: panels, phases and steps as one Vega-Lite specification, through Altair.
 
-Numbers travel beside the specification, column by column, and become rows in the browser: a row of JSON for each point
-would be ten times the bytes. Colours are middle tones that read on white and on black.
+Numbers travel beside the specification, column by column, and become rows in the browser: a row of
+JSON for each point would be ten times the bytes. Colours are middle tones that read on white and on
+black.
 """
 
 from collections.abc import Sequence
@@ -278,7 +279,8 @@ def digest_layers(
 ) -> tuple[alt.Chart, alt.Chart]:
     """A panel in little: the shade from the lowest to the highest, and the line of the mean."""
     colour = alt.value(CURVE_COLOURS[0])
-    # Two charts from scratch: copies of one share Altair's name for it, and a parameter lands on both.
+    # Two charts from scratch: copies of one share Altair's name for it, and a parameter lands on
+    # both.
     shade = alt.Chart(alt.NamedData(dataset)).mark_area(opacity=0.25, clip=True)
     line = alt.Chart(alt.NamedData(dataset)).mark_line(strokeWidth=1.5, clip=True)
     return (

@@ -172,7 +172,10 @@ def _gib(size_bytes: int | None) -> str:
 
 @functools.cache
 def vega(cache_dir: Path | None) -> str:
-    """Vega's own script. Bundling it takes two seconds, so it is kept, where there is a place for it."""
+    """Vega's own script.
+
+    Bundling it takes two seconds, so it is kept, where there is a place for it.
+    """
     import vl_convert
 
     kept = cache_dir / f"vega-{version('vl-convert-python')}.js" if cache_dir else None
@@ -190,7 +193,8 @@ def vega(cache_dir: Path | None) -> str:
 def _scripts(charts: "Charts", cache_dir: Path | None) -> str:
     """Vega itself and what it draws, inline: the page opens without a network."""
     drawn = {"specification": charts.specification, "curves": charts.curves, "rows": charts.rows}
-    # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an escape.
+    # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an
+    # escape.
     text = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
     script = (
         resources.files("dolly_assets.profiling.report")

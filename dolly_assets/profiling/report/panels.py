@@ -1,7 +1,7 @@
 """What a report shows: which series go together, under which name, in which unit.
 
-The single table of it: charts, statistics and later readings all go through here. Panels without a reading
-are left out.
+The single table of it: charts, statistics and later readings all go through here. Panels without a
+reading are left out.
 """
 
 from collections.abc import Iterator, Mapping

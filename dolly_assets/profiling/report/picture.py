@@ -28,7 +28,10 @@ def picture(
     span: tuple[float, float],
     headline: str,
 ) -> bytes:
-    """A small PNG. Without panels it is the headline alone. See `charts.page_charts` for the arguments."""
+    """A small PNG.
+
+    Without panels it is the headline alone. See `charts.page_charts` for the arguments.
+    """
     datasets: dict[str, Any] = {"phases": charts.band_rows(phases)}
     rows: list[Any] = []
     for number, (panel, height) in enumerate(zip(panels[:2], (84, 44), strict=False)):

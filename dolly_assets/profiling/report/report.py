@@ -1,6 +1,7 @@
 """The report over one span of samples: a page, a small picture, the samples as Parquet, and the numbers.
 
-Takes the folder that a sampler, a trainer and its ranks wrote to, and two times. Knows no epochs and no Dagster.
+Takes the folder that a sampler, a trainer and its ranks wrote to, and two times. Knows no epochs
+and no Dagster.
 """
 
 import importlib
@@ -49,8 +50,8 @@ def build_report(
 ) -> ReportSummary:
     """Writes report.html, picture.png, samples.parquet, steps.parquet and summary.json over a span.
 
-    Of a training that still runs there is no picture. Without samples the report says so; it never fails for what was
-    not measured.
+    Of a training that still runs there is no picture. Without samples the report says so; it never
+    fails for what was not measured.
 
     Args:
         folder: Where the sampler, the phase log and the step log wrote.

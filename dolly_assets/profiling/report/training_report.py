@@ -1,6 +1,7 @@
 """The report over a whole training: one page over the reports of its epochs, a small picture, and the numbers.
 
-It knows the numbers of those reports, not their samples: a training of many days is as quickly told as a short one.
+It knows the numbers of those reports, not their samples: a training of many days is as quickly told
+as a short one.
 """
 
 import html
@@ -42,7 +43,8 @@ def build_training_report(
 
     Args:
         title: Stands over the report.
-        parts: The reports of its epochs and of the tries that were cut, in order of time; at least one.
+        parts: The reports of its epochs and of the tries that were cut, in order of time; at least
+            one.
         out: The folder to write into; made when missing.
         previous: The training before this one, to compare with.
         cache_dir: Where this machine keeps what is dear to make and the same for every report.

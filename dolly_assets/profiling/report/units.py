@@ -1,4 +1,7 @@
-"""Numbers in words, the same wherever a profile is shown. What is None was not measured, and says so."""
+"""Numbers in words, the same wherever a profile is shown.
+
+What is None was not measured, and says so.
+"""
 
 UNMEASURED = "not measured"
 

@@ -1,6 +1,7 @@
 """Journals as columns: JSON lines read by Arrow, a block at a time, so that days of them fit in little memory.
 
-Nested objects become columns named by their path, such as `gpu.0.power_watts`. Knows nothing of what is in them.
+Nested objects become columns named by their path, such as `gpu.0.power_watts`. Knows nothing of
+what is in them.
 """
 
 import io
@@ -23,8 +24,8 @@ def read_blocks(
 ) -> Iterator[pa.Table]:
     """The records whose time is in [started_at, ended_at], in the order they were written, some at a time.
 
-    Only columns of numbers are kept. A missing file has no records; lines that are not JSON objects (torn by a killed
-    writer) are skipped.
+    Only columns of numbers are kept. A missing file has no records; lines that are not JSON objects
+    (torn by a killed writer) are skipped.
     """
     for block in _blocks(path):
         if not _may_touch(block, time_column, started_at, ended_at):

@@ -4,8 +4,8 @@
     with phases.span("evaluate", epoch=2):
         ...
 
-A span is written twice, when it begins (open) and when it ends, so a crash in the middle of one still tells
-what was running. Several ranks may share a file. Knows nothing of samples.
+A span is written twice, when it begins (open) and when it ends, so a crash in the middle of one
+still tells what was running. Several ranks may share a file. Knows nothing of samples.
 """
 
 import json
@@ -23,7 +23,10 @@ PHASES_FILE = "phases.jsonl"
 
 @dataclass(frozen=True)
 class Phase:
-    """One span. Times are UTC epoch seconds; `ended_at` is None for a span that was never closed."""
+    """One span.
+
+    Times are UTC epoch seconds; `ended_at` is None for a span that was never closed.
+    """
 
     name: str
     started_at: float

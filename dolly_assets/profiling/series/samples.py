@@ -1,36 +1,41 @@
 """Samples as columns: reading a span of the journal, deriving rates, statistics, and thinning for the eye.
 
-A series is named by its path in the sample, such as `gpu.0.power_watts` or `host.cpu_percent`, and is an
-array with NaN where a reading is missing. New readings become new series with no change here. Knows nothing
-of charts.
+A series is named by its path in the sample, such as `gpu.0.power_watts` or `host.cpu_percent`, and
+is an array with NaN where a reading is missing. New readings become new series with no change here.
+Knows nothing of charts.
 
 At each tick there are, of each GPU `gpu.<index>.`
 
-- `gpu_utilization_percent` (some kernel ran), `memory_utilization_percent` (its memory was read or written);
-- `sm_active_percent`, `sm_occupancy_percent`, `tensor_active_percent`, `dram_active_percent`: only chips since Hopper;
-- `memory_used_bytes`, `memory_reserved_bytes` (by the driver; not part of the former, but with drivers before R510);
-- `power_watts`, `energy_joules` (a counter: take the difference, not the sum of power), `temperature_celsius`,
-  `memory_temperature_celsius`, `sm_clock_mhz`, `memory_clock_mhz`;
+- `gpu_utilization_percent` (some kernel ran), `memory_utilization_percent` (its memory was read or
+  written);
+- `sm_active_percent`, `sm_occupancy_percent`, `tensor_active_percent`, `dram_active_percent`: only
+  chips since Hopper;
+- `memory_used_bytes`, `memory_reserved_bytes` (by the driver; not part of the former, but with
+  drivers before R510);
+- `power_watts`, `energy_joules` (a counter: take the difference, not the sum of power),
+  `temperature_celsius`, `memory_temperature_celsius`, `sm_clock_mhz`, `memory_clock_mhz`;
 - `performance_state` (0 is the fastest), `throttle_reasons` (bits, see `THROTTLE_REASONS`);
 - `mig.<index>.memory_used_bytes`, `mig.<index>.memory_reserved_bytes` of a MIG instance,
 
 of the host `host.`
 
-- `cpu_percent` (all cores are 100), `load_1m`, `memory_used_bytes`, `swap_used_bytes`, and the counters
-  `disk_read_bytes`, `disk_written_bytes`, `network_received_bytes`, `network_sent_bytes`,
+- `cpu_percent` (all cores are 100), `load_1m`, `memory_used_bytes`, `swap_used_bytes`, and the
+  counters `disk_read_bytes`, `disk_written_bytes`, `network_received_bytes`, `network_sent_bytes`,
 
-of the watched process and its descendants `process.cpu_seconds` (a counter), `process.memory_bytes` and
-`process.process_count`, and of the sampler itself `sampler.cpu_seconds` (a counter). Every 10 s only, and NaN in
-between, there are
+of the watched process and its descendants `process.cpu_seconds` (a counter), `process.memory_bytes`
+and `process.process_count`, and of the sampler itself `sampler.cpu_seconds` (a counter). Every 10 s
+only, and NaN in between, there are
 
-- `gpu.<index>.`: `pcie_sent_bytes_per_second`, `pcie_received_bytes_per_second` (over 20 ms), `nvlink_sent_bytes`,
-  `nvlink_received_bytes`, `nvlink_error_count` (counters over all links), `fan_percent`, `process_memory_bytes.<pid>`,
-  `mig.<index>.process_memory_bytes.<pid>`;
-- `sampler.memory_bytes`, and `container.`: `memory_bytes`, and the counters `cpu_throttled_seconds`,
-  `cpu_pressure_seconds`, `memory_pressure_seconds`, `io_pressure_seconds`, `out_of_memory_kills`.
+- `gpu.<index>.`: `pcie_sent_bytes_per_second`, `pcie_received_bytes_per_second` (over 20 ms),
+  `nvlink_sent_bytes`, `nvlink_received_bytes`, `nvlink_error_count` (counters over all links),
+  `fan_percent`, `process_memory_bytes.<pid>`, `mig.<index>.process_memory_bytes.<pid>`;
+- `sampler.memory_bytes`, and `container.`: `memory_bytes`, and the counters
+  `cpu_throttled_seconds`, `cpu_pressure_seconds`, `memory_pressure_seconds`, `io_pressure_seconds`,
+  `out_of_memory_kills`.
 
-Of counters in bytes or seconds, the rate since the counter's last reading is a series too: `…_bytes_per_second`,
-`process.cpu_percent` (one busy core is 100) and, for what a container waited, `…_percent` of the time.
+Of counters in bytes or seconds, the rate since the counter's last reading is a series too:
+`…_bytes_per_second`, `process.cpu_percent` (one busy core is 100) and, for what a container waited,
+`…_percent` of the time.
 """
 
 import contextlib
@@ -90,7 +95,8 @@ class Samples:
 
     Attributes:
         time_seconds: UTC epoch seconds, shape (samples,).
-        series: Arrays of shape (samples,), by name. They may come from a file when they are asked for.
+        series: Arrays of shape (samples,), by name. They may come from a file when they are asked
+            for.
     """
 
     time_seconds: Series
@@ -123,7 +129,8 @@ def read_samples(path: Path, started_at: float, ended_at: float) -> Samples:
 def write_samples(path: Path, started_at: float, ended_at: float, parquet: Path) -> Samples:
     """As `read_samples`, by way of a Parquet file that the series are read from when they are asked for.
 
-    So 64 GPUs over days fit in little memory. In the file `time_seconds` is UTC epoch seconds, null is not measured.
+    So 64 GPUs over days fit in little memory. In the file `time_seconds` is UTC epoch seconds, null
+    is not measured.
     """
     parts: list[Path] = []
     writer: pq.ParquetWriter | None = None
@@ -197,7 +204,10 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 class _Columns(Mapping[str, Series]):
-    """Columns in order of time, and the rates of the counters among them. Those used last are kept."""
+    """Columns in order of time, and the rates of the counters among them.
+
+    Those used last are kept.
+    """
 
     def __init__(self, names: list[str], read: Callable[[str], pa.ChunkedArray]) -> None:
         self._read = read
@@ -245,7 +255,10 @@ def _rate_of(counter: str) -> Iterator[tuple[str, float]]:
 
 
 def _rate(time_seconds: Series, counter: Series) -> Series:
-    """Increase per second since the reading before. Where a counter fell (restarted) there is none."""
+    """Increase per second since the reading before.
+
+    Where a counter fell (restarted) there is none.
+    """
     rate = np.full_like(counter, np.nan)
     read = np.flatnonzero(~np.isnan(counter))
     elapsed, increase = np.diff(time_seconds[read]), np.diff(counter[read])
@@ -255,7 +268,10 @@ def _rate(time_seconds: Series, counter: Series) -> Series:
 
 
 def time_share(throttle_reasons: Series, mask: int) -> float:
-    """In which share of the readings, 0 to 1, some reason of the mask held. Without a reading it is 0."""
+    """In which share of the readings, 0 to 1, some reason of the mask held.
+
+    Without a reading it is 0.
+    """
     readings = throttle_reasons[~np.isnan(throttle_reasons)].astype(np.int64)
     return float((readings & mask != 0).mean()) if len(readings) else 0.0
 
@@ -287,8 +303,8 @@ class Thinned:
 def thin(time_seconds: Series, values: Series, bucket_count: int) -> Thinned:
     """Thins a series to at most `bucket_count` points and keeps each bucket's minimum and maximum.
 
-    No extreme is lost: what one sample in a hundred thousand did is still on the chart. A reading that is taken every
-    tenth sample holds until the next one.
+    No extreme is lost: what one sample in a hundred thousand did is still on the chart. A reading
+    that is taken every tenth sample holds until the next one.
     """
     count = len(values)
     if not count:

@@ -1,7 +1,7 @@
 """What every optimizer step took and did, on every rank: `steps-{rank:05d}.jsonl` in the profile folder.
 
-Knows nothing of the training itself. The seconds of a step are those that its rank spent; from the end of one step to
-the start of the next nothing is counted: there a checkpoint is saved.
+Knows nothing of the training itself. The seconds of a step are those that its rank spent; from the
+end of one step to the start of the next nothing is counted: there a checkpoint is saved.
 """
 
 import math
@@ -47,13 +47,17 @@ class StepRecord:
         data_seconds: Waiting for its micro-batches.
         forward_seconds: In the forward passes, the loss included.
         backward_seconds: In the backward passes, with what gradients are exchanged meanwhile.
-        optimizer_seconds: In the optimizer, clipping and the exchange of gradients and weights that belongs to it.
-        wait_seconds: The rest: waiting for the loss of the other ranks, or for whatever else holds a step up.
+        optimizer_seconds: In the optimizer, clipping and the exchange of gradients and weights that
+            belongs to it.
+        wait_seconds: The rest: waiting for the loss of the other ranks, or for whatever else holds
+            a step up.
         real_tokens: Tokens of the examples that this rank trained on.
         processed_tokens: The same with padding.
         labelled_tokens: Tokens that the loss counts.
-        flops: Floating-point operations that the model asks for (see `dolly_assets.training.flops`).
-        memory_peak_bytes: Most device memory (on a CPU: resident memory) of the process so far; None if not known.
+        flops: Floating-point operations that the model asks for (see
+            `dolly_assets.training.flops`).
+        memory_peak_bytes: Most device memory (on a CPU: resident memory) of the process so far;
+            None if not known.
     """
 
     step: int

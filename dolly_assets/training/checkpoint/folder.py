@@ -22,7 +22,8 @@ _DEEPSPEED_GLOBALS = {
     "deepspeed.runtime.zero.config.ZeroStageEnum",
     "deepspeed.utils.tensor_fragment.fragment_address",
 }
-# A pickle of no use to us, a copy of DeepSpeed's code, and peft's model card, which has a path of this machine.
+# A pickle of no use to us, a copy of DeepSpeed's code, and peft's model card, which has a path of
+# this machine.
 _LEFT_OUT = {"training_args.bin", "zero_to_fp32.py", "README.md"}
 
 
@@ -45,7 +46,8 @@ def join(state: Path, into: Path, *, ranks: int) -> Path:
     """Lays a published `state/` out as a folder that the Trainer resumes from, and returns that folder.
 
     Raises:
-        TrainingError: It holds no state, the state of another number of ranks, or a pickle that would run code.
+        TrainingError: It holds no state, the state of another number of ranks, or a pickle that
+            would run code.
     """
     if not (state / "trainer_state.json").is_file():
         raise TrainingError(f"{state} has no trainer_state.json: training cannot go on from it")

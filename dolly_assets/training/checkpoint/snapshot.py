@@ -1,7 +1,8 @@
 """The state of a training after a step: copied to host memory, and written to files while the training goes on.
 
-A rank's snapshot holds what this rank writes of a checkpoint, with the paths that the Trainer and DeepSpeed use, and
-knows nothing of the other ranks' files. The same memory is used again for the next one.
+A rank's snapshot holds what this rank writes of a checkpoint, with the paths that the Trainer and
+DeepSpeed use, and knows nothing of the other ranks' files. The same memory is used again for the
+next one.
 """
 
 import copy
@@ -38,7 +39,10 @@ class Snapshot:
         return bool(self._writes)
 
     def write(self) -> Path:
-        """Writes the files, in any thread; returns the folder. Its memory may then be used again."""
+        """Writes the files, in any thread; returns the folder.
+
+        Its memory may then be used again.
+        """
         for write in self._writes:
             write()
         return self.folder
@@ -59,8 +63,8 @@ class Snapshots:
     def take(self, folder: Path, *, weights: bool) -> Snapshot:
         """The state that going on needs and, if asked for, the weights for others to load.
 
-        Every rank calls it after the same step, and not before its last snapshot was written. Where host memory is too
-        small for a copy, the files are written here and now.
+        Every rank calls it after the same step, and not before its last snapshot was written. Where
+        host memory is too small for a copy, the files are written here and now.
         """
         trainer = self._trainer
         folder.mkdir(parents=True)
@@ -84,8 +88,8 @@ class Snapshots:
     def reserve(self, folder: Path) -> None:
         """Takes the memory for snapshots in a thread, so that the first one waits no longer than the others.
 
-        Every rank calls it after the same step, when the optimizer has all that it will have; only the first call does
-        anything. The folder is used meanwhile.
+        Every rank calls it after the same step, when the optimizer has all that it will have; only
+        the first call does anything. The folder is used meanwhile.
         """
         if self._is_reserved:
             return

@@ -1,7 +1,7 @@
 """A digest of the tensors in a weights folder: two folders hold the same model exactly if theirs agree.
 
-Knows the safetensors format and nothing of models. A manifest's digests say whether files are intact; this
-one says whether tensors are equal, however they are sharded, ordered or annotated.
+Knows the safetensors format and nothing of models. A manifest's digests say whether files are
+intact; this one says whether tensors are equal, however they are sharded, ordered or annotated.
 """
 
 import hashlib
@@ -32,7 +32,8 @@ def weights_sha256(folder: Path) -> str:
     Bytes are read as stored, in chunks: bfloat16 needs no array library, and memory stays bounded.
 
     Raises:
-        ArtifactError: There are no safetensors files, one is damaged or missing, or two hold the same tensor.
+        ArtifactError: There are no safetensors files, one is damaged or missing, or two hold the
+            same tensor.
     """
     tensors: dict[str, _Tensor] = {}
     for file in _shards(folder):
@@ -70,9 +71,9 @@ def _shards(folder: Path) -> list[Path]:
 def _read_header(file: Path) -> list[_Tensor]:
     """The tensors of one file.
 
-    Format (https://github.com/huggingface/safetensors#format): 8 bytes, the header's length as little-endian
-    u64; the header, JSON of name -> {dtype, shape, data_offsets} and `__metadata__`; the data, from whose
-    beginning the offsets count.
+    Format (https://github.com/huggingface/safetensors#format): 8 bytes, the header's length as
+    little-endian u64; the header, JSON of name -> {dtype, shape, data_offsets} and `__metadata__`;
+    the data, from whose beginning the offsets count.
     """
     file_bytes = file.stat().st_size
     with file.open("rb") as stream:

@@ -1,6 +1,7 @@
 """Going on on another number of ranks, through DeepSpeed's universal checkpoint: the state of every parameter, whole.
 
-What is sharded differently is summed in another order: the loss goes on within rounding, not to the bit.
+What is sharded differently is summed in another order: the loss goes on within rounding, not to the
+bit.
 """
 
 import contextlib
@@ -14,7 +15,10 @@ _UNSHARDED = ("trainer_state.json", "progress.json", "scheduler.pt")
 
 
 def convert(state: Path, into: Path) -> None:
-    """Writes a resume folder that any number of ranks can load, from one of `checkpoint.join`. One process calls it."""
+    """Writes a resume folder that any number of ranks can load, from one of `checkpoint.join`.
+
+    One process calls it.
+    """
     from deepspeed.checkpoint.ds_to_universal import main
 
     tag = (state / "latest").read_text().strip()

@@ -1,7 +1,9 @@
-"""DeepSpeed's configuration for a recipe. What the recipe does not say, DeepSpeed's own defaults decide.
+"""DeepSpeed's configuration for a recipe.
 
-Keys: https://www.deepspeed.ai/docs/config-json/. No "optimizer" section: the Trainer's AdamW is used, which needs no
-compiler on the machine.
+What the recipe does not say, DeepSpeed's own defaults decide.
+
+Keys: https://www.deepspeed.ai/docs/config-json/. No "optimizer" section: the Trainer's AdamW is
+used, which needs no compiler on the machine.
 """
 
 from collections.abc import Mapping
@@ -24,7 +26,8 @@ def deepspeed_config(recipe: Recipe, ranks: int, *, load_universal: bool = False
         "steps_per_print": 1_000_000_000,
     }
     if recipe.zero_stage == 3:
-        # Without it the weights of an epoch could only be put together later, from all ranks' shards.
+        # Without it the weights of an epoch could only be put together later, from all ranks'
+        # shards.
         config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
     if load_universal:
         config["checkpoint"] = {"load_universal": True}

@@ -1,7 +1,8 @@
 """DeepSpeed settings that a recipe may pass on, checked by name and kind, also where DeepSpeed is not installed.
 
-Names, kinds and bounds are those of DeepSpeed 0.19's own configuration models; a test compares the two. What the recipe
-decides is refused here, and so is what belongs to other ways of training (pipelines, tensor parallelism, autotuning).
+Names, kinds and bounds are those of DeepSpeed 0.19's own configuration models; a test compares the
+two. What the recipe decides is refused here, and so is what belongs to other ways of training
+(pipelines, tensor parallelism, autotuning).
 """
 
 from typing import Annotated, Any, Literal

@@ -1,7 +1,7 @@
 """What happens between the Trainer's steps: they are collected, guarded, and at the right ones the state is saved.
 
-Epochs are handed over when they end, as copies in memory. A request to stop is looked at after every step and every
-save; the ranks agree on it, so that all of them leave after the same step.
+Epochs are handed over when they end, as copies in memory. A request to stop is looked at after
+every step and every save; the ranks agree on it, so that all of them leave after the same step.
 """
 
 import enum
@@ -100,16 +100,25 @@ class PartialState:
 
 
 class TrainingObserver(Protocol):
-    """Whoever follows a training. On every rank, all of it is called at the same points of the training."""
+    """Whoever follows a training.
+
+    On every rank, all of it is called at the same points of the training.
+    """
 
     def on_start(self, process_id: str) -> None:
-        """The model is loaded; the first step is about to begin. The id is this process's and all other ranks'."""
+        """The model is loaded; the first step is about to begin.
+
+        The id is this process's and all other ranks'.
+        """
 
     def make_room(self) -> None:
         """A snapshot is about to be taken: returns when the last one isn't needed any more."""
 
     def on_epoch(self, result: EpochResult) -> None:
-        """An epoch has ended. The callee writes its snapshot, in any thread, and deletes the folder."""
+        """An epoch has ended.
+
+        The callee writes its snapshot, in any thread, and deletes the folder.
+        """
 
     def on_state(self, state: PartialState) -> None:
         """In the middle of an epoch, a snapshot to write likewise."""
@@ -120,7 +129,10 @@ class TrainingObserver(Protocol):
         ...
 
     def stopping(self, step_seconds: float) -> None:
-        """The ranks were asked to stop: after this step, which usually takes so long. Called in another thread."""
+        """The ranks were asked to stop: after this step, which usually takes so long.
+
+        Called in another thread.
+        """
 
     def log(self, text: str) -> None:
         """A line for the reader of the run."""
@@ -308,7 +320,10 @@ class Epochs:
 
 
 def as_callback(epochs: Epochs, overflowed: Callable[[], bool]) -> "TrainerCallback":
-    """The epochs as the Trainer's callback. Every step is logged by it, before anything is saved."""
+    """The epochs as the Trainer's callback.
+
+    Every step is logged by it, before anything is saved.
+    """
     from transformers import TrainerCallback
 
     class Callback(TrainerCallback):

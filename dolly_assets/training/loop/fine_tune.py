@@ -1,8 +1,9 @@
 """The fine-tune itself: DeepSpeed under the Hugging Face Trainer, over a range of epochs.
 
-It knows folders and numbers, not artifacts: it starts from a weights folder (or goes on from a checkpoint folder), and
-hands every finished epoch to the caller as a checkpoint folder with its figures. The order of examples, the rate and
-dropout at step n do not depend on where a range begins, so epochs 1-3 in one go or one by one give the same weights.
+It knows folders and numbers, not artifacts: it starts from a weights folder (or goes on from a
+checkpoint folder), and hands every finished epoch to the caller as a checkpoint folder with its
+figures. The order of examples, the rate and dropout at step n do not depend on where a range
+begins, so epochs 1-3 in one go or one by one give the same weights.
 """
 
 from dataclasses import dataclass
@@ -57,11 +58,14 @@ class FineTune:
 
 
 def fine_tune(job: FineTune, follower: TrainingObserver, stop: StopRequest) -> None:
-    """Trains epochs first_epoch…last_epoch. Every rank calls it; the caller then leaves the process group.
+    """Trains epochs first_epoch…last_epoch.
+
+    Every rank calls it; the caller then leaves the process group.
 
     Raises:
         TrainingStopped: The ranks were asked to stop; the follower was given the state.
-        TrainingError: The data cannot fill one global batch, the ranks cannot share one, or a guard ends the training.
+        TrainingError: The data cannot fill one global batch, the ranks cannot share one, or a guard
+            ends the training.
     """
     from transformers.trainer_callback import PrinterCallback
 

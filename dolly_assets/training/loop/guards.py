@@ -17,16 +17,22 @@ from dolly_assets.training.loop.steps import Step
 WINDOW_STEPS = 64  # what counts as the loss so far
 LEAST_STEPS = 16  # before that there is nothing to compare with
 SPIKE_DEVIATIONS = 8.0
-# The standard deviation of a normal distribution, in median absolute deviations (Huber, Robust Statistics, 1981).
+# The standard deviation of a normal distribution, in median absolute deviations (Huber, Robust
+# Statistics, 1981).
 DEVIATION_PER_MAD = 1.4826
-# A loss that hardly varies would make a spike of everything: the deviation counts for at least this share of it.
+# A loss that hardly varies would make a spike of everything: the deviation counts for at least this
+# share of it.
 LEAST_DEVIATION = 0.05
-# Dynamic loss scaling halves the scale at each overflow. From 2^16 on, this many in a row are no search for a scale.
+# Dynamic loss scaling halves the scale at each overflow. From 2^16 on, this many in a row are no
+# search for a scale.
 OVERFLOWS_IN_A_ROW = 20
 
 
 class GuardSettings(Config):
-    """What is done when a training looks wrong. None of it changes what is learnt, so no digest has it."""
+    """What is done when a training looks wrong.
+
+    None of it changes what is learnt, so no digest has it.
+    """
 
     on_spike: Literal["warn", "stop"] = Field(
         default="warn",

@@ -77,8 +77,8 @@ class StepTotals:
 class StepMeter:
     """What happens between `begin` and `end` is one step.
 
-    On a GPU, what is measured of forward, backward and optimizer is the device's time and not that of the process,
-    which runs ahead of it.
+    On a GPU, what is measured of forward, backward and optimizer is the device's time and not that
+    of the process, which runs ahead of it.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Telling want of memory from a bug, and what to change then. It sees errors and recipes, never a device."""
+"""Telling want of memory from a bug, and what to change then.
+
+It sees errors and recipes, never a device.
+"""
 
 import errno
 from collections.abc import Iterator

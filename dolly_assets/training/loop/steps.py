@@ -30,7 +30,8 @@ def step_records(steps: Sequence[Step]) -> pa.Table:
 def loss_curve_png(steps: pa.Table) -> bytes:
     """Loss over the steps of a table of `step_records`, as a small PNG: the mean of neighbours, from lowest to highest.
 
-    Every epoch carries its picture, so it has few points: a line through each step would be most of what is sent.
+    Every epoch carries its picture, so it has few points: a line through each step would be most of
+    what is sent.
     """
     import altair
 

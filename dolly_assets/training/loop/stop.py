@@ -1,7 +1,7 @@
 """Being asked to stop, by SIGTERM or SIGINT: noted while there is something to save, else obeyed at once.
 
-A thread of its own hears of it, so that it works also while the main thread is deep in a library. How ranks agree on
-when to stop is `epochs.py`'s business.
+A thread of its own hears of it, so that it works also while the main thread is deep in a library.
+How ranks agree on when to stop is `epochs.py`'s business.
 """
 
 import os
@@ -34,7 +34,8 @@ class StopRequest:
 
     def listen(self) -> None:
         """From here on signals are requests."""
-        # The wake-up is written by the signal itself, the handlers only by the main thread when it has time.
+        # The wake-up is written by the signal itself, the handlers only by the main thread when it
+        # has time.
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda _number, _frame: None)

@@ -39,9 +39,12 @@ def load_trainer(
     callbacks: "Sequence[TrainerCallback]",
     profile_dir: Path | None,
 ) -> "tuple[Trainer, StepMeter]":
-    """Loads a model, and makes what trains and what measures it. The ranks have met: ZeRO 3 shards it as it loads.
+    """Loads a model, and makes what trains and what measures it.
 
-    Training then raises TrainingError if the model can't be trained on packed rows and the recipe packs them.
+    The ranks have met: ZeRO 3 shards it as it loads.
+
+    Training then raises TrainingError if the model can't be trained on packed rows and the recipe
+    packs them.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -98,11 +101,15 @@ def _dtype(recipe: Recipe) -> "torch.dtype":
 
 
 def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Trainer":
-    """A Trainer; arguments are the Trainer's own. Its batches are MicroBatches, its engine is DeepSpeed's."""
+    """A Trainer; arguments are the Trainer's own.
+
+    Its batches are MicroBatches, its engine is DeepSpeed's.
+    """
     from transformers import Trainer
 
     class LabelTrainer(Trainer):
-        # Not one of the base class's means: the sum is divided by the labels of the whole global batch.
+        # Not one of the base class's means: the sum is divided by the labels of the whole global
+        # batch.
         loss_is_scaled_for_ga = True
 
         def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """Ends a rank that makes no progress, with the stacks of all its threads in its log.
 
-Knows steps as moments in time. Every rank has one: where one hangs the others wait for it, and all say where.
+Knows steps as moments in time. Every rank has one: where one hangs the others wait for it, and all
+say where.
 """
 
 import faulthandler

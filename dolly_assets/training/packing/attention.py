@@ -1,8 +1,8 @@
 """Attention within each example of a packed sequence, for every model that takes its attention from transformers.
 
-Registered under NAME in transformers' AttentionInterface. Such a model asks for no mask; which tokens belong together
-is said by `PackedAttention.begin` before a forward pass, and holds until the next: gradient checkpointing computes
-attention again in the backward pass.
+Registered under NAME in transformers' AttentionInterface. Such a model asks for no mask; which
+tokens belong together is said by `PackedAttention.begin` before a forward pass, and holds until the
+next: gradient checkpointing computes attention again in the backward pass.
 """
 
 import math
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "within_examples"
-# Arguments of other attention functions that change what is computed, and that this one doesn't know.
+# Arguments of other attention functions that change what is computed, and that this one doesn't
+# know.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
 _FLASH_HEAD = (
     256  # the largest size of a head that FlashAttention takes; and its form here knows no dropout

@@ -1,6 +1,7 @@
 """From the rows of a tokenized dataset to micro-batches: what a model is called with, and what its loss counts.
 
-The row is the unit of order and of batches: one or several examples that share a sequence. Knows nothing of models.
+The row is the unit of order and of batches: one or several examples that share a sequence. Knows
+nothing of models.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ class PackedRow:
     Attributes:
         examples: Token ids of each (int32, one dimension).
         prompt_lengths: How many of an example's tokens are the prompt's; the others carry a label.
-        global_labels: Labelled tokens of the whole global batch that the row belongs to, over all ranks.
+        global_labels: Labelled tokens of the whole global batch that the row belongs to, over all
+            ranks.
     """
 
     examples: tuple[np.ndarray, ...]
@@ -35,7 +37,8 @@ class MicroBatch(TypedDict):
         input_ids: (1, tokens) packed, (rows, longest) padded.
         position_ids: Packed only: (1, tokens), from 0 in every example.
         attention_mask: Padded only: (rows, longest).
-        logits_to_keep: Where the labelled tokens are predicted. Packed: their indices; padded: a mask like input_ids.
+        logits_to_keep: Where the labelled tokens are predicted. Packed: their indices; padded: a
+            mask like input_ids.
         targets: The labelled tokens, in that order.
         lengths: Tokens of every example in order, padding not counted, and of a filler.
         examples: How many of the lengths are examples'.
@@ -55,9 +58,10 @@ class MicroBatch(TypedDict):
 class RowDataset:
     """A map-style dataset over the rows of a tokenized split (columns row, input_ids, prompt_length).
 
-    The order is a function of seed and epoch alone, and an epoch has whole global batches only: so step n sees the same
-    rows on any number of ranks, wherever training began. What is left over takes its chance in the next order. And so
-    every rank knows how many labelled tokens a global batch has, without asking the others.
+    The order is a function of seed and epoch alone, and an epoch has whole global batches only: so
+    step n sees the same rows on any number of ranks, wherever training began. What is left over
+    takes its chance in the next order. And so every rank knows how many labelled tokens a global
+    batch has, without asking the others.
     """
 
     def __init__(self, table: pa.Table, *, global_batch_size: int, seed: int) -> None:
@@ -124,8 +128,8 @@ def rows_by_step(rows: int, *, global_batch_size: int, seed: int, epoch: int) ->
 class PackingCollator:
     """Lays the examples of all rows end to end: one sequence and no padding.
 
-    With `multiple` the sequence is filled up to a multiple of so many tokens by one more example that carries no label:
-    a device may multiply round shapes faster.
+    With `multiple` the sequence is filled up to a multiple of so many tokens by one more example
+    that carries no label: a device may multiply round shapes faster.
     """
 
     def __init__(self, filler_token_id: int, multiple: int = 1) -> None:

@@ -1,7 +1,7 @@
 """Proves on the model itself, before its first step, that examples packed into one sequence don't see each other.
 
-Architectures do what they like with positions and masks, and a wrong answer would look like training. Knows nothing of
-which architecture does what.
+Architectures do what they like with positions and masks, and a wrong answer would look like
+training. Knows nothing of which architecture does what.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ _ROUNDING = 16  # units in the last place, of the largest logit
 def choose_attention(model: "PreTrainedModel", loss: "LabelLoss") -> str:
     """Leaves the model with the fastest attention that keeps packed examples apart, and returns its name.
 
-    Tried are ours, and then the model's own, which may make a mask from positions that begin anew. Every rank calls it.
+    Tried are ours, and then the model's own, which may make a mask from positions that begin anew.
+    Every rank calls it.
 
     Raises:
         TrainingError: Neither does.

@@ -23,7 +23,9 @@ Span = tuple[float, float]  # UTC epoch seconds
 
 
 class EpochProfiler:
-    """Samples for the length of a `with` block. For rank 0 alone: one sampler sees the whole machine.
+    """Samples for the length of a `with` block.
+
+    For rank 0 alone: one sampler sees the whole machine.
 
     Args:
         spec: What the worker was told.

@@ -1,7 +1,8 @@
 """What a training that was killed, or failed, left of its profile: published as `cut_profile`, marked as cut.
 
-From what is on this machine's disk, which lacks at most the last sampling interval; or, where that is gone with the
-machine, from the live report in the store, which lacks what came after it was last refreshed.
+From what is on this machine's disk, which lacks at most the last sampling interval; or, where that
+is gone with the machine, from the live report in the store, which lacks what came after it was last
+refreshed.
 """
 
 import tempfile

@@ -1,7 +1,8 @@
 """The report of a training that runs, in the store: `live/FAMILY/DATASET/RUN/`, overwritten again and again.
 
-`report.html` is the page, `summary.json` its numbers, `state.json` says whose they are. Artifacts are immutable; this
-is not one. It stays when the training has ended, until garbage collection finds it old.
+`report.html` is the page, `summary.json` its numbers, `state.json` says whose they are. Artifacts
+are immutable; this is not one. It stays when the training has ended, until garbage collection finds
+it old.
 """
 
 import re

@@ -2,8 +2,9 @@
 
     python -m dolly_assets.worker.profiles.report_process SPEC
 
-It reads requests as JSON lines and answers each with one; what it says besides comes as lines in between. It ends with
-its input, or with its parent. Building a report takes seconds of CPU that the training's own process has no time for.
+It reads requests as JSON lines and answers each with one; what it says besides comes as lines in
+between. It ends with its input, or with its parent. Building a report takes seconds of CPU that the
+training's own process has no time for.
 """
 
 import json

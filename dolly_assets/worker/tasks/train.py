@@ -60,7 +60,8 @@ def _job(
     if start := task.state or task.resume_from:
         state = store.get(start.name, start.digest)
         saved_ranks = int(str(state.manifest.attributes["ranks"]))
-        # DeepSpeed 0.19 loses Adam's step count, and does not convert states without the frozen weights.
+        # DeepSpeed 0.19 loses Adam's step count, and does not convert states without the frozen
+        # weights.
         if saved_ranks != ranks and (spec.family.recipe.zero_stage == 3 or spec.family.recipe.lora):
             checkpoint.check_ranks(saved_ranks, ranks)
         resume_from = checkpoint.join(
