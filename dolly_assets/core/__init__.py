@@ -1,1 +1,15 @@
-"""TODO."""
+"""What every other part of the package builds on: configuration, errors, names, texts.
+
+Knows neither stores nor models nor Dagster, and imports no other part of the package. Its modules
+are imported one by one, so that a command which needs only errors does not load pydantic.
+
+- `base`: the frozen pydantic model behind everything that is declared.
+- `environment`: the settings of a process, from environment variables.
+- `errors`: the errors that a user or a caller can act on.
+- `names`: which names of datasets and families are allowed, and ranges of epochs.
+- `text`: numbers, times and errors in words.
+- `markdown`: tables and quotations that hold whatever text they are given.
+- `png`: charts as small pictures.
+- `hashing`: digests of JSON values.
+- `code_digest`: the digest of this package's own code.
+"""
