@@ -24,27 +24,24 @@ LIBRARIES = {
     "generation",
     "planning",
 }
-FOUNDATIONS = {"config", "errors", "naming", "markdown", "pictures"}
+FOUNDATIONS = {"core"}
 DAGSTER_SIDE = {
     "assets",
     "automation",
     "components",
+    "dagster_support",
     "definitions",
-    "platform",
-    "chain",
-    "console",
+    "pipeline",
     "cli",
-    "status",
     "doctor",
 }
 MAY_IMPORT_DAGSTER = {
     "assets",
     "automation",
     "components",
+    "dagster_support",
     "definitions",
-    "platform",
-    "chain",
-    "console",
+    "pipeline",
     "cli",
 }
 WITH_DAGSTER_IN_A_LIBRARY = "dolly_assets.storage.io_manager"
@@ -112,21 +109,16 @@ def test_only_the_dagster_side_imports_dagster(module: str) -> None:
 
 
 def test_imports_between_parts_run_one_way() -> None:
-    """definitions -> components -> assets -> compute, worker -> plain libraries -> foundations."""
+    """definitions -> components -> assets -> launchers, worker -> plain libraries -> core."""
     above = {
-        **dict.fromkeys(
-            FOUNDATIONS, LIBRARIES | DAGSTER_SIDE | {"compute", "worker", "family", "environment"}
-        ),
-        **dict.fromkeys(LIBRARIES, DAGSTER_SIDE | {"compute", "worker", "family", "environment"}),
-        "family": DAGSTER_SIDE | {"compute", "worker", "environment"},
-        "worker": DAGSTER_SIDE | {"compute", "environment"},
-        "compute": DAGSTER_SIDE | {"environment"},
-        "assets": DAGSTER_SIDE - {"assets"},
-        "automation": {"components", "definitions", "platform", "chain", "cli", "status"},
-        "components": {"definitions", "platform", "chain", "cli", "status"},
-        "definitions": {"platform", "chain", "cli", "status"},
-        "platform": {"chain", "cli", "status"},
-        "doctor": DAGSTER_SIDE - {"doctor"},
+        **dict.fromkeys(FOUNDATIONS, LIBRARIES | DAGSTER_SIDE | {"launchers", "worker", "family"}),
+        **dict.fromkeys(LIBRARIES, DAGSTER_SIDE | {"launchers", "worker", "family"}),
+        "family": DAGSTER_SIDE | {"launchers", "worker"},
+        "worker": DAGSTER_SIDE | {"launchers"},
+        "launchers": DAGSTER_SIDE,
+        "automation": {"components", "definitions", "pipeline", "cli"},
+        "components": {"definitions", "pipeline", "cli"},
+        "definitions": {"cli"},
     }
     wrong = [
         f"{module} imports {name}"
@@ -157,7 +149,7 @@ assert build(environment).resolve_asset_graph().get_all_asset_keys()
 assert definitions().resolve_implicit_global_asset_job_def()
 from dolly_assets.pipeline.session import Session
 from dolly_assets.registry.status import status_rows
-from dolly_assets import chain
+from dolly_assets.pipeline import pipeline
 assert status_rows(Session(environment))
 """,
     )
