@@ -321,7 +321,7 @@ def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2
             return Path.touch, (tmp_path / "code ran",)
 
     torch.save(model.state_dict() | {"hostile": Hostile()}, copy / "pytorch_model.bin")
-    with pytest.raises(BaseModelError, match="no causal language model"):
+    with pytest.raises(BaseModelError, match="cannot load this as a causal language model"):
         prepared(local(copy), tmp_path / "hostile")
     assert not (tmp_path / "code ran").exists()
 
@@ -353,14 +353,16 @@ def test_a_file_that_is_not_gguf_by_name_is_no_folder(tmp_path):
 def test_an_unknown_architecture_is_named(copy, tmp_path):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "gpt99"}))
-    with pytest.raises(BaseModelError, match=r"model: no causal language model .*gpt99"):
+    with pytest.raises(BaseModelError, match=r"model: transformers \S+ cannot load this .*gpt99"):
         prepared(local(copy), tmp_path / "out")
 
 
 def test_damaged_weights_are_named(copy, tmp_path):
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(BaseModelError, match=r"model: no causal language model .*[Ss]afetensor"):
+    with pytest.raises(
+        BaseModelError, match=r"model: transformers \S+ cannot load this .*[Ss]afetensor"
+    ):
         prepared(local(copy), tmp_path / "out")
 
 
@@ -436,7 +438,7 @@ def test_a_truncated_gguf_file_is_named(llama, tmp_path):
     file = tmp_path / "tiny.gguf"
     write_gguf(file, llama)
     file.write_bytes(file.read_bytes()[:-5000])
-    with pytest.raises(BaseModelError, match=r"tiny\.gguf: no causal language model"):
+    with pytest.raises(BaseModelError, match=r"tiny\.gguf: transformers \S+ cannot load this"):
         prepared(local(file), tmp_path / "out")
 
 
@@ -449,7 +451,7 @@ def test_a_hub_id_that_cannot_be_reached_says_how_to_do_without(tmp_path, monkey
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(
-        BaseModelError, match=r"EleutherAI/gpt-j-6b: cannot be had .*name a local folder"
+        BaseModelError, match=r"EleutherAI/gpt-j-6b: cannot be downloaded .*name a local folder"
     ):
         prepared(
             BaseModelConfig(source="EleutherAI/gpt-j-6b", license="apache-2.0"), tmp_path / "out"
