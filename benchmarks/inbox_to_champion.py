@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dolly_assets.datasets.demo import generate
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.ui.browser import browser
 from dolly_assets_tests.ui.server import serving
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from dolly_assets.cli.main import main
-from dolly_assets_tests.conftest import TINY_FAMILY
+from dolly_assets_tests.home import TINY_FAMILY
 
 
 def new_variables(home: Path, family: str = TINY_FAMILY, name: str = "tiny") -> dict[str, str]:

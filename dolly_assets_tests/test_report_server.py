@@ -11,9 +11,7 @@ from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.report_server import report_server
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets_tests.storage.conftest import s3, s3_endpoint, shared_url
 
-__all__ = ["s3", "s3_endpoint", "shared_url"]  # fixtures
 PAGE = "<!DOCTYPE html><title>é</title>"
 LIVE_KEY = "live/tiny/animals/a-run/report.html"
 

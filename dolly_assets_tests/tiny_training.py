@@ -15,7 +15,7 @@ from dolly_assets.worker.messages import MESSAGE, Message, Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, Task, Tokenize, Train, WorkerSpec, ref
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.tokenize import tokenize
-from dolly_assets_tests.conftest import TINY_FAMILY
+from dolly_assets_tests.home import TINY_FAMILY
 
 DATASET = "animals"
 LEGS = {"four": ("cat", "dog", "cow"), "two": ("hen", "owl", "man"), "six": ("ant", "fly", "bee")}
@@ -52,7 +52,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Workbench:
     """A store with what training starts from, and room to run in."""
 
     folder: Path
@@ -89,24 +89,26 @@ class Bench:
         )
 
 
-def make_bench(folder: Path, answers: str = "exact") -> Bench:
+def make_workbench(folder: Path, answers: str = "exact") -> Workbench:
     """Publishes a base model and a tokenized dataset, by the worker's own tasks."""
-    bench = Bench(folder, tiny_family(held_out_examples=3))
+    workbench = Workbench(folder, tiny_family(held_out_examples=3))
     raw_folder = folder / "raw"
     raw_folder.mkdir()
     import pyarrow.parquet as pq
 
     pq.write_table(RAW, raw_folder / "data.parquet")
-    raw = bench.store.publish(
+    raw = workbench.store.publish(
         artifact_name(["raw_dataset"], DATASET),
         raw_folder,
         kind="raw_dataset",
         attributes={"answers": answers, "rows": RAW.num_rows},
     )
     report = Recorded().report
-    prepare_base_model(bench.spec(PrepareBaseModel(), folder / "prepare"), bench.store, report)
-    task = Tokenize(
-        dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model"))
+    prepare_base_model(
+        workbench.spec(PrepareBaseModel(), folder / "prepare"), workbench.store, report
     )
-    tokenize(bench.spec(task, folder / "tokenize"), bench.store, report)
-    return bench
+    task = Tokenize(
+        dataset=DATASET, raw_dataset=ref(raw), base_model=ref(workbench.latest("base_model"))
+    )
+    tokenize(workbench.spec(task, folder / "tokenize"), workbench.store, report)
+    return workbench

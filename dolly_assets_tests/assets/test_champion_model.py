@@ -15,7 +15,7 @@ from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
-from dolly_assets_tests.assets.conftest import Publish
+from dolly_assets_tests.fixtures.stores import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 FAMILY = tiny_family()

@@ -18,7 +18,7 @@ from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
 from dolly_assets.profiling.report.report import build_report
 from dolly_assets.storage import ArtifactStore
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 START = 1_800_000_000.0

@@ -12,9 +12,9 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.generation.sample import Prompt
 from dolly_assets.registry.quality_reports import require_trainable
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets_tests.conftest import TINY_FAMILY
+from dolly_assets_tests.home import TINY_FAMILY
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
-from dolly_assets_tests.tiny_training import DATASET, Bench
+from dolly_assets_tests.tiny_training import DATASET, Workbench
 
 MARKED = "Four.\n\n### Instruction:\nName a tree.\n\n### Response:\nOak."
 TRAIN = ("train", "--model=tiny", "--epochs=1")
@@ -105,49 +105,53 @@ def test_a_commercial_family_is_refused_other_licences_before_anything_is_read(
 
 
 @pytest.fixture
-def tokenized(bench: Bench) -> Artifact:
-    return bench.latest("tokenized_dataset", DATASET)
+def tokenized(workbench: Workbench) -> Artifact:
+    return workbench.latest("tokenized_dataset", DATASET)
 
 
-def republish(bench: Bench, **attributes: JsonValue) -> None:
+def republish(workbench: Workbench, **attributes: JsonValue) -> None:
     """The raw dataset with other facts beside the same content."""
-    raw = bench.store.latest(f"raw_dataset/{DATASET}")
+    raw = workbench.store.latest(f"raw_dataset/{DATASET}")
     assert raw
     facts = {**raw.manifest.attributes, **attributes}
-    bench.store.commit(raw.name, raw.manifest.files, kind="raw_dataset", attributes=facts)
+    workbench.store.commit(raw.name, raw.manifest.files, kind="raw_dataset", attributes=facts)
 
 
-def test_the_limits_beside_the_newest_raw_dataset_decide(bench: Bench, tokenized: Artifact) -> None:
+def test_the_limits_beside_the_newest_raw_dataset_decide(
+    workbench: Workbench, tokenized: Artifact
+) -> None:
     """One of the examples is asked of every epoch, which by itself only warns."""
-    evaluation = bench.family.evaluation.model_copy(
+    evaluation = workbench.family.evaluation.model_copy(
         update={"prompts": (Prompt(instruction="legs of a  cat"),)}
     )
-    family = bench.family.model_copy(update={"evaluation": evaluation})
-    require_trainable(bench.store, family, tokenized)
-    republish(bench, checks={"evaluation_prompts": {"stop_above": 0.5}})
+    family = workbench.family.model_copy(update={"evaluation": evaluation})
+    require_trainable(workbench.store, family, tokenized)
+    republish(workbench, checks={"evaluation_prompts": {"stop_above": 0.5}})
     with pytest.raises(
         QualityError, match="evaluation_prompts: 1 of 1 evaluation prompts occur in the dataset"
     ):
-        require_trainable(bench.store, family, tokenized)
-    republish(bench, checks=None)
-    require_trainable(bench.store, family, tokenized)
+        require_trainable(workbench.store, family, tokenized)
+    republish(workbench, checks=None)
+    require_trainable(workbench.store, family, tokenized)
 
 
-def test_a_report_is_made_once(bench: Bench, tokenized: Artifact) -> None:
-    require_trainable(bench.store, bench.family, tokenized)
+def test_a_report_is_made_once(workbench: Workbench, tokenized: Artifact) -> None:
+    require_trainable(workbench.store, workbench.family, tokenized)
     names = [f"dataset_quality/{DATASET}", f"tiny/dataset_quality/{DATASET}"]
-    before = [len(bench.store.history(name)) for name in names]
-    require_trainable(bench.store, bench.family, tokenized)
-    assert [len(bench.store.history(name)) for name in names] == before
+    before = [len(workbench.store.history(name)) for name in names]
+    require_trainable(workbench.store, workbench.family, tokenized)
+    assert [len(workbench.store.history(name)) for name in names] == before
 
 
-def test_the_licence_of_the_base_model_counts_too(bench: Bench, tokenized: Artifact) -> None:
-    license_id = bench.family.base_model.model_copy(update={"license": "cc-by-nc-4.0"})
-    family: ModelFamily = bench.family.model_copy(
+def test_the_licence_of_the_base_model_counts_too(
+    workbench: Workbench, tokenized: Artifact
+) -> None:
+    license_id = workbench.family.base_model.model_copy(update={"license": "cc-by-nc-4.0"})
+    family: ModelFamily = workbench.family.model_copy(
         update={"use": "commercial", "base_model": license_id}
     )
-    republish(bench, license="mit")
+    republish(workbench, license="mit")
     with pytest.raises(
         LicenseError, match=r"tiny/base_model \(cc-by-nc-4.0\) → tiny/model_checkpoint\[animals\]"
     ):
-        require_trainable(bench.store, family, tokenized)
+        require_trainable(workbench.store, family, tokenized)

@@ -13,9 +13,9 @@ from dolly_assets.dagster_support.resources import PlanningResource, StoreResour
 from dolly_assets.family import ModelFamily
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import dolly, refusal
-from dolly_assets_tests.tiny_training import DATASET, Bench, tiny_family
+from dolly_assets_tests.tiny_training import DATASET, Workbench, tiny_family
 
 # A bucket of 20 GB, which no T4 holds, however small the model.
 TOO_BIG = {"zero_optimization": {"reduce_bucket_size": 5_000_000_000}}
@@ -29,8 +29,8 @@ def on_gpus(device: str | None, **recipe: Any) -> ModelFamily:
     )
 
 
-def materialized(bench: Bench, family: ModelFamily) -> dg.ExecuteInProcessResult:
-    url, cache_dir = str(bench.folder / "store"), str(bench.folder / "cache")
+def materialized(workbench: Workbench, family: ModelFamily) -> dg.ExecuteInProcessResult:
+    url, cache_dir = str(workbench.folder / "store"), str(workbench.folder / "cache")
     upstream = [
         dg.AssetSpec([family.name, "base_model"]),
         dg.AssetSpec([family.name, "tokenized_dataset"], partitions_def=DATASETS),
@@ -66,17 +66,21 @@ def materialized(bench: Bench, family: ModelFamily) -> dg.ExecuteInProcessResult
     ids=["fits", "too big", "unknown"],
 )
 def test_the_check_is_green_only_for_what_was_found_to_fit(
-    bench: Bench, family: ModelFamily, passed: bool, severity: dg.AssetCheckSeverity, says: str
+    workbench: Workbench,
+    family: ModelFamily,
+    passed: bool,
+    severity: dg.AssetCheckSeverity,
+    says: str,
 ) -> None:
     """The plan is published in any case; only what is known not to fit ends the run."""
-    result = materialized(bench, family)
+    result = materialized(workbench, family)
     [evaluation] = result.get_asset_check_evaluations()
     assert (evaluation.passed, evaluation.severity, evaluation.blocking) == (passed, severity, True)
     assert says in (evaluation.description or "")
     assert result.success == (passed or severity == dg.AssetCheckSeverity.WARN)
     [event] = result.asset_materializations_for_node("tiny__training_plan")
     assert {"plan", "verdict", "table"} <= set(event.metadata)
-    published = bench.latest("training_plan", DATASET)
+    published = workbench.latest("training_plan", DATASET)
     assert json.loads(published.read_bytes("plan.json"))["device_memory"]
 
 

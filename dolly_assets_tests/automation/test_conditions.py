@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import dagster as dg
 import pytest
 
-from dolly_assets_tests.automation.conftest import Automated
+from dolly_assets_tests.automation.automated import Automated
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 

@@ -15,8 +15,8 @@ from dagster._core.loader import LoadingContextForTest
 from dolly_assets.core.environment import Environment
 from dolly_assets.definitions import build
 from dolly_assets.pipeline.session import Session
-from dolly_assets_tests.automation.conftest import requested
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.automation.automated import requested
+from dolly_assets_tests.home import Home
 
 POLICY = "  automation: {datasets: ['*'], training: automatic, epochs: 2}\n"
 

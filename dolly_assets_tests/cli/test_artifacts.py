@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from dolly_assets.cli.main import main
 from dolly_assets.storage import Artifact, ArtifactStore
-from dolly_assets_tests.storage.conftest import contents, flip_a_bit
+from dolly_assets_tests.storage.files import contents, flip_a_bit
 
 POLICY = "grace_hours: 0\nrules:\n- artifacts: '*'\n  publications: 1\n"
 

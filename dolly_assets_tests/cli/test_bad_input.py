@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets_tests.conftest import TINY_FAMILY, Home
+from dolly_assets_tests.home import TINY_FAMILY, Home
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
 
 LONG_LINE_BYTES = 200 * 2**20

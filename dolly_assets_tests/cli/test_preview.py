@@ -3,13 +3,13 @@
 import re
 
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
-from dolly_assets_tests.tiny_training import DATASET, Bench
+from dolly_assets_tests.tiny_training import DATASET, Workbench
 
 
-def test_a_row_is_shown_as_the_model_gets_it(bench: Bench, tmp_path) -> None:
-    variables = {**new_variables(tmp_path), "DOLLY_STORE": str(bench.folder / "store")}
+def test_a_row_is_shown_as_the_model_gets_it(workbench: Workbench, tmp_path) -> None:
+    variables = {**new_variables(tmp_path), "DOLLY_STORE": str(workbench.folder / "store")}
     command = ("preview", "--model", "tiny", "--dataset", DATASET)
-    tokenized = bench.latest("tokenized_dataset", DATASET)
+    tokenized = workbench.latest("tokenized_dataset", DATASET)
     rows = tokenized.read_table("train.arrow")["row"].to_pylist()
 
     shown = dolly(variables, *command, "--row", str(rows[-1])).stdout

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.ui.server import serving
 from dolly_assets_tests.waiting import wait_until
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets_tests.conftest import TINY_FAMILY
+from dolly_assets_tests.home import TINY_FAMILY
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
 
 COMPONENT = "type: dolly_assets.components.ModelFamilyComponent\n"

@@ -1,130 +1,28 @@
 """A real Postgres, and S3 over HTTP (moto's server), as deploy/instance/dagster.yaml wants them."""
 
-import os
-import random
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
-from dolly_assets_tests.waiting import wait_until
-
-LOGS_BUCKET = "dolly-logs"
-
-
-@dataclass(frozen=True)
-class Postgres:
-    """A server of its own, with an empty database `dagster` whose owner is the user `dagster`."""
-
-    binaries: Path
-    host: str
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """What Dagster and Postgres' own programs are told."""
-        return {
-            "DAGSTER_PG_HOST": self.host,
-            "DAGSTER_PG_USERNAME": "dagster",
-            "DAGSTER_PG_DB": "dagster",
-            "DAGSTER_PG_PASSWORD": "secret",
-            "PGPASSWORD": "secret",
-        }
-
-    def run(self, program: str, *arguments: str) -> str:
-        """Runs one of Postgres' programs as its user would."""
-        command = [
-            str(self.binaries / program),
-            "--host",
-            self.host,
-            "--username",
-            "dagster",
-            *arguments,
-        ]
-        environment = {**os.environ, **self.variables}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-def _binaries() -> Path:
-    """Of the newest server that is installed; Debian keeps them out of PATH."""
-    debian = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3])
-    )
-    found = debian[-1] if debian else shutil.which("postgres")
-    if not found:
-        pytest.skip("no PostgreSQL server is installed here: apt-get install postgresql")
-    return Path(found).parent
+from dolly_assets_tests.deploy.services import LOGS_BUCKET, Postgres, running_postgres
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """Listens where nothing else does, on the usual port: an address of the loopback range."""
-    binaries, host = (
-        _binaries(),
-        f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}",
-    )
-    # The server refuses to be root; a folder of its own in /tmp is one that another user can get
-    # to.
-    as_user = (
-        ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        if os.getuid() == 0
-        else []
-    )
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    data, password = folder / "data", folder / "password"
-    password.write_text("secret")
-    if as_user:
-        for path in (folder, password):
-            shutil.chown(path, "postgres", "postgres")
-    initialize = [
-        "--username=dagster",
-        f"--pwfile={password}",
-        "--auth=scram-sha-256",
-        "--no-sync",
-        "--no-instructions",
-    ]
-    subprocess.run(
-        [*as_user, binaries / "initdb", "-D", data, *initialize], check=True, capture_output=True
-    )
-    settings = (
-        "-c",
-        f"listen_addresses={host}",
-        "-c",
-        f"unix_socket_directories={folder}",
-        "-c",
-        "fsync=off",
-    )
-    log = (folder / "log").open("w")
-    server = subprocess.Popen(
-        [*as_user, binaries / "postgres", "-D", data, *settings], stdout=log, stderr=log
-    )
-    try:
-        database = Postgres(binaries, host)
-        ready = [binaries / "pg_isready", "--host", host]
-        wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0)
-        database.run("createdb", "dagster")
+    """A Postgres server with an empty database."""
+    with running_postgres() as database:
         yield database
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
     """The variables by which a server with the bucket for logs is reached."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
     variables = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test-key",
@@ -138,4 +36,4 @@ def s3() -> Iterator[dict[str, str]]:
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=LOGS_BUCKET)
     yield variables
-    server.stop()
+    moto.stop()

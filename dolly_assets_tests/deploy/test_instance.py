@@ -18,7 +18,7 @@ from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.datasets.catalogue import DatasetConfig
 from dolly_assets.pipeline.session import Session
-from dolly_assets_tests.deploy.conftest import LOGS_BUCKET, Postgres
+from dolly_assets_tests.deploy.services import LOGS_BUCKET, Postgres
 
 RAW_DATASET = dg.AssetKey("raw_dataset")
 

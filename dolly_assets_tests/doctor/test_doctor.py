@@ -13,9 +13,6 @@ from click.testing import CliRunner
 from dolly_assets.cli.main import main
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
-from dolly_assets_tests.storage.conftest import s3, s3_endpoint
-
-__all__ = ["s3", "s3_endpoint"]  # fixtures
 
 Doctor = Callable[..., tuple[int, list[str]]]
 

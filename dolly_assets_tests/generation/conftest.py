@@ -69,7 +69,7 @@ def parrot(tokenizer):
     """A model that has learnt by heart to answer "Say NAME." with NAME, for a few names."""
     import torch
 
-    from dolly_assets_tests.generation.examples import held_out
+    from dolly_assets_tests.generation.examples import PARROTED, held_out
 
     model = tiny_model("llama", len(tokenizer), seed=1)
     examples = held_out(tokenizer, PARROTED).to_pylist()
@@ -88,6 +88,3 @@ def parrot(tokenizer):
         model(input_ids=input_ids, labels=labels).loss.backward()
         optimizer.step()
     return model.eval()
-
-
-PARROTED = ("Anna", "Ben", "Clara the second", "Tom")

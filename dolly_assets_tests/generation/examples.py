@@ -8,6 +8,8 @@ from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_SCHEMA
 
+PARROTED = ("Anna", "Ben", "Clara the second", "Tom")
+
 
 def held_out(tokenizer, names: Sequence[str], responses: Sequence[str] | None = None) -> pa.Table:
     """ "Say NAME." with NAME as the response, if no other is given; categories by the length of NAME."""

@@ -5,8 +5,7 @@ import pytest
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.evaluate import exact_match, held_out_loss, perplexity
 from dolly_assets.tokenization.prompt_style import PromptStyle
-from dolly_assets_tests.generation.conftest import PARROTED
-from dolly_assets_tests.generation.examples import held_out
+from dolly_assets_tests.generation.examples import PARROTED, held_out
 
 STYLE = PromptStyle()
 

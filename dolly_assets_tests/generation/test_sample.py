@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt, sample_responses
 from dolly_assets.tokenization.prompt_style import PromptStyle
-from dolly_assets_tests.generation.conftest import PARROTED
+from dolly_assets_tests.generation.examples import PARROTED
 
 PROMPTS = [
     Prompt(instruction="Tell me a story."),

@@ -28,7 +28,7 @@ from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, deployment_of
 from dolly_assets.pipeline.session import Session
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets_tests.conftest import TINY_FAMILY, Home
+from dolly_assets_tests.home import TINY_FAMILY, Home
 from dolly_assets_tests.waiting import wait_until
 
 VARIABLES = ("DOLLY_TEST_KUBECONTEXT", "DOLLY_TEST_KUBERNETES", "DOLLY_TEST_STORE")

@@ -12,7 +12,7 @@ from dolly_assets.core.environment import Environment
 from dolly_assets.core.names import epoch_key
 from dolly_assets.pipeline.session import Session
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets_tests.conftest import TINY_FAMILY, Home
+from dolly_assets_tests.home import TINY_FAMILY, Home
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 
 

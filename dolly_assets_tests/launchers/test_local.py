@@ -15,7 +15,7 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.launchers.local import LocalLauncher
 from dolly_assets.worker.messages import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, PrepareBaseModel, WorkerSpec
-from dolly_assets_tests.tiny_training import DATASET, Bench
+from dolly_assets_tests.tiny_training import DATASET, Workbench
 
 END_SECONDS = 60
 
@@ -62,7 +62,7 @@ def with_compute(family: ModelFamily, **compute: int) -> ModelFamily:
 
 
 def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
     """A training on one rank; the launcher needs no torchrun for it."""
     seen: list[tuple[str, threading.Thread, int]] = []
@@ -71,8 +71,8 @@ def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
         if isinstance(message, Published):
             seen.append((message.name, threading.current_thread(), len(ranks_of(tmp_path))))
 
-    spec = bench.spec(
-        bench.train(0, 1), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=1)
+    spec = workbench.spec(
+        workbench.train(0, 1), tmp_path / "scratch", with_compute(workbench.family, cpu_ranks=1)
     )
     launcher.run(spec, on_message)
     assert [name for name, _, _ in seen] == [
@@ -83,25 +83,27 @@ def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
     assert {thread for _, thread, _ in seen} == {threading.current_thread()}
     assert [running for _, _, running in seen[:2]] == [1, 1]
     for name, _, _ in seen:
-        assert bench.store.latest(name)
+        assert workbench.store.latest(name)
 
 
 def test_an_error_that_the_user_can_put_right_comes_back_with_its_own_text(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
-    base_model = bench.family.base_model.model_copy(
+    base_model = workbench.family.base_model.model_copy(
         update={"untrained": None, "source": str(tmp_path / "nothing")}
     )
-    family = bench.family.model_copy(update={"base_model": base_model})
+    family = workbench.family.model_copy(update={"base_model": base_model})
     with pytest.raises(DollyError) as raised:
-        launcher.run(bench.spec(PrepareBaseModel(), tmp_path / "scratch", family), lambda _: None)
+        launcher.run(
+            workbench.spec(PrepareBaseModel(), tmp_path / "scratch", family), lambda _: None
+        )
     assert not isinstance(raised.value, WorkerError)
     text = f"{tmp_path}/nothing: no such file or folder; relative paths count from the YAML file's folder"
     assert str(raised.value) == text
 
 
 def test_a_crash_names_the_error_and_the_log_that_has_its_traceback(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
     """A tokenized dataset without its columns, which no task of ours publishes."""
     (tmp_path / "tree").mkdir()
@@ -111,11 +113,13 @@ def test_a_crash_names_the_error_and_the_log_that_has_its_traceback(
         tmp_path / "tree" / "train.arrow", pa.schema({"other": pa.int64()})
     ) as writer:
         writer.write_table(pa.table({"other": list(range(50))}))
-    odd = bench.store.publish("odd/tokenized_dataset", tmp_path / "tree", kind="tokenized_dataset")
-    task = bench.train(1, 1).model_copy(
+    odd = workbench.store.publish(
+        "odd/tokenized_dataset", tmp_path / "tree", kind="tokenized_dataset"
+    )
+    task = workbench.train(1, 1).model_copy(
         update={"tokenized_dataset": ArtifactRef(name=odd.name, digest=odd.digest)}
     )
-    spec = bench.spec(task, tmp_path / "scratch", with_compute(bench.family, cpu_ranks=1))
+    spec = workbench.spec(task, tmp_path / "scratch", with_compute(workbench.family, cpu_ranks=1))
     with pytest.raises(WorkerError, match=r"^rank 0: KeyError: .*; the worker's log is ") as raised:
         launcher.run(spec, lambda _: None)
     log = tmp_path / "scratch" / "worker.log"
@@ -124,15 +128,15 @@ def test_a_crash_names_the_error_and_the_log_that_has_its_traceback(
 
 
 def test_a_killed_rank_ends_the_others_and_what_was_published_stays(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine without a compiler, where DeepSpeed's own op for CPU ranks cannot be built."""
     (tmp_path / "no compilers").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "no compilers"))
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "nothing built before"))
     family = with_compute(
-        bench.family.model_copy(
-            update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}
+        workbench.family.model_copy(
+            update={"recipe": workbench.family.recipe.model_copy(update={"epochs": 40})}
         ),
         cpu_ranks=2,
     )
@@ -149,25 +153,29 @@ def test_a_killed_rank_ends_the_others_and_what_was_published_stays(
             ranks[1].kill()
 
     with pytest.raises(WorkerError, match=r"its log is .*/scratch/worker\.log"):
-        launcher.run(bench.spec(bench.train(1, 40), tmp_path / "scratch", family), on_message)
+        launcher.run(
+            workbench.spec(workbench.train(1, 40), tmp_path / "scratch", family), on_message
+        )
     assert killed
     assert not ranks_of(tmp_path)
     for message in published:
-        bench.store.get(message.name, message.digest).fetch()
+        workbench.store.get(message.name, message.digest).fetch()
 
 
 def test_ranks_end_by_themselves_when_the_process_that_launched_them_is_killed(
-    bench: Bench, tmp_path: Path
+    workbench: Workbench, tmp_path: Path
 ) -> None:
     """SIGKILL, which no handler sees: the ranks notice that the pipe they read is closed."""
     family = with_compute(
-        bench.family.model_copy(
-            update={"recipe": bench.family.recipe.model_copy(update={"epochs": 40})}
+        workbench.family.model_copy(
+            update={"recipe": workbench.family.recipe.model_copy(update={"epochs": 40})}
         ),
         cpu_ranks=2,
     )
     spec = tmp_path / "spec.json"
-    spec.write_text(bench.spec(bench.train(1, 40), tmp_path / "scratch", family).model_dump_json())
+    spec.write_text(
+        workbench.spec(workbench.train(1, 40), tmp_path / "scratch", family).model_dump_json()
+    )
     launching = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, str(spec)],
         stdout=subprocess.PIPE,
@@ -196,20 +204,22 @@ LocalLauncher().run(spec, lambda message: print(getattr(message, "name", "-"), f
 
 
 def test_an_exception_while_following_ends_the_worker(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
     def on_message(message: Message) -> None:
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        launcher.run(bench.spec(PrepareBaseModel(), tmp_path / "scratch"), on_message)
+        launcher.run(workbench.spec(PrepareBaseModel(), tmp_path / "scratch"), on_message)
     assert not processes_of(tmp_path)
 
 
 def test_more_than_one_node_is_refused_before_anything_starts(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
-    spec = bench.spec(bench.train(1, 1), tmp_path / "scratch", with_compute(bench.family, nodes=2))
+    spec = workbench.spec(
+        workbench.train(1, 1), tmp_path / "scratch", with_compute(workbench.family, nodes=2)
+    )
     with pytest.raises(
         ConfigurationError, match="tiny asks for 2 nodes, and the local environment has one"
     ):
@@ -218,22 +228,22 @@ def test_more_than_one_node_is_refused_before_anything_starts(
 
 
 def test_ranks_that_cannot_share_the_batch_are_refused_before_anything_starts(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
-    spec = bench.spec(
-        bench.train(1, 1), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=3)
+    spec = workbench.spec(
+        workbench.train(1, 1), tmp_path / "scratch", with_compute(workbench.family, cpu_ranks=3)
     )
     with pytest.raises(DollyError, match="cannot be shared by 3 ranks"):
         launcher.run(spec, lambda _: None)
 
 
 def test_the_base_model_alone_is_published_without_a_training(
-    launcher: LocalLauncher, bench: Bench, tmp_path: Path
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
     """Epoch 0 by itself: one process, whatever the family's number of ranks."""
     messages: list[Message] = []
-    spec: WorkerSpec = bench.spec(
-        bench.train(0, 0), tmp_path / "scratch", with_compute(bench.family, cpu_ranks=2)
+    spec: WorkerSpec = workbench.spec(
+        workbench.train(0, 0), tmp_path / "scratch", with_compute(workbench.family, cpu_ranks=2)
     )
     launcher.run(spec, messages.append)
     names = [message.name for message in messages if isinstance(message, Published)]

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 
 TRAIN = ["train", "--model", "tiny", "--dataset", "animals", "--epochs"]
 

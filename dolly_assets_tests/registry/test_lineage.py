@@ -8,7 +8,7 @@ import pytest
 from dolly_assets.core.code_digest import code_digest
 from dolly_assets.registry.lineage import Lineage, lineage_text
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import dolly, refusal
 
 EPOCH_2 = "tiny/model_checkpoint/animals/02"

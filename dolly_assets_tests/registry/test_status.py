@@ -1,6 +1,6 @@
 """`dolly status`: every dataset of the catalogue, and which training an epoch is of."""
 
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import dolly
 
 

@@ -9,7 +9,7 @@ from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_da
 from dolly_assets.registry.inputs import required, required_checkpoints
 from dolly_assets.registry.training_state import Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets_tests.assets.conftest import Publish
+from dolly_assets_tests.fixtures.stores import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 

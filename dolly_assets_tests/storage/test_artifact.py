@@ -10,7 +10,7 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore, artifact_name
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets_tests.storage.conftest import MODEL, blob_of, contents, flip_a_bit
+from dolly_assets_tests.storage.files import MODEL, blob_of, contents, flip_a_bit
 
 
 def test_what_is_published_is_what_is_fetched(any_store: ArtifactStore, tree: Path):

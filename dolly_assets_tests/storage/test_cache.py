@@ -11,7 +11,7 @@ import pytest
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore
-from dolly_assets_tests.storage.conftest import MODEL, contents, flip_a_bit
+from dolly_assets_tests.storage.files import MODEL, contents, flip_a_bit
 
 MIB = 2**20
 

@@ -13,7 +13,7 @@ from dolly_assets.core.errors import ArtifactError, ConfigurationError
 from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, Rule
 from dolly_assets.storage.locks import Lease, committing, sweeping
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets_tests.storage.conftest import contents, flip_a_bit
+from dolly_assets_tests.storage.files import contents, flip_a_bit
 
 AT_ONCE = RetentionPolicy(grace_hours=0)
 OF_EPOCHS = RetentionPolicy(

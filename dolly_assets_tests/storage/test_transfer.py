@@ -13,7 +13,7 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.transfer import DamagedFileError
-from dolly_assets_tests.storage.conftest import contents
+from dolly_assets_tests.storage.files import contents
 
 MIB = 2**20
 

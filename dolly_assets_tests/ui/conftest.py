@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.ui.server import Server, serving
 
 PICTURES = "DOLLY_UI_PICTURES"

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from dolly_assets_tests.conftest import Home
+from dolly_assets_tests.home import Home
 from dolly_assets_tests.waiting import wait_until
 
 

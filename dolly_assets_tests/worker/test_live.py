@@ -30,17 +30,17 @@ from dolly_assets.worker.profiles.live import left_behind
 from dolly_assets.worker.profiles.profile_publisher import profile_dir, spec_in
 from dolly_assets.worker.spec import Tokenize, WorkerSpec, ref
 from dolly_assets.worker.tasks.tokenize import tokenize
-from dolly_assets_tests.tiny_training import DATASET, RAW, Bench, Recorded
+from dolly_assets_tests.tiny_training import DATASET, RAW, Recorded, Workbench
 from dolly_assets_tests.waiting import wait_until
 
 MANY = 400  # copies of the examples: an epoch that nobody waits for
 
 
 @pytest.fixture(scope="module")
-def killed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def killed(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A training whose whole process tree was killed once its live report was in the store."""
     folder = tmp_path_factory.mktemp("killed")
-    own = Bench(Path(shutil.copytree(bench.folder, folder / "bench")), bench.family)
+    own = Workbench(Path(shutil.copytree(workbench.folder, folder / "workbench")), workbench.family)
     _lengthen(own, folder)
     spec = own.spec(own.train(1, 1), folder / "scratch").model_copy(
         update={"made_by": {"run_id": "killed"}}
@@ -68,9 +68,9 @@ def killed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     killed_at = time.time()
     os.killpg(worker.pid, signal.SIGKILL)
     thread.join()
-    copy = Bench(Path(shutil.copytree(own.folder, folder / "machine gone")), bench.family)
+    copy = Workbench(Path(shutil.copytree(own.folder, folder / "machine gone")), workbench.family)
     return {
-        "bench": own,
+        "workbench": own,
         "copy": copy,
         "spec": spec,
         "killed_at": killed_at,
@@ -79,21 +79,21 @@ def killed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     }
 
 
-def _lengthen(bench: Bench, folder: Path) -> None:
+def _lengthen(workbench: Workbench, folder: Path) -> None:
     raw_folder = folder / "raw"
     raw_folder.mkdir()
     pq.write_table(pa.concat_tables([RAW] * MANY), raw_folder / "data.parquet")
     name = artifact_name(["raw_dataset"], DATASET)
-    raw = bench.store.publish(
+    raw = workbench.store.publish(
         name,
         raw_folder,
         kind="raw_dataset",
         attributes={"answers": "exact", "rows": MANY * RAW.num_rows},
     )
     task = Tokenize(
-        dataset=DATASET, raw_dataset=ref(raw), base_model=ref(bench.latest("base_model"))
+        dataset=DATASET, raw_dataset=ref(raw), base_model=ref(workbench.latest("base_model"))
     )
-    tokenize(bench.spec(task, folder / "tokenize"), bench.store, Recorded().report)
+    tokenize(workbench.spec(task, folder / "tokenize"), workbench.store, Recorded().report)
 
 
 def test_a_live_report_is_in_the_store_soon_after_the_first_step(killed: dict[str, Any]) -> None:
@@ -111,12 +111,12 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     killed: dict[str, Any],
 ) -> None:
     spec: WorkerSpec = killed["spec"]
-    bench: Bench = killed["bench"]
+    workbench: Workbench = killed["workbench"]
     left = spec_in(spec.scratch_dir)
     assert left
     assert left == spec
-    [artifact] = recover_profiles(left, bench.store, print)
-    assert recover_profiles(left, bench.store, print) == [], "once is enough"
+    [artifact] = recover_profiles(left, workbench.store, print)
+    assert recover_profiles(left, workbench.store, print) == [], "once is enough"
     summary = ReportSummary.model_validate_json(artifact.read_bytes("summary.json"))
     seen = read_samples(profile_dir(spec) / SAMPLES_FILE, 0, killed["killed_at"])
     assert summary.ended_at >= seen.time_seconds[-1], (
@@ -128,9 +128,9 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     assert f"after step {summary.steps.last_step}" in summary.verdict
     assert "Cut: the training ended" in artifact.read_bytes("report.html").decode()
     assert artifact.name == f"tiny/cut_profile/{DATASET}/01"
-    whole = bench.store.latest(
+    whole = workbench.store.latest(
         f"tiny/gpu_profile/{DATASET}/01"
-    )  # the shared bench may hold another training's
+    )  # the shared workbench may hold another training's
     assert whole is None or whole.manifest.made_by != spec.made_by
     assert left_behind(ObjectStore(spec.store_url), "tiny", DATASET) == []
 
@@ -138,14 +138,14 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
 def test_where_the_machine_is_gone_the_live_report_becomes_the_report(
     killed: dict[str, Any],
 ) -> None:
-    bench: Bench = killed["copy"]
-    objects = ObjectStore(str(bench.folder / "store"))
+    workbench: Workbench = killed["copy"]
+    objects = ObjectStore(str(workbench.folder / "store"))
     assert (
-        recover_profiles_from_store(bench.store, objects, "tiny", DATASET, lambda state: False)
+        recover_profiles_from_store(workbench.store, objects, "tiny", DATASET, lambda state: False)
         == []
     )
     [artifact] = recover_profiles_from_store(
-        bench.store, objects, "tiny", DATASET, lambda state: state.run_id == "killed"
+        workbench.store, objects, "tiny", DATASET, lambda state: state.run_id == "killed"
     )
     assert artifact.manifest.attributes["training"] == killed["spec"].task.training
     page = artifact.read_bytes("report.html").decode()

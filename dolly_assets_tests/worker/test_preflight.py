@@ -14,24 +14,24 @@ from dolly_assets.core.errors import ArtifactError, TrainingError
 from dolly_assets.worker.messages import Log
 from dolly_assets.worker.preflight import PREFLIGHT_FILE, preflight
 from dolly_assets.worker.profiles.profile_publisher import profile_dir
-from dolly_assets_tests.tiny_training import Bench, Recorded
+from dolly_assets_tests.tiny_training import Recorded, Workbench
 
 
 def fly(
-    bench: Bench, scratch: Path, variables: dict[str, str], **changes: Any
+    workbench: Workbench, scratch: Path, variables: dict[str, str], **changes: Any
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """What a rank finds and says."""
     os.environ.update(variables)
-    spec = bench.spec(bench.train(0, 1), scratch).model_copy(update=changes)
+    spec = workbench.spec(workbench.train(0, 1), scratch).model_copy(update=changes)
     recorded = Recorded()
-    preflight(spec, bench.latest("base_model"), recorded.report)
+    preflight(spec, workbench.latest("base_model"), recorded.report)
     file = profile_dir(spec) / PREFLIGHT_FILE
     found = json.loads(file.read_text()) if file.exists() else None
     return found, [message.text for message in recorded.messages if isinstance(message, Log)]
 
 
-def test_one_rank_measures_what_one_rank_can(bench: Bench, tmp_path: Path) -> None:
-    found, lines = fly(bench, tmp_path, {})
+def test_one_rank_measures_what_one_rank_can(workbench: Workbench, tmp_path: Path) -> None:
+    found, lines = fly(workbench, tmp_path, {})
     assert found
     assert found["ranks"] == 1
     assert found["allreduce_bytes_per_second"] is None
@@ -39,10 +39,10 @@ def test_one_rank_measures_what_one_rank_can(bench: Bench, tmp_path: Path) -> No
     assert found["clock_skew_seconds"] == 0
     assert found["disk_free_bytes"] > found["disk_needed_bytes"] > 0
     assert "all-reduce" not in lines[0]
-    assert not list((bench.folder / "store").glob("preflight/*"))
+    assert not list((workbench.folder / "store").glob("preflight/*"))
 
 
-def test_two_ranks_measure_what_is_between_them(bench: Bench, tmp_path: Path) -> None:
+def test_two_ranks_measure_what_is_between_them(workbench: Workbench, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -55,7 +55,7 @@ def test_two_ranks_measure_what_is_between_them(bench: Bench, tmp_path: Path) ->
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         ranks = [
             pool.submit(
-                fly, bench, tmp_path, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                fly, workbench, tmp_path, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             )
             for rank in (0, 1)
         ]
@@ -66,23 +66,27 @@ def test_two_ranks_measure_what_is_between_them(bench: Bench, tmp_path: Path) ->
     assert "GB/s among 2 ranks" in lines[0]
 
 
-def test_gpus_that_are_not_there_are_missed(bench: Bench, tmp_path: Path) -> None:
-    compute = bench.family.compute.model_copy(update={"gpus": 1})
+def test_gpus_that_are_not_there_are_missed(workbench: Workbench, tmp_path: Path) -> None:
+    compute = workbench.family.compute.model_copy(update={"gpus": 1})
     with pytest.raises(
         TrainingError, match=r"the plan is for 1 GPUs and torch .* sees 0: look at nvidia-smi"
     ):
-        fly(bench, tmp_path, {}, family=bench.family.model_copy(update={"compute": compute}))
+        fly(
+            workbench, tmp_path, {}, family=workbench.family.model_copy(update={"compute": compute})
+        )
 
 
-def test_a_store_that_cannot_be_written_is_refused(bench: Bench, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_refused(workbench: Workbench, tmp_path: Path) -> None:
     blocked = tmp_path / "store"
     blocked.mkdir()
     (blocked / "preflight").write_text("in the way")
     with pytest.raises(ArtifactError, match="preflight"):
-        fly(bench, tmp_path / "scratch", {}, store_url=str(blocked))
+        fly(workbench, tmp_path / "scratch", {}, store_url=str(blocked))
 
 
-def test_a_disk_without_room_for_the_checkpoints_is_refused(bench: Bench, tmp_path: Path) -> None:
+def test_a_disk_without_room_for_the_checkpoints_is_refused(
+    workbench: Workbench, tmp_path: Path
+) -> None:
     from dolly_assets.worker.preflight import _check_disk
 
     with pytest.raises(TrainingError, match=r"the plan needs .* GiB of disk .* set DOLLY_HOME"):

@@ -21,7 +21,7 @@ from dolly_assets.training.loop.steps import Step
 from dolly_assets.worker.checkpoint_publisher import EpochPublisher
 from dolly_assets.worker.messages import Published
 from dolly_assets.worker.training_data import TrainingData
-from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
+from dolly_assets_tests.tiny_training import DATASET, Recorded, Workbench
 
 STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
 WORK = StepTotals(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
@@ -29,13 +29,13 @@ STATE = ("trainer_state.json", "rng_state.pth", "latest", "global_step2/mp_rank_
 
 
 @pytest.fixture
-def base_model(bench: Bench) -> Artifact:
-    return bench.latest("base_model")
+def base_model(workbench: Workbench) -> Artifact:
+    return workbench.latest("base_model")
 
 
 @pytest.fixture
-def data(bench: Bench) -> TrainingData:
-    return TrainingData(bench.latest("tokenized_dataset", DATASET))
+def data(workbench: Workbench) -> TrainingData:
+    return TrainingData(workbench.latest("tokenized_dataset", DATASET))
 
 
 def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
@@ -61,9 +61,11 @@ def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
 
 
 @pytest.fixture
-def own(bench: Bench, tmp_path: Path) -> Bench:
-    """A bench that a test may change, with nothing trained that others trained."""
-    return Bench(Path(shutil.copytree(bench.folder, tmp_path / "bench")), bench.family)
+def own(workbench: Workbench, tmp_path: Path) -> Workbench:
+    """A workbench that a test may change, with nothing trained that others trained."""
+    return Workbench(
+        Path(shutil.copytree(workbench.folder, tmp_path / "workbench")), workbench.family
+    )
 
 
 def published(recorded: Recorded) -> list[str]:
@@ -71,12 +73,12 @@ def published(recorded: Recorded) -> list[str]:
 
 
 def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_comes_from(
-    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    workbench: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
     recorded = Recorded()
-    task = bench.train(0, 2)
+    task = workbench.train(0, 2)
     with EpochPublisher(
-        bench.spec(task, tmp_path / "s"), bench.store, recorded.report, base_model, data
+        workbench.spec(task, tmp_path / "s"), workbench.store, recorded.report, base_model, data
     ) as publisher:
         publisher.on_start("process")
         results = [ended(base_model, tmp_path, epoch) for epoch in (1, 2)]
@@ -89,7 +91,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         for asset in ("gpu_profile", "model_checkpoint")
     ]
     base, first, second = (
-        bench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2)
+        workbench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2)
     )
     inputs = {"base_model": base_model.digest, "tokenized_dataset": task.tokenized_dataset.digest}
     assert base.manifest.inputs == inputs
@@ -120,7 +122,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "optimizer_seconds": 0.3,
         "wait_seconds": 0.1,
         "memory_peak_bytes": None,
-        "recipe": bench.family.recipe.model_dump(mode="json"),
+        "recipe": workbench.family.recipe.model_dump(mode="json"),
         "weights_sha256": digest,
     }
     assert second.manifest.made_by == {"run_id": "test"}
@@ -142,7 +144,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     }
     assert not any(result.snapshot.folder.exists() for result in results)
 
-    profile = bench.latest("gpu_profile", DATASET, "02")
+    profile = workbench.latest("gpu_profile", DATASET, "02")
     assert profile.manifest.created_at < second.manifest.created_at
     facts: dict[str, Any] = profile.manifest.attributes
     assert facts["training"] == task.training
@@ -153,26 +155,26 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
 
 
 def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
-    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    workbench: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
-    task = bench.train(3, 3, resume_from=base_model)
-    spec = bench.spec(task, tmp_path / "s")
-    with EpochPublisher(spec, bench.store, Recorded().report, base_model, data) as publisher:
+    task = workbench.train(3, 3, resume_from=base_model)
+    spec = workbench.spec(task, tmp_path / "s")
+    with EpochPublisher(spec, workbench.store, Recorded().report, base_model, data) as publisher:
         publisher.on_start("process")
         publisher.on_epoch(ended(base_model, tmp_path, 3))
-    third = bench.latest("model_checkpoint", DATASET, "03")
+    third = workbench.latest("model_checkpoint", DATASET, "03")
     assert third.manifest.inputs["model_checkpoint"] == base_model.digest
-    assert bench.store.latest(f"tiny/model_checkpoint/{DATASET}/04") is None
+    assert workbench.store.latest(f"tiny/model_checkpoint/{DATASET}/04") is None
 
 
 def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
-    bench: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    workbench: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
     recorded = Recorded()
-    spec = bench.spec(bench.train(1, 2), tmp_path / "s")
+    spec = workbench.spec(workbench.train(1, 2), tmp_path / "s")
 
     def train() -> None:
-        with EpochPublisher(spec, bench.store, recorded.report, base_model, data) as publisher:
+        with EpochPublisher(spec, workbench.store, recorded.report, base_model, data) as publisher:
             publisher.on_start("process")
             publisher.on_epoch(ended(base_model, tmp_path, 1))
             raise RuntimeError("the next epoch")
@@ -186,7 +188,7 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
 
 
 def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
-    own: Bench,
+    own: Workbench,
     base_model: Artifact,
     data: TrainingData,
     tmp_path: Path,
@@ -226,7 +228,7 @@ def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
 
 
 def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
-    own: Bench, base_model: Artifact, tmp_path: Path
+    own: Workbench, base_model: Artifact, tmp_path: Path
 ) -> None:
     data = TrainingData(own.latest("tokenized_dataset", DATASET))
     recorded = Recorded()
@@ -251,7 +253,7 @@ def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
 
 
 def test_a_state_in_the_middle_of_an_epoch_is_published_for_the_next_run_to_find(
-    own: Bench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    own: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
 ) -> None:
     task = own.train(4, 4)
     result = ended(base_model, tmp_path, 4)

@@ -14,30 +14,30 @@ from dolly_assets.worker.messages import Published
 from dolly_assets.worker.spec import Evaluate, Sample, ref
 from dolly_assets.worker.tasks.evaluate import evaluate
 from dolly_assets.worker.tasks.sample import sample
-from dolly_assets_tests.tiny_training import DATASET, Bench, Recorded
+from dolly_assets_tests.tiny_training import DATASET, Recorded, Workbench
 
 
 @pytest.fixture
-def checkpoint(bench: Bench) -> Artifact:
+def checkpoint(workbench: Workbench) -> Artifact:
     """Weights alone, which is all that scoring reads, and the dataset that they were trained on."""
     files = [
         entry
-        for entry in bench.latest("base_model").manifest.files
+        for entry in workbench.latest("base_model").manifest.files
         if entry.path.startswith("weights/")
     ]
-    inputs = {"tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest}
-    return bench.store.commit(
+    inputs = {"tokenized_dataset": workbench.latest("tokenized_dataset", DATASET).digest}
+    return workbench.store.commit(
         "scored/model_checkpoint", files, kind="model_checkpoint", inputs=inputs
     )
 
 
 @pytest.mark.parametrize("answers", ["exact", "open"])
 def test_exact_match_is_scored_only_where_answers_can_be_checked(
-    bench: Bench, checkpoint: Artifact, tmp_path: Path, answers: str
+    workbench: Workbench, checkpoint: Artifact, tmp_path: Path, answers: str
 ) -> None:
     """Null, never 0, where it was not measured."""
-    exact = bench.latest("tokenized_dataset", DATASET)
-    tokenized = bench.store.commit(
+    exact = workbench.latest("tokenized_dataset", DATASET)
+    tokenized = workbench.store.commit(
         exact.name,
         exact.manifest.files,
         kind="tokenized_dataset",
@@ -46,9 +46,9 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
     )
     recorded = Recorded()
     task = Evaluate(dataset=DATASET, checkpoints={7: ref(checkpoint)})
-    evaluate(bench.spec(task, tmp_path / "scratch"), bench.store, recorded.report)
+    evaluate(workbench.spec(task, tmp_path / "scratch"), workbench.store, recorded.report)
 
-    evaluation = bench.latest("evaluation", DATASET, "07")
+    evaluation = workbench.latest("evaluation", DATASET, "07")
     attributes: dict[str, Any] = evaluation.manifest.attributes
     assert [message.name for message in recorded.messages if isinstance(message, Published)] == [
         evaluation.name
@@ -57,7 +57,7 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         "model_checkpoint": checkpoint.digest,
         "tokenized_dataset": tokenized.digest,
     }
-    assert attributes["settings"] == bench.family.code_version("evaluation")
+    assert attributes["settings"] == workbench.family.code_version("evaluation")
     assert attributes["heldout_examples"] == 3
     assert 0 < attributes["heldout_loss"] < 20
     document = json.loads(evaluation.read_bytes("evaluation.json"))
@@ -73,24 +73,26 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
 
 
 def test_every_prompt_of_the_family_is_answered(
-    bench: Bench, checkpoint: Artifact, tmp_path: Path
+    workbench: Workbench, checkpoint: Artifact, tmp_path: Path
 ) -> None:
     task = Sample(dataset=DATASET, checkpoints={7: ref(checkpoint)})
-    sample(bench.spec(task, tmp_path / "scratch"), bench.store, Recorded().report)
-    responses = bench.latest("sample_responses", DATASET, "07")
+    sample(workbench.spec(task, tmp_path / "scratch"), workbench.store, Recorded().report)
+    responses = workbench.latest("sample_responses", DATASET, "07")
     assert responses.manifest.inputs == {"model_checkpoint": checkpoint.digest}
     document = json.loads(responses.read_bytes("responses.json"))
     assert [each["instruction"] for each in document] == [
-        p.instruction for p in bench.family.evaluation.prompts
+        p.instruction for p in workbench.family.evaluation.prompts
     ]
     assert "**Name an animal.**" in str(responses.manifest.attributes["responses_markdown"])
 
 
-def test_an_adapter_is_scored_as_its_merged_weights_are(bench: Bench, tmp_path: Path) -> None:
+def test_an_adapter_is_scored_as_its_merged_weights_are(
+    workbench: Workbench, tmp_path: Path
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    base_model = bench.latest("base_model")
+    base_model = workbench.latest("base_model")
     base = base_model.fetch("weights")
     adapted = lora.add_adapter(
         AutoModelForCausalLM.from_pretrained(base),
@@ -106,27 +108,29 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(bench: Bench, tmp_path: 
     tree = training_checkpoint.split(tmp_path / "saved")
     inputs = {
         "base_model": base_model.digest,
-        "tokenized_dataset": bench.latest("tokenized_dataset", DATASET).digest,
+        "tokenized_dataset": workbench.latest("tokenized_dataset", DATASET).digest,
     }
-    name = artifact_name([bench.family.name, "scored"], DATASET)
+    name = artifact_name([workbench.family.name, "scored"], DATASET)
     losses = []
     for folder in ("adapter/", "weights/"):
         part = {path: file for path, file in tree.items() if path.startswith(folder)}
-        checkpoint = bench.store.publish(name, part, kind="model_checkpoint", inputs=inputs)
+        checkpoint = workbench.store.publish(name, part, kind="model_checkpoint", inputs=inputs)
         evaluate(
-            bench.spec(
+            workbench.spec(
                 Evaluate(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder
             ),
-            bench.store,
+            workbench.store,
             Recorded().report,
         )
-        losses.append(bench.latest("evaluation", DATASET, "08").manifest.attributes["heldout_loss"])
+        losses.append(
+            workbench.latest("evaluation", DATASET, "08").manifest.attributes["heldout_loss"]
+        )
         sample(
-            bench.spec(
+            workbench.spec(
                 Sample(dataset=DATASET, checkpoints={8: ref(checkpoint)}),
                 tmp_path / folder / "respond",
             ),
-            bench.store,
+            workbench.store,
             Recorded().report,
         )
     assert losses[0] == losses[1]
