@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.hardware.visible_gpus import Device
+from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE
 from dolly_assets.profiling.series.steplog import StepLog, StepRecord
 

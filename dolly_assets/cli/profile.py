@@ -9,7 +9,14 @@ import click
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ProfileError
 from dolly_assets.core.names import epoch_key
-from dolly_assets.profiling.report.units import UNMEASURED, dollars, duration, energy, number, share
+from dolly_assets.profiling.analysis.units import (
+    UNMEASURED,
+    dollars,
+    duration,
+    energy,
+    number,
+    share,
+)
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets.storage.artifact import artifact_name
 

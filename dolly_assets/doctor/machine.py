@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dolly_assets.core.errors import DollyError
 from dolly_assets.doctor.finding import CheckResult
+from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.planning.text import size
-from dolly_assets.profiling.record.gpus import visible_devices
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import round_trip
 from dolly_assets.storage.s3 import PROFILE_FILES, ROLE_VARIABLES

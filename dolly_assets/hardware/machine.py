@@ -1,7 +1,6 @@
 """The machines that a training is planned for: a cluster named in YAML, or the one that this process runs on."""
 
 import time
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,9 +8,9 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.hardware.control_group import ControlGroup
 from dolly_assets.hardware.device_table import Precision, device_spec, device_table
 
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MATRIX = 1024
 
 
@@ -74,13 +73,17 @@ def named_gpus(device: str, *, gpus: int, nodes: int, host_bytes: int) -> Machin
     )
 
 
-def host_bytes() -> int:
-    """Memory that this process may use: the machine's, or its container's limit."""
+def host_bytes(group: ControlGroup | None = None) -> int:
+    """Return how much memory this process may use: the machine's, or the limit of its container.
+
+    Args:
+        group: The control group of the process; that of this process by default.
+    """
     import psutil
 
     total = psutil.virtual_memory().total
-    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
-    return min(total, int(limit)) if limit.isdigit() else total
+    limit = (group or ControlGroup()).memory_limit_bytes()
+    return total if limit is None else min(total, limit)
 
 
 def measured_flops() -> float:

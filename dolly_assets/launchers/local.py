@@ -24,8 +24,8 @@ from dagster_pipes import (
 
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.family import ModelFamily
+from dolly_assets.hardware.visible_gpus import Device, visible_devices
 from dolly_assets.launchers.interrupts import undisturbed
-from dolly_assets.profiling.record.devices import Device
 from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.training.loop.stop import STOPPED
 from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Stopped, Stopping
@@ -175,10 +175,6 @@ def _kernel_kills() -> int | None:
 
 def gpus_here() -> tuple[Device, ...]:
     """GPUs that a worker would see, honouring CUDA_VISIBLE_DEVICES; none where nvidia-ml-py is not installed."""
-    try:
-        from dolly_assets.profiling.record.gpus import visible_devices
-    except ImportError:
-        return ()
     return visible_devices()
 
 

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.hardware.visible_gpus import driver_cuda_version
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import scratch_bytes
 from dolly_assets.planning.text import size
@@ -131,7 +132,7 @@ def _cuda(asked: int, ranks: int) -> tuple[int, str | None, str | None]:
     import torch
 
     runtime = torch.version.cuda
-    driver = driver_cuda() if runtime else None
+    driver = driver_cuda_version() if runtime else None
     if asked and runtime and driver and _major(driver) < _major(runtime):
         raise TrainingError(
             f"the NVIDIA driver knows CUDA {driver} and torch was built for {runtime}: update the driver, or install "
@@ -144,18 +145,6 @@ def _cuda(asked: int, ranks: int) -> tuple[int, str | None, str | None]:
             "CUDA_VISIBLE_DEVICES and the container's GPU request"
         )
     return seen, runtime, driver
-
-
-def driver_cuda() -> str | None:
-    """The newest CUDA version that the NVIDIA driver knows, such as `12.8`; None without a driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        version = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
-    except pynvml.NVMLError:
-        return None
-    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _major(version: str) -> int:

@@ -10,10 +10,11 @@ from dolly_assets.assets.profile_checks import CHECKS, OF_ANY_DEVICE, build_prof
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS, dataset_epochs
 from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.hardware.visible_gpus import Device
 from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Session
 from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.limits import ProfileLimits
-from dolly_assets.profiling.record.devices import DEVICES_FILE, Device, Hardware
+from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
 from dolly_assets.profiling.report.report import build_report

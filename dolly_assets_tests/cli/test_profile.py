@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dolly_assets.cli.main import main
-from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.hardware.visible_gpus import Device
+from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE
 from dolly_assets.profiling.report.report import build_report

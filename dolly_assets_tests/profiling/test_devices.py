@@ -1,11 +1,9 @@
-"""Which devices a training sees, and the file that describes them."""
+"""The file that describes the devices."""
 
 from pathlib import Path
 
-import pytest
-
-from dolly_assets.profiling.record.devices import Device, Hardware, Link, MigInstance, visible
-from dolly_assets.profiling.record.versions import VERSIONS_FILE
+from dolly_assets.hardware.visible_gpus import Device, MigInstance
+from dolly_assets.profiling.record.devices import VERSIONS_FILE, Hardware, Link
 
 DEVICES = [
     Device(0, uuid="GPU-aaaa-1"),
@@ -20,32 +18,6 @@ DEVICES = [
     ),
     Device(2, uuid="GPU-eeee-5"),
 ]
-
-
-@pytest.mark.parametrize(
-    ("chosen", "seen"),
-    [
-        (None, {0: [], 1: [0, 1], 2: []}),
-        ("", {}),
-        ("2,0", {0: [], 2: []}),
-        ("GPU-eeee", {2: []}),
-        ("GPU-eeee-5, 0", {0: [], 2: []}),
-        ("1", {1: [0, 1]}),
-        ("MIG-dddd-4", {1: [1]}),
-        ("MIG-dddd-4,MIG-cccc-3", {1: [0, 1]}),
-        ("MIG-GPU-bbbb-2/8/0", {1: [1]}),
-        ("0,-1,2", {0: []}),  # CUDA stops at the first entry that names nothing
-        ("GPU-none", {}),
-    ],
-)
-def test_cuda_visible_devices_is_read_as_cuda_reads_it(
-    chosen: str | None, seen: dict[int, list[int]]
-) -> None:
-    shown = visible(DEVICES, chosen)
-    assert {
-        device.index: [each.index for each in device.mig_instances if each.is_visible]
-        for device in shown
-    } == seen
 
 
 def test_hardware_survives_its_file_and_takes_in_what_the_training_wrote(tmp_path: Path) -> None:

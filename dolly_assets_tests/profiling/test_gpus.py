@@ -110,7 +110,7 @@ def test_eight_gpus_are_described_with_how_they_are_connected(records: dict[str,
     assert (device.name, device.compute_capability) == ("NVIDIA A100-SXM4-80GB", "8.0")
     assert device.memory_total_bytes == 80 * 2**30
     assert (device.mig_mode, device.ecc_mode, device.persistence_mode) == (False, True, True)
-    assert (device.power_limit_watts, device.pcie_generation, device.pcie_width_max) == (
+    assert (device.power_limit_watts, device.pcie_generation, device.pcie_width) == (
         400.0,
         4,
         16,

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dolly_assets.hardware.visible_gpus import Device
 from dolly_assets.profiling.analysis.findings import idle_share
 from dolly_assets.profiling.analysis.summary import ReportSummary
-from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE
 from dolly_assets.profiling.report.report import build_report

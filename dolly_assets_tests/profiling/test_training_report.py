@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dolly_assets.hardware.visible_gpus import Device
 from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.summary import ReportSummary
 from dolly_assets.profiling.analysis.training_summary import (
@@ -13,7 +14,7 @@ from dolly_assets.profiling.analysis.training_summary import (
     TrainingSummary,
     compare_trainings,
 )
-from dolly_assets.profiling.record.devices import DEVICES_FILE, Device, Hardware
+from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
 from dolly_assets.profiling.report.report import build_report

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dolly_assets.profiling.analysis import units
 from dolly_assets.profiling.analysis.step_figures import STEP_PHASE_NAMES, STEP_PHASES, StepFigures
 from dolly_assets.profiling.analysis.summary import ReportSummary
-from dolly_assets.profiling.report import units
 
 
 @dataclass(frozen=True)

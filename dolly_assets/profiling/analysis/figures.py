@@ -13,6 +13,7 @@ from dolly_assets.profiling.analysis.findings import find, idle_share, unseen_se
 from dolly_assets.profiling.analysis.health import DeviceHealth
 from dolly_assets.profiling.analysis.idle_spans import find_idle_spans
 from dolly_assets.profiling.analysis.limits import ProfileLimits
+from dolly_assets.profiling.analysis.panels import Panel, digest
 from dolly_assets.profiling.analysis.step_figures import StepFigures, step_figures
 from dolly_assets.profiling.analysis.summary import (
     Attempt,
@@ -25,7 +26,6 @@ from dolly_assets.profiling.analysis.summary import (
 from dolly_assets.profiling.analysis.verdict import busy_sentence, energy_joules, headline
 from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.record.events import Event
-from dolly_assets.profiling.report.panels import Panel, digest
 from dolly_assets.profiling.series.phases import Phase
 from dolly_assets.profiling.series.samples import Samples, Series
 

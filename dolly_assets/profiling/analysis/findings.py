@@ -23,10 +23,11 @@ import numpy as np
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.hardware.visible_gpus import Device
 from dolly_assets.profiling.analysis.health import DeviceHealth
 from dolly_assets.profiling.analysis.limits import ProfileLimits
 from dolly_assets.profiling.analysis.step_figures import RankFigures, StepFigures
-from dolly_assets.profiling.record.devices import DRIVER_SILENT, Device, Hardware
+from dolly_assets.profiling.record.devices import DRIVER_SILENT, Hardware
 from dolly_assets.profiling.record.events import XID_WORDS, Event
 from dolly_assets.profiling.series.samples import (
     THERMAL_REASONS,

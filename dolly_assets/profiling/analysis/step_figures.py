@@ -7,13 +7,10 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
 from dolly_assets.core.base import Config
-from dolly_assets.profiling.report.panels import Panel, Stack
-from dolly_assets.profiling.series.phases import Phase
 
 Numbers = NDArray[np.float64]
 StepPhase = Literal["data", "forward", "backward", "optimizer", "wait"]
@@ -148,56 +145,3 @@ def _rank_figures(columns: dict[str, NDArray], rank: int) -> RankFigures:
         own_seconds=seconds["data"] + seconds["forward"],
         memory_peak_bytes=None if np.isnan(memory).all() else int(np.nanmax(memory)),
     )
-
-
-def step_phases(steps: pa.Table, shortest_seconds: float, most: int) -> list[Phase]:
-    """Rank 0's steps as phases, laid one after the other as they come; those too short to be seen are left out.
-
-    A step of several micro-batches changes between forward and backward: here each is in one piece.
-    """
-    steps = steps.filter(pc.field("rank") == 0)
-    start = steps["started_at"].to_numpy()
-    number = steps["step"].to_numpy()
-    found: list[tuple[float, float, str, int]] = []
-    for phase in STEP_PHASES:
-        seconds = steps[f"{phase}_seconds"].to_numpy()
-        seen = np.flatnonzero(seconds >= shortest_seconds)
-        names = [STEP_PHASE_NAMES[phase]] * len(seen)
-        found += zip(
-            start[seen].tolist(), seconds[seen].tolist(), names, number[seen].tolist(), strict=True
-        )
-        start = start + seconds
-    found.sort(key=lambda item: -item[1])
-    return [
-        Phase(name, start, start + seconds, {"step": step})
-        for start, seconds, name, step in sorted(found[:most])
-    ]
-
-
-def step_panel(steps: pa.Table) -> tuple[Panel, Numbers]:
-    """How long steps took on each rank, in seconds, and when they ended (UTC epoch seconds, shape (steps,)).
-
-    Ranks end a step together, so that they share the times of the first one. A rank that lacks
-    steps is cut short.
-    """
-    columns = {name: steps[name].to_numpy() for name in ("rank", "started_at", "ended_at")}
-    lasted = columns["ended_at"] - columns["started_at"]
-    ranks = np.unique(columns["rank"])
-    by_rank = {f"rank {rank}": lasted[columns["rank"] == rank] for rank in ranks}
-    times = columns["ended_at"][columns["rank"] == ranks[0]]
-    count = min(len(times), *map(len, by_rank.values()))
-    curves = {label: values[:count] for label, values in by_rank.items()}
-    return Panel("Step time", "s, by rank", curves, alike=True), times[:count]
-
-
-def step_stack(steps: pa.Table) -> Stack:
-    """What a step's time went to, as the mean over the ranks."""
-    _, times = step_panel(steps)
-    ranks, rank = np.unique(steps["rank"].to_numpy()), steps["rank"].to_numpy()
-    curves = {}
-    for phase in STEP_PHASES:
-        seconds = steps[f"{phase}_seconds"].to_numpy()
-        curves[STEP_PHASE_NAMES[phase]] = np.mean(
-            [seconds[rank == each][: len(times)] for each in ranks], axis=0
-        )
-    return Stack("Where a step's time goes, s (mean of the ranks)", times, curves)

@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.profiling.analysis import units
 from dolly_assets.profiling.analysis.compare import Line, line_of
 from dolly_assets.profiling.analysis.cost import CostFigures, total_cost
 from dolly_assets.profiling.analysis.health import DeviceHealth
 from dolly_assets.profiling.analysis.step_figures import STEP_PHASES, StepFigures
 from dolly_assets.profiling.analysis.summary import ReportSummary
-from dolly_assets.profiling.report import units
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dolly_assets.hardware.visible_gpus import Device
 from dolly_assets.profiling.analysis.findings import NEARLY_FULL, ProfileFinding
 from dolly_assets.profiling.analysis.findings import percent as share_in_words
-from dolly_assets.profiling.record.devices import Device, Hardware
+from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.series.samples import Samples, counter_increase
 
 FEW_SAMPLES = 5

@@ -4,77 +4,24 @@ Names carry their units; what a driver does not say is None or empty. Knows no N
 readings over time.
 """
 
+import importlib.metadata
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dolly_assets.profiling.record.versions import read_torch_versions
+from dolly_assets.hardware.visible_gpus import Device, MigInstance
 
 DEVICES_FILE = "devices.json"
+VERSIONS_FILE = "versions.json"
+PACKAGES = ("torch", "deepspeed", "transformers", "accelerate", "nvidia-ml-py")
+_CUDA_WHEELS = {
+    "nccl": "nvidia-nccl-cu",
+    "cudnn": "nvidia-cudnn-cu",
+    "cuda_runtime": "nvidia-cuda-runtime-cu",
+}
 DRIVER_SILENT = "the NVIDIA driver has not answered yet"  # a reason why there are no devices
-
-
-@dataclass(frozen=True)
-class MigInstance:
-    """A part of a GPU that works as one of its own.
-
-    Attributes:
-        index: NVML's, within the GPU. Its samples are `gpu.<GPU>.mig.<index>.…`
-        uuid: `MIG-…`
-        name: Such as "NVIDIA A100-SXM4-80GB MIG 2g.20gb".
-        gpu_instance: The ids that older drivers name it by in `CUDA_VISIBLE_DEVICES`.
-        is_visible: Whether this training may use it.
-    """
-
-    index: int
-    uuid: str = ""
-    name: str = ""
-    memory_total_bytes: int | None = None
-    gpu_instance: int | None = None
-    compute_instance: int | None = None
-    is_visible: bool = True
-
-
-@dataclass(frozen=True)
-class Device:
-    """One NVIDIA GPU.
-
-    Attributes:
-        index: NVML's index, which is the PCI bus order (`CUDA_DEVICE_ORDER=PCI_BUS_ID`).
-        name: The product's name.
-        uuid: `GPU-…`, the same across reboots; empty where the driver gives none.
-        compute_capability: Such as "8.0".
-        mig_mode: Whether it is cut into instances, all of which are listed.
-        power_limit_watts: The one in force.
-        numa_nodes: Those nearest to it, with their CPUs in `near_cpus`.
-        missing: The readings that this device does not give, each with the reason.
-    """
-
-    index: int
-    name: str = "NVIDIA GPU"
-    uuid: str = ""
-    memory_total_bytes: int | None = None
-    compute_capability: str = ""
-    bus_id: str = ""
-    mig_mode: bool | None = None
-    mig_instances: tuple[MigInstance, ...] = ()
-    ecc_mode: bool | None = None
-    persistence_mode: bool | None = None
-    power_limit_watts: float | None = None
-    pcie_generation: int | None = None
-    pcie_generation_max: int | None = None
-    pcie_width: int | None = None
-    pcie_width_max: int | None = None
-    numa_nodes: tuple[int, ...] = ()
-    near_cpus: tuple[int, ...] = ()
-    missing: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def cuda_device_count(self) -> int:
-        """As how many devices CUDA shows it: itself, or its visible MIG instances."""
-        return sum(each.is_visible for each in self.mig_instances) if self.mig_mode else 1
 
 
 @dataclass(frozen=True)
@@ -156,52 +103,61 @@ def _device(fields: dict[str, Any]) -> Device:
     return Device(**fields, numa_nodes=numa_nodes, near_cpus=near_cpus, mig_instances=instances)
 
 
-def visible(devices: Sequence[Device], chosen: str | None) -> tuple[Device, ...]:
-    """The GPUs, and in them the MIG instances, that `CUDA_VISIBLE_DEVICES` leaves to a training.
+def installed_versions() -> dict[str, str]:
+    """The versions of the installed packages, without importing them; what isn't installed is left out.
 
-    As CUDA reads it: indices in PCI bus order, `GPU-…` or `MIG-…` or their beginnings, and of older
-    drivers `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`; what follows an entry that names
-    nothing does not count.
-
-    Args:
-        devices: All GPUs of the host.
-        chosen: The variable's value, None when it is not set.
+    NCCL, cuDNN and CUDA's runtime (`nccl`, `cudnn`, `cuda_runtime`) are those of torch's wheels. A
+    torch that was built with the system's has none: `torch_versions` tells them.
     """
-    if chosen is None:
-        return tuple(devices)
-    kept: dict[int, Device] = {}
-    for entry in (part.strip() for part in chosen.split(",")):
-        found = next((shown for device in devices if (shown := _shown(device, entry))), None)
-        if found is None:
-            break
-        kept[found.index] = _united(kept[found.index], found) if found.index in kept else found
-    return tuple(kept[index] for index in sorted(kept))
+    names = {package: package for package in PACKAGES}
+    for requirement in _requirements("torch"):
+        wheel = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        names |= {name: wheel for name, prefix in _CUDA_WHEELS.items() if wheel.startswith(prefix)}
+    found = {name: _version(package) for name, package in names.items()}
+    return {name: version for name, version in found.items() if version}
 
 
-def _shown(device: Device, entry: str) -> Device | None:
-    """The device as far as the entry names it; None where it names another."""
-    if entry == str(device.index) or (entry.startswith("GPU-") and device.uuid.startswith(entry)):
-        return device
-    if not entry.startswith("MIG-"):
+def _requirements(package: str) -> list[str]:
+    try:
+        return importlib.metadata.requires(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
         return None
-    instances = tuple(
-        replace(each, is_visible=_names(entry, device, each)) for each in device.mig_instances
-    )
-    return (
-        replace(device, mig_instances=instances)
-        if any(each.is_visible for each in instances)
-        else None
-    )
 
 
-def _names(entry: str, device: Device, instance: MigInstance) -> bool:
-    by_ids = f"MIG-{device.uuid}/{instance.gpu_instance}/{instance.compute_instance}"
-    return instance.uuid.startswith(entry) or entry == by_ids
+def write_torch_versions(folder: Path) -> None:
+    """For the training process, which has torch imported: writes what it runs with beside the samples."""
+    partial = folder / f"{VERSIONS_FILE}.partial"
+    partial.write_text(json.dumps(torch_versions(), indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / VERSIONS_FILE)
 
 
-def _united(one: Device, other: Device) -> Device:
-    pairs = zip(one.mig_instances, other.mig_instances, strict=True)
-    return replace(
-        one,
-        mig_instances=tuple(replace(a, is_visible=a.is_visible or b.is_visible) for a, b in pairs),
-    )
+def torch_versions() -> dict[str, str]:
+    """What torch says of itself and of the CUDA, NCCL and cuDNN that it runs with.
+
+    Imports torch.
+    """
+    import torch
+
+    versions: dict[str, str] = {"torch": str(torch.__version__)}
+    if torch.version.cuda:
+        versions["cuda_runtime"] = torch.version.cuda
+    if torch.backends.cudnn.is_available():
+        versions["cudnn"] = str(torch.backends.cudnn.version())
+    if torch.cuda.is_available() and torch.distributed.is_nccl_available():
+        from torch.cuda import nccl
+
+        versions["nccl"] = ".".join(str(part) for part in nccl.version())
+    return versions
+
+
+def read_torch_versions(folder: Path) -> dict[str, str]:
+    """What `write_torch_versions` wrote; empty when it wrote nothing."""
+    file = folder / VERSIONS_FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

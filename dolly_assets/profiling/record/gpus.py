@@ -14,10 +14,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from dolly_assets.hardware.description import (
+    DriverVersions,
+    describe,
+    device_handles,
+    driver_versions,
+    mig_handles,
+)
+from dolly_assets.hardware.nvml import LOST, TIMED_OUT, Missing, pynvml, query
+from dolly_assets.hardware.visible_gpus import Device, visible
 from dolly_assets.profiling.record.background_call import BackgroundCall
-from dolly_assets.profiling.record.devices import Device, Hardware, Link, MigInstance, visible
+from dolly_assets.profiling.record.devices import Hardware, Link
 from dolly_assets.profiling.record.events import HANG_SECONDS, XID_WORDS, Event, Kind
-from dolly_assets.profiling.record.nvml import LOST, TIMED_OUT, Missing, pynvml, query
 from dolly_assets.profiling.record.readings import (
     HEALTH,
     MIG_SLOW,
@@ -29,7 +37,7 @@ from dolly_assets.profiling.record.readings import (
     Reader,
     Reading,
 )
-from dolly_assets.profiling.record.topology import find_links, near_cpus, numa_nodes
+from dolly_assets.profiling.record.topology import find_links
 
 _EVENT_TYPES = (
     pynvml.nvmlEventTypeXidCriticalError
@@ -90,9 +98,7 @@ class GpuInventory:
     reason: str = ""
     event_set: Any = None
     links: tuple[Link, ...] = ()
-    driver_version: str = ""
-    cuda_driver_version: str = ""
-    nvml_version: str = ""
+    versions: DriverVersions | None = None
 
 
 def find() -> GpuInventory:
@@ -108,94 +114,22 @@ def _find() -> GpuInventory:
     started = query("nvmlInit")
     if isinstance(started, Missing):
         return GpuInventory(reason=started.reason)
-    versions = {
-        "driver_version": _or(query("nvmlSystemGetDriverVersion"), ""),
-        "cuda_driver_version": _cuda_version(query("nvmlSystemGetCudaDriverVersion")),
-        "nvml_version": _or(query("nvmlSystemGetNVMLVersion"), ""),
-    }
-    handles = _handles()
+    versions = driver_versions()
+    handles = device_handles()
     if not handles:
-        return GpuInventory(reason="the NVIDIA driver reports no device", **versions)
+        return GpuInventory(reason="the NVIDIA driver reports no device", versions=versions)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible([_describe(index, handle) for index, handle in handles.items()], chosen)
+    devices = visible([describe(index, handle) for index, handle in handles.items()], chosen)
     gpus = tuple(_opened(device, handles[device.index]) for device in devices)
     reason = "" if gpus else f"CUDA_VISIBLE_DEVICES={chosen!r} hides every device"
     links = find_links([(gpu.device.index, gpu.handle) for gpu in gpus])
-    return GpuInventory(gpus, reason, _registered(gpus), links, **versions)
-
-
-def visible_devices() -> tuple[Device, ...]:
-    """The GPUs that a training started here would see, described and not read; none without a driver."""
-    if isinstance(query("nvmlInit"), Missing):
-        return ()
-    described = [_describe(index, handle) for index, handle in _handles().items()]
-    return visible(described, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def _handles() -> dict[int, Any]:
-    """The handles of all GPUs that answer, by index."""
-    found = {
-        index: query("nvmlDeviceGetHandleByIndex", index)
-        for index in range(_or(query("nvmlDeviceGetCount"), 0))
-    }
-    return {index: handle for index, handle in found.items() if not isinstance(handle, Missing)}
-
-
-def _describe(index: int, handle: Any) -> Device:
-    memory = query("nvmlDeviceGetMemoryInfo", handle)
-    capability = query("nvmlDeviceGetCudaComputeCapability", handle)
-    power_limit = query("nvmlDeviceGetEnforcedPowerLimit", handle)
-    bus = query("nvmlDeviceGetPciInfo", handle)
-    mig_mode = _mode(query("nvmlDeviceGetMigMode", handle))
-    return Device(
-        index=index,
-        name=_or(query("nvmlDeviceGetName", handle), Device.name),
-        uuid=_or(query("nvmlDeviceGetUUID", handle), ""),
-        memory_total_bytes=None if isinstance(memory, Missing) else memory.total,
-        compute_capability=""
-        if isinstance(capability, Missing)
-        else ".".join(str(part) for part in capability),
-        bus_id="" if isinstance(bus, Missing) else bus.busId,
-        mig_mode=mig_mode,
-        mig_instances=tuple(_instance(place, each) for place, each in _mig_handles(handle).items())
-        if mig_mode
-        else (),
-        ecc_mode=_mode(query("nvmlDeviceGetEccMode", handle)),
-        persistence_mode=_mode(query("nvmlDeviceGetPersistenceMode", handle)),
-        power_limit_watts=None if isinstance(power_limit, Missing) else power_limit / 1000,
-        pcie_generation=_or(query("nvmlDeviceGetCurrPcieLinkGeneration", handle), None),
-        pcie_generation_max=_or(query("nvmlDeviceGetMaxPcieLinkGeneration", handle), None),
-        pcie_width=_or(query("nvmlDeviceGetCurrPcieLinkWidth", handle), None),
-        pcie_width_max=_or(query("nvmlDeviceGetMaxPcieLinkWidth", handle), None),
-        numa_nodes=numa_nodes(handle),
-        near_cpus=near_cpus(handle),
-    )
-
-
-def _mig_handles(handle: Any) -> dict[int, Any]:
-    count = _or(query("nvmlDeviceGetMaxMigDeviceCount", handle), 0)
-    found = {
-        index: query("nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(count)
-    }
-    return {index: each for index, each in found.items() if not isinstance(each, Missing)}
-
-
-def _instance(index: int, handle: Any) -> MigInstance:
-    memory = query("nvmlDeviceGetMemoryInfo", handle)
-    return MigInstance(
-        index=index,
-        uuid=_or(query("nvmlDeviceGetUUID", handle), ""),
-        name=_or(query("nvmlDeviceGetName", handle), ""),
-        memory_total_bytes=None if isinstance(memory, Missing) else memory.total,
-        gpu_instance=_or(query("nvmlDeviceGetGpuInstanceId", handle), None),
-        compute_instance=_or(query("nvmlDeviceGetComputeInstanceId", handle), None),
-    )
+    return GpuInventory(gpus, reason, _registered(gpus), links, versions)
 
 
 def _opened(device: Device, handle: Any) -> Gpu:
     """The GPU with what its readings lack, found by reading all of them once."""
     seen = {each.index for each in device.mig_instances if each.is_visible}
-    handles = _mig_handles(handle) if seen else {}
+    handles = mig_handles(handle) if seen else {}
     gpu = Gpu(device, handle, {index: each for index, each in handles.items() if index in seen})
     first = _joined(gpu.read(slow=True), gpu.read_health())
     gpu.device = replace(device, missing=first.struck)
@@ -221,21 +155,6 @@ def _registered(gpus: Sequence[Gpu]) -> Any:
                 gpu.device, missing=gpu.device.missing | {"error_events": lack.reason}
             )
     return None if isinstance(event_set, Missing) else event_set
-
-
-def _or(value: Any, otherwise: Any) -> Any:
-    return otherwise if isinstance(value, Missing) else value
-
-
-def _mode(value: Any) -> bool | None:
-    """Of [current, pending] or a single state."""
-    if isinstance(value, Missing):
-        return None
-    return bool(value[0] if isinstance(value, list) else value)
-
-
-def _cuda_version(value: Any) -> str:
-    return "" if isinstance(value, Missing) else f"{value // 1000}.{value % 1000 // 10}"
 
 
 class GpuWatch:
@@ -273,9 +192,9 @@ class GpuWatch:
             devices=tuple(gpu.device for gpu in found.gpus),
             no_device_reason=found.reason,
             links=found.links,
-            driver_version=found.driver_version,
-            cuda_driver_version=found.cuda_driver_version,
-            nvml_version=found.nvml_version,
+            driver_version=found.versions.driver if found.versions else "",
+            cuda_driver_version=found.versions.cuda if found.versions else "",
+            nvml_version=found.versions.nvml if found.versions else "",
         )
 
     def read(self, slow: bool, timeout_seconds: float) -> dict[str, dict[str, Any]]:

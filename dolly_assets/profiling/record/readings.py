@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dolly_assets.profiling.record.nvml import (
+from dolly_assets.hardware.nvml import (
     DRIVER_TOO_OLD,
     NOT_SUPPORTED,
     Missing,

@@ -220,7 +220,7 @@ def _watch_gpus(note: Callable[[Event], None]) -> "tuple[GpuWatch | None, str]":
 def _find_host(container: "ControlGroup", no_device_reason: str) -> Hardware:
     import psutil
 
-    from dolly_assets.profiling.record.versions import installed_versions
+    from dolly_assets.profiling.record.devices import installed_versions
 
     return Hardware(
         no_device_reason=no_device_reason,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from dolly_assets.hardware.nvml import Missing, pynvml, query
 from dolly_assets.profiling.record.devices import Link
-from dolly_assets.profiling.record.nvml import Missing, pynvml, query
 
 MOST_LINKS = 18  # of an H100; asking for more is answered with an error
 _SWITCH = "switch"
@@ -73,25 +73,6 @@ def _nvlink_peers(handle: Any) -> Counter[str]:
 def _nvlink_count(one: Counter[str], other: Counter[str], other_bus_id: str) -> int:
     """Direct links, or through switches as many as both have."""
     return one[other_bus_id] + min(one[_SWITCH], other[_SWITCH])
-
-
-def numa_nodes(handle: Any) -> tuple[int, ...]:
-    """The NUMA nodes whose memory is nearest to the GPU, empty where the driver does not say."""
-    return _bits(query("nvmlDeviceGetMemoryAffinity", handle, 4, pynvml.NVML_AFFINITY_SCOPE_NODE))
-
-
-def near_cpus(handle: Any) -> tuple[int, ...]:
-    """The CPUs that are nearest to the GPU, empty where the driver does not say."""
-    return _bits(query("nvmlDeviceGetCpuAffinity", handle, 16))
-
-
-def _bits(words: Any) -> tuple[int, ...]:
-    """The set bits of 64-bit words."""
-    if isinstance(words, Missing):
-        return ()
-    return tuple(
-        64 * place + bit for place, word in enumerate(words) for bit in range(64) if word >> bit & 1
-    )
 
 
 def _word(words: dict[Any, str], value: Any) -> str | None:

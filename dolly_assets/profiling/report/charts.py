@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt  # noqa: TID253 - heavy, so report.py imports this module only when it draws
 import numpy as np
 
-from dolly_assets.profiling.report.panels import Panel, Stack, digest
+from dolly_assets.profiling.analysis.panels import Panel, Stack, digest
 from dolly_assets.profiling.series.phases import Phase
 from dolly_assets.profiling.series.samples import Series, Thinned, thin
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from dolly_assets.profiling.analysis.figures import Recording, ReportContext
 from dolly_assets.profiling.analysis.summary import ReportSummary
+from dolly_assets.profiling.analysis.units import duration
 from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.report import tables
-from dolly_assets.profiling.report.units import duration
 from dolly_assets.profiling.series.samples import typical_interval_seconds
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt  # noqa: TID253 - heavy, so report.py imports this module only when it draws
 
 from dolly_assets.core.png import png
+from dolly_assets.profiling.analysis.panels import Panel
 from dolly_assets.profiling.report import charts
-from dolly_assets.profiling.report.panels import Panel
 from dolly_assets.profiling.series.phases import Phase
 from dolly_assets.profiling.series.samples import Series
 

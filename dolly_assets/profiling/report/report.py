@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from dolly_assets.profiling.analysis.figures import Recording, ReportContext, summarize
 from dolly_assets.profiling.analysis.health import device_health
-from dolly_assets.profiling.analysis.step_figures import step_panel, step_phases, step_stack
+from dolly_assets.profiling.analysis.panels import panels_of
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.record.events import read_events
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
 from dolly_assets.profiling.report.page import vega, write_page
-from dolly_assets.profiling.report.panels import panels_of
+from dolly_assets.profiling.report.step_panels import step_panel, step_phases, step_stack
 from dolly_assets.profiling.series.phases import PHASES_FILE, Phase, read_phases
 from dolly_assets.profiling.series.samples import write_samples
 from dolly_assets.profiling.series.steplog import read_steps

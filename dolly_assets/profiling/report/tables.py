@@ -16,8 +16,7 @@ from dolly_assets.profiling.analysis.step_figures import (
     STEP_PHASES,
 )
 from dolly_assets.profiling.analysis.summary import ReportSummary, SeriesSummary
-from dolly_assets.profiling.record.devices import Hardware
-from dolly_assets.profiling.report.units import (
+from dolly_assets.profiling.analysis.units import (
     UNMEASURED,
     dollars,
     duration,
@@ -28,6 +27,7 @@ from dolly_assets.profiling.report.units import (
     share,
     size,
 )
+from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.series.samples import Samples, counter_increase
 
 IN_DEVICE_TABLE = ("GPU utilization", "GPU memory", "GPU power", "GPU temperature")

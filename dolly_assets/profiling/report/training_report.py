@@ -19,10 +19,10 @@ from dolly_assets.profiling.analysis.training_summary import (
     summarize_training,
     training_figures,
 )
+from dolly_assets.profiling.analysis.units import UNMEASURED, dollars, duration, number, share, size
 from dolly_assets.profiling.report import tables
 from dolly_assets.profiling.report.page import fill
 from dolly_assets.profiling.report.report import PICTURE_FILE, REPORT_FILE
-from dolly_assets.profiling.report.units import UNMEASURED, dollars, duration, number, share, size
 
 if TYPE_CHECKING:
     from dolly_assets.profiling.report.charts import Charts

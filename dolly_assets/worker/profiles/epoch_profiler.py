@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from dolly_assets.profiling.record.sampler import Sampler
 from dolly_assets.profiling.series.phases import PHASES_FILE, PhaseLog
+from dolly_assets.profiling.series.spans import EpochSpan, SpanLog
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.live import LiveReport
 from dolly_assets.worker.profiles.profile_publisher import ProfileRequest, profile_dir
 from dolly_assets.worker.profiles.report_process import ReportProcess
-from dolly_assets.worker.spans import EpochSpan, SpanLog
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 SAMPLE_SECONDS = 0.5

@@ -16,6 +16,7 @@ from dolly_assets.profiling.analysis.verdict import cut_sentence
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
 from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.profiling.series.samples import last_sample_at
+from dolly_assets.profiling.series.spans import EpochSpan, read_spans
 from dolly_assets.profiling.series.steplog import read_steps, step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.object_store import ObjectStore
@@ -33,7 +34,6 @@ from dolly_assets.worker.profiles.profile_publisher import (
     ProfileRequest,
     profile_dir,
 )
-from dolly_assets.worker.spans import EpochSpan, read_spans
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 DEAD_SECONDS = (

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from dolly_assets.profiling.record.journal import read_journal
 from dolly_assets.profiling.report.report import REPORT_FILE, get_ready
+from dolly_assets.profiling.series.spans import read_spans
 from dolly_assets.profiling.series.steplog import step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.messages import Messenger
@@ -30,7 +31,6 @@ from dolly_assets.worker.profiles.profile_publisher import (
     ProfileRequest,
     profile_dir,
 )
-from dolly_assets.worker.spans import read_spans
 from dolly_assets.worker.spec import WorkerSpec
 
 NICENESS = 10
