@@ -4,53 +4,32 @@ The command line works through it. The Dagster UI needs none of it: it loads `de
 """
 
 import os
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
-from pydantic import ValidationError
 
 from dolly_assets import definitions as code_location
 from dolly_assets.core.environment import Environment
-from dolly_assets.core.errors import ConfigurationError, DollyError
+from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.run_context import PROCESS_TAG
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.console import CONSOLE
+from dolly_assets.pipeline.dagster_home import prepare_dagster_home
+from dolly_assets.pipeline.yaml_errors import explain
 from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# How Dagster says where in a YAML file a key is, and pydantic what it found there.
-_KEY_IN_FILE = re.compile(r"`(?P<key>.*) at (?P<file_and_line>.*)`")
-_FOUND = re.compile(r" \[type=(?P<type>\w+), input_value=(?P<value>.*), input_type=(?P<of>\w+)\]$")
-DAGSTER_YAML = """\
-telemetry:
-  enabled: false
-nux:  # no dialog for new users
-  enabled: false
-freshness:
-  enabled: true
-concurrency:
-  pools:
-    granularity: op
-    default_limit: 1  # one training or scoring at a time on this machine
-run_monitoring:
-  enabled: true
-  start_timeout_seconds: 900
-  poll_interval_seconds: 30
-  free_slots_after_run_end_seconds: 30  # a run that was killed keeps its place, and the next would wait for ever
-"""
 
 
 @dataclass(frozen=True)
@@ -152,23 +131,9 @@ class Session:
         try:
             yield
         except Exception as error:
-            text = _yaml_problem(error)
+            text = explain(error)
             file = None if ".yaml" in text else code_location.first_broken_file(self.environment)
             raise ConfigurationError(f"{file}: {text}" if file else text) from error
-
-
-def prepare_dagster_home(environment: Environment) -> Path:
-    """The folder of the Dagster instance, made if it is not there."""
-    home = environment.dagster_home
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        if not (home / "dagster.yaml").exists():
-            (home / "dagster.yaml").write_text(DAGSTER_YAML)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot keep anything in {home}: {error.strerror}; set DOLLY_HOME"
-        ) from error
-    return home
 
 
 def _this_process() -> str:
@@ -194,36 +159,3 @@ def _is_alive(pid: int, created: str) -> bool:
         return f"{psutil.Process(pid).create_time():.2f}" == created
     except psutil.NoSuchProcess:
         return False
-
-
-def _yaml_problem(error: BaseException) -> str:
-    """The innermost explanation of why components do not load: with file, line and key where there is one."""
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, ValidationError):
-            return "; ".join(_one_line(problem) for problem in _problems(str(cause)))
-        if isinstance(cause, DollyError):
-            return _one_line(str(cause))
-        cause = cause.__cause__
-    return _one_line(str(error))
-
-
-def _problems(text: str) -> list[str]:
-    lines = [line for line in text.splitlines()[1:] if "errors.pydantic.dev" not in line]
-    return [
-        f"{_KEY_IN_FILE.sub(_file_first, where)}: {_FOUND.sub(_found, what.strip()).removeprefix('Value error, ')}"
-        for where, what in zip(lines[::2], lines[1::2], strict=False)
-    ]
-
-
-def _file_first(where: re.Match[str]) -> str:
-    return f"{where['file_and_line']}: {where['key']}".rstrip(": ")
-
-
-def _found(what: re.Match[str]) -> str:
-    is_told = what["type"] == "value_error" or what["of"] in ("dict", "list")
-    return "" if is_told else f", found {what['value']}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -177,7 +177,7 @@ def test_a_home_that_cannot_hold_the_dagster_instance_is_refused(
     }
     message = refusal(changed, "datasets", "add", "new", str(home / "good.jsonl"))
     assert (
-        f"cannot keep anything in {home}/good.jsonl/dagster: Not a directory; set DOLLY_HOME"
+        f"cannot write to {home}/good.jsonl/dagster: Not a directory; set DOLLY_HOME"
         in message
     )
 
