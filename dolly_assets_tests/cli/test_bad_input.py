@@ -176,10 +176,7 @@ def test_a_home_that_cannot_hold_the_dagster_instance_is_refused(
         "DOLLY_STORE": str(tmp_path / "store"),
     }
     message = refusal(changed, "datasets", "add", "new", str(home / "good.jsonl"))
-    assert (
-        f"cannot write to {home}/good.jsonl/dagster: Not a directory; set DOLLY_HOME"
-        in message
-    )
+    assert f"cannot write to {home}/good.jsonl/dagster: Not a directory; set DOLLY_HOME" in message
 
 
 @pytest.mark.parametrize(
