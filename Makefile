@@ -10,7 +10,7 @@ REGISTRY ?= registry.example.com/dolly
 CUDA_VERSION ?= 13.0.1
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test test-ui lint format bench lock clean image deploy-check
+.PHONY: demo ui test test-ui lint format bench lock clean image deploy-check docs
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -61,6 +61,9 @@ image: ## Build the images of orchestrator and worker with docker or podman; REG
 deploy-check: $(VENV)/.installed-dev ## Check everything under deploy/ without a cluster and without the network
 	$(BIN)/python -m deploy.check
 
+docs: $(VENV)/.installed-docs ## The documentation as a site with search, in build/docs/site; links are checked
+	$(BIN)/python -m docs.build
+
 clean: ## Remove the environment; the store in .dolly/ stays
 	rm -rf $(VENV)
 
@@ -75,4 +78,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[orchestrator,worker,dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[docs]'
 	@touch $@
