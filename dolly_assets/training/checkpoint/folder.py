@@ -10,18 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.training.checkpoint.unpickling import check_pickle
 from dolly_assets.training.lora import ADAPTER_CONFIG, MERGED
 
 _STATE = re.compile(
     r"trainer_state\.json|progress\.json|rng_state.*\.pth|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*"
 )
-# What DeepSpeed 0.19 pickles besides tensors and plain values.
-_DEEPSPEED_GLOBALS = {
-    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
-    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
-    "deepspeed.runtime.zero.config.ZeroStageEnum",
-    "deepspeed.utils.tensor_fragment.fragment_address",
-}
+_LATEST = re.compile(r"global_step\d+")
 # A pickle of no use to us, a copy of DeepSpeed's code, and peft's model card, which has a path of
 # this machine.
 _LEFT_OUT = {"training_args.bin", "zero_to_fp32.py", "README.md"}
@@ -52,14 +47,44 @@ def join(state: Path, into: Path, *, ranks: int) -> Path:
     if not (state / "trainer_state.json").is_file():
         raise TrainingError(f"{state} has no trainer_state.json: training cannot go on from it")
     check_ranks(len(list(state.glob("rng_state*.pth"))), ranks)
-    for file in state.rglob("*.pt"):
-        _check_pickle(file)
+    files = _state_files(state)
+    for path, file in files.items():
+        if path.endswith((".pt", ".pth")):
+            check_pickle(file, allow_numpy=path.endswith(".pth"))
     into.mkdir(parents=True)
-    for file in (path for path in state.rglob("*") if path.is_file()):
-        link = into / file.relative_to(state)
+    for path, file in files.items():
+        link = into / path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     return into
+
+
+def _state_files(state: Path) -> dict[str, Path]:
+    """The files of a published state by their paths in it, which are all that loaders may open.
+
+    Raises:
+        TrainingError: A file is not one of a training state, or `latest`, which DeepSpeed follows
+            to its own files, names something else than a folder of this state.
+    """
+    files = {
+        file.relative_to(state).as_posix(): file
+        for file in sorted(state.rglob("*"))
+        if file.is_symlink() or not file.is_dir()
+    }
+    for path, file in files.items():
+        if not _STATE.fullmatch(path) or file.is_symlink() or not file.is_file():
+            raise TrainingError(
+                f"{path} of the checkpoint is not a file of a training state: refused"
+            )
+    if "latest" in files:
+        folder = files["latest"].read_bytes()[:100].decode(errors="replace").strip()
+        if not _LATEST.fullmatch(folder) or not any(
+            path.startswith(f"{folder}/") for path in files
+        ):
+            raise TrainingError(
+                f"latest of the checkpoint names {folder!r}, which is not a folder of its state: refused"
+            )
+    return files
 
 
 def check_ranks(saved: int, ranks: int) -> None:
@@ -67,20 +92,4 @@ def check_ranks(saved: int, ranks: int) -> None:
     if saved != ranks:
         raise TrainingError(
             f"the checkpoint was trained on {saved} ranks and cannot go on on {ranks}: use {saved} again"
-        )
-
-
-def _check_pickle(file: Path) -> None:
-    """DeepSpeed unpickles its state without restraint; so nothing may be in it that DeepSpeed does not put there."""
-    import torch
-
-    try:
-        unknown = (
-            set(torch.serialization.get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED_GLOBALS
-        )
-    except ValueError:
-        unknown = {"a pickle of its own"}
-    if unknown:
-        raise TrainingError(
-            f"{file.name} of the checkpoint would run code ({', '.join(sorted(unknown))}): refused"
         )

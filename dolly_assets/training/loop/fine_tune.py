@@ -16,6 +16,7 @@ from dolly_assets.core.errors import TrainingError
 from dolly_assets.training import kernels
 from dolly_assets.training.checkpoint.snapshot import Snapshots
 from dolly_assets.training.checkpoint.universal import convert
+from dolly_assets.training.checkpoint.unpickling import only_known_classes
 from dolly_assets.training.deepspeed.config import deepspeed_config
 from dolly_assets.training.loop.epochs import Epochs, TrainingObserver, as_callback
 from dolly_assets.training.loop.stop import StopRequest
@@ -102,7 +103,8 @@ def fine_tune(job: FineTune, follower: TrainingObserver, stop: StopRequest) -> N
         as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped)
     )
     try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        with only_known_classes():
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
         epochs.close()
 
@@ -111,7 +113,8 @@ def _converted(state: Path, into: Path) -> Path:
     """The state for another number of ranks, converted by the first of them."""
     rank, _ = rank_and_size()
     if rank == 0:
-        convert(state, into)
+        with only_known_classes():
+            convert(state, into)
     wait_for_all_ranks()
     return into
 
