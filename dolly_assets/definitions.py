@@ -20,7 +20,7 @@ from dolly_assets.components import DatasetsComponent, ModelFamilyComponent
 from dolly_assets.core.environment import PROJECT, Environment
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, WorkerResource
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.console import CONSOLE, console_logger
 from dolly_assets.storage.io_manager import ArtifactIOManager

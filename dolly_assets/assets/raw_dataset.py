@@ -14,7 +14,7 @@ from dolly_assets.core.markdown import markdown_table
 from dolly_assets.dagster_support.columns import column_schema, hub_link
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, made_by
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source, source_version
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore, artifact_name

@@ -16,7 +16,7 @@ from dolly_assets.automation.alerts import Alert, AlertsResource
 from dolly_assets.core.errors import ArtifactError, DatasetError
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.inbox import Arrival, Inbox
 
 PER_TICK = 200

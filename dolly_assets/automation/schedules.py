@@ -11,7 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.datasets.catalogue import WEEKLY, DatasetConfig
+from dolly_assets.datasets.config import WEEKLY, DatasetConfig
 
 
 def build_schedules(

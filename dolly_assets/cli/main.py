@@ -127,7 +127,7 @@ def datasets_add(name: str, source: str, license_id: str, answers: Any) -> None:
     The source is read and checked first.
     """
     from dolly_assets.core.names import check_dataset_name
-    from dolly_assets.datasets.catalogue import DatasetConfig
+    from dolly_assets.datasets.config import DatasetConfig
     from dolly_assets.datasets.sources import read_source
 
     check_dataset_name(name)

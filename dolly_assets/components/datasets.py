@@ -6,19 +6,10 @@ The raw_dataset asset reads them all, so `definitions` makes it.
 from typing import Self
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.datasets.catalogue import DatasetConfig
-
-
-class DatasetsAttributes(Config):
-    """What the YAML says under `attributes`."""
-
-    datasets: tuple[DatasetConfig, ...] = Field(
-        description="The datasets that everybody knows by name."
-    )
+from dolly_assets.datasets.config import DatasetConfig, DatasetsAttributes
 
 
 class DatasetsComponent(dg.Component):

@@ -16,7 +16,8 @@ from dolly_assets.dagster_support.interrupted_profiles import (
     report_left_behind,
 )
 from dolly_assets.dagster_support.run_context import is_cancelled, observe_times, owner_of
-from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
+from dolly_assets.datasets.catalogue import Catalogue
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.family import ModelFamily
 from dolly_assets.launchers.base import Launcher, Times

@@ -6,47 +6,19 @@ of them.
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
-from dolly_assets.core.base import Config
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.names import check_dataset_name
-from dolly_assets.datasets.quality.checks import CheckName, Limits
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from dolly_assets.datasets.inbox import Inbox
 
 _PREFIX = "catalogue"
-WEEKLY = "0 6 * * 1"
-_CRON_FIELD = r"[0-9*/,a-zA-Z-]+"
-Cron = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")
-]
-
-
-class DatasetConfig(Config):
-    """A named source of instruction data."""
-
-    name: str = Field(description="Partition key of the dataset.")
-    source: str = Field(description="Hub id, file, s3:// URL, or builtin:demo.")
-    license: str = Field(default="unknown", description="SPDX id or the Hub's licence tag.")
-    answers: Literal["open", "exact"] = Field(
-        default="open", description="exact: one answer is right, so that exact match can be scored."
-    )
-    description: str = Field(
-        default="", description="What the dataset is, for readers of the catalogue."
-    )
-    checks: dict[CheckName, Limits] = Field(
-        default={},
-        description="How much of what a quality check finds is borne, where it is not the default.",
-    )
-    schedule: Cron | None = Field(
-        default=WEEKLY,
-        description="When the source is looked at again, as a cron expression in UTC; null is never.",
-    )
 
 
 class Catalogue:

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.names import check_dataset_name
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.s3 import S3Settings

@@ -24,7 +24,7 @@ from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.events import DATA_VERSION
 from dolly_assets.dagster_support.partitions import partition_key
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN, check_use, licensed_inputs
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.session import Session

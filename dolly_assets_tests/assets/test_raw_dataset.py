@@ -8,7 +8,7 @@ import dagster as dg
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
 

@@ -14,7 +14,7 @@ from dolly_assets.automation.alerts import AlertsResource
 from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 

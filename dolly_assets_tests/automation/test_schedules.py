@@ -10,7 +10,8 @@ from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.automation.schedules import build_schedules
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.datasets.catalogue import Catalogue, DatasetConfig
+from dolly_assets.datasets.catalogue import Catalogue
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets.storage.object_store import ObjectStore
 

@@ -16,7 +16,7 @@ from deploy import chart, check
 from deploy.instance import INSTANCE, VARIABLES
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
-from dolly_assets.datasets.catalogue import DatasetConfig
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.pipeline.session import Session
 from dolly_assets_tests.deploy.services import LOGS_BUCKET, Postgres
 
