@@ -80,6 +80,7 @@ def resources(environment: Environment) -> dict[str, object]:
     store = StoreResource(
         url=environment.store_url,
         cache_dir=str(environment.cache_dir),
+        cache_limit_bytes=environment.cache_limit_bytes,
         inbox_url=environment.inbox_url,
     )
     return {
@@ -96,7 +97,9 @@ def resources(environment: Environment) -> dict[str, object]:
             else None,
         ),
         "io_manager": ArtifactIOManager(
-            url=environment.store_url, cache_dir=str(environment.cache_dir)
+            url=environment.store_url,
+            cache_dir=str(environment.cache_dir),
+            cache_limit_bytes=environment.cache_limit_bytes,
         ),
     }
 

@@ -9,7 +9,8 @@ import click
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore, Garbage, RetentionPolicy
-from dolly_assets.storage.transfer import in_parallel
+from dolly_assets.storage import opening as storage
+from dolly_assets.storage.flow import in_parallel
 
 PROGRESS_PERCENT = 5  # how often a line is printed when nobody watches
 
@@ -198,5 +199,4 @@ def _short(value: Any, limit: int = 100) -> str:
 
 def open_store() -> ArtifactStore:
     """The store of this process's environment."""
-    environment = Environment.read()
-    return ArtifactStore(environment.store_url, environment.cache_dir)
+    return storage.open_store(Environment.read())

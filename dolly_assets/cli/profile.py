@@ -17,7 +17,7 @@ from dolly_assets.profiling.analysis.units import (
     number,
     share,
 )
-from dolly_assets.storage import Artifact, ArtifactStore
+from dolly_assets.storage import Artifact, ArtifactStore, open_store
 from dolly_assets.storage.artifact import artifact_name
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def _figures(summary: "ReportSummary") -> list[tuple[str, str]]:
 
 
 def _store() -> ArtifactStore:
-    environment = Environment.read()
-    return ArtifactStore(environment.store_url, environment.cache_dir)
+    return open_store(Environment.read())
 
 
 def _find(store: ArtifactStore, model: str, dataset: str, epoch: int | None) -> Artifact:

@@ -8,7 +8,7 @@ import click
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.storage import ArtifactStore
+from dolly_assets.storage import open_store
 from dolly_assets.storage.object_store import ObjectStore
 
 
@@ -30,7 +30,7 @@ def reports(host: str, port: int, *, end_with_stdin: bool) -> None:
     from dolly_assets.report_server import report_server
 
     environment = Environment.read()
-    store = ArtifactStore(environment.store_url, environment.cache_dir)
+    store = open_store(environment)
     try:
         server = report_server(store, ObjectStore(environment.store_url), host, port)
     except OSError as error:

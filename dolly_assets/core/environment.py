@@ -4,6 +4,7 @@
 | ------------ | ---------------------------------------------------------- | ---------------------------- |
 | `DOLLY_HOME` | everything this machine keeps: store, cache, Dagster       | `.dolly/` under the project  |
 | `DOLLY_STORE`| URL of the object store                                    | the folder `store` in it     |
+| `DOLLY_CACHE_GB` | limit of this machine's cache of artifacts, in 10⁹ bytes | none: the cache grows      |
 | `DOLLY_DEFS` | a folder with more model families, beside the bundled ones | none                         |
 | `DOLLY_KUBERNETES` | a YAML file: workers are Jobs of the cluster that it says | none, workers run here |
 | `DOLLY_PRICES`| a YAML file of GPU prices, over the bundled examples      | none                         |
@@ -30,6 +31,9 @@ class Environment(Config):
 
     home: Path = Field(description="Everything this machine keeps.")
     store_url: str = Field(description="URL of the object store.")
+    cache_limit_bytes: int | None = Field(
+        default=None, description="Limit of this machine's cache of artifacts, in bytes."
+    )
     more_defs: Path | None = Field(default=None, description="A folder with more model families.")
     kubernetes_file: Path | None = Field(
         default=None, description="The cluster that workers run in."
@@ -46,8 +50,8 @@ class Environment(Config):
         """Reads the variables in the table above.
 
         Raises:
-            ConfigurationError: `DOLLY_DEFS` is not a folder, or `DOLLY_AUTOMATION` neither on nor
-                off.
+            ConfigurationError: `DOLLY_DEFS` is not a folder, `DOLLY_CACHE_GB` is not a number, or
+                `DOLLY_AUTOMATION` is neither on nor off.
         """
         home = Path(variables.get("DOLLY_HOME") or _default_home()).expanduser().resolve()
         more_defs = (
@@ -69,6 +73,7 @@ class Environment(Config):
         return cls(
             home=home,
             store_url=variables.get("DOLLY_STORE") or str(home / "store"),
+            cache_limit_bytes=_cache_limit_bytes(variables.get("DOLLY_CACHE_GB")),
             more_defs=more_defs,
             kubernetes_file=kubernetes_file,
             prices_file=prices_file,
@@ -91,6 +96,21 @@ class Environment(Config):
     def dagster_home(self) -> Path:
         """The Dagster instance."""
         return self.home / "dagster"
+
+
+def _cache_limit_bytes(gigabytes: str | None) -> int | None:
+    """Return the limit of the cache in bytes; None if the variable is unset or empty."""
+    if not gigabytes:
+        return None
+    try:
+        limit_bytes = int(float(gigabytes) * 10**9)
+    except (ValueError, OverflowError):
+        limit_bytes = -1
+    if limit_bytes < 0:
+        raise ConfigurationError(
+            f"DOLLY_CACHE_GB={gigabytes}: expected a number of gigabytes, such as 200 or 0.5"
+        )
+    return limit_bytes
 
 
 def _default_home() -> Path:

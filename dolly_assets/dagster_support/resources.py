@@ -97,6 +97,7 @@ class WorkerResource(dg.ConfigurableResource):
             store_url=self.store.url,
             s3=self.store.s3,
             cache_dir=Path(self.store.cache_dir),
+            cache_limit_bytes=self.store.cache_limit_bytes,
             scratch_dir=scratch,
             made_by=made_by(context),
         )

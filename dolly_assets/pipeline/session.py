@@ -28,6 +28,7 @@ from dolly_assets.pipeline.yaml_errors import explain
 from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.opening import open_store
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -64,7 +65,7 @@ class Session:
     @cached_property
     def store(self) -> ArtifactStore:
         """The artifacts."""
-        return ArtifactStore(self.environment.store_url, self.environment.cache_dir)
+        return open_store(self.environment)
 
     @cached_property
     def prices(self) -> Prices:

@@ -16,7 +16,7 @@ from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.planning.text import verdict
 from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.storage.transfer import in_parallel
+from dolly_assets.storage.flow import in_parallel
 
 
 @dataclass(frozen=True)

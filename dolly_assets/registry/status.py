@@ -6,7 +6,7 @@ from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.session import Session
 from dolly_assets.storage.artifact import Artifact, artifact_name
-from dolly_assets.storage.transfer import in_parallel
+from dolly_assets.storage.flow import in_parallel
 
 ROW_KEYS = (
     "family",

@@ -1,15 +1,29 @@
 """Artifacts in an object store: immutable, content-addressed, verified whenever they are read.
 
-`artifact.py` is the part to use; `manifest.py` says what a publication records, `reading.py` is
-what a reader gets of one, `verification.py` reads all of them back, `transfer.py` moves bytes,
-`ranks.py` lets many processes publish one artifact, `gc.py` lets go of old ones, `locks.py` keeps
-the two apart, `cache.py` keeps verified copies on this machine, `object_store.py` is the one door
-to the stores, `s3.py` the way to S3. Only `io_manager.py` knows Dagster.
+It knows files, hashes and stores, not what an artifact means; only `io_manager.py` knows Dagster.
+
+- `opening.py`: the store that the environment names, as the CLI and notebooks open it.
+- `artifact.py`: the part to use: publish, find, verify and collect artifacts.
+- `reading.py`: a published artifact as a reader has it.
+- `manifest.py`: what a publication records; no input or output.
+- `ranks.py`: many processes publish one artifact together.
+- `cache.py`: verified copies on this machine.
+- `verification.py`: reads all publications back.
+- `gc.py`: deletes what a retention policy expires and unreferenced content.
+- `locks.py`: keeps commits and garbage collection apart.
+- `send.py`, `fetch.py`: files to and from the store, in parallel, in verified chunks.
+- `blobs.py`, `flow.py`: one blob of the store; what bounds a transfer.
+- `object_store.py`: keys and bytes of every kind of store; the only module that talks to one.
+- `s3.py`: endpoint, region and credentials of S3.
+- `round_trip.py`: whether a store can be written, read and deleted from; also a command.
+- `conventions.py`: file and folder names that are the same for all artifacts.
+- `io_manager.py`: Dagster's outputs and inputs as artifacts.
 """
 
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, Rule
 from dolly_assets.storage.manifest import FileEntry, Manifest
+from dolly_assets.storage.opening import open_store
 from dolly_assets.storage.s3 import S3Settings
 from dolly_assets.storage.verification import Damage, Verification
 
@@ -25,4 +39,5 @@ __all__ = [
     "S3Settings",
     "Verification",
     "artifact_name",
+    "open_store",
 ]

@@ -1,10 +1,13 @@
 """Artifacts: immutable file trees that are published whole or not at all, and verified when read.
 
     blobs/sha256/<2>/<64>                       each distinct content once: a file, or a chunk of a
-    big one manifests/<name>/<time>-<digest16>.json     one record per publication, written last, in
-    one create-only put manifests/<name>/<time>-<digest16>.dropped  which of its folders garbage
-    collection has let go, if any (gc.py) pending/, locks/                            ranks that
-    publish together (ranks.py), who commits now (locks.py)
+                                                big one
+    manifests/<name>/<time>-<digest16>.json     one record per publication, written last, in one
+                                                create-only put
+    manifests/<name>/<time>-<digest16>.dropped  which of its folders garbage collection has
+                                                deleted, if any (gc.py)
+    pending/, locks/                            ranks that publish together (ranks.py), who is
+                                                committing now (locks.py)
 
 Nothing published is overwritten. A publication that dies leaves blobs that no record names; the
 next one reuses them.
@@ -19,6 +22,7 @@ from pydantic import JsonValue
 
 from dolly_assets.core.errors import ArtifactError, some_of
 from dolly_assets.storage.cache import Cache
+from dolly_assets.storage.flow import Progress, in_parallel
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
 from dolly_assets.storage.locks import committing
 from dolly_assets.storage.manifest import (
@@ -38,26 +42,20 @@ from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.ranks import announce, collect, forget
 from dolly_assets.storage.reading import Artifact
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings
-from dolly_assets.storage.transfer import (
-    Progress,
-    Sender,
-    in_parallel,
-    send_files,
-    tree_files,
-)
+from dolly_assets.storage.send import Sender, send_files, tree_files
 from dolly_assets.storage.verification import Verification, verify
 
-PUBLISH_TRIES = 3
+PUBLISH_ATTEMPTS = 3
 
 
 class ArtifactFields(TypedDict, total=False):
-    """What a manifest says of an artifact besides its files.
+    """What a manifest records of an artifact besides its files.
 
     Attributes:
-        kind: what sort of artifact, for example "model_checkpoint".
-        inputs: input name -> digest of the artifact it was made from.
-        attributes: metrics and facts, as JSON values.
-        made_by: run id, code version, host.
+        kind: The sort of artifact, for example "model_checkpoint".
+        inputs: Input name -> digest of the artifact it was made from.
+        attributes: Metrics and other properties, as JSON values.
+        made_by: Run id, code version, host.
     """
 
     kind: Required[str]
@@ -67,25 +65,25 @@ class ArtifactFields(TypedDict, total=False):
 
 
 class _ContentGoneError(ArtifactError):
-    """Content that was in the store at the upload is not any more at the commit."""
+    """Content that was in the store at the upload is no longer there at the commit."""
 
 
 def artifact_name(key_path: Sequence[str], *partition: str) -> str:
-    """The name of an asset's artifact: `["demo", "model_checkpoint"], "alpaca|01"` and `[…], "alpaca",
-    "01"` both give `demo/model_checkpoint/alpaca/01`.
+    """Return the name of an asset's artifact.
 
-    Dagster writes a multi-partition key as the keys of its dimensions, sorted by the dimensions'
-    names,
-    joined by "|": dataset comes before epoch.
+    `["demo", "model_checkpoint"], "alpaca|01"` and `[…], "alpaca", "01"` both give
+    `demo/model_checkpoint/alpaca/01`. Dagster writes a multi-partition key as the keys of its
+    dimensions, sorted by the dimensions' names and joined by "|": dataset comes before epoch.
 
     Raises:
-        ArtifactError: a part is empty, `.` or `..`, or holds a slash.
+        ArtifactError: A part is empty, `.` or `..`, or contains a slash.
     """
     parts = [*key_path, *(part for key in partition for part in key.split("|"))]
     for part in parts:
         if "/" in part:
             raise ArtifactError(
-                f"asset key or partition key {part!r} holds a '/', which separates an artifact's names"
+                f"asset key or partition key {part!r} contains a '/', which separates the parts of "
+                "an artifact's name"
             )
     return _checked_name("/".join(parts))
 
@@ -94,15 +92,15 @@ class ArtifactStore:
     """Publishes and finds artifacts in one object store.
 
     Args:
-        url: a local path, `file:///…`, `memory:///`, `s3://bucket/prefix`, `gs://…` or `az://…`.
-        cache_dir: where this machine keeps verified copies.
-        cache_limit_bytes: when set, trees that no process uses are dropped, the longest unused
-            first, to stay below it.
-        s3: how S3 is reached.
+        url: A local path, `file:///…`, `memory:///`, `s3://bucket/prefix`, `gs://…` or `az://…`.
+        cache_dir: Where this machine keeps verified copies.
+        cache_limit_bytes: When set, trees that no process uses are deleted from the cache, least
+            recently used first, to stay below it.
+        s3: Endpoint, region and profile of S3.
 
     Raises:
-        ConfigurationError: the URL is wrong, or the bucket does not exist.
-        ArtifactError: from all methods, when the store fails or something is missing or damaged.
+        ConfigurationError: The URL is wrong, or the bucket does not exist.
+        ArtifactError: From all methods, when the store fails or something is missing or damaged.
     """
 
     def __init__(
@@ -124,31 +122,36 @@ class ArtifactStore:
         tree: Path | Mapping[str, Path],
         *,
         on_progress: Progress | None = None,
-        **facts: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Artifact:
-        """Uploads a folder, or files by their path in the artifact, and commits them under a name.
+        """Upload a folder, or files by their path in the artifact, and commit them under a name.
 
         Args:
-            name: segments separated by "/".
-            tree: a folder, or path in the artifact -> local file.
-            on_progress: called with (bytes done, bytes in total), by one thread at a time.
-            facts: what the manifest says of it.
+            name: Segments separated by "/".
+            tree: A folder, or path in the artifact -> local file.
+            on_progress: Called with (bytes done, bytes in total), by one thread at a time.
+            fields: What the manifest records of it.
         """
         _checked_name(name)
-        tries, sent_before = 0, self._sender.sent_bytes
+        attempts, sent_before = 0, self._sender.sent_bytes
         while True:
             files = self.upload(tree, on_progress=on_progress)
             try:
-                return self._commit(name, files, self._sender.sent_bytes - sent_before, facts)
+                return self._commit(name, files, self._sender.sent_bytes - sent_before, fields)
             except _ContentGoneError:  # garbage collection was faster: send it again
-                tries += 1
-                if tries == PUBLISH_TRIES:
+                attempts += 1
+                if attempts == PUBLISH_ATTEMPTS:
                     raise
 
     def upload(
         self, tree: Path | Mapping[str, Path], *, on_progress: Progress | None = None
     ) -> tuple[FileEntry, ...]:
-        """Step one of publishing, by any process with its own files: content is stored, not yet visible."""
+        """Store content that is not visible yet: step one of publishing, by any process.
+
+        Args:
+            tree: The process's own files, as in `publish`.
+            on_progress: As in `publish`.
+        """
         return send_files(self._sender, tree_files(tree), on_progress)
 
     def upload_rank(
@@ -159,13 +162,13 @@ class ArtifactStore:
         rank: int,
         on_progress: Progress | None = None,
     ) -> None:
-        """Step one on each of several ranks, on any node; rank 0 or another then calls `commit_ranks`.
+        """Upload the files of one of several ranks, on any node; one rank calls `commit_ranks`.
 
         Args:
-            tree: the rank's own files; paths are unique over all ranks.
-            attempt: the same on all ranks, and never used for another publication.
+            tree: The rank's own files; paths are unique over all ranks.
+            attempt: The same on all ranks, and never used for another publication.
             rank: 0 to ranks - 1.
-            on_progress: as in `publish`.
+            on_progress: As in `publish`.
         """
         sent_before = self._sender.sent_bytes
         files = self.upload(tree, on_progress=on_progress)
@@ -180,15 +183,15 @@ class ArtifactStore:
         rank: int,
         ranks: int,
         timeout_seconds: float,
-        **facts: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Artifact | None:
-        """What each rank calls, with its own files: both steps of publishing from several ranks.
+        """Publish from several ranks in one call: each rank calls it with its own files.
 
         Rank 0 returns the artifact, once all others have uploaded; the others return None when
         their own files are stored, published or not. If a rank dies, nothing is published.
 
         Raises:
-            ArtifactError: a rank has not uploaded in time, or the store fails; nothing is
+            ArtifactError: A rank has not uploaded in time, or the store fails; nothing is
                 published.
         """
         self.upload_rank(tree, attempt=attempt, rank=rank)
@@ -199,7 +202,7 @@ class ArtifactStore:
             attempt=attempt,
             ranks=ranks,
             timeout_seconds=timeout_seconds,
-            **facts,
+            **fields,
         )
 
     def commit_ranks(
@@ -209,17 +212,17 @@ class ArtifactStore:
         attempt: str,
         ranks: int,
         timeout_seconds: float,
-        **facts: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Artifact:
-        """Step two for several ranks: waits until all have uploaded, and commits their files as one artifact.
+        """Wait until all ranks have uploaded, and commit their files as one artifact.
 
         Raises:
-            ArtifactError: a rank has not uploaded in time; nothing is published.
+            ArtifactError: A rank has not uploaded in time; nothing is published.
         """
         _checked_name(name)
-        said = collect(self._store, attempt, ranks, timeout_seconds)
-        files = [entry for rank in said for entry in rank.files]
-        artifact = self._commit(name, files, sum(rank.sent_bytes for rank in said), facts)
+        announced = collect(self._store, attempt, ranks, timeout_seconds)
+        files = [entry for rank in announced for entry in rank.files]
+        artifact = self._commit(name, files, sum(rank.sent_bytes for rank in announced), fields)
         forget(self._store, attempt)
         return artifact
 
@@ -227,18 +230,18 @@ class ArtifactStore:
         self,
         name: str,
         files: Sequence[FileEntry],
-        **facts: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Artifact:
-        """Step two, for one process: the files that all have uploaded become an artifact, in one put.
+        """Make an artifact of uploaded files, in one put: step two, for one process.
 
         Raises:
-            ArtifactError: a file's content is not in the store; a name, path or value is not
+            ArtifactError: A file's content is not in the store; a name, path or value is not
                 allowed.
         """
-        return self._commit(name, files, None, facts)
+        return self._commit(name, files, None, fields)
 
     def _commit(
-        self, name: str, files: Sequence[FileEntry], sent_bytes: int | None, facts: ArtifactFields
+        self, name: str, files: Sequence[FileEntry], sent_bytes: int | None, fields: ArtifactFields
     ) -> Artifact:
         try:
             manifest = Manifest(
@@ -246,10 +249,10 @@ class ArtifactStore:
                 files=sorted_entries(files),
                 sent_bytes=sent_bytes,
                 created_at=datetime.now(UTC),
-                kind=facts["kind"],
-                inputs=dict(facts.get("inputs", {})),
-                attributes=dict(facts.get("attributes", {})),
-                made_by=dict(facts.get("made_by", {})),
+                kind=fields["kind"],
+                inputs=dict(fields.get("inputs", {})),
+                attributes=dict(fields.get("attributes", {})),
+                made_by=dict(fields.get("made_by", {})),
             )
         except ValueError as error:
             raise ArtifactError(f"cannot commit {name}: {one_line(error)}") from error
@@ -263,10 +266,10 @@ class ArtifactStore:
             return self._artifact(self._written(manifest))
 
     def _written(self, manifest: Manifest) -> Manifest:
-        """Puts the record as the newest of its name."""
+        """Write the record as the newest of its name."""
         while True:
-            # Never before the newest record, so that a clock that is behind cannot hide what it
-            # publishes.
+            # Never earlier than the newest record, so that a publisher whose clock is slow does not
+            # hide what it publishes.
             if records := self._records(manifest.name):
                 least = record_time(records[-1]) + timedelta(microseconds=1)
                 manifest = manifest.model_copy(
@@ -276,16 +279,16 @@ class ArtifactStore:
                 return manifest
 
     def _absent(self, files: Sequence[FileEntry]) -> list[str]:
-        """The paths whose content the store lacks."""
+        """Return the paths whose content the store lacks."""
         lacking = self._sender.lacking(blob for entry in files for blob in entry.blobs)
         return [
             entry.path for entry in files if any(blob.sha256 in lacking for blob in entry.blobs)
         ]
 
     def _write_record(self, manifest: Manifest) -> bool:
-        """False when another process took the same key, in the same microsecond with the same content."""
+        """Write a record; False if another process took its key, in the same microsecond."""
         record = manifest.to_json()
-        # A put whose answer was lost is sent again and then finds its own record.
+        # A put whose answer was lost is repeated and then finds its own record.
         written = (
             self._store.create(manifest.key, record) or self._store.read_all(manifest.key) == record
         )
@@ -293,20 +296,20 @@ class ArtifactStore:
         return written
 
     def latest(self, name: str) -> Artifact | None:
-        """The newest publication of a name, if there is one."""
+        """Return the newest publication of a name, if there is one."""
         records = self._records(_checked_name(name))
         return self._load(records[-1]) if records else None
 
     def history(self, name: str) -> list[Artifact]:
-        """All publications of a name, newest first."""
+        """Return all publications of a name, newest first."""
         records = in_parallel(self._load_if_there, reversed(self._records(_checked_name(name))))
         return [artifact for artifact in records if artifact]
 
     def get(self, name: str, digest: str) -> Artifact:
-        """The newest publication of a name with a digest.
+        """Return the newest publication of a name with a digest.
 
         Raises:
-            ArtifactError: there is none; it says which there are.
+            ArtifactError: There is none; the message lists those that exist.
         """
         records = self._records(_checked_name(name))
         for key in reversed(records):
@@ -323,14 +326,21 @@ class ArtifactStore:
         raise ArtifactError(f"{self.url} has no {name} with digest {digest}; it has {known}")
 
     def names(self, prefix: str = "") -> list[str]:
-        """The sorted names of all artifacts, or of those equal to or below a prefix of whole segments."""
+        """Return the sorted names of all artifacts, or of those at or below a prefix.
+
+        Args:
+            prefix: Whole segments, such as `demo/model_checkpoint`.
+        """
         return sorted({name_in(key) for key in self._all_records(prefix)})
 
     def verify(self, prefix: str = "") -> Iterator[Verification]:
-        """Reads every published file back and compares it with its manifest; each content once.
+        """Read every published file back and compare it with its manifest; each content once.
+
+        Args:
+            prefix: As in `names`.
 
         Yields:
-            One finding per publication, as soon as it is checked.
+            One result per publication, as soon as it is checked.
         """
         return verify(self._store, self._all_records(prefix))
 
@@ -342,14 +352,14 @@ class ArtifactStore:
         is_known_run: Callable[[str], bool] = lambda run_id: True,
         delete: bool = False,
     ) -> Garbage:
-        """Finds, and with `delete` removes, what a policy does not keep; see gc.py.
+        """Find, and with `delete` remove, what a policy does not keep; see gc.py.
 
         Args:
-            policy: what to keep.
-            protected: digests of artifacts whose records stay, whatever the policy says.
-            is_known_run: whether `protected` speaks for the run of this id (`made_by["run_id"]`).
-                If the store holds records of others, no record is removed.
-            delete: remove what was found; otherwise nothing is changed.
+            policy: What to keep.
+            protected: Digests of artifacts whose records are kept regardless of the policy.
+            is_known_run: Whether `protected` covers the run of this id (`made_by["run_id"]`). If
+                the store holds records of other runs, no record is removed.
+            delete: Remove what was found; otherwise nothing is changed.
         """
         return collect_garbage(
             self._store, policy, protected=protected, is_known_run=is_known_run, delete=delete
@@ -368,7 +378,7 @@ class ArtifactStore:
         return self._artifact(Manifest.from_json(self._store.read_all(key), key))
 
     def _load_if_there(self, key: str) -> Artifact | None:
-        """None when garbage collection has removed the record since it was listed."""
+        """Return an artifact; None if garbage collection has removed it since it was listed."""
         try:
             return self._load(key)
         except ArtifactError:
@@ -384,7 +394,7 @@ def _checked_name(name: str) -> str:
     try:
         return check_path(name)
     except ValueError as error:
-        raise ArtifactError(f"not an artifact's name: {error}") from error
+        raise ArtifactError(f"not an artifact name: {error}") from error
 
 
 def _digest_in(key: str) -> str:

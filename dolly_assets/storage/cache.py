@@ -4,18 +4,19 @@ It knows files and hashes, not names and manifests.
 
     <folder>/sha256/<2>/<64>      one read-only file per content, shared by all trees that hold it
     <folder>/trees/<digest>/…     an artifact's tree, made of hard links to those files
-    <folder>/trees/<digest>.lock  locked by each process that uses the tree, until it ends
+    <folder>/trees/<digest>.lock  locked by each process that uses the tree, until the process ends
 
-Hard links rather than symbolic ones: a tree looks like plain files to every loader, stays whole
-when the shared file is dropped, and the link count says which shared files no tree needs. A link
-shares its bytes with the cache, so whoever writes into a fetched file (it is read-only, but root
-may) changes the cached content too. Therefore every process hashes a file before it first returns
-it, and again when its inode, size or modification time has changed. A copy that does not match is
-reported, dropped and fetched anew: only the store's copy counts.
+Hard links rather than symbolic ones: a tree looks like plain files to every loader, stays complete
+when the shared file is deleted, and the link count shows which shared files no tree needs. A link
+shares its bytes with the cache, so a program that writes into a fetched file (it is read-only, but
+root may) changes the cached content too. Therefore every process hashes a file before it first
+returns it, and again when its inode, size or modification time has changed. A copy that does not
+match is logged, deleted and fetched again: only the store's copy counts.
 
 When the store is a folder on the same file system, a tree links to the store's own blob instead of
-a copy, if the file is a single blob. Root is exempt from file permissions and could so write
-through a tree into the store; for root, files are copied.
+a copy, if the file is a single blob. Such a link takes no space, and the limit does not count it.
+Root is exempt from file permissions and could thus write through a tree into the store; for root,
+files are copied.
 """
 
 import fcntl
@@ -31,30 +32,30 @@ from pathlib import Path
 from typing import IO
 
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.storage.fetch import fetch_file, is_file_intact, read_small, write_file
+from dolly_assets.storage.flow import for_each_file, reading_flow
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import (
-    fetch_file,
-    for_each_file,
-    is_file_intact,
-    read_small,
-    reading_flow,
-    write_file,
-)
 
 logger = logging.getLogger(__name__)
 
 READ_ONLY = 0o444
 ABANDONED_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
 
-_locks_held: dict[
-    Path, IO[str]
-] = {}  # until the process ends: a fetched path may be in use for as long
+# Until the process ends: a fetched path may be in use for as long.
+_locks_held: dict[Path, IO[str]] = {}
 _locks_guard = threading.Lock()
 
 
 class Cache:
-    """The trees of one store on this machine. Several processes may use the same folder at once."""
+    """The trees of one store on this machine. Several processes may use the same folder at once.
+
+    Args:
+        folder: Where the trees are kept.
+        store: Where missing files come from.
+        limit_bytes: When set, trees that no process uses are deleted, least recently used first,
+            until the shared files fit. What is in use stays, even above the limit.
+    """
 
     def __init__(self, folder: Path, store: ObjectStore, limit_bytes: int | None = None) -> None:
         self._folder = folder.expanduser().absolute()
@@ -63,11 +64,11 @@ class Cache:
         self._verified: set[tuple[str, int, int, int]] = set()
 
     def tree(self, digest: str, entries: Sequence[FileEntry]) -> Path:
-        """The folder of an artifact's tree, which holds at least these files, each verified.
+        """Return the folder of an artifact's tree, with at least these files, each verified.
 
         Raises:
-            DamagedFileError: a file is damaged in the store.
-            ArtifactError: the store or this machine's disk fails.
+            DamagedFileError: A file is damaged in the store.
+            ArtifactError: The store or this machine's disk fails.
         """
         with self._explained():
             self._hold(digest)
@@ -90,12 +91,12 @@ class Cache:
                 entry, root / entry.path, lambda file: fetch_file(self._store, entry, file, flow)
             )
 
-        came = read_small(self._store, new, take, flow)
-        left = [entry for entry in missing if entry.path not in came]
+        arrived = read_small(self._store, new, take, flow)
+        left = [entry for entry in missing if entry.path not in arrived]
         for_each_file(fetch, left, lambda entry: entry.size_bytes, flow)
 
     def find(self, digest: str, entry: FileEntry) -> Path | None:
-        """The verified local copy of a file, if there is one."""
+        """Return the verified local copy of a file, if there is one."""
         with self._explained():
             candidates = (self._tree_folder(digest) / entry.path, self._shared(entry.sha256))
             return next((path for path in candidates if self._is_intact(path, entry)), None)
@@ -119,20 +120,25 @@ class Cache:
         return True
 
     def _place(self, entry: FileEntry, target: Path, write: Callable[[Path], None]) -> None:
-        """Puts a verified file at its place in a tree, in one step: a link, or else what is written."""
+        """Put a verified file at its place in a tree, in one step.
+
+        Args:
+            entry: The file.
+            target: Its place.
+            write: Fetches the file; called only if there is nothing to link to.
+        """
         shared = self._shared(entry.sha256)
         for copy in (target, shared):
             if copy.exists() and not self._is_intact(copy, entry):
                 logger.warning(
-                    "%s was changed or damaged (expected sha256 %s); fetching it anew",
+                    "%s was changed or damaged (expected sha256 %s); fetching it again",
                     copy,
                     entry.sha256,
                 )
                 copy.unlink(missing_ok=True)
         for folder in (shared.parent, target.parent):
-            if (
-                not folder.is_dir()
-            ):  # asking is far cheaper than to make a folder in vain, and trees have many files
+            # Trees have many files, and asking is far cheaper than creating what already exists.
+            if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
         with self._temporary() as temporary:
             if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
@@ -150,9 +156,10 @@ class Cache:
         return True
 
     def _link_blob(self, entry: FileEntry, temporary: Path) -> bool:
-        """Links a local store's own blob.
+        """Link to a local store's own blob.
 
-        False when that cannot be, or the file is in several blobs, or damaged.
+        Returns:
+            False if that is impossible, the file consists of several blobs, or it is damaged.
         """
         blob = self._store.local_path(entry.blob_key)
         if blob is None or entry.chunks or os.geteuid() == 0:
@@ -168,7 +175,7 @@ class Cache:
         return False
 
     def _seal(self, entry: FileEntry, temporary: Path) -> None:
-        """Notes a file that was just written from verified bytes."""
+        """Make a file read-only, and remember that it was written from verified bytes."""
         temporary.chmod(READ_ONLY)
         status = temporary.stat()
         self._verified.add((entry.sha256, status.st_ino, status.st_size, status.st_mtime_ns))
@@ -182,12 +189,11 @@ class Cache:
         try:
             yield path
         finally:
-            path.unlink(
-                missing_ok=True
-            )  # also after a rename onto another link of the same file, which does nothing
+            # Also after a rename onto another link of the same file, which does nothing.
+            path.unlink(missing_ok=True)
 
     def _hold(self, digest: str) -> None:
-        """Marks a tree as used now, and in use until this process ends."""
+        """Mark a tree as used now, and as in use until this process ends."""
         path = self._tree_folder(digest).with_suffix(".lock")
         with _locks_guard:
             if path not in _locks_held:
@@ -198,7 +204,7 @@ class Cache:
         os.utime(path)
 
     def _evict(self, limit_bytes: int) -> None:
-        """Removes trees that no process uses, longest unused first, until the shared files fit the limit."""
+        """Delete trees that no process uses, least recently used first, until the limit is met."""
         self._remove_abandoned()
         for path in sorted(
             (self._folder / "trees").glob("*.lock"), key=lambda path: path.stat().st_mtime_ns
@@ -213,7 +219,7 @@ class Cache:
         self._remove_unlinked()
 
     def _remove_unlinked(self) -> int:
-        """Drops shared files that no tree links to; returns the bytes of the others."""
+        """Delete shared files that no tree links to, and return the size of the others."""
         kept_bytes = 0
         for path in (self._folder / "sha256").glob("*/*"):
             status = path.stat()
@@ -235,6 +241,6 @@ class Cache:
             yield
         except OSError as error:
             raise ArtifactError(
-                f"the artifact cache {self._folder} fails: {error.strerror}; free space, or name a folder "
-                "that can be written and has hard links"
+                f"the artifact cache {self._folder} fails: {error.strerror}; free some space, or "
+                "set DOLLY_HOME to a writable folder on a file system with hard links"
             ) from error

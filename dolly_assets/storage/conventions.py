@@ -1,10 +1,10 @@
-"""Names that mean the same everywhere in the store.
+"""File and folder names that are the same for all artifacts.
 
-Workers write them, Dagster's side shows and loads them.
+Workers write them; the Dagster side shows and loads them.
 """
 
 TABLE_FILE = "data.parquet"
 VALUE_FILE = "value.json"
 PICTURE_FILE = "picture.png"
-LIVE = "live"  # folder of the store for what is overwritten while a training runs
-MESSAGES = "messages"  # folder of the store for what workers in a cluster say, by Job
+LIVE = "live"  # folder of the store for live reports, which are overwritten while a training runs
+MESSAGES = "messages"  # folder of the store for the messages of workers in a cluster, by Job

@@ -1,18 +1,18 @@
-"""Garbage collection: what a retention policy lets go of, and content that no record names.
+"""Garbage collection: deletes what a retention policy expires, and content that no record names.
 
-A record never lies, so it is never rewritten. It is removed whole, by `publications`; or it stays
-and a note beside it says which of its folders were let go, by `folders`: the artifact keeps its
-digest, and what was made from it or points at it stays true.
+It knows names and records, not Dagster. A record stays true, so it is never rewritten. Either it is
+removed as a whole, by `publications`; or it stays, and a note beside it lists the folders that were
+deleted, by `folders`: the artifact keeps its digest, and references to it remain valid.
 
 Content is removed blob by blob under the sweep lock (locks.py), a slice of the store at a time, so
 that a commit waits a moment at most. Each slice is listed, and new records are read, after the lock
-is held: what somebody committed meanwhile is kept. A publication that relied on content which was
-then removed notices at its commit, and sends it again. The grace period spares running uploads that
-trouble; safety does not rest on it.
+is held: what was committed meanwhile is kept. A publication that relied on content which was then
+removed notices at its commit, and sends it again. The grace period spares running uploads that
+effort; safety does not depend on it.
 
-What a materialization points at is told by the caller, who can only ask its own Dagster instance.
-So records that runs of another instance made are a reason to remove none, unless the caller says
-that nobody else counts on them.
+The caller passes the digests that materializations point at, and it can only ask its own Dagster
+instance. So if the store has records by runs of another instance, no record is removed, unless the
+caller states that no other instance relies on them.
 """
 
 import fnmatch
@@ -30,6 +30,7 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ArtifactError, ConfigurationError, some_of
 from dolly_assets.storage import ranks
 from dolly_assets.storage.conventions import LIVE, MESSAGES
+from dolly_assets.storage.flow import SMALL_AT_ONCE, in_parallel
 from dolly_assets.storage.locks import mark_sweep, sweeping
 from dolly_assets.storage.manifest import (
     BLOBS,
@@ -45,48 +46,48 @@ from dolly_assets.storage.manifest import (
     unseal,
 )
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
-from dolly_assets.storage.transfer import SMALL_AT_ONCE, in_parallel
 
-# Of use only while a worker runs -> how long it is kept after it was written last. By then what
-# ranks announced was committed or never will be, the next run has made a profile of a live report,
-# and no run waits for a message.
-PASSING = {ranks.FOLDER: timedelta(days=1), LIVE: timedelta(days=7), MESSAGES: timedelta(days=30)}
+# Folder of what is used only while a worker runs -> how long it is kept after the last write. By
+# then, announced files were committed or never will be, the next run has made a profile of a live
+# report, and no run waits for a message.
+TRANSIENT = {ranks.FOLDER: timedelta(days=1), LIVE: timedelta(days=7), MESSAGES: timedelta(days=30)}
 
 
 class Rule(Config):
-    """What is kept of the artifacts whose name matches."""
+    """What is kept of the artifacts whose names match."""
 
     artifacts: str = Field(
         description="Pattern of names, such as */model_checkpoint/*; an * also matches slashes."
     )
     publications: PositiveInt | None = Field(
-        default=None, description="Of each name the newest so many; else all."
+        default=None, description="Number of newest publications to keep of each name; else all."
     )
     folders: dict[RelativePath, NonNegativeInt] = Field(
         default={},
-        description="Folder in the artifact -> of how many publications it is kept, the last among the artifacts "
-        "that share all but the last part of their name, such as the epochs of one training.",
+        description="Folder in the artifact -> number of newest publications that keep it, counted "
+        "over the artifacts that share all but the last part of their name, such as the epochs of "
+        "one training.",
     )
 
 
 class RetentionPolicy(Config):
     """What garbage collection keeps.
 
-    Of the rules, the first that matches a name decides; no rule keeps all.
+    The first rule that matches a name applies; names without a rule keep all publications.
     """
 
     grace_hours: float = Field(
-        default=24, ge=0, description="Younger content stays: somebody may be uploading it."
+        default=24, ge=0, description="Younger content is kept: an upload may be running."
     )
     rules: tuple[Rule, ...] = Field(default=())
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """A policy from a YAML file.
+        """Read a policy from a YAML file.
 
         Raises:
-            ConfigurationError: it cannot be read, or a key or value is wrong; the text names file
-                and key.
+            ConfigurationError: It cannot be read, or a key or value is wrong; the message names
+                file and key.
         """
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
@@ -98,21 +99,21 @@ class RetentionPolicy(Config):
             raise ConfigurationError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 
     def rule_for(self, name: str) -> Rule | None:
-        """The first rule that matches a name."""
+        """Return the first rule that matches a name."""
         return next(
             (rule for rule in self.rules if fnmatch.fnmatchcase(name, rule.artifacts)), None
         )
 
 
 class Dropped(Config):
-    """The note beside a record: folders whose content was let go."""
+    """The note beside a record: folders whose content was deleted."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     folders: tuple[RelativePath, ...]
     dropped_at: AwareDatetime
 
     def folder_of(self, files: Sequence[FileEntry]) -> str | None:
-        """The dropped folder that one of the files is in, if any."""
+        """Return the deleted folder that contains one of the files, if any."""
         return next(
             (folder for folder in self.folders for file in files if _is_in(file, folder)), None
         )
@@ -120,18 +121,18 @@ class Dropped(Config):
 
 @dataclass(frozen=True)
 class Garbage:
-    """What was found, or removed."""
+    """What garbage collection has found, or removed."""
 
     records: list[str]  # keys of whole publications
     folders: list[tuple[str, str]]  # key of a record that stays, folder
-    foreign: list[str]  # keys of records that runs unknown to the caller made
+    foreign: list[str]  # keys of records by runs that the caller does not know
     blobs: int
     blob_bytes: int
     removed: bool
 
 
 def read_dropped(store: ObjectStore, record_key: str) -> Dropped | None:
-    """The note beside a record, if there is one."""
+    """Return the note beside a record, if there is one."""
     key = _note_key(record_key)
     note = store.find(key)
     if note is None:
@@ -150,11 +151,18 @@ def collect_garbage(
     is_known_run: Callable[[str], bool],
     delete: bool,
 ) -> Garbage:
-    """Finds, and with `delete` removes, what the policy does not keep.
+    """Find, and with `delete` remove, what the policy does not keep.
+
+    Args:
+        store: Where to look.
+        policy: What to keep.
+        protected: Digests of artifacts whose records are kept regardless of the policy.
+        is_known_run: Whether `protected` covers the run of this id.
+        delete: Remove what was found; otherwise nothing is changed.
 
     Raises:
-        ArtifactError: a record is damaged, so that nobody knows what it names; records would be
-            removed beside those of unknown runs; the store is in use or fails.
+        ArtifactError: A record is damaged, so that its content is unknown; records would be removed
+            beside those of unknown runs; the store is in use or fails.
     """
     listed = store.keys(RECORDS)
     manifests = _load(store, listed)
@@ -166,11 +174,11 @@ def collect_garbage(
     foreign = _foreign(manifests, is_known_run)
     if delete and (expired or dropping):
         if foreign:
-            raise ArtifactError(_others_count_on_it(store, foreign))
+            raise ArtifactError(_others_rely_on_it(store, foreign))
         with sweeping(store):
             for key, folders in dropping.items():
                 _write_note(store, key, (*noted[key], *folders))
-            # The record goes before its note: without the note, it would promise what it has not.
+            # The record is deleted before its note: without the note, it would list deleted files.
             store.delete([*expired, *map(_note_key, expired)])
     live = _pending(store)
     for manifest in kept:
@@ -179,7 +187,9 @@ def collect_garbage(
             file for file in manifest.files if not any(_is_in(file, folder) for folder in gone)
         )
     sweep = _Sweep(store, live, set(listed), timedelta(hours=policy.grace_hours))
-    removed = sweep.remove() if delete else sweep.doomed(store.objects(BLOBS), datetime.now(UTC))
+    removed = (
+        sweep.remove() if delete else sweep.unreferenced(store.objects(BLOBS), datetime.now(UTC))
+    )
     return Garbage(
         records=expired,
         folders=[(key, folder) for key, folders in dropping.items() for folder in folders],
@@ -197,42 +207,42 @@ class _Sweep:
     known: set[str]  # keys of the records whose content `live` accounts for
     grace: timedelta
 
-    def doomed(self, blobs: Iterable[ObjectInfo], now: datetime) -> list[ObjectInfo]:
-        """Those that no record names and that are old enough."""
+    def unreferenced(self, blobs: Iterable[ObjectInfo], now: datetime) -> list[ObjectInfo]:
+        """Return those that no record names and that are old enough."""
         return [
-            found
-            for found in blobs
-            if _sha256_in(found.key) not in self.live and now - found.modified_at >= self.grace
+            blob
+            for blob in blobs
+            if _sha256_in(blob.key) not in self.live and now - blob.modified_at >= self.grace
         ]
 
     def remove(self) -> list[ObjectInfo]:
-        """Removes them, slice by slice."""
+        """Remove unreferenced blobs, slice by slice, and return them."""
         removed: list[ObjectInfo] = []
         slices = {
-            found.key.rpartition("/")[0]
-            for found in self.doomed(self.store.objects(BLOBS), datetime.now(UTC))
+            blob.key.rpartition("/")[0]
+            for blob in self.unreferenced(self.store.objects(BLOBS), datetime.now(UTC))
         }
         for folder in sorted(slices):
             with sweeping(self.store) as lease:
-                self._learn_of_commits()
-                doomed = self.doomed(self.store.objects(folder), lease.now)
+                self._read_new_commits()
+                unreferenced = self.unreferenced(self.store.objects(folder), lease.now)
                 lease.check()
                 mark_sweep(self.store)
-                self.store.delete([found.key for found in doomed])
-                mark_sweep(self.store)  # also for those who have sent something in between
-            removed += doomed
+                self.store.delete([blob.key for blob in unreferenced])
+                mark_sweep(self.store)  # also for publishers that have sent something in between
+            removed += unreferenced
         self.store.remove_leftovers(BLOBS, self.grace)
-        self._forget_the_passing()
+        self._delete_transient()
         return removed
 
-    def _learn_of_commits(self) -> None:
+    def _read_new_commits(self) -> None:
         new = [key for key in self.store.keys(RECORDS) if key not in self.known]
         for manifest in _load(self.store, new):
             self.live |= _contents(manifest.files)
         self.known.update(new)
 
-    def _forget_the_passing(self) -> None:
-        for folder, kept in PASSING.items():
+    def _delete_transient(self) -> None:
+        for folder, kept in TRANSIENT.items():
             old = max(self.grace, kept)
             found = self.store.objects(folder)
             self.store.delete(
@@ -241,7 +251,7 @@ class _Sweep:
 
 
 def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
-    """The manifests among the keys, in their order: by name, the oldest first."""
+    """Return the manifests among the keys, in their order: by name, the oldest first."""
     records = [key for key in keys if is_record(key)]
     return in_parallel(
         lambda key: Manifest.from_json(store.read_all(key), key), records, SMALL_AT_ONCE
@@ -251,7 +261,7 @@ def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
 def _noted(
     store: ObjectStore, manifests: list[Manifest], listed: list[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Record key -> folders that were dropped before."""
+    """Return record key -> folders that were deleted before."""
     notes = set(listed)
     found = {
         m.key: read_dropped(store, m.key) if _note_key(m.key) in notes else None for m in manifests
@@ -278,11 +288,10 @@ def _kept(
 def _dropping(
     kept: list[Manifest], policy: RetentionPolicy, noted: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Record key -> folders to let go of now."""
+    """Return record key -> folders to delete now."""
     dropping: dict[str, list[str]] = defaultdict(list)
-    held: dict[tuple[str, str], int] = defaultdict(
-        int
-    )  # (parent of the name, folder) -> publications that hold it
+    # (parent of the name, folder) -> number of publications that hold it
+    held: dict[tuple[str, str], int] = defaultdict(int)
     for manifest in sorted(kept, key=lambda manifest: manifest.created_at, reverse=True):
         rule = policy.rule_for(manifest.name)
         for folder, limit in rule.folders.items() if rule else ():
@@ -298,23 +307,26 @@ def _dropping(
 
 
 def _foreign(manifests: list[Manifest], is_known_run: Callable[[str], bool]) -> list[str]:
-    """The keys of the records that unknown runs made. What no run made, nothing materialized."""
+    """Return the keys of records by unknown runs.
+
+    A record without a run was not materialized by any instance.
+    """
     runs = {run for manifest in manifests if (run := manifest.made_by.get("run_id"))}
     unknown = {run for run in runs if not is_known_run(run)}
     return [manifest.key for manifest in manifests if manifest.made_by.get("run_id") in unknown]
 
 
-def _others_count_on_it(store: ObjectStore, foreign: list[str]) -> str:
+def _others_rely_on_it(store: ObjectStore, foreign: list[str]) -> str:
     names = sorted({name_in(key) for key in foreign})
     return (
-        f"{store.url}: nothing was removed, as {len(foreign)} publications are by runs that this Dagster instance does "
-        f"not know ({some_of(names, 10)}), so another instance may point at what would go; run it "
+        f"{store.url}: nothing was removed: {len(foreign)} publications are by runs of another "
+        f"Dagster instance ({some_of(names, 10)}), which may use what would be deleted; run this "
         "from that instance, or with --only-instance if there is no other"
     )
 
 
 def _pending(store: ObjectStore) -> set[str]:
-    """What ranks have announced and nobody has committed yet."""
+    """Return the SHA-256 of content that ranks have announced and that is not committed yet."""
     announced = in_parallel(lambda key: ranks.read(store, key), store.keys(ranks.FOLDER))
     return {sha256 for rank in announced for sha256 in _contents(rank.files)}
 

@@ -1,6 +1,6 @@
-"""What assets return becomes an artifact, what they take is a handle on one.
+"""Dagster's outputs as artifacts, and its inputs as handles on them.
 
-Here storage meets Dagster.
+It is the only module of this package that knows Dagster.
 """
 
 import base64
@@ -20,16 +20,16 @@ from pydantic import Field, PrivateAttr
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE, VALUE_FILE
+from dolly_assets.storage.flow import in_parallel
 from dolly_assets.storage.s3 import S3Settings
-from dolly_assets.storage.transfer import in_parallel
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
-    """What Dagster shows of an artifact: its picture if it has one, its attributes, where it is and what it holds.
+    """Return the metadata of an artifact for Dagster: picture, attributes, URI, size.
 
-    An attribute whose name ends in `_markdown` is shown as such, one that ends in `_at` (seconds
-    since the Unix epoch) as a time, and a fraction by its first six digits; one that is null or
-    empty is not shown.
+    An attribute whose name ends in `_markdown` is shown as Markdown, one that ends in `_at`
+    (seconds since the Unix epoch) as a time, and a fraction with six significant digits; one that
+    is null or empty is left out.
     """
     shown: dict[str, Any] = {}
     if artifact.holds(PICTURE_FILE):
@@ -45,7 +45,7 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
         elif value not in (None, "", []):
             shown[name] = value
     if artifact.manifest.sent_bytes is not None:
-        shown["sent_bytes"] = artifact.manifest.sent_bytes  # the rest was in the store already
+        shown["sent_bytes"] = artifact.manifest.sent_bytes  # the store already had the rest
     return {
         **shown,
         "dagster/uri": artifact.uri,
@@ -56,50 +56,54 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
 
 
 class StoreSettings(S3Settings, dg.Config):
-    """Where artifacts are: a store's URL, this machine's cache, and for S3 how it is reached."""
+    """Where artifacts are: a store's URL, this machine's cache, and the connection to S3."""
 
     url: str = Field(
-        description="Where artifacts are published: a local path, s3://bucket/prefix, gs:// or az://."
+        description="URL of the store: a local path, s3://bucket/prefix, gs:// or az://."
     )
     cache_dir: str = Field(
         description="Folder on this machine for verified copies of what is read."
     )
+    cache_limit_bytes: int | None = Field(
+        default=None, description="Limit of these copies, in bytes; none if left out."
+    )
 
     @property
     def s3(self) -> S3Settings:
-        """How S3 is reached."""
+        """Endpoint, region and profile of S3."""
         return S3Settings(**{name: getattr(self, name) for name in S3Settings.model_fields})
 
     def open(self) -> ArtifactStore:
-        """A handle on the store."""
-        return ArtifactStore(self.url, Path(self.cache_dir), s3=self.s3)
+        """Return a handle on the store."""
+        return ArtifactStore(
+            self.url, Path(self.cache_dir), cache_limit_bytes=self.cache_limit_bytes, s3=self.s3
+        )
 
 
 class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
-    """Publishes outputs under the name of their asset and partition, and loads inputs as lazy handles.
+    """Publishes outputs under the name of their asset and partition; loads inputs as lazy handles.
 
     An output is a folder (`Path`), a `pyarrow.Table` or a JSON value; an `Artifact`, which a worker
     has already published, is only described. The digest becomes the data version, unless the asset
-    gives one itself.
+    sets one itself.
 
     An input is an `Artifact`, or with several partitions a `dict` of them by partition key. An
     input annotated `pa.Table` (or `dict[str, pa.Table]`) is the table that was returned upstream.
     """
 
     _opened: ArtifactStore | None = PrivateAttr(default=None)
-    _loaded: dict[str, dict[str, str]] = PrivateAttr(
-        default_factory=dict
-    )  # step -> artifact it took -> digest
+    # step -> name of an artifact that it loaded -> digest
+    _loaded: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
 
     @property
     def store(self) -> ArtifactStore:
-        """The store, opened at first use."""
+        """The store, opened on first use."""
         if self._opened is None:
             self._opened = self.open()
         return self._opened
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Publishes an asset's value and describes the artifact in the materialization."""
+        """Publish an asset's value and describe the artifact in the materialization."""
         if isinstance(obj, Artifact):
             artifact, metadata = obj, artifact_metadata(obj)
         else:
@@ -111,11 +115,11 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
                 "megabytes_per_second": artifact.size_bytes / 1e6 / seconds,
             }
         context.add_output_metadata(metadata)
-        # Dagster takes it for the materialization when the asset's own result carries none.
+        # Dagster uses it for the materialization when the asset's own result has none.
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(artifact.digest))
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Finds the newest artifacts of the asset and partitions that the input stands for."""
+        """Return the newest artifacts of the asset and partitions that the input stands for."""
         loaded = self._loaded.setdefault(context.step_context.step.key, {})
         wanted = context.dagster_type.typing_type
         by_partition = _is_mapping(wanted)
@@ -137,22 +141,23 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
         if artifact is None:
             of_partition = f", partition {partition_key}," if partition else ""
             raise ArtifactError(
-                f"{self.store.url} has no artifact of asset {asset_key.to_user_string()}{of_partition} yet: "
-                "materialize it first"
+                f"{self.store.url} has no artifact of asset {asset_key.to_user_string()}"
+                f"{of_partition} yet: materialize it first"
             )
         loaded[artifact.name] = artifact.digest
         return artifact.read_table(TABLE_FILE) if wanted is pa.Table else artifact
 
     def _inputs(self, context: dg.OutputContext) -> dict[str, str]:
-        """What the value was made from: the artifacts that its step took; of other upstream assets, what Dagster knows.
+        """Return what a value was made from: name -> digest.
 
-        For several partitions of one asset, Dagster knows a hash of their data versions.
+        These are the artifacts that its step has loaded. Of other upstream assets it is the data
+        version that Dagster knows; for several partitions of one asset, a hash of theirs.
         """
         step = context.step_context
         inputs = dict(self._loaded.get(step.step.key, {}))
         for key in step.job_def.asset_layer.get(context.asset_key).parent_keys:
             name = artifact_name(key.path)
-            if not any(taken == name or taken.startswith(f"{name}/") for taken in inputs):
+            if not any(loaded == name or loaded.startswith(f"{name}/") for loaded in inputs):
                 known = step.maybe_fetch_and_get_input_asset_version_info(key)
                 if known and known.data_version:
                     inputs[name] = known.data_version.value
@@ -162,8 +167,9 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
         partition = tuple(context.asset_partition_keys) if context.has_asset_partitions else ()
         if len(partition) > 1:
             raise ArtifactError(
-                f"asset {context.asset_key.to_user_string()} returned one value for {len(partition)} "
-                "partitions: run one partition at a time (BackfillPolicy.multi_run)"
+                f"asset {context.asset_key.to_user_string()} returned one value for "
+                f"{len(partition)} partitions: run one partition at a time "
+                "(BackfillPolicy.multi_run)"
             )
         name = artifact_name(context.asset_key.path, *partition)
         made_by = {"run_id": context.run_id, "host": socket.gethostname()}

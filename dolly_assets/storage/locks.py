@@ -1,14 +1,15 @@
-"""Keeps committing and garbage collection apart, through the store alone.
+"""Keeps commits and garbage collection apart, through the store alone.
 
 It knows no names and no files.
 
-    locks/<commit|sweep>-<id>  an object for each process that is at it; its age is told by the store's clock
+    locks/<commit|sweep>-<id>  an object for each process that commits or sweeps; its age is
+                               measured by the store's clock
 
 Each side first puts its own lock and then looks for the other's. Stores list what was put before
 (S3 has since 2020), so of two that begin at the same time at least one sees the other. A commit
-waits for a sweep. A sweep waits for commits a few seconds, then takes its lock back and tries again
-later, so that nobody waits behind it for long. The lock of a process that died counts until its
-lease has run out.
+waits for a sweep. A sweep waits for commits a few seconds, then withdraws its lock and tries again
+later, so that no commit waits behind it for long. The lock of a process that died counts until its
+lease has expired.
 """
 
 import logging
@@ -26,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "locks"
 LAST_SWEEP = f"{FOLDER}/last"
-# Twice what the longest work between two renewals takes, retries of the store included.
+# Twice the longest time between two renewals, including the store's retries.
 LEASE_SECONDS = {"commit": 1800, "sweep": 600}
 POLL_SECONDS = 0.2
-GIVE_WAY_SECONDS = 5.0  # for the commits that are running; those that come wait so long
+GIVE_WAY_SECONDS = 5.0  # a sweep waits for running commits; new ones wait as long
 SWEEP_PATIENCE_SECONDS = 300
 
 
@@ -37,7 +38,7 @@ class Lease:
     """A lock that this process holds, for a limited time.
 
     Attributes:
-        now: the store's clock when the lock was last put and the others were looked for.
+        now: The store's clock when the lock was last put and the others were listed.
     """
 
     now: datetime
@@ -48,21 +49,29 @@ class Lease:
         self.renew()
 
     def renew(self) -> None:
-        """Counts from now on."""
+        """Put the lock again, so that the lease counts from now on."""
         self._renewed_at = time.monotonic()
         self._store.write(self._key, b"")
 
     def check(self) -> None:
-        """Raises ArtifactError when too little is left of the lease to go on."""
+        """Check that enough is left of the lease to continue.
+
+        Raises:
+            ArtifactError: Too little is left.
+        """
         held_seconds = time.monotonic() - self._renewed_at
         if held_seconds > LEASE_SECONDS[self._kind] / 2:
             raise ArtifactError(
-                f"{self._store.url}: the {self._kind} took {held_seconds:.0f} s, too long to be safe beside others; "
-                "nothing was changed, try again"
+                f"{self._store.url}: the {self._kind} took {held_seconds:.0f} s, too long to be "
+                "safe beside other processes; nothing was changed, try again"
             )
 
     def others(self, *kinds: str) -> list[str]:
-        """The live locks of other processes."""
+        """Return the live locks of other processes.
+
+        Args:
+            kinds: "commit", "sweep" or both.
+        """
         found = self._store.objects(FOLDER)
         own = next((lock for lock in found if lock.key == self._key), None)
         if own is None:
@@ -79,26 +88,31 @@ class Lease:
         )
 
     def release(self) -> None:
-        """Gives the lock back. When that fails, it runs out by itself."""
+        """Delete the lock. If that fails, it expires."""
         try:
             self._store.delete([self._key])
         except ArtifactError as error:
-            logger.warning("%s stays for %d s: %s", self._key, LEASE_SECONDS[self._kind], error)
+            logger.warning(
+                "lock %s remains for %d s: %s", self._key, LEASE_SECONDS[self._kind], error
+            )
 
 
 def mark_sweep(store: ObjectStore) -> None:
-    """Says that content is about to be removed, so that nobody relies on what was there before."""
+    """Note in the store that content is about to be removed.
+
+    No publisher then relies on content that it has seen before.
+    """
     store.write(LAST_SWEEP, uuid.uuid4().bytes)
 
 
 def last_sweep(store: ObjectStore) -> bytes | None:
-    """What tells one sweep from another; None before the first."""
+    """Return an id of the last sweep; None before the first."""
     return store.find(LAST_SWEEP)
 
 
 @contextmanager
 def committing(store: ObjectStore) -> Iterator[Lease]:
-    """While the block runs, no content is removed from the store. Waits for a sweep to end."""
+    """Keep content from being removed from the store while the block runs; wait for a sweep."""
     while True:
         with _held(store, "commit") as lease:
             sweeps = lease.others("sweep")
@@ -106,16 +120,16 @@ def committing(store: ObjectStore) -> Iterator[Lease]:
                 yield lease
                 return
         # Without the lock, or both would wait for each other.
-        logger.info("waiting for the garbage collection %s to end", sweeps[0])
+        logger.info("waiting for garbage collection %s to finish", sweeps[0])
         time.sleep(POLL_SECONDS)
 
 
 @contextmanager
 def sweeping(store: ObjectStore) -> Iterator[Lease]:
-    """While the block runs, nobody else commits or sweeps.
+    """Keep other processes from committing or sweeping while the block runs.
 
     Raises:
-        ArtifactError: others were at it for SWEEP_PATIENCE_SECONDS.
+        ArtifactError: Others did so for SWEEP_PATIENCE_SECONDS.
     """
     began_at = time.monotonic()
     while True:
@@ -128,9 +142,11 @@ def sweeping(store: ObjectStore) -> Iterator[Lease]:
                 return
         if time.monotonic() - began_at > SWEEP_PATIENCE_SECONDS:
             raise ArtifactError(
-                f"{store.url} is in use ({', '.join(others[:3])}): nothing was removed; try again later"
+                f"{store.url} is in use ({', '.join(others[:3])}): nothing was removed; try again "
+                "later"
             )
-        time.sleep(random.uniform(POLL_SECONDS, GIVE_WAY_SECONDS))  # noqa: S311 so that two sweeps do not meet again
+        # A random wait, so that two sweeps do not meet again.
+        time.sleep(random.uniform(POLL_SECONDS, GIVE_WAY_SECONDS))  # noqa: S311 not a secret
 
 
 @contextmanager

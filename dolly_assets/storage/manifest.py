@@ -1,4 +1,4 @@
-"""What a publication records: files with sizes and hashes, origin, time.
+"""The record of a publication: files with sizes and hashes, origin, time.
 
 It does no input or output.
 """
@@ -32,13 +32,17 @@ RECORD = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-[0-9a-f]{{{DIGEST_IN_KEY}}}\.js
 
 
 def check_path(path: str) -> str:
-    """Returns a name or file path as it is, or raises ValueError when it could climb out of its folder."""
+    """Return a name or file path unchanged.
+
+    Raises:
+        ValueError: It is not a plain relative path, and could lead out of its folder.
+    """
     if not path or any(segment in ("", ".", "..") for segment in path.split("/")):
         raise ValueError(
             f"{path!r} is not a relative path: empty, '.' and '..' segments are not allowed"
         )
     if "\\" in path or any(ord(character) < 32 or ord(character) == 127 for character in path):
-        raise ValueError(f"{path!r} holds a backslash or a control character")
+        raise ValueError(f"{path!r} contains a backslash or a control character")
     if not path.isascii() and path.encode(errors="replace").decode() != path:
         raise ValueError(f"{path!r} is not valid Unicode; rename the file")
     return path
@@ -52,25 +56,24 @@ class Blob(NamedTuple):
     """A piece of content as the store holds it, named by its hash."""
 
     sha256: str
-    start: int  # where it lies in its file, in bytes
+    start: int  # its offset in its file, in bytes
     size_bytes: int
 
     @property
     def key(self) -> str:
-        """Where it lies in the store."""
+        """Its key in the store."""
         return f"{BLOBS}/{self.sha256[:2]}/{self.sha256}"
 
 
 class FileEntry(Config):
-    """One file of an artifact. A big one is stored in chunks of equal size, the last one apart."""
+    """One file of an artifact. A big file is stored in chunks of equal size, except the last."""
 
     path: RelativePath  # relative to the artifact, segments separated by "/"
     size_bytes: int = Field(ge=0)
     sha256: Sha256  # of the whole file
     chunk_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
-    chunks: tuple[Sha256, ...] = Field(
-        default=(), exclude_if=lambda value: not value
-    )  # none: one blob is the file
+    # Empty if one blob is the whole file.
+    chunks: tuple[Sha256, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _check_chunks(self) -> Self:
@@ -81,7 +84,7 @@ class FileEntry(Config):
 
     @property
     def blobs(self) -> list[Blob]:
-        """The pieces that the file is stored in, in order; at least one."""
+        """The pieces in which the file is stored, in order; at least one."""
         if not self.chunks:
             return [Blob(self.sha256, 0, self.size_bytes)]
         starts = range(0, self.size_bytes, self.chunk_bytes)
@@ -90,28 +93,26 @@ class FileEntry(Config):
 
     @property
     def blob_key(self) -> str:
-        """Where the file's content, or the first piece of it, lies in the store."""
+        """The key in the store of the file's content, or of the first piece of it."""
         return self.blobs[0].key
 
 
 class Manifest(Config):
     """The record of one publication.
 
-    Equal files have an equal `digest`, whoever made them and when.
+    Equal files have an equal `digest`, regardless of who published them and when.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: RelativePath  # for example "demo/model_checkpoint/demo/01"
     kind: str  # for example "model_checkpoint"
     files: tuple[FileEntry, ...] = Field(min_length=1)  # sorted by path
-    inputs: dict[str, str] = Field(
-        default={}
-    )  # input name -> digest of the artifact it was made from
-    attributes: dict[str, JsonValue] = Field(default={})  # metrics and facts
+    # Input name -> digest of the artifact it was made from.
+    inputs: dict[str, str] = Field(default={})
+    attributes: dict[str, JsonValue] = Field(default={})  # metrics and other properties
     made_by: dict[str, str] = Field(default={})  # run id, code version, host
-    sent_bytes: int | None = Field(
-        default=None, exclude_if=lambda value: value is None
-    )  # the store lacked so much
+    # How much of the content the store lacked, so that it was sent.
+    sent_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)
     created_at: AwareDatetime
 
     @model_validator(mode="after")
@@ -128,9 +129,9 @@ class Manifest(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of the file list, in hex.
+        """SHA-256 of the canonical JSON of the file list, in hex.
 
-        How files are cut into chunks does not matter.
+        It does not depend on how files are split into chunks.
         """
         return _sha256_of_json(
             [entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files]
@@ -138,34 +139,34 @@ class Manifest(Config):
 
     @property
     def size_bytes(self) -> int:
-        """The size of all files together."""
+        """The total size of all files."""
         return sum(entry.size_bytes for entry in self.files)
 
     @property
     def key(self) -> str:
-        """Where this record lies in the store."""
+        """The key of this record in the store."""
         stamp = self.created_at.astimezone(UTC).strftime(TIME_FORMAT)
         return f"{records_prefix(self.name)}/{stamp}-{self.digest[:DIGEST_IN_KEY]}.json"
 
     def to_json(self) -> bytes:
-        """The record as stored: the fields, the digest, and a hash over both that a damaged record fails."""
+        """Return the record as stored: the fields, the digest, and a hash over both."""
         try:
             return seal(self.model_dump(mode="json") | {"digest": self.digest})
         except ValueError as error:
             raise ArtifactError(
-                f"artifact {self.name}: an attribute is not a JSON number (NaN or infinite): {error}"
+                f"artifact {self.name}: an attribute is NaN or infinite, which JSON lacks: {error}"
             ) from error
 
     @classmethod
     def from_json(cls, data: bytes, key: str) -> Self:
-        """Reads and checks a record.
+        """Read and check a record.
 
         Args:
-            data: what `to_json` wrote.
-            key: where it was found.
+            data: What `to_json` has returned.
+            key: Where it was found.
 
         Raises:
-            ArtifactError: it is not a record, was changed since it was written, or belongs
+            ArtifactError: It is not a record, was changed since it was written, or belongs
                 elsewhere.
         """
         try:
@@ -180,16 +181,20 @@ class Manifest(Config):
 
 
 def seal(record: dict[str, Any]) -> bytes:
-    """JSON with a hash over itself, by which `unseal` knows whether it was changed."""
+    """Return a record as JSON with a hash of itself, so that `unseal` detects any change."""
     sealed = record | {"record_sha256": _sha256_of_json(record)}
     return json.dumps(sealed, indent=1, ensure_ascii=False).encode()
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """Reads what `seal` wrote; raises ValueError when it is something else."""
+    """Read what `seal` has returned.
+
+    Raises:
+        ValueError: It is something else, or was changed.
+    """
     record = json.loads(data)
     if not isinstance(record, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     if (version := record.get("schema_version")) != SCHEMA_VERSION:
         raise ValueError(f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
     if record.pop("record_sha256", None) != _sha256_of_json(record):
@@ -198,42 +203,42 @@ def unseal(data: bytes) -> dict[str, Any]:
 
 
 def records_prefix(name: str) -> str:
-    """The folder of a name's records."""
+    """Return the folder of a name's records."""
     return f"{RECORDS}/{name}"
 
 
 def is_record(key: str) -> bool:
-    """Whether a key is that of a manifest; anything else below `manifests/` is not ours."""
+    """Return whether a key is that of a manifest; other objects below `manifests/` are not ours."""
     return RECORD.fullmatch(key.rpartition("/")[2]) is not None
 
 
 def name_in(key: str) -> str:
-    """The artifact's name in a record's key."""
+    """Return the artifact's name in a record's key."""
     return key.removeprefix(records_prefix("")).rpartition("/")[0]
 
 
 def record_time(key: str) -> datetime:
-    """The time in a record's key."""
+    """Return the time in a record's key."""
     stamp = key.rpartition("/")[2].partition("-")[0]
     return datetime.strptime(stamp, TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def sorted_entries(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
-    """Entries in the order of a manifest."""
+    """Return entries in the order of a manifest."""
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
 def one_line(error: Exception) -> str:
-    """A validation error's first finding, on one line."""
+    """Return an error's text on one line; of a validation error, the first problem."""
     if not isinstance(error, ValidationError):
         return str(error)
-    finding = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in finding["loc"])
-    return f"{where}: {finding['msg']}" if where else finding["msg"]
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
 
 
 def _sha256_of_json(value: Any) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
+    """Return the SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -1,6 +1,7 @@
-"""The one door to object stores: keys and bytes in a local folder, in memory, on S3, Google Cloud or Azure.
+"""Keys and bytes in a local folder, in memory, on S3, Google Cloud or Azure.
 
-It knows URLs, credentials and how stores fail. It does not know what the bytes mean.
+It knows URLs, credentials and how stores fail. It does not know what the bytes mean. No other
+module talks to a store.
 """
 
 import asyncio
@@ -38,18 +39,20 @@ REQUEST_TIMEOUT = "120s"
 WAITS_SECONDS = (0.1, 0.4, 1.6, 5.0)
 BROKEN_ON_THE_WAY = re.compile(r"error sending request|body error|decoding response")
 ALREADY_RETRIED = re.compile(r"after [1-9]\d* retries")
-KEYS_PER_DELETE = 1000  # the most that S3's DeleteObjects takes
+KEYS_PER_DELETE = 1000  # the most that S3's DeleteObjects accepts
 REMOTE_SCHEMES = ("s3", "gs", "az")
-EXPECTED_URL = "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-# How S3, Google Cloud and Azure say that the bucket itself is not there.
+EXPECTED_URL = (
+    "a local path, file:///folder, memory:///, s3://bucket/prefix, gs://bucket/prefix or "
+    "az://container/prefix"
+)
+# How S3, Google Cloud and Azure report that the bucket itself does not exist.
 MISSING_BUCKET = re.compile(r"NoSuchBucket|bucket does not exist|ContainerNotFound")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_memory_store = functools.cache(
-    lambda url: MemoryStore()
-)  # one per URL, shared by the whole process
+# One per URL, shared by the whole process.
+_memory_store = functools.cache(lambda url: MemoryStore())
 
 
 class ObjectInfo(NamedTuple):
@@ -65,14 +68,14 @@ class ObjectStore:
     """Keys and bytes under one URL.
 
     What the settings leave open, S3 reads from the usual `AWS_*` variables and `~/.aws/`, Google
-    Cloud from `GOOGLE_*`, Azure from `AZURE_*`. Requests that fail for a passing reason are sent
-    again, with growing waits.
+    Cloud from `GOOGLE_*`, Azure from `AZURE_*`. Requests that fail for a transient reason are
+    repeated, with growing waits.
 
     Attributes:
-        url: the store's URL, without a trailing slash; a local folder's is absolute.
+        url: The store's URL, without a trailing slash; that of a local folder is absolute.
 
     Raises:
-        ConfigurationError: the URL is not one of a store, or its endpoint is not usable.
+        ConfigurationError: The URL is not a store's, or its endpoint is not usable.
     """
 
     def __init__(self, url: str, s3: S3Settings = DEFAULTS) -> None:
@@ -91,32 +94,32 @@ class ObjectStore:
             self._raw = _open_remote(url, scheme, s3)
 
     def url_of(self, key: str) -> str:
-        """The full URL of a key."""
+        """Return the full URL of a key."""
         return f"{self.url.rstrip('/')}/{key}"
 
     def local_path(self, key: str) -> Path | None:
-        """Where the object lies on this machine, or None when the store is not a local folder."""
+        """Return an object's path on this machine, or None if the store is not a local folder."""
         return self._folder / key if self._folder else None
 
     def size_bytes(self, key: str) -> int | None:
-        """The object's size, or None when there is no such object."""
+        """Return the object's size, or None if there is no such object."""
         found = self.stat(key)
         return found.size_bytes if found else None
 
     def stat(self, key: str) -> ObjectInfo | None:
-        """What a listing would say of the object, or None when there is no such object."""
+        """Return what a listing has of the object, or None if there is no such object."""
         with self._explained(key):
             try:
-                return _found(obstore.head(self._raw, key))
+                return _object_info(obstore.head(self._raw, key))
             except (FileNotFoundError, NotFoundError) as error:
                 if MISSING_BUCKET.search(str(error)):
                     raise
                 return None
 
     def read(self, key: str, start: int, length: int) -> memoryview:
-        """Up to `length` bytes of an object from `start`, fewer at its end.
+        """Return up to `length` bytes of an object from `start`, fewer at its end.
 
-        Past the end is an error.
+        A start past the end is an error.
         """
         with self._explained(key):
             return memoryview(obstore.get_range(self._raw, key, start=start, length=length))
@@ -124,10 +127,15 @@ class ObjectStore:
     def read_each(
         self, sizes: Mapping[str, int], take: Callable[[str, memoryview], None], at_once: int
     ) -> None:
-        """Reads small objects of these sizes, so many at once; `take` gets each as it comes, all in one other thread.
+        """Read many small objects at once.
 
-        After the first that fails no more are asked for. Who wants to know why reads that one by
-        itself.
+        After the first failure no more are requested; to learn the reason, read that object on its
+        own.
+
+        Args:
+            sizes: Key -> size of each object.
+            take: Called with each object as it arrives, always in the same other thread.
+            at_once: How many requests are in flight.
         """
         _each(
             lambda sized: obstore.get_range_async(self._raw, sized[0], start=0, length=sized[1]),
@@ -139,9 +147,15 @@ class ObjectStore:
     def create_each(
         self, contents: Iterable[tuple[str, bytes]], done: Callable[[str], None], at_once: int
     ) -> None:
-        """Writes new small objects, so many at once, and says which are done; all of that in one other thread.
+        """Write many new small objects at once.
 
-        After the first whose key is taken, or that fails, no more are sent.
+        After the first failure, or the first key that already exists, no more are sent.
+
+        Args:
+            contents: Keys and bytes.
+            done: Called with the key of each object that was written, always in the same other
+                thread.
+            at_once: How many requests are in flight.
         """
         _each(
             lambda content: obstore.put_async(self._raw, content[0], content[1], mode="create"),
@@ -151,12 +165,12 @@ class ObjectStore:
         )
 
     def read_all(self, key: str) -> bytes:
-        """A whole (small) object."""
+        """Return a whole (small) object."""
         with self._explained(key):
             return bytes(obstore.get(self._raw, key).bytes())
 
     def find(self, key: str) -> bytes | None:
-        """A whole (small) object, or None when there is no such object."""
+        """Return a whole (small) object, or None if there is no such object."""
         with self._explained(key):
             try:
                 return bytes(obstore.get(self._raw, key).bytes())
@@ -166,50 +180,53 @@ class ObjectStore:
                 return None
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes a new object in one put; False, and nothing written, when the key is taken.
+        """Write a new object in one put; return False, and write nothing, if the key exists.
 
-        It may be taken by this very call, when the answer to a first request was lost.
+        This very call may have created it, if the answer to a first request was lost.
         """
         with self._explained(key):
             try:
-                _again(lambda: obstore.put(self._raw, key, data, mode="create"))
+                _repeated(lambda: obstore.put(self._raw, key, data, mode="create"))
             except AlreadyExistsError:
                 return False
             return True
 
     def write(self, key: str, data: bytes) -> None:
-        """Writes a small object in one put. Readers see all of it or nothing."""
+        """Write a small object in one put. Readers see all of it or nothing."""
         with self._explained(key):
             obstore.put(self._raw, key, data, use_multipart=False)
 
     def keys(self, prefix: str, *, recursive: bool = True, after: str | None = None) -> list[str]:
-        """The sorted keys below a prefix of whole segments, or only those directly in it; see `objects`."""
-        return [found.key for found in self.objects(prefix, recursive=recursive, after=after)]
+        """Return the sorted keys below a prefix; arguments as in `objects`."""
+        return [item.key for item in self.objects(prefix, recursive=recursive, after=after)]
 
     def objects(
         self, prefix: str, *, recursive: bool = True, after: str | None = None
     ) -> list[ObjectInfo]:
-        """The objects below a prefix of whole segments, or only those directly in it, sorted by key.
+        """Return the objects below a prefix, sorted by key.
 
-        With `after`, which takes a recursive listing, those whose keys sort after it.
+        Args:
+            prefix: Whole segments of a key.
+            recursive: False lists only the objects directly in the prefix.
+            after: Only keys that sort after this one; needs a recursive listing.
         """
         with self._explained(prefix):
             if recursive:
-                listed = _again(
+                listed = _repeated(
                     lambda: [
-                        found
+                        meta
                         for page in obstore.list(self._raw, prefix, offset=after)
-                        for found in page
+                        for meta in page
                     ]
                 )
             else:
-                listed = _again(
+                listed = _repeated(
                     lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"])
                 )
-        return sorted(map(_found, listed))
+        return sorted(map(_object_info, listed))
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Removes objects; one that is not there is no error."""
+        """Delete objects; a missing one is not an error."""
         with self._explained(""):
             if self._folder:
                 for key in keys:
@@ -217,31 +234,30 @@ class ObjectStore:
                 return
             for start in range(0, len(keys), KEYS_PER_DELETE):
                 with suppress(NotFoundError):
-                    _again(
+                    _repeated(
                         lambda some=keys[start : start + KEYS_PER_DELETE]: obstore.delete(
                             self._raw, some
                         )
                     )
 
     def remove_leftovers(self, prefix: str, older_than: timedelta) -> None:
-        """Removes what writers that were killed have left in a local folder.
+        """Delete what killed writers have left in a local folder.
 
         Remote stores keep nothing unfinished.
         """
         if self._folder is None:
             return
         with self._explained(prefix):
-            for path in (self._folder / prefix).rglob(
-                "*#*"
-            ):  # as obstore names what it has not finished
+            # obstore puts a # into the names of unfinished files.
+            for path in (self._folder / prefix).rglob("*#*"):
                 with suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > older_than.total_seconds():
                         path.unlink()
 
     def make_durable(self, keys: list[str]) -> None:
-        """Returns when the objects would survive a power cut.
+        """Return when the objects would survive a power failure.
 
-        Remote stores promise that with each put.
+        Remote stores guarantee that with each put.
         """
         if self._folder is None:
             return
@@ -253,7 +269,7 @@ class ObjectStore:
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
-        """Turns a store's failure into one line that names the URL and says what to do."""
+        """Turn a store's failure into one line that names the URL and the remedy."""
         try:
             yield
         except (BaseError, OSError) as error:
@@ -273,12 +289,13 @@ class ObjectStore:
             )
         if "RequestTimeTooSkewed" in text:
             return ArtifactError(
-                f"{where}: refused, as the clocks differ: set this machine's clock"
+                f"{where}: refused because the clocks differ: set this machine's clock"
             )
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
         if denied or re.search(r"Permission denied|403 Forbidden|AccessDenied", text):
             return ArtifactError(
-                f"{where}: access denied; check the credentials and that they may list, read and write"
+                f"{where}: access denied; check the credentials and their permissions to list, "
+                "read and write"
             )
         if "No space left" in text or "Disk quota" in text:
             return ArtifactError(f"{where}: the disk is full; free some space and publish again")
@@ -286,7 +303,8 @@ class ObjectStore:
             r"error sending request|tcp connect|dns error|timed? ?out", text, re.IGNORECASE
         ):
             return ArtifactError(
-                f"{where}: the store cannot be reached; check the network{_endpoint_hint(self.url, self._s3)}"
+                f"{where}: the store cannot be reached; check the network"
+                f"{_endpoint_hint(self.url, self._s3)}"
             )
         return ArtifactError(f"{where}: {_one_safe_line(text)}")
 
@@ -297,14 +315,20 @@ def _each(
     take: Callable[[Item, Result], None],
     at_once: int,
 ) -> None:
-    """Makes so many requests at once, until the store refuses one; `take` gets each item and its answer.
+    """Make `at_once` requests at a time, until the store refuses one.
 
-    In one thread: threads that each wait for one spend more on taking turns than on the bytes. And
-    in another one than the caller's, which may have an event loop of its own.
+    All run in one thread: threads that each wait for one request spend more on taking turns than
+    on the bytes. It is not the caller's thread, which may have an event loop of its own.
+
+    Args:
+        request: Makes the request for an item.
+        items: What to request.
+        take: Called with each item and its answer.
+        at_once: How many requests are in flight.
     """
     left, is_stopped = iter(items), False
 
-    async def go_on() -> None:
+    async def work_through() -> None:
         nonlocal is_stopped
         for item in left:
             if is_stopped:
@@ -317,7 +341,7 @@ def _each(
             take(item, answer)
 
     async def all_at_once() -> None:
-        await asyncio.gather(*(go_on() for _ in range(at_once)))
+        await asyncio.gather(*(work_through() for _ in range(at_once)))
 
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -326,12 +350,12 @@ def _each(
             is_stopped = True
 
 
-def _found(meta: "ObjectMeta") -> ObjectInfo:
+def _object_info(meta: "ObjectMeta") -> ObjectInfo:
     return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
 
 
-def _again(request: Callable[[], Result]) -> Result:
-    """Repeats what obstore does not by itself: a list, create or delete request that broke on its way."""
+def _repeated(request: Callable[[], Result]) -> Result:
+    """Repeat what obstore does not repeat: a list, create or delete whose connection broke."""
     for wait_seconds in WAITS_SECONDS:
         try:
             return request()
@@ -360,7 +384,7 @@ def _open_folder(folder: Path) -> LocalStore:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"{folder}: cannot be a store: {error.strerror}; name a folder that can be written"
+            f"{folder}: cannot be a store: {error.strerror}; choose a writable folder"
         ) from error
     return LocalStore(folder)
 
@@ -369,10 +393,11 @@ def _open_remote(url: str, scheme: str, s3: S3Settings) -> "RawStore":
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query:
         raise ConfigurationError(
-            f"a {scheme} store's URL holds no credentials and no query: put them into environment variables"
+            f"a {scheme} store's URL must not contain credentials or a query: put them into "
+            "environment variables"
         )
     if scheme not in REMOTE_SCHEMES or not parts.netloc:
-        raise ConfigurationError(f"{url!r} names no store: expected {EXPECTED_URL}")
+        raise ConfigurationError(f"{url!r} is not a store URL: expected {EXPECTED_URL}")
     s3_only = s3_arguments(s3) if scheme == "s3" else {}
     arguments = {
         **s3_only,
@@ -409,7 +434,10 @@ def _credential_variables(url: str) -> str:
 
 
 def _one_safe_line(text: str) -> str:
-    """The first line of a store's message, without URL queries and user names: they can hold secrets."""
+    """Return the first line of a store's message, without URL queries and user names.
+
+    They can contain secrets.
+    """
     line = text.strip().splitlines()[0] if text.strip() else "unknown error"
     return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\?\S+", "", line))
 

@@ -1,9 +1,10 @@
-"""Publishing from many ranks and nodes: each says in the store what it has uploaded, one collects and commits.
+"""Publishing from many ranks and nodes: each announces its files, one collects and commits them.
 
     pending/<attempt>/<rank>.json  the files of one rank, written when all its content is stored
 
-Only the store is needed between them. An attempt is one try of one publication: its id is the same
-on all ranks and never used again, so that what is left of a try that died cannot get into the next.
+They communicate through the store alone. An attempt is one attempt at one publication: its id is
+the same on all ranks and never used again, so that what is left of an attempt that died cannot get
+into the next one.
 """
 
 import re
@@ -23,40 +24,47 @@ POLL_SECONDS = 0.5
 
 
 class RankFiles(Config):
-    """What one rank has uploaded."""
+    """The files that one rank has uploaded."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     rank: int
     files: tuple[FileEntry, ...]
-    sent_bytes: int = 0  # the store lacked so much of them
+    sent_bytes: int = 0  # how much of them the store lacked
 
 
 def announce(
     store: ObjectStore, attempt: str, rank: int, files: Sequence[FileEntry], sent_bytes: int
 ) -> None:
-    """Says that a rank's files are stored. Naming the same files again changes nothing.
+    """Announce that a rank's files are stored. Announcing the same files again changes nothing.
+
+    Args:
+        store: The store that all ranks share.
+        attempt: Id of the attempt.
+        rank: Which rank this is.
+        files: What it has uploaded.
+        sent_bytes: How much of it the store lacked.
 
     Raises:
-        ArtifactError: the rank has announced other files in this attempt.
+        ArtifactError: The rank has announced other files in this attempt.
     """
     key = f"{_folder(attempt)}/{rank}.json"
-    said = RankFiles(rank=rank, files=tuple(files), sent_bytes=sent_bytes)
+    announced = RankFiles(rank=rank, files=tuple(files), sent_bytes=sent_bytes)
     if (
-        not store.create(key, seal(said.model_dump(mode="json")))
-        and read(store, key).files != said.files
+        not store.create(key, seal(announced.model_dump(mode="json")))
+        and read(store, key).files != announced.files
     ):
         raise ArtifactError(
-            f"rank {rank} has announced other files in attempt {attempt!r}: take a new attempt id"
+            f"rank {rank} has announced other files in attempt {attempt!r}: use a new attempt id"
         )
 
 
 def collect(
     store: ObjectStore, attempt: str, ranks: int, timeout_seconds: float
 ) -> list[RankFiles]:
-    """Waits until all ranks, 0 to `ranks` - 1, have announced their files, and returns what they said.
+    """Wait until all ranks, 0 to `ranks` - 1, have announced their files, and return them.
 
     Raises:
-        ArtifactError: the time is over; it names the ranks that are missing.
+        ArtifactError: The time is over; the message names the ranks that are missing.
     """
     expected = {f"{_folder(attempt)}/{rank}.json": rank for rank in range(ranks)}
     deadline = time.monotonic() + timeout_seconds
@@ -64,15 +72,20 @@ def collect(
         if time.monotonic() > deadline:
             who = ", ".join(str(rank) for rank in sorted(expected[key] for key in missing))
             raise ArtifactError(
-                f"attempt {attempt!r}: rank {who} of {ranks} has not uploaded its files within {timeout_seconds:g} s; "
-                "nothing is published: look for what ended it, and publish again with a new attempt id"
+                f"attempt {attempt!r}: rank {who} of {ranks} has not uploaded its files within "
+                f"{timeout_seconds:g} s; nothing is published: find out what ended it, and publish "
+                "again with a new attempt id"
             )
         time.sleep(POLL_SECONDS)
     return [read(store, key) for key in expected]
 
 
 def read(store: ObjectStore, key: str) -> RankFiles:
-    """One rank's announcement; raises ArtifactError when it is damaged."""
+    """Return one rank's announcement.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
     try:
         return RankFiles.model_validate(unseal(store.read_all(key)))
     except (ValueError, ValidationError) as error:
@@ -80,7 +93,7 @@ def read(store: ObjectStore, key: str) -> RankFiles:
 
 
 def forget(store: ObjectStore, attempt: str) -> None:
-    """Removes what the ranks announced, after the commit."""
+    """Delete the announcements of all ranks, after the commit."""
     store.delete(store.keys(_folder(attempt)))
 
 

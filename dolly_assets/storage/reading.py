@@ -1,4 +1,4 @@
-"""A published artifact as its reader has it: a handle; files come when they are asked for, verified."""
+"""A published artifact as a reader has it: a handle whose files are fetched on demand, verified."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dolly_assets.core.errors import ArtifactError, some_of
+from dolly_assets.storage.blobs import MissingBlobError, has_blob, read_blob
 from dolly_assets.storage.cache import Cache
+from dolly_assets.storage.fetch import fetch_files
+from dolly_assets.storage.flow import SMALL_AT_ONCE, Progress, in_parallel
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import FileEntry, Manifest
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import (
-    SMALL_AT_ONCE,
-    MissingBlobError,
-    Progress,
-    fetch_files,
-    has_blob,
-    in_parallel,
-    read_blob,
-)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,10 +24,10 @@ if TYPE_CHECKING:
 class Artifact:
     """A published file tree.
 
-    Holding it costs nothing: files come when they are asked for, verified.
+    Holding it costs nothing: files are fetched on demand, and verified.
 
     Attributes:
-        manifest: what was published.
+        manifest: What was published.
     """
 
     manifest: Manifest
@@ -42,7 +36,7 @@ class Artifact:
 
     @property
     def name(self) -> str:
-        """For example `demo/model_checkpoint/demo/01`."""
+        """Its name, for example `demo/model_checkpoint/demo/01`."""
         return self.manifest.name
 
     @property
@@ -57,22 +51,25 @@ class Artifact:
 
     @property
     def size_bytes(self) -> int:
-        """The size of all files together."""
+        """The total size of all files."""
         return self.manifest.size_bytes
 
     def holds(self, path: str) -> bool:
-        """Whether it has a file at this path."""
+        """Return whether it has a file at this path."""
         return any(entry.path == path for entry in self.manifest.files)
 
     def fetch(self, subtree: str = "") -> Path:
-        """A local folder with the tree, or with what is below `subtree`; every file is verified.
+        """Return a local folder with the tree, or with a subtree; every file is verified.
 
-        The files are read-only and stay while this process lives. Copy what is to be changed or
-        kept.
+        The files are read-only and stay while this process lives. Copy what you want to change or
+        keep.
+
+        Args:
+            subtree: A folder or file of the artifact; all of it if empty.
 
         Raises:
-            DamagedFileError: a file is damaged in the store.
-            ArtifactError: there is no such subtree; the store or the disk fails.
+            DamagedFileError: A file is damaged in the store.
+            ArtifactError: There is no such subtree; the store or the disk fails.
         """
         wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
         if not wanted:
@@ -83,11 +80,16 @@ class Artifact:
     def copy_to(
         self, folder: Path, subtree: str = "", *, on_progress: Progress | None = None
     ) -> None:
-        """Writes the tree, or what is below `subtree`, into a new or empty folder, verified, past the cache.
+        """Write the tree, or a subtree, into a new or empty folder, verified, bypassing the cache.
+
+        Args:
+            folder: Where to write.
+            subtree: As in `fetch`.
+            on_progress: Called with (bytes done, bytes in total), by one thread at a time.
 
         Raises:
-            DamagedFileError: a file is damaged in the store; the folder is then as it was.
-            ArtifactError: there is no such subtree; the folder is not empty; the store or the disk
+            DamagedFileError: A file is damaged in the store; the folder is left unchanged.
+            ArtifactError: There is no such subtree; the folder is not empty; the store or the disk
                 fails.
         """
         wanted = [entry for entry in self.manifest.files if _is_within(entry.path, subtree)]
@@ -97,7 +99,7 @@ class Artifact:
         base = subtree if subtree != wanted[0].path else subtree.rpartition("/")[0]
         try:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise ArtifactError(f"{folder} is there already: name a new or empty folder")
+                raise ArtifactError(f"{folder} already exists: choose a new or empty folder")
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(
                 dir=folder.parent, prefix=f".{folder.name}-"
@@ -114,10 +116,10 @@ class Artifact:
             raise ArtifactError(f"cannot write to {folder}: {error.strerror}") from error
 
     def is_complete(self, subtree: str = "") -> bool:
-        """Whether the store has all content of the tree, or of what is below `subtree`; it is not read.
+        """Return whether the store has all content of the tree, or of a subtree; it is not read.
 
-        False after garbage collection has dropped a folder of it, such as the training state of an
-        old epoch.
+        It is False after garbage collection has deleted a folder of it, such as the training state
+        of an old epoch.
         """
         wanted = [
             blob
@@ -130,12 +132,12 @@ class Artifact:
         )
 
     def local_file(self, path: str) -> Path:
-        """One file of the tree, verified, as `fetch` would place it."""
+        """Return the path of one file of the tree, verified, where `fetch` places it."""
         self._entry(path)
         return self.fetch(path)
 
     def read_bytes(self, path: str, start: int = 0, length: int | None = None) -> bytes:
-        """A file's bytes, or those in a range, verified, without filling the cache.
+        """Return a file's bytes, or a range of them, verified, without filling the cache.
 
         Of a file that is not in the cache, the chunks that the range touches are read
         (`chunk_bytes` each).
@@ -143,7 +145,7 @@ class Artifact:
         entry = self._entry(path)
         if start < 0 or (length is not None and length < 0):
             raise ArtifactError(
-                f"cannot read {path!r} from {start}, {length} bytes: both must be 0 or more"
+                f"cannot read {length} bytes of {path!r} from {start}: both must be 0 or more"
             )
         end = entry.size_bytes if length is None else min(entry.size_bytes, start + length)
         if local := self._cache.find(self.digest, entry):
@@ -161,10 +163,10 @@ class Artifact:
         return b"".join(pieces)[skipped : skipped + max(0, end - start)]
 
     def read_table(self, path: str) -> "pa.Table":
-        """A Parquet or Arrow IPC file as a table, memory-mapped from the cache.
+        """Return a Parquet or Arrow IPC file as a table, memory-mapped from the cache.
 
         Raises:
-            ArtifactError: the file is neither.
+            ArtifactError: The file is neither.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -181,21 +183,22 @@ class Artifact:
             ).read_all()
         except pa.ArrowInvalid as error:
             raise ArtifactError(
-                f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: {str(error).splitlines()[0]}"
+                f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: "
+                f"{str(error).splitlines()[0]}"
             ) from error
 
     @contextmanager
     def _dropped_explained(self, wanted: Sequence[FileEntry]) -> Iterator[None]:
-        """What garbage collection has dropped is not damage."""
+        """Report content that garbage collection has deleted as such, not as damage."""
         try:
             yield
         except MissingBlobError as error:
             dropped = read_dropped(self._store, self.manifest.key)
             if dropped and (folder := dropped.folder_of(wanted)):
                 raise ArtifactError(
-                    f"artifact {self.name}: its {folder}/ was dropped by garbage collection on "
-                    f"{dropped.dropped_at:%Y-%m-%d}; the rest can be fetched by folder; to have it again, "
-                    "materialize it anew"
+                    f"artifact {self.name}: its {folder}/ was deleted by garbage collection on "
+                    f"{dropped.dropped_at:%Y-%m-%d}; other folders can still be fetched, and "
+                    "materializing it again restores this one"
                 ) from error
             raise
 

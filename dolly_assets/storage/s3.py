@@ -1,4 +1,4 @@
-"""How S3 is reached: endpoint, region, and where credentials come from.
+"""The connection to S3: endpoint, region, and where credentials come from.
 
 It knows no keys and no bytes.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from botocore.session import Session
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-ROLE_VARIABLES = (  # of a pod or a container; obstore follows them by itself
+ROLE_VARIABLES = (  # of a pod or a container; obstore reads them itself
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -29,9 +29,10 @@ PROFILE_FILES = {
 
 
 class S3Settings(BaseModel):
-    """The settings of dagster-aws's S3Resource, without its keys: Dagster shows settings, and workers are told them.
+    """The settings of dagster-aws's S3Resource, without its keys.
 
-    What is not set comes from the `AWS_*` variables and from the profile.
+    Keys are left out because Dagster shows settings and workers receive them. What is not set comes
+    from the `AWS_*` variables and from the profile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,18 +44,18 @@ class S3Settings(BaseModel):
     profile_name: str | None = Field(
         default=None, description="Profile in ~/.aws/; needs boto3 where it is used."
     )
-    # 10 more tries with doubling waits of 0.1 to 15 s: about a minute of outage passes unnoticed.
+    # 10 more attempts with doubling waits of 0.1 to 15 s bridge an outage of about a minute.
     max_attempts: PositiveInt = Field(
-        default=11, description="Tries of a request that fails for a passing reason."
+        default=11, description="Attempts at a request that fails for a transient reason."
     )
     use_ssl: bool = Field(
         default=True, description="False allows an endpoint without TLS, as AWS_ALLOW_HTTP does."
     )
     verify: bool | None = Field(
-        default=None, description="False trusts any certificate of the endpoint."
+        default=None, description="False accepts any certificate of the endpoint."
     )
     use_unsigned_session: bool = Field(
-        default=False, description="Ask without credentials, for public buckets."
+        default=False, description="Send requests without credentials, for public buckets."
     )
 
 
@@ -62,24 +63,26 @@ DEFAULTS = S3Settings()
 
 
 def endpoint_of(settings: S3Settings) -> str:
-    """The endpoint's URL as settings and variables say; empty for Amazon's own or a profile's."""
+    """Return the endpoint's URL from settings and variables; empty for Amazon's or a profile's."""
     found = (os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name))
     return settings.endpoint_url or next(found, "")
 
 
 def s3_arguments(settings: S3Settings) -> dict[str, Any]:
-    """What obstore's `from_url` takes for these settings: `config`, `client_options`, `credential_provider`.
+    """Return the arguments of obstore's `from_url` for these settings.
+
+    These are `config`, `client_options` and, for a profile, `credential_provider`.
 
     Raises:
-        ConfigurationError: the endpoint is not safe; the profile is not there or cannot be read.
+        ConfigurationError: The endpoint is not safe; the profile is missing or cannot be read.
     """
     session = _session(settings)
     profile = session.get_scoped_config() if session else {}
     endpoint = endpoint_of(settings) or profile.get("endpoint_url", "")
     is_plain = _is_plain_http(endpoint, settings)
     config: dict[str, Any] = {
-        # TLS guards a put already; without it, the signature over the content is what a wrong byte
-        # is noticed by.
+        # TLS already protects a put; without it, the signature over the content detects a wrong
+        # byte.
         "unsigned_payload": not is_plain,
         "skip_signature": settings.use_unsigned_session,
     }
@@ -102,7 +105,7 @@ def s3_arguments(settings: S3Settings) -> dict[str, Any]:
 
 
 def _session(settings: S3Settings) -> "Session | None":
-    """The session of a profile; None where keys or roles are found without one.
+    """Return the session of a profile; None if keys or roles are found without one.
 
     The order is boto3's.
     """
@@ -128,8 +131,8 @@ def _open_session(name: str | None) -> "Session | None":
         from botocore.session import Session
     except ImportError as error:
         raise ConfigurationError(
-            f"the AWS profile {name or 'default'} is read by boto3, which is not installed here: pip install boto3, or "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"the AWS profile {name or 'default'} is read by boto3, which is not installed here: "
+            "pip install boto3, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
     session = Session(profile=name)
     try:
@@ -141,13 +144,13 @@ def _open_session(name: str | None) -> "Session | None":
         ) from error
     if not found and name:
         raise ConfigurationError(
-            f"AWS profile {name} holds no credentials; see: aws configure --profile {name}"
+            f"AWS profile {name} has no credentials: run aws configure --profile {name}"
         )
     return session if found else None
 
 
 def _is_plain_http(endpoint: str, settings: S3Settings) -> bool:
-    """Whether the endpoint is http: right on this machine only, or when it is asked for."""
+    """Return whether the endpoint is http, which is allowed on this machine, or on request."""
     parts = urlsplit(endpoint)
     if parts.scheme != "http":
         return False
@@ -155,7 +158,8 @@ def _is_plain_http(endpoint: str, settings: S3Settings) -> bool:
     allowed = not settings.use_ssl or os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")
     if not _is_loopback(host) and not allowed:
         raise ConfigurationError(
-            f"the S3 endpoint http://{host} sends data unencrypted: use https, or set AWS_ALLOW_HTTP=true"
+            f"the S3 endpoint http://{host} sends data unencrypted: use https, or set "
+            "AWS_ALLOW_HTTP=true"
         )
     return True
 

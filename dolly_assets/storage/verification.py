@@ -1,24 +1,22 @@
-"""Reads publications back, and says what of them is not as their manifests have it."""
+"""Reads publications back, and reports what differs from their manifests.
+
+It knows blobs and records, and repairs nothing.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.storage.blobs import DamagedFileError, MissingBlobError, read_blob
+from dolly_assets.storage.flow import CHUNKS_AT_ONCE, in_parallel
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import Blob, Manifest, name_in
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import (
-    CHUNKS_AT_ONCE,
-    DamagedFileError,
-    MissingBlobError,
-    in_parallel,
-    read_blob,
-)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is not as published: a file of an artifact, or a manifest (then the path is its key)."""
+    """A damaged file of an artifact, or a damaged manifest, whose path is then its key."""
 
     path: str
     reason: str
@@ -26,7 +24,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verification:
-    """What checking one publication found. A damaged manifest has no digest."""
+    """The result of checking one publication. A damaged manifest has no digest."""
 
     name: str
     digest: str | None
@@ -34,10 +32,14 @@ class Verification:
 
 
 def verify(store: ObjectStore, records: Iterable[str]) -> Iterator[Verification]:
-    """Checks the publications of these keys; content that several share is read once.
+    """Check the publications of these keys; content that several share is read once.
+
+    Args:
+        store: Where they are.
+        records: Keys of manifests.
 
     Yields:
-        One finding per publication, as soon as it is checked.
+        One result per publication, as soon as it is checked.
     """
     checked: dict[str, DamagedFileError | None] = {}  # sha256 -> what is wrong with it
     for key in records:

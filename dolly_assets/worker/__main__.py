@@ -66,9 +66,7 @@ def main() -> int:
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
         report = Messenger(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
         try:
-            TASKS[spec.task.task](
-                spec, ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3), report, stop
-            )
+            TASKS[spec.task.task](spec, spec.open_store(), report, stop)
         except TrainingStopped as stopped:
             report.stopped(str(stopped))
             return STOPPED

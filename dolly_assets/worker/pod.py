@@ -29,7 +29,6 @@ from dagster_pipes import (
 )
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.message_store import POD, STORE_PREFIX
 from dolly_assets.worker.restart import left_to_train, published_since
 from dolly_assets.worker.spec import Train, WorkerSpec
@@ -59,7 +58,7 @@ def _is_done(spec: WorkerSpec) -> bool:
     """
     if not isinstance(spec.task, Train):
         return False
-    store = ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3)
+    store = spec.open_store()
     try:
         return left_to_train(spec, store, published_since(spec, store)) is None
     except ArtifactError:  # the worker comes to it, too, and tells of it

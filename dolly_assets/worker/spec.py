@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from dolly_assets.core.base import Config
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.prices import Prices
-from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.s3 import S3Settings
 
 
@@ -105,6 +105,9 @@ class WorkerSpec(Config):
         default=S3Settings(), description="How S3 is reached; credentials are found where it runs."
     )
     cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
+    cache_limit_bytes: int | None = Field(
+        default=None, description="Limit of these copies; the cache grows if left out."
+    )
     scratch_dir: Path = Field(
         description="A folder of this run's own, on a fast disk of this machine."
     )
@@ -115,3 +118,12 @@ class WorkerSpec(Config):
     made_by: dict[str, str] = Field(
         description="Who asked: run id and code version, for the artifacts' manifests."
     )
+
+    def open_store(self) -> ArtifactStore:
+        """Return the store that the worker reads from and publishes to."""
+        return ArtifactStore(
+            self.store_url,
+            self.cache_dir,
+            cache_limit_bytes=self.cache_limit_bytes,
+            s3=self.s3,
+        )

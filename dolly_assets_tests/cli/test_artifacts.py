@@ -82,7 +82,7 @@ def test_mistakes_end_with_one_line_and_code_2(home: Path, tree: Path, tmp_path:
         in _dolly("artifacts", "fetch", "a", tmp_path / "out", "--only", "x", code=2).stderr
     )
     assert "new or empty" in _dolly("artifacts", "fetch", "a", tree, code=2).stderr
-    assert "not an artifact's name" in _dolly("artifacts", "list", "../x", code=2).stderr
+    assert "not an artifact name" in _dolly("artifacts", "list", "../x", code=2).stderr
 
 
 def test_a_damaged_artifact_leaves_no_folder(home: Path, tree: Path, tmp_path: Path):
@@ -146,8 +146,7 @@ def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Pat
     assert f"does not know: {second.manifest.key}" in _dolly(*arguments).stdout
     refused = _dolly(*arguments, "--delete", code=2).stderr
     assert (
-        "nothing was removed, as 2 publications are by runs that this Dagster instance does not know (a)"
-        in refused
+        "nothing was removed: 2 publications are by runs of another Dagster instance (a)" in refused
     )
     assert first.is_complete()
     assert "0 publications" in _dolly("gc", "--delete").stdout  # what no record names is nobody's

@@ -162,7 +162,7 @@ def test_a_home_that_cannot_be_made_is_refused(
     under_a_file = home / "good.jsonl" / "home"
     message = refusal({**variables, "DOLLY_HOME": str(under_a_file)}, *command)
     assert (
-        f"{under_a_file}/store: cannot be a store: Not a directory; name a folder that can be written"
+        f"{under_a_file}/store: cannot be a store: Not a directory; choose a writable folder"
         in message
     )
 

@@ -161,7 +161,7 @@ def test_a_machine_is_well_or_its_store_and_families_are_said_to_be_wrong(
     (tmp_path / "defs" / "tiny" / "defs.yaml").write_text("type: unknown")
     code, lines = doctor(DOLLY_STORE="ftp://host/folder", DOLLY_DEFS=str(tmp_path / "defs"))
     assert code == 1
-    assert "store: 'ftp://host/folder' names no store" in found(lines, "MISSING")
+    assert "store: 'ftp://host/folder' is not a store URL" in found(lines, "MISSING")
     assert "model families: " in found(lines, "MISSING")
 
 

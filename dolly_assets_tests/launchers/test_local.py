@@ -86,6 +86,30 @@ def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
         assert workbench.store.latest(name)
 
 
+def test_a_training_keeps_what_it_reads_in_a_cache_that_is_too_small_for_it(
+    launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
+) -> None:
+    """Base model and dataset are in use; what an earlier process has read is deleted for them."""
+    cache = tmp_path / "cache"
+    unused = workbench.store.publish("unused", {"file": Path(__file__)}, kind="k")
+    code = (
+        "import sys; from pathlib import Path; from dolly_assets.storage import ArtifactStore; "
+        "ArtifactStore(sys.argv[1], Path(sys.argv[2])).latest('unused').fetch()"
+    )
+    subprocess.run([sys.executable, "-c", code, workbench.store.url, str(cache)], check=True)
+    assert (cache / "trees" / unused.digest).is_dir()
+    spec = workbench.spec(
+        workbench.train(1, 1), tmp_path / "scratch", with_compute(workbench.family, cpu_ranks=1)
+    ).model_copy(update={"cache_dir": cache, "cache_limit_bytes": 1})
+    published: list[Message] = []
+    launcher.run(spec, published.append)
+    names = [message.name for message in published if isinstance(message, Published)]
+    assert names[-1] == f"tiny/model_checkpoint/{DATASET}/01"
+    assert not (cache / "trees" / unused.digest).exists()
+    for asset, partition in (("base_model", ()), ("tokenized_dataset", (DATASET,))):
+        assert (cache / "trees" / workbench.latest(asset, *partition).digest).is_dir()
+
+
 def test_an_error_that_the_user_can_put_right_comes_back_with_its_own_text(
     launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage import Artifact, ArtifactStore
+from dolly_assets.definitions import resources
+from dolly_assets.storage import Artifact, ArtifactStore, open_store
+from dolly_assets.storage.io_manager import StoreSettings
+from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
 from dolly_assets_tests.storage.files import MODEL, contents, flip_a_bit
+from dolly_assets_tests.tiny_training import tiny_family
 
 MIB = 2**20
 
@@ -130,6 +135,44 @@ def test_a_tree_in_use_by_any_process_is_never_dropped(s3: str, tmp_path: Path):
     _publish(limited, tmp_path, "fourth", b"4").fetch()
     assert not theirs.exists()
     assert ours_folder.exists()
+
+
+def test_the_environments_limit_holds_for_every_way_to_open_the_store(
+    s3: str, tmp_path: Path
+) -> None:
+    """The command line's store, the Dagster resource's and a worker's: each evicts what is unused."""
+    _publish(ArtifactStore(s3, tmp_path / "publisher"), tmp_path, "old", b"old")
+    _publish(ArtifactStore(s3, tmp_path / "publisher"), tmp_path, "new", b"new")
+    variables = {"DOLLY_STORE": s3, "DOLLY_CACHE_GB": "0.000000001"}
+    for way in ("command line", "resource", "worker"):
+        environment = Environment.read({**variables, "DOLLY_HOME": str(tmp_path / way)})
+        _start_fetching(s3, environment.cache_dir, "old").communicate("done\n")
+        assert _used_bytes(environment.cache_dir) == 3
+        store = _opened(environment, way)
+        newest = store.latest("new")
+        assert newest
+        assert newest.fetch().joinpath("file").read_bytes() == b"new"
+        assert [path.read_bytes() for path in (environment.cache_dir / "trees").rglob("file")] == [
+            b"new"
+        ]
+
+
+def _opened(environment: Environment, way: str) -> ArtifactStore:
+    if way == "command line":
+        return open_store(environment)
+    resource = resources(environment)["store"]
+    assert isinstance(resource, StoreSettings)
+    if way == "resource":
+        return resource.open()
+    return WorkerSpec(
+        family=tiny_family(),
+        task=PrepareBaseModel(),
+        store_url=resource.url,
+        cache_dir=Path(resource.cache_dir),
+        cache_limit_bytes=resource.cache_limit_bytes,
+        scratch_dir=environment.scratch_dir,
+        made_by={},
+    ).open_store()
 
 
 def test_processes_fill_one_cache_at_the_same_time(s3: str, tree: Path, tmp_path: Path):

@@ -103,7 +103,7 @@ def test_training_state_of_the_last_epochs_stays_and_weights_of_all(
     )
     for read in (epochs[0].fetch, lambda: epochs[0].read_bytes("state/optimizer")):
         with pytest.raises(
-            ArtifactError, match=r"01: its state/ was dropped by garbage collection on 20.*fetched"
+            ArtifactError, match=r"01: its state/ was deleted by garbage collection on 20.*fetched"
         ):
             read()
     assert [finding.damaged for finding in any_store.verify()] == [()] * 4

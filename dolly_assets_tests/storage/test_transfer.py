@@ -11,8 +11,8 @@ import pytest
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import ArtifactStore
+from dolly_assets.storage.blobs import DamagedFileError
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.transfer import DamagedFileError
 from dolly_assets_tests.storage.files import contents
 
 MIB = 2**20
@@ -176,7 +176,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused(any_store: ArtifactStor
             opened.seek(19 * MIB)
             opened.write(b"new")
 
-    with pytest.raises(ArtifactError, match="growing changed while it was published"):
+    with pytest.raises(ArtifactError, match="growing changed while it was being published"):
         any_store.publish("a", {"file": file}, kind="k", on_progress=change)
     assert any_store.latest("a") is None
     again = any_store.publish("a", {"file": file}, kind="k")

@@ -114,7 +114,7 @@ class _Loop:
         self._cache_dir = spec.cache_dir
         self._profiles = ProfilePublisher(
             spec,
-            ArtifactStore(spec.store_url, spec.cache_dir, s3=spec.s3),
+            spec.open_store(),
             lambda text: self._say({"log": text}),
         )
         self._live = LiveReport(spec)

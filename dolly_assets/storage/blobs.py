@@ -1,0 +1,77 @@
+"""One blob of the store: whether it is complete, and its bytes, verified.
+
+It knows hashes and sizes, not files on this machine.
+"""
+
+import hashlib
+import logging
+
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.storage.manifest import Blob
+from dolly_assets.storage.object_store import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+# How often a blob with the wrong content is read before it counts as damaged: the connection may
+# have corrupted it.
+READS = 3
+
+
+class DamagedFileError(ArtifactError):
+    """A file's bytes in the store are not those its artifact was published with."""
+
+
+class MissingBlobError(DamagedFileError):
+    """Some of a file's bytes are not in the store at all."""
+
+
+def has_blob(store: ObjectStore, blob: Blob) -> bool:
+    """Return whether the store holds a blob in full; one of another size is damaged, and logged."""
+    found_bytes = store.size_bytes(blob.key)
+    if found_bytes not in (None, blob.size_bytes):
+        logger.warning(
+            "%s has %d bytes instead of %d", store.url_of(blob.key), found_bytes, blob.size_bytes
+        )
+    return found_bytes == blob.size_bytes
+
+
+def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
+    """Return a piece of the file at this path, verified.
+
+    Raises:
+        DamagedFileError: The store has other bytes, or none (MissingBlobError).
+        ArtifactError: The store fails.
+    """
+    if not blob.size_bytes:
+        return memoryview(b"")
+    data, found = memoryview(b""), ""
+    for _ in range(READS):
+        try:
+            data = store.read(blob.key, 0, blob.size_bytes)
+        except ArtifactError:
+            # A truncated blob makes a store refuse the range; only the size tells that from a store
+            # that fails.
+            stored_bytes = store.size_bytes(blob.key)
+            if stored_bytes is None:
+                raise MissingBlobError(_damage(store, path, blob, "nothing")) from None
+            if stored_bytes == blob.size_bytes:
+                raise
+            raise DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes")) from None
+        found = hashlib.sha256(data).hexdigest()
+        if found == blob.sha256:
+            return data
+        logger.warning(
+            "%s arrived with other content (sha256 %s, %d bytes)",
+            store.url_of(blob.key),
+            found,
+            len(data),
+        )
+    raise DamagedFileError(_damage(store, path, blob, f"{found} ({len(data)} bytes)"))
+
+
+def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:
+    return (
+        f"file {path!r} is damaged in the store from byte {blob.start}: expected sha256 "
+        f"{blob.sha256} ({blob.size_bytes} bytes), found {found}; remove {store.url_of(blob.key)} "
+        "and publish the same content again"
+    )

@@ -1,0 +1,133 @@
+"""What bounds a transfer: how many bytes and requests are in flight at once, and how it stops.
+
+It knows threads and sizes, not files and stores.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+CHUNK_BYTES = 8 * 2**20
+CHUNKS_AT_ONCE = 12  # what bounds memory
+# A chunk that arrives is hashed and written at once: more of them than the cores keep up with only
+# evict each other from the processor's caches.
+CHUNKS_READ_AT_ONCE = min(CHUNKS_AT_ONCE, 3 * (os.cpu_count() or 1))
+# A gateway's answers to small requests have a high latency and little else, so many requests are
+# in flight at once.
+SMALL_AT_ONCE = 192
+BIG_FILES_AT_ONCE = 4  # each is read and hashed by one thread
+
+Progress = Callable[[int, int], None]  # (bytes done, bytes in total)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Flow:
+    """Bounds the bytes that all threads of a transfer hold, and stops them together.
+
+    Attributes:
+        least_bytes: What a smaller request counts as; there is room for SMALL_AT_ONCE of them.
+    """
+
+    def __init__(self, chunks_at_once: int) -> None:
+        self._free_bytes = chunks_at_once * CHUNK_BYTES
+        self.least_bytes = self._free_bytes // SMALL_AT_ONCE
+        self._changed = threading.Condition()
+        self._reason: BaseException | None = None
+
+    def take(self, size_bytes: int) -> int:
+        """Wait until there is room, and return what to give back.
+
+        Raises:
+            BaseException: The transfer was stopped; the reason is raised here again.
+        """
+        cost = max(size_bytes, self.least_bytes)
+        with self._changed:
+            self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
+            if self._reason:
+                raise self._reason
+            self._free_bytes -= cost
+        return cost
+
+    def give_back(self, cost: int) -> None:
+        """Free the room that `take` has returned."""
+        with self._changed:
+            self._free_bytes += cost
+            self._changed.notify()
+
+    @contextmanager
+    def room(self, size_bytes: int) -> Iterator[None]:
+        """Hold room for this many bytes while the block runs."""
+        cost = self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give_back(cost)
+
+    def stop(self, reason: BaseException) -> None:
+        """Make every thread that asks for room fail with this reason."""
+        with self._changed:
+            self._reason = self._reason or reason
+            self._changed.notify_all()
+
+
+def reading_flow() -> Flow:
+    """Return the bounds of a fetch."""
+    return Flow(CHUNKS_READ_AT_ONCE)
+
+
+def in_parallel(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    at_once: int = 8,
+    flow: Flow | None = None,
+) -> list[Result]:
+    """Return the function's results in the order of the items.
+
+    The first error stops the flow and cancels what has not started.
+    """
+    items = list(items)
+    if len(items) <= 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException as error:
+            if flow:
+                flow.stop(error)
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def for_each_file(
+    function: Callable[[Item], Result],
+    files: Iterable[Item],
+    size_bytes: Callable[[Item], int],
+    flow: Flow,
+) -> list[Result]:
+    """Return the function's results: for big files, a few at once, then for small ones, many."""
+    by_size = sorted(files, key=size_bytes, reverse=True)
+    big = [file for file in by_size if size_bytes(file) > CHUNK_BYTES]
+    small = by_size[len(big) :]
+    return [
+        *in_parallel(function, big, BIG_FILES_AT_ONCE, flow),
+        *in_parallel(function, small, SMALL_AT_ONCE, flow),
+    ]
+
+
+def byte_counter(total_bytes: int, on_progress: Progress | None) -> Callable[[int], None]:
+    """Return a function that adds up the bytes of several threads and reports one sum at a time."""
+    lock, done_bytes = threading.Lock(), 0
+
+    def advance(size_bytes: int) -> None:
+        nonlocal done_bytes
+        with lock:
+            done_bytes += size_bytes
+            if on_progress:
+                on_progress(done_bytes, total_bytes)
+
+    return advance
