@@ -207,11 +207,8 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
 
     from dolly_assets.training.loop.fine_tune import training_arguments
     from dolly_assets.training.loop.trainer import load_trainer
-    from dolly_assets.training.process_group import (
-        leave_other_ranks,
-        meet_other_ranks,
-        skip_shared_memory_op,
-    )
+    from dolly_assets.training.process_group import leave_other_ranks, meet_other_ranks
+    from dolly_assets.training.seams import skip_shared_memory_op
 
     skip_shared_memory_op()
     recipe, curve = case.recipe(), []

@@ -12,10 +12,10 @@ import argparse
 from dataclasses import replace
 
 from dolly_assets.core.environment import Environment
+from dolly_assets.core.text import duration, memory_size
 from dolly_assets.pipeline.session import Session
-from dolly_assets.planning.measured import calibration
+from dolly_assets.planning.calibration import calibration
 from dolly_assets.planning.plan import plan
-from dolly_assets.planning.text import duration, size
 from dolly_assets.registry.inputs import required
 from dolly_assets.registry.planner import history, job_of
 from dolly_assets.registry.training_state import Training
@@ -47,8 +47,8 @@ def main() -> None:
         made = plan(replace(job, calibration=calibration(epochs[:index], plans)))
         seconds, peak = made.seconds_per_epoch or 0.0, epoch.peak_bytes or 0
         print(
-            f"{epoch.source:<36} {duration(epoch.seconds / 3600):>9} {duration(seconds / 3600):>9} "
-            f"{seconds / epoch.seconds:>6.2f}   {size(peak):>9} {size(made.needed_bytes):>9} "
+            f"{epoch.source:<36} {duration(epoch.seconds):>9} {duration(seconds):>9} "
+            f"{seconds / epoch.seconds:>6.2f}   {memory_size(peak):>9} {memory_size(made.needed_bytes):>9} "
             f"{made.needed_bytes / peak if peak else 0:>6.2f}"
         )
 

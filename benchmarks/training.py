@@ -378,7 +378,8 @@ def _recipe(*, rows: int, precision: Precision, packing: bool) -> "Recipe":
 def _arguments(recipe: "Recipe", folder: Path) -> Any:
     """The Trainer's arguments on ranks that have met."""
     from dolly_assets.training.loop.fine_tune import training_arguments
-    from dolly_assets.training.process_group import meet_other_ranks, skip_shared_memory_op
+    from dolly_assets.training.process_group import meet_other_ranks
+    from dolly_assets.training.seams import skip_shared_memory_op
 
     skip_shared_memory_op()
     arguments = training_arguments(recipe, folder / "trainer")

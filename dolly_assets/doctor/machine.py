@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from dolly_assets.core.errors import DollyError
+from dolly_assets.core.text import file_size, memory_size
 from dolly_assets.doctor.finding import CheckResult
 from dolly_assets.hardware.visible_gpus import visible_devices
-from dolly_assets.planning.text import size
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import round_trip
 from dolly_assets.storage.s3 import PROFILE_FILES, ROLE_VARIABLES
@@ -89,7 +89,9 @@ def _package(name: str, pinned: str | None, *, is_needed: bool) -> CheckResult:
 
 def _gpus() -> CheckResult:
     devices = visible_devices()
-    names = ", ".join(f"{device.name} {size(device.memory_total_bytes or 0)}" for device in devices)
+    names = ", ".join(
+        f"{device.name} {memory_size(device.memory_total_bytes or 0)}" for device in devices
+    )
     return CheckResult("ok", "GPUs", names or "none: what trains here trains on the CPU")
 
 
@@ -100,6 +102,8 @@ def _disk(home: Path) -> CheckResult:
         return CheckResult("MISSING", "disk", f"{there} cannot be written to: set DOLLY_HOME")
     if free < LEAST_DISK_BYTES:
         return CheckResult(
-            "MISSING", "disk", f"{home} has {size(free)} free: free some space, or set DOLLY_HOME"
+            "MISSING",
+            "disk",
+            f"{home} has {file_size(free)} free: free some space, or set DOLLY_HOME",
         )
-    return CheckResult("ok", "disk", f"{size(free)} free for {home}")
+    return CheckResult("ok", "disk", f"{file_size(free)} free for {home}")

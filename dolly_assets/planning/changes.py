@@ -1,4 +1,4 @@
-"""What would make a training fit that does not: each change is planned again, and those that help are told."""
+"""What would make a training fit that does not: each change is planned again and kept if it helps."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,14 +6,15 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.mappings import merged
 from dolly_assets.planning.memory import offloaded
 from dolly_assets.planning.plan import Plan, PlanRequest, plan
 from dolly_assets.training.recipe import Recipe
 
-TOLD = 3
-MOST_SETTINGS = 3  # that one change is made of
-GPUS_OF_A_MACHINE, MOST_MACHINES = 8, 8
-# Else DeepSpeed insists on an optimizer of its own, which needs a compiler.
+MOST_CHANGES = 3
+MOST_SETTINGS = 3  # that one change consists of
+MOST_GPUS_PER_NODE, MOST_NODES = 8, 8
+# Without the second setting DeepSpeed requires an optimizer of its own, which needs a compiler.
 OFFLOAD = {
     "zero_optimization": {"offload_optimizer": {"device": "cpu"}},
     "zero_force_ds_cpu_optimizer": False,
@@ -21,7 +22,7 @@ OFFLOAD = {
 
 
 class Change(NamedTuple):
-    """A way to make it fit: what to write into the YAML, and the plan then."""
+    """A change that makes a training fit: what to write into the YAML, and the plan with it."""
 
     text: str
     planned: Plan
@@ -36,33 +37,34 @@ class _Setting(NamedTuple):
         return f"recipe.{self.key}: {_yaml(self.value)}"
 
 
-def changes_that_fit(job: PlanRequest) -> tuple[Change, ...]:
-    """Up to three, the cheapest first: what keeps the speed before what costs time, and more machines last.
+def changes_that_fit(request: PlanRequest) -> tuple[Change, ...]:
+    """Return up to three changes that make a training fit, the cheapest first.
 
-    A change of several settings is told only if no part of it is enough.
+    What keeps the speed comes before what costs time, and more machines come last. A change of
+    several settings is included only if no part of it suffices.
     """
-    enough: list[frozenset[str]] = []
+    sufficient: list[frozenset[str]] = []
     found: list[Change] = []
-    settings = list(_settings(job))
-    for some in (
+    settings = list(_settings(request))
+    combined = (
         some for size in range(1, MOST_SETTINGS + 1) for some in combinations(settings, size)
-    ):
-        together = frozenset(setting.text for setting in some)
-        if len({setting.key for setting in some}) < len(some) or any(
-            known <= together for known in enough
-        ):
+    )
+    for some in combined:
+        texts = frozenset(setting.text for setting in some)
+        has_two_of_a_key = len({setting.key for setting in some}) < len(some)
+        if has_two_of_a_key or any(smaller <= texts for smaller in sufficient):
             continue
-        planned = plan(replace(job, recipe=_with(job.recipe, some)))
+        planned = plan(replace(request, recipe=_with(request.recipe, some)))
         if planned.fits:
-            enough.append(together)
+            sufficient.append(texts)
             found.append(Change(" and ".join(setting.text for setting in some), planned))
-    more = next(_more_gpus(job), None)
-    return (*found[: TOLD - 1], more) if more else tuple(found[:TOLD])
+    more_gpus = next(_more_gpus(request), None)
+    return (*found[: MOST_CHANGES - 1], more_gpus) if more_gpus else tuple(found[:MOST_CHANGES])
 
 
-def _settings(job: PlanRequest) -> Iterator[_Setting]:
-    """Those that save memory, the cheapest first."""
-    recipe, machines = job.recipe, job.machines
+def _settings(request: PlanRequest) -> Iterator[_Setting]:
+    """Yield the settings that save memory, the cheapest first."""
+    recipe, machines = request.recipe, request.machines
     for size in dict.fromkeys((recipe.micro_batch_size // 2, 1)):
         if (
             0 < size < recipe.micro_batch_size
@@ -78,23 +80,25 @@ def _settings(job: PlanRequest) -> Iterator[_Setting]:
         yield _Setting("deepspeed", OFFLOAD)
 
 
-def _more_gpus(job: PlanRequest) -> Iterator[Change]:
-    """On which it fits as it is, the fewest first: of one machine, then of more machines."""
-    machines = job.machines
+def _more_gpus(request: PlanRequest) -> Iterator[Change]:
+    """Yield numbers of GPUs on which the recipe fits unchanged: of one machine, then of more."""
+    machines = request.machines
     if machines.kind != "gpu":
         return
     gpus, nodes = machines.ranks_per_node, machines.nodes
-    wider = [
-        (more, nodes, f"compute.gpus: {more}") for more in range(gpus + 1, GPUS_OF_A_MACHINE + 1)
+    more_gpus = [
+        (more, nodes, f"compute.gpus: {more}") for more in range(gpus + 1, MOST_GPUS_PER_NODE + 1)
     ]
-    longer = [
-        (gpus, more, f"compute.nodes: {more}") for more in range(nodes + 1, MOST_MACHINES + 1)
+    more_nodes = [
+        (gpus, more, f"compute.nodes: {more}") for more in range(nodes + 1, MOST_NODES + 1)
     ]
-    for each, of, text in wider + longer:
-        grown = machines.model_copy(update={"nodes": of, "ranks": each * of})
+    for gpus_per_node, node_count, text in more_gpus + more_nodes:
+        grown = machines.model_copy(
+            update={"nodes": node_count, "ranks": gpus_per_node * node_count}
+        )
         try:
-            planned = plan(replace(job, machines=grown))
-        except TrainingError:  # so many cannot share the global batch
+            planned = plan(replace(request, machines=grown))
+        except TrainingError:  # this number of ranks cannot share the global batch
             continue
         if planned.fits:
             yield Change(text, planned)
@@ -103,21 +107,12 @@ def _more_gpus(job: PlanRequest) -> Iterator[Change]:
 def _with(recipe: Recipe, settings: tuple[_Setting, ...]) -> Recipe:
     values = recipe.model_dump()
     for key, value in settings:
-        values[key] = _laid_over(values[key], value) if isinstance(value, dict) else value
+        values[key] = merged(values[key], value) if isinstance(value, dict) else value
     return Recipe.model_validate(values)
 
 
-def _laid_over(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _laid_over(base[key], value)
-        for key, value in extra.items()
-        if isinstance(base.get(key), dict)
-    }
-    return {**base, **extra, **both}
-
-
 def _yaml(settings: Any) -> str:
-    """On one line, as it would be written in YAML."""
+    """Return settings as YAML on one line."""
     if isinstance(settings, dict):
         return "{" + ", ".join(f"{key}: {_yaml(value)}" for key, value in settings.items()) + "}"
     return str(settings).lower() if isinstance(settings, bool) else str(settings)

@@ -1,27 +1,28 @@
-"""Memory of a training, part by part, from published formulas.
+"""Memory of a training by purpose, from published formulas.
 
-Knows no store and no machine but its number of ranks.
+It knows of machines only their number of ranks, and nothing of the store.
 
 Model states follow ZeRO (Rajbhandari et al., 2020, https://arxiv.org/abs/1910.02054, section 3.1)
 and agree with DeepSpeed's own estimators (https://deepspeed.readthedocs.io/en/latest/memory.html).
 What those leave out follows Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198, section
-4.1), without the attention scores, which are never written down, and with the output layer on
-labelled tokens only.
+4.1), without the attention scores, which are never stored, and with the output layer on labelled
+tokens only.
 """
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.text import count
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.training.recipe import Recipe
 
 GIB = 2**30
-# What DeepSpeed's estimators multiply host memory by.
+# The factor by which DeepSpeed's estimators multiply host memory.
 HOST_FACTOR = 1.5
-# The CUDA context, cuBLAS' workspaces and NCCL's buffers, as nvidia-smi shows them on an A100 for a
-# process that holds no tensor yet: a fixed sum by experience.
+# The CUDA context, the workspaces of cuBLAS and the buffers of NCCL, as nvidia-smi shows them on an
+# A100 for a process that holds no tensor yet: a fixed sum from experience.
 CUDA_BYTES = int(1.25 * GIB)
-# PyTorch's allocator keeps blocks that fit no request.
+# PyTorch's allocator keeps blocks that are too small for any request.
 FRAGMENTATION = 0.05
 # Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing:
 # an assumption.
@@ -31,25 +32,29 @@ RANK_BYTES = int(0.75 * GIB)
 class MemoryPart(Config):
     """Memory for one purpose."""
 
-    name: str = Field(description="What it is for.")
-    size_bytes: int = Field(ge=0)
-    source: str = Field(description="The formula, or where it was measured.")
+    name: str = Field(description="The purpose.")
+    size_bytes: int = Field(ge=0, description="Size in bytes.")
+    source: str = Field(description="The formula, or the assumption.")
 
 
 def element_bytes(recipe: Recipe) -> int:
-    """Bytes of a weight, a gradient or an activation."""
+    """Return the bytes of a weight, a gradient or an activation."""
     return 4 if recipe.precision == "fp32" else 2
 
 
 def offloaded(recipe: Recipe, what: str) -> bool:
-    """Whether the recipe's DeepSpeed settings move `optimizer` or `param` to the host."""
+    """Return whether the recipe's DeepSpeed settings move `optimizer` or `param` to the host."""
     zero = recipe.deepspeed.zero_optimization
     settings = {"optimizer": zero.offload_optimizer, "param": zero.offload_param}[what]
     return settings is not None and settings.device != "none"
 
 
 def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
-    """Those with a gradient: all, or at most LoRA's companions of all linear layers in the blocks, named or not."""
+    """Return the number of parameters with a gradient.
+
+    These are all parameters; with LoRA at most the matrices beside all linear layers of the blocks,
+    whether the recipe names them or not.
+    """
     if recipe.lora is None:
         return shape.parameters
     attention = 2 * (shape.hidden + shape.attention) + 2 * (shape.hidden + shape.key_value)
@@ -60,7 +65,7 @@ def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
 def model_states(
     shape: ModelShape, recipe: Recipe, ranks: int
 ) -> tuple[MemoryPart, MemoryPart, MemoryPart]:
-    """Weights, gradients and optimizer of one rank, wherever they are kept.
+    """Return weights, gradients and optimizer of one rank, wherever they are kept.
 
     With ZeRO, or in mixed precision, DeepSpeed's optimizer works on a float32 copy of the weights
     and, during a step, of the gradients: 16 bytes per parameter with Adam's two moments.
@@ -102,16 +107,16 @@ def device_memory(
     micro_labels: int,
     on_gpu: bool,
 ) -> tuple[MemoryPart, ...]:
-    """What one rank needs on its device, at its fullest.
+    """Return the peak memory of one rank on its device.
 
     Args:
         shape: The model.
-        recipe: How it is trained.
-        ranks: Devices that share the work.
+        recipe: How to train.
+        ranks: Number of devices that share the work.
         micro_tokens: Tokens of the largest micro-batch.
-        micro_labels: Labelled ones of them.
-        on_gpu: Otherwise the device is the host, and what is reserved but never touched takes
-            nothing.
+        micro_labels: How many of them are labelled.
+        on_gpu: Whether the device is a GPU. On the host, memory that is reserved and never
+            written takes nothing.
     """
     states = model_states(shape, recipe, ranks)
     parts = [
@@ -124,18 +129,18 @@ def device_memory(
         total = sum(part.size_bytes for part in parts)
         parts += [
             MemoryPart(
-                name="CUDA context", size_bytes=CUDA_BYTES, source="1.25 GiB, by experience"
+                name="CUDA context", size_bytes=CUDA_BYTES, source="1.25 GiB, from experience"
             ),
             MemoryPart(
                 name="fragmentation",
                 size_bytes=int(FRAGMENTATION * total),
-                source="5 % of the above, assumed",
+                source="5 % of the parts above, assumed",
             ),
         ]
     else:
         parts.append(
             MemoryPart(
-                name="process", size_bytes=RANK_BYTES, source="0.75 GiB of libraries, assumed"
+                name="process", size_bytes=RANK_BYTES, source="0.75 GiB for libraries, assumed"
             )
         )
     return tuple(part for part in parts if part.size_bytes)
@@ -144,7 +149,7 @@ def device_memory(
 def host_memory(
     shape: ModelShape, recipe: Recipe, *, ranks: int, ranks_per_node: int
 ) -> tuple[MemoryPart, ...]:
-    """What the ranks of one machine need beside their GPUs: while they load, and while they train.
+    """Return what the ranks of one machine need besides their GPUs, to load and to train.
 
     At ZeRO 3 the weights are sharded as they are loaded (zero.Init), and rank 0 alone reads them;
     else each rank does.
@@ -164,29 +169,29 @@ def host_memory(
         MemoryPart(
             name="processes",
             size_bytes=ranks_per_node * 4 * RANK_BYTES,
-            source="3 GiB for each rank: libraries and CUDA's host side, by experience",
+            source="3 GiB per rank for libraries and the host side of CUDA, from experience",
         ),
         MemoryPart(
             name="loading weights",
             size_bytes=loading,
-            source=f"{size} B × parameters, for each of the ranks that read: {whole}",
+            source=f"{size} B × parameters × {count(whole, 'rank')} that read them",
         ),
         MemoryPart(
             name="offload",
             size_bytes=offload,
-            source="what is not on the GPU, × 1.5 as DeepSpeed's estimator",
+            source="what is not on the GPU, × 1.5 as in DeepSpeed's estimators",
         ),
     ]
     return tuple(part for part in parts if part.size_bytes)
 
 
 def activation_bytes_per_token(shape: ModelShape, recipe: Recipe) -> int:
-    """What the backward pass of one layer needs of its forward pass, for each token.
+    """Return what the backward pass of one layer keeps of the forward pass, for each token.
 
-    The inputs of: two norms, the three projections, attention, its output projection, the first and
-    the last matrix of the feed-forward part, and its activation function (twice: as PyTorch
-    computes it, and gated models also keep what the gate multiplies). Dropout keeps a byte-mask for
-    each of its two places.
+    It keeps the inputs of two norms, the three projections, attention, its output projection, the
+    first and the last matrix of the feed-forward part, and its activation function (twice, as
+    PyTorch computes it; gated models also keep what the gate multiplies). Dropout keeps a mask of
+    bytes in each of its two places.
     """
     attention = 4 * shape.hidden + 3 * shape.attention + 3 * shape.key_value
     inner = (4 if shape.gated else 3) * shape.inner
@@ -197,13 +202,14 @@ def _activations(shape: ModelShape, recipe: Recipe, micro_tokens: int) -> Memory
     layer = activation_bytes_per_token(shape, recipe)
     if recipe.gradient_checkpointing:
         per_token = shape.layers * element_bytes(recipe) * shape.hidden + layer
-        source = f"the input of {shape.layers} layers, and one layer computed again"
+        source = f"the inputs of {shape.layers} layers, and one layer recomputed"
     else:
         per_token, source = shape.layers * layer, f"{layer / 1e3:,.1f} kB × {shape.layers} layers"
     return MemoryPart(
         name="activations",
         size_bytes=per_token * micro_tokens,
-        source=f"{source}, for {micro_tokens:,} tokens of the largest micro-batch (Korthikanti et al.)",
+        source=f"{source}, for {micro_tokens:,} tokens of the largest micro-batch "
+        "(Korthikanti et al.)",
     )
 
 
@@ -212,7 +218,8 @@ def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> MemoryPart:
     return MemoryPart(
         name="logits",
         size_bytes=per_label * micro_labels,
-        source=f"{micro_labels:,} labelled tokens × {shape.vocabulary_rows:,}, and in float32 with their gradient",
+        source=f"{micro_labels:,} labelled tokens × {shape.vocabulary_rows:,} rows, also in "
+        "float32 with their gradient",
     )
 
 
@@ -226,8 +233,8 @@ def _sharding_buffers(
     )
     if stage == 0:
         return []
-    asked = settings.reduce_bucket_size
-    bucket = shape.hidden**2 if asked == "auto" else asked  # as transformers fills it in
+    requested = settings.reduce_bucket_size
+    bucket = shape.hidden**2 if requested == "auto" else requested  # as transformers fills it in
     if not on_gpu:
         bucket = min(bucket, trained_parameters(shape, recipe))
     copies = 2 if settings.overlap_comm and stage < 3 else 1
@@ -246,14 +253,14 @@ def _sharding_buffers(
             MemoryPart(
                 name="gathered weights",
                 size_bytes=gathered,
-                source=f"{live:,} parameters live at once, at most",
+                source=f"at most {live:,} parameters at once",
             )
         )
     return parts
 
 
 def _kept_on_device(recipe: Recipe) -> tuple[bool, bool, bool]:
-    """Whether weights, gradients and optimizer stay on the device."""
+    """Return whether weights, gradients and optimizer stay on the device."""
     optimizer = not offloaded(recipe, "optimizer")
     return not offloaded(recipe, "param"), optimizer, optimizer
 

@@ -1,6 +1,6 @@
-"""The sizes of a decoder-only transformer, read off its configuration.
+"""The sizes of a decoder-only transformer, read from its configuration.
 
-Needs neither torch nor transformers.
+It needs neither torch nor transformers.
 """
 
 import json
@@ -10,11 +10,11 @@ from typing import Any, Self
 from pydantic import Field
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.errors import BaseModelError
+from dolly_assets.core.errors import BaseModelError, some_of
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.flops import ModelFlops
 
-# What transformers' architectures call the same thing.
+# The names that architectures of transformers have for the same thing.
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
@@ -24,23 +24,23 @@ _DROPOUT = ("hidden_dropout", "resid_pdrop", "resid_dropout", "hidden_dropout_pr
 
 
 class ModelShape(Config):
-    """A dense decoder.
+    """The sizes of a dense decoder.
 
-    Mixtures of experts are planned as if each token met all of their weights.
+    Mixtures of experts are planned as if each token passed all of their weights.
     """
 
-    parameters: int = Field(ge=1, description="All of them, shared ones once.")
-    vocabulary_rows: int = Field(ge=1, description="Rows of the embedding.")
-    tied_embeddings: bool = Field(description="Whether the output layer is the embedding.")
-    layers: int = Field(ge=1)
+    parameters: int = Field(ge=1, description="Number of parameters; shared ones count once.")
+    vocabulary_rows: int = Field(ge=1, description="Rows of the embeddings.")
+    tied_embeddings: bool = Field(description="Whether the output layer shares the embeddings.")
+    layers: int = Field(ge=1, description="Number of layers.")
     hidden: int = Field(ge=1, description="Width of the residual stream.")
-    attention: int = Field(ge=1, description="Query heads times their size.")
-    key_value: int = Field(ge=1, description="Key heads times their size.")
+    attention: int = Field(ge=1, description="Number of query heads times their size.")
+    key_value: int = Field(ge=1, description="Number of key heads times their size.")
     inner: int = Field(ge=1, description="Width inside the feed-forward part.")
     gated: bool = Field(
-        description="Whether the feed-forward part has a gate beside its first matrix."
+        description="Whether the feed-forward part has a gate besides its first matrix."
     )
-    dropout: bool = Field(description="Whether masks are kept for the backward pass.")
+    dropout: bool = Field(description="Whether dropout keeps masks for the backward pass.")
 
     @classmethod
     def of(
@@ -52,7 +52,14 @@ class ModelShape(Config):
         tied_embeddings: bool,
         name: str,
     ) -> Self:
-        """Reads a config.json; parameters and rows are the prepared model's, which may have grown.
+        """Read the sizes from a configuration.
+
+        Args:
+            config: The content of config.json.
+            parameters: Parameters of the prepared model, whose embeddings may have grown.
+            vocabulary_rows: Rows of its embeddings.
+            tied_embeddings: Whether its output layer shares the embeddings.
+            name: The model's name, for the error.
 
         Raises:
             BaseModelError: It has no width or number of layers under any name known here.
@@ -61,8 +68,8 @@ class ModelShape(Config):
         hidden, layers = _first(text, _HIDDEN), _first(text, _LAYERS)
         if not hidden or not layers:
             raise BaseModelError(
-                f"{name}: its config.json has neither {', '.join(_HIDDEN)} nor {', '.join(_LAYERS)}, "
-                f"found {', '.join(sorted(text)[:12])}: no training of it can be planned"
+                f"{name}: its training cannot be planned: config.json needs one of "
+                f"{', '.join(_HIDDEN)} and one of {', '.join(_LAYERS)}; found {some_of(sorted(text), 12)}"
             )
         heads = _first(text, _HEADS) or max(1, hidden // 64)
         head_size = text.get("head_dim") or hidden // heads
@@ -85,31 +92,31 @@ class ModelShape(Config):
             attention=attention,
             key_value=key_value,
             inner=inner,
-            gated=matrices
-            > 2.5 * hidden * inner,  # three matrices instead of two; no configuration says so
+            # Three matrices instead of two: configurations do not state it.
+            gated=matrices > 2.5 * hidden * inner,
             dropout=any(text.get(key) for key in _DROPOUT),
         )
 
     @classmethod
     def of_artifact(cls, base_model: Artifact) -> Self:
-        """The sizes of a base model in the store; of its files only the configuration is read."""
-        facts = base_model.manifest.attributes
+        """Read the sizes of a base model in the store, from attributes and configuration."""
+        attributes = base_model.manifest.attributes
         return cls.of(
             json.loads(base_model.read_bytes("weights/config.json")),
-            parameters=int(str(facts["parameters"])),
-            vocabulary_rows=int(str(facts["embedding_rows"])),
-            tied_embeddings=bool(facts["tied_embeddings"]),
+            parameters=int(str(attributes["parameters"])),
+            vocabulary_rows=int(str(attributes["embedding_rows"])),
+            tied_embeddings=bool(attributes["tied_embeddings"]),
             name=base_model.name,
         )
 
     @property
     def largest_layer(self) -> int:
-        """Parameters of the largest single layer, which ZeRO 3 gathers whole."""
+        """Parameters of the largest single matrix, which ZeRO 3 gathers whole."""
         return self.hidden * max(self.vocabulary_rows, self.inner)
 
     @property
     def flops(self) -> ModelFlops:
-        """What the count of its operations needs."""
+        """What the count of operations needs."""
         head = self.vocabulary_rows * self.hidden
         return ModelFlops(
             body_weights=self.parameters - head * (1 if self.tied_embeddings else 2),

@@ -1,4 +1,4 @@
-"""What an hour of a GPU costs and what a kilowatt-hour emits: examples in prices.yaml, yours laid over them."""
+"""What a GPU-hour costs and a kilowatt-hour emits: examples in prices.yaml, and your overrides."""
 
 import datetime
 from importlib import resources
@@ -9,19 +9,20 @@ from pydantic import Field, ValidationError
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import one_line
 from dolly_assets.hardware.device_table import device_spec
 
 
 class Prices(Config):
-    """Prices on a day."""
+    """Prices as of a day."""
 
-    as_of: datetime.date = Field(description="When the prices held.")
-    gpu_hour_usd: dict[str, float] = Field(description="US dollars per GPU and hour, by device.")
+    as_of: datetime.date = Field(description="The day for which the prices were valid.")
+    gpu_hour_usd: dict[str, float] = Field(description="US dollars per GPU-hour, by device.")
     carbon_g_per_kwh: float = Field(ge=0, description="Grams of CO2 per kilowatt-hour.")
 
     @classmethod
     def read(cls, file: Path | None = None) -> Self:
-        """The bundled prices; what a YAML file of the same form says instead, where one is given.
+        """Read the bundled prices, with a YAML file of the same form merged over them.
 
         Raises:
             ConfigurationError: The file cannot be read, or is not of that form.
@@ -44,12 +45,12 @@ class Prices(Config):
             raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
         except (ValidationError, YAMLError, TypeError, AttributeError) as error:
             raise ConfigurationError(
-                f"{file}: expected as_of (a date), gpu_hour_usd (device: US dollars) and carbon_g_per_kwh: "
-                f"{' '.join(str(error).split())}"
+                f"{file}: expected as_of (a date), gpu_hour_usd (device: US dollars) and "
+                f"carbon_g_per_kwh: {one_line(error)}"
             ) from error
 
     def of_gpu_hour(self, device: str) -> float | None:
-        """US dollars for an hour of a device; None if there is no price for it."""
+        """Return the price of a GPU-hour in US dollars; None if the device has no price."""
         return next(
             (
                 price

@@ -1,4 +1,4 @@
-"""What a tokenized dataset asks of a training: rows, their tokens and labels, and the examples in them."""
+"""The sizes of a tokenized dataset: its rows, their tokens and labels, and the examples in them."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows of a tokenized split (see `dolly_assets.training.packing.batches` for what a row is).
+    """The rows of a tokenized split; `dolly_assets.training.packing.batches` defines a row.
 
     Attributes:
         row_tokens: Tokens of each row.
-        row_labels: Those of them that carry a label.
+        row_labels: Labelled tokens of each row.
         lengths: Tokens of each example.
     """
 
@@ -24,7 +24,7 @@ class TrainingRows:
 
     @classmethod
     def of(cls, train: pa.Table) -> Self:
-        """Counts a table with the columns row (contiguous), input_ids and prompt_length."""
+        """Count a table with the columns row (contiguous), input_ids and prompt_length."""
         lengths = pc.list_value_length(train["input_ids"]).to_numpy().astype(np.int64)  # pyright: ignore[reportAttributeAccessIssue]
         labels = lengths - np.maximum(train["prompt_length"].to_numpy(), 1)
         starts = np.flatnonzero(np.diff(train["row"].to_numpy(), prepend=-1))
@@ -36,19 +36,22 @@ class TrainingRows:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return len(self.row_tokens)
 
     def steps(self, global_batch_size: int) -> int:
-        """Optimizer steps of an epoch; rows that do not fill the last global batch are left out."""
+        """Return the optimizer steps of an epoch; rows that fill no global batch are left out."""
         return self.rows // global_batch_size
 
     def share_trained(self, global_batch_size: int) -> float:
-        """The part of the rows that an epoch trains on."""
+        """Return the share of the rows that an epoch trains on."""
         return self.steps(global_batch_size) * global_batch_size / self.rows
 
     def largest_micro_batch(self, micro_batch_size: int) -> tuple[int, int]:
-        """Most tokens and most labels of a micro-batch, when rows are shuffled: each in a batch of its own."""
+        """Return the most tokens and the most labels of a micro-batch of shuffled rows.
+
+        The two maxima may come from different micro-batches.
+        """
         order = np.random.default_rng(0).permutation(self.rows)
         starts = np.arange(0, self.rows, micro_batch_size)
         tokens = np.add.reduceat(self.row_tokens[order], starts)

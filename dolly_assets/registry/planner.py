@@ -7,8 +7,8 @@ from dolly_assets.core.errors import TrainingError
 from dolly_assets.family import ModelFamily
 from dolly_assets.hardware.machine import Machines, host_bytes, named_gpus
 from dolly_assets.launchers.local import gpus_here, ranks_for
+from dolly_assets.planning.calibration import Measured, calibration
 from dolly_assets.planning.changes import Change, changes_that_fit
-from dolly_assets.planning.measured import Measured, calibration
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import Plan, PlanRequest, plan
 from dolly_assets.planning.prices import Prices

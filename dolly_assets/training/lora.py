@@ -1,7 +1,7 @@
-"""LoRA: the base model's weights stay as they are, and low-rank matrices beside some of them are trained (an adapter).
+"""LoRA: the base model stays as it is, and low-rank matrices beside some of its own are trained.
 
-Hu et al., 2021, https://arxiv.org/abs/2106.09685; computed by peft. Knows folders and models, not
-artifacts.
+Hu et al., 2021, https://arxiv.org/abs/2106.09685; computed by peft. These matrices are the adapter.
+The module knows folders and models, not artifacts.
 """
 
 import json
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import BaseModelError, TrainingError
+from dolly_assets.core.text import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,23 +22,26 @@ MERGED = "merged"
 
 
 class LoraSettings(Config):
-    """Which matrices get a low-rank companion, and how large."""
+    """Which matrices get a low-rank companion, and how large the companions are."""
 
-    rank: int = Field(ge=1, description="Rank of the companions.")
-    alpha: float = Field(gt=0, description="What they add is scaled by alpha / rank.")
+    rank: int = Field(ge=1, description="Rank of the low-rank matrices.")
+    alpha: float = Field(gt=0, description="Scale of their output: it is multiplied by alpha/rank.")
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Dropout of what goes into a companion."
+        default=0.0, ge=0, lt=1, description="Dropout on the input of the low-rank matrices."
     )
     target_modules: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Names of linear layers; all but the output layer if left out.",
+        description="Names of the linear layers to adapt; all but the output layer by default.",
     )
-    merge: bool = Field(default=False, description="Publish whole weights beside the adapter.")
+    merge: bool = Field(
+        default=False,
+        description="Whether to publish merged weights of the whole model beside the adapter.",
+    )
 
 
 def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> "PreTrainedModel":
-    """The model with an adapter that changes nothing yet, and which alone is trained.
+    """Return the model with an adapter that has no effect yet; only the adapter is trained.
 
     Raises:
         TrainingError: The model has no layers of these names.
@@ -57,17 +61,23 @@ def add_adapter(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> 
         try:
             adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
         except ValueError as error:
-            raise TrainingError(f"recipe.lora.target_modules: {error}") from error
+            raise TrainingError(f"recipe.lora.target_modules: {one_line(error)}") from error
     return cast("PreTrainedModel", adapted)
 
 
 def finish(checkpoint: Path, base: Path, *, merge: bool) -> None:
-    """Makes a saved adapter's folder fit for publishing: no path of this machine in it, and `merged/` if asked for."""
+    """Prepare a saved adapter's folder for publishing.
+
+    Args:
+        checkpoint: The folder; paths of this machine are removed from its configuration.
+        base: The weights that the adapter was trained on.
+        merge: Whether to write the merged weights into its subfolder `merged/`.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    config = checkpoint / ADAPTER_CONFIG
-    said = json.loads(config.read_text())
-    config.write_text(json.dumps({**said, "base_model_name_or_path": None}, indent=2))
+    file = checkpoint / ADAPTER_CONFIG
+    config = {**json.loads(file.read_text()), "base_model_name_or_path": None}
+    file.write_text(json.dumps(config, indent=2))
     if merge:
         model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
         with_adapter(model, checkpoint).save_pretrained(checkpoint / MERGED)
@@ -77,10 +87,10 @@ def finish(checkpoint: Path, base: Path, *, merge: bool) -> None:
 
 
 def with_adapter(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
-    """The model with what an adapter adds to its weights.
+    """Return the model with an adapter merged into its weights.
 
     Raises:
-        BaseModelError: The adapter is not one of this model.
+        BaseModelError: The adapter does not belong to this model.
     """
     from peft import PeftModel
 
@@ -89,5 +99,5 @@ def with_adapter(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
         return cast("PreTrainedModel", adapted.merge_and_unload(safe_merge=True))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BaseModelError(
-            f"{adapter} does not load as an adapter of {type(model).__name__}: {error}"
+            f"{adapter} does not load as an adapter of {type(model).__name__}: {one_line(error)}"
         ) from error

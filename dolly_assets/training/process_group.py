@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-# Ranks wait for the first one while it waits for an upload that is slower than an epoch.
+# Ranks wait for rank 0 while it waits for an upload that is slower than an epoch.
 COLLECTIVE_TIMEOUT_SECONDS = 4 * 3600
-# What torchrun tells a rank (https://docs.pytorch.org/docs/stable/elastic/run.html), for the only
-# one. Port 0 is any.
+# The environment that torchrun sets for a rank, for a single one. Port 0 stands for any free port.
+# https://docs.pytorch.org/docs/stable/elastic/run.html
 ONLY_RANK = {
     "RANK": "0",
     "LOCAL_RANK": "0",
@@ -24,67 +24,80 @@ ONLY_RANK = {
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's rank and the number of ranks, as torchrun has put them into the environment."""
+    """Return this process's rank and the number of ranks, from the environment of torchrun."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def ranks_here() -> int:
-    """The number of ranks on this machine."""
+def ranks_on_this_node() -> int:
+    """Return the number of ranks on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def node_and_nodes() -> tuple[int, int]:
+    """Return the index of this node and the number of nodes; all have the same number of ranks."""
+    rank, ranks = rank_and_size()
+    ranks_per_node = ranks_on_this_node()
+    return rank // ranks_per_node, max(1, ranks // ranks_per_node)
+
+
 def be_the_only_rank_unless_launched() -> None:
-    """Lets one process train without torchrun: DeepSpeed would else look for MPI."""
+    """Let one process train without torchrun; without this, DeepSpeed would look for MPI."""
     if "RANK" not in os.environ:
         os.environ.update(ONLY_RANK)
 
 
-def skip_shared_memory_op() -> None:
-    """Keeps DeepSpeed from compiling its shared-memory op when it starts on CPU ranks.
-
-    Only `inference_all_reduce` uses it, which training never calls; compiling takes a compiler and
-    some 40 s.
-    """
-    import deepspeed.ops
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
 def meet_other_ranks(arguments: "TrainingArguments") -> None:
-    """Joins the process group.
+    """Join the process group.
 
-    Before the model is loaded: with ZeRO 3 it is sharded over the ranks as it loads.
+    Call it before the model is loaded: with ZeRO 3 the model is sharded over the ranks as it loads.
     """
     import deepspeed
 
-    _ = arguments.device  # the Trainer's own way, which on CPUs leaves DeepSpeed out
+    # Reading the property makes the Trainer join the group in its own way, which on CPUs does not
+    # initialize DeepSpeed's communication.
+    _ = arguments.device
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend="gloo")
 
 
-def node_and_nodes() -> tuple[int, int]:
-    """Which machine of the training this is, and how many there are, all with as many ranks."""
-    rank, ranks = rank_and_size()
-    of_each = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return rank // of_each, max(1, ranks // of_each)
+def wait_for_all_ranks() -> None:
+    """Return when every rank has called this."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def leave_other_ranks() -> None:
+    """Leave the process group, together with all ranks.
+
+    Its threads would otherwise still run at exit, and can abort a process that has finished.
+    """
+    import torch.distributed
+
+    wait_for_all_ranks()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def lost_another_node(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is that of a rank whose connection to other machines' ranks broke."""
+    """Return whether an error, or its cause, is a broken connection to the ranks of other nodes."""
     if node_and_nodes()[1] == 1:
         return False
     import torch.distributed
 
     # gloo raises plain RuntimeErrors: "[…/gloo/transport/tcp/pair.cc:…] Connection closed by peer".
-    errors = [error, error.__cause__]
     return any(
-        isinstance(each, torch.distributed.DistError) or "gloo" in str(each).lower()
-        for each in errors
+        isinstance(cause, torch.distributed.DistError) or "gloo" in str(cause).lower()
+        for cause in (error, error.__cause__)
     )
 
 
 class HostGroup:
-    """The same ranks, talking from host to host: a few bytes never wait for a device's queue."""
+    """The same ranks, communicating from host to host.
+
+    A few bytes between hosts never wait for the queue of a device.
+    """
 
     def __init__(self) -> None:
         import torch.distributed
@@ -94,38 +107,33 @@ class HostGroup:
             self._group = torch.distributed.new_group(backend="gloo")
 
     def largest(self, value: int) -> int:
-        """The largest of what the ranks say; every rank comes here at the same point of the training."""
+        """Return the largest of all ranks' values.
+
+        Every rank calls it at the same point of the training.
+        """
         import torch
 
-        if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        if not _has_other_ranks():
             return value
-        said = torch.tensor([value], dtype=torch.int32)
-        torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX, group=self._group)
-        return int(said)
+        values = torch.tensor([value], dtype=torch.int32)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=self._group)
+        return int(values)
 
     def of_first(self, value: int) -> int:
-        """What rank 0 says, a 64-bit number; every rank comes here at the same point of the training."""
+        """Return the value of rank 0, a 64-bit number.
+
+        Every rank calls it at the same point of the training.
+        """
         import torch
 
-        if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        if not _has_other_ranks():
             return value
-        said = torch.tensor([value], dtype=torch.int64)
-        torch.distributed.broadcast(said, 0, group=self._group)
-        return int(said)
+        values = torch.tensor([value], dtype=torch.int64)
+        torch.distributed.broadcast(values, 0, group=self._group)
+        return int(values)
 
 
-def wait_for_all_ranks() -> None:
-    """Returns when every rank has come here."""
+def _has_other_ranks() -> bool:
     import torch.distributed
 
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def leave_other_ranks() -> None:
-    """Leaves the process group in good order: its threads, still running at exit, can abort a process that is done."""
-    import torch.distributed
-
-    wait_for_all_ranks()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1

@@ -1,10 +1,9 @@
-"""The recipe of a fine-tune: every hyper-parameter that decides what comes out.
+"""The recipe of a fine-tune: every hyper-parameter that determines the result.
 
-It knows nothing of machines. How many devices share the work is the compute's business
-(`dolly_assets.launchers`); the global batch, and so the result, is the same on any number of them.
+It knows nothing of machines. How many devices share the work is stated under `compute`; the global
+batch, and with it the result, is the same on any number of them.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.hashing import json_digest
 from dolly_assets.training import presets
 from dolly_assets.training.deepspeed.settings import DeepSpeedSettings
 from dolly_assets.training.loop.guards import GuardSettings
@@ -23,27 +23,33 @@ class Recipe(Config):
     """Hyper-parameters of a fine-tune. All epochs of one training share one recipe."""
 
     epochs: int = Field(
-        ge=1, le=99, description="Number of epochs that can be asked for; partition keys 01…epochs."
+        ge=1,
+        le=99,
+        description="Number of epochs that can be requested, as partition keys 01 to epochs.",
     )
     max_length: int = Field(
         ge=8,
-        description="Longest row in tokens; longer examples are dropped and counted, never cut.",
+        description="Length of the longest row in tokens; longer examples are dropped and counted, "
+        "never truncated.",
     )
     packing: bool = Field(
-        default=True, description="Several examples share a row, as far as max_length allows."
+        default=True, description="Whether several examples share a row, up to max_length."
     )
     held_out_examples: int = Field(
-        ge=1, description="Examples kept from training, to score every epoch with."
+        ge=1, description="Number of examples that are kept from training, to score every epoch."
     )
-    global_batch_size: int = Field(ge=1, description="Rows per optimizer step, over all devices.")
+    global_batch_size: int = Field(
+        ge=1, description="Rows per optimizer step, over all devices together."
+    )
     micro_batch_size: int = Field(ge=1, description="Rows per forward pass of one device.")
     learning_rate: float = Field(gt=0, allow_inf_nan=False, description="Peak learning rate.")
     scheduler: Literal["constant", "linear", "cosine"] = Field(
         default="constant",
-        description="Shape of the rate after warm-up; linear and cosine end at the last epoch.",
+        description="Shape of the learning rate after warm-up; linear and cosine reach 0 at the "
+        "end of the last epoch.",
     )
     warmup_steps: int = Field(
-        default=0, ge=0, description="Optimizer steps of linear warm-up from 0."
+        default=0, ge=0, description="Number of optimizer steps of linear warm-up from 0."
     )
     weight_decay: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW."
@@ -52,17 +58,20 @@ class Recipe(Config):
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's second-moment decay.")
     adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's denominator term.")
     max_grad_norm: float = Field(
-        default=1.0, ge=0, description="Gradients are clipped to this norm; 0 turns it off."
+        default=1.0, ge=0, description="Norm to which gradients are clipped; 0 turns clipping off."
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        default="bf16", description="Arithmetic of the training."
+        default="bf16", description="Floating-point format of the training."
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
-        default=3, description="What DeepSpeed's ZeRO shards over the devices."
+        default=3,
+        description="What ZeRO shards over the devices: nothing (0), the optimizer (1), also the "
+        "gradients (2), also the weights (3).",
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Recompute activations in the backward pass: less memory, about 30 % more time.",
+        description="Whether to recompute activations in the backward pass, which saves memory and "
+        "takes about 30 % more time.",
     )
     seed: int = Field(
         default=42,
@@ -72,13 +81,15 @@ class Recipe(Config):
     )
     deepspeed: DeepSpeedSettings = Field(
         default_factory=DeepSpeedSettings,
-        description="The name of a preset, or DeepSpeed's own settings, laid over those that follow from this recipe.",
+        description="The name of a preset, or DeepSpeed's own settings; they override what follows "
+        "from this recipe.",
     )
     lora: LoraSettings | None = Field(
-        default=None, description="Train an adapter and leave the base model's weights as they are."
+        default=None,
+        description="Settings of an adapter to train, instead of the base model's own weights.",
     )
     guards: GuardSettings = Field(
-        default_factory=GuardSettings, description="What is done when training looks wrong."
+        default_factory=GuardSettings, description="What to do when training looks wrong."
     )
 
     @model_validator(mode="before")
@@ -96,8 +107,8 @@ class Recipe(Config):
         for key, decided in preset.decided.items():
             if key in info.data and info.data[key] != decided:
                 raise ValueError(
-                    f"the preset {value} is for {key} {decided}, and the recipe says {info.data[key]}: leave {key} "
-                    "out, or name another preset"
+                    f"the preset {value} is for {key} {decided}, and the recipe has "
+                    f"{info.data[key]}: leave {key} out, or name another preset"
                 )
         return preset.deepspeed
 
@@ -113,7 +124,8 @@ class Recipe(Config):
         ):
             if moved and moved.device != "none" and stage < least:
                 raise ValueError(
-                    f"zero_optimization.{name} needs a recipe.zero_stage of at least {least}, found {stage}"
+                    f"zero_optimization.{name} needs a recipe.zero_stage of at least {least}, "
+                    f"found {stage}"
                 )
         return settings
 
@@ -128,14 +140,19 @@ class Recipe(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what decides the weights: not the guards, and with a constant rate not the number of epochs."""
-        return hashlib.sha256(
-            json.dumps(self.model_dump(exclude=self._indifferent), sort_keys=True).encode()
-        ).hexdigest()
+        """SHA-256 over what determines the weights.
+
+        That excludes the guards and, with a constant learning rate, the number of epochs.
+        """
+        return json_digest(self.model_dump(exclude=self._without_effect))
 
     def changes_since(self, before: Mapping[str, Any]) -> list[str]:
-        """What decides the weights and was something else in an earlier recipe, as JSON has it: `seed from 1 to 2`."""
-        now = self.model_dump(mode="json", exclude=self._indifferent)
+        """Return what determines the weights and has changed, such as `recipe.seed from 1 to 2`.
+
+        Args:
+            before: An earlier recipe, as JSON.
+        """
+        now = self.model_dump(mode="json", exclude=self._without_effect)
         return [
             f"recipe.{key} from {json.dumps(before.get(key))} to {json.dumps(value)}"
             for key, value in now.items()
@@ -143,20 +160,21 @@ class Recipe(Config):
         ]
 
     @property
-    def _indifferent(self) -> set[str]:
-        """The settings that do not decide the weights."""
+    def _without_effect(self) -> set[str]:
+        """The settings that do not affect the weights."""
         return {"epochs", "guards"} if self.scheduler == "constant" else {"guards"}
 
     def accumulation_steps(self, ranks: int) -> int:
-        """Micro-batches per optimizer step and rank.
+        """Return the number of micro-batches per optimizer step and rank.
 
         Raises:
-            TrainingError: The global batch cannot be shared equally by that many ranks.
+            TrainingError: This number of ranks cannot share the global batch equally.
         """
         per_pass = self.micro_batch_size * ranks
         if self.global_batch_size % per_pass:
             raise TrainingError(
-                f"global_batch_size {self.global_batch_size} cannot be shared by {ranks} ranks at micro_batch_size "
-                f"{self.micro_batch_size}: it must be a multiple of {per_pass}; change one of the three"
+                f"global_batch_size {self.global_batch_size} cannot be shared by {ranks} ranks at "
+                f"micro_batch_size {self.micro_batch_size}: it must be a multiple of {per_pass}; "
+                "change one of the three"
             )
         return self.global_batch_size // per_pass

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from dolly_assets.core.names import epoch_key
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE
-from dolly_assets.training.checkpoint import folder as checkpoint
+from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
-from dolly_assets.training.loop.epochs import EpochResult, PartialState
+from dolly_assets.training.loop.observer import EpochResult, PartialState
 from dolly_assets.training.loop.steps import loss_curve_png, step_records
 from dolly_assets.training.lora import finish
 from dolly_assets.training.process_group import rank_and_size
@@ -60,6 +60,7 @@ class EpochPublisher:
         self._profiler = EpochProfiler(spec, store, report)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
+        self._left_out: list[str] = []
         self._saving_seconds = STATE_PER_WEIGHTS * base_model.size_bytes / SLOW_BYTES_PER_SECOND
         self._recipe = spec.family.recipe.model_dump(mode="json")
         self._previous_digest = self._task.resume_from.digest if self._task.resume_from else None
@@ -159,7 +160,7 @@ class EpochPublisher:
 
     def _upload(self, snapshot: Snapshot, what: str) -> None:
         """The part of a rank other than 0."""
-        tree = checkpoint.split(snapshot.write())
+        tree = layout.split(snapshot.write())
         self._store.upload_rank(tree, attempt=self._attempt(what), rank=self._rank)
         shutil.rmtree(snapshot.folder)
 
@@ -185,7 +186,8 @@ class EpochPublisher:
         folder = result.snapshot.write()
         if lora := self._spec.family.recipe.lora:
             finish(folder, self._base_model.fetch("weights"), merge=lora.merge)
-        tree = {**checkpoint.split(folder), **self._step_files(result)}
+        tree = {**layout.split(folder), **self._step_files(result)}
+        self._log_left_out(folder)
         artifact = self._publish_all(
             self._name("model_checkpoint", result.epoch),
             tree,
@@ -207,12 +209,19 @@ class EpochPublisher:
         self._profiler.mark("publish", begin, time.time(), epoch=result.epoch)
         self._report.published(artifact)
 
+    def _log_left_out(self, folder: Path) -> None:
+        """Log which files of the checkpoint are not published, where that has changed."""
+        left_out = layout.left_out(folder)
+        if left_out and left_out != self._left_out:
+            self._report.log(f"left out of published checkpoints: {', '.join(left_out)}")
+        self._left_out = left_out
+
     def _publish_state(self, state: PartialState) -> None:
         begin = time.time()
         self._data.refuse_changes(state.epoch)
         self._publish_all(
             artifact_name([self._spec.family.name, "training_state"], self._task.dataset),
-            checkpoint.split(state.snapshot.write()),
+            layout.split(state.snapshot.write()),
             _part(state),
             kind="training_state",
             inputs=self._inputs(),

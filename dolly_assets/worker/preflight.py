@@ -17,10 +17,10 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.text import file_size, memory_size
 from dolly_assets.hardware.visible_gpus import driver_cuda_version
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import scratch_bytes
-from dolly_assets.planning.text import size
 from dolly_assets.profiling.report.report import PREFLIGHT_FILE
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
@@ -224,8 +224,8 @@ def _check_disk(folder: Path, needed: int) -> int:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainingError(
-            f"the plan needs {size(needed)} of disk for the weights and two checkpoints, and {folder} has "
-            f"{size(free)} free: free some space, or set DOLLY_HOME to a larger disk"
+            f"the plan needs {file_size(needed)} of disk for the weights and two checkpoints, and {folder} has "
+            f"{file_size(free)} free: free some space, or set DOLLY_HOME to a larger disk"
         )
     return free
 
@@ -247,7 +247,7 @@ def _lines(found: Findings) -> list[str]:
     lines = [
         f"preflight in {found.seconds:.1f} s: {network}{found.matmul_flops / 1e12:,.3g} TFLOP/s per rank, store "
         f"{1000 * found.store_write_seconds:.0f} ms to write and {1000 * found.store_read_seconds:.0f} ms to read, "
-        f"disk {size(found.disk_free_bytes)} free of {size(found.disk_needed_bytes)} needed"
+        f"disk {file_size(found.disk_free_bytes)} free of {file_size(found.disk_needed_bytes)} needed"
     ]
     if abs(found.clock_skew_seconds) > SKEW_SECONDS:
         lines.append(
@@ -256,6 +256,6 @@ def _lines(found: Findings) -> list[str]:
     shared = found.shared_memory_bytes
     if found.gpus and found.ranks > 1 and shared is not None and shared <= SMALL_SHARED_BYTES:
         lines.append(
-            f"{SHARED_MEMORY} has only {size(shared)}, which NCCL can run out of: give the container more"
+            f"{SHARED_MEMORY} has only {memory_size(shared)}, which NCCL can run out of: give the container more"
         )
     return lines

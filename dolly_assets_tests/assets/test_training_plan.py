@@ -61,7 +61,7 @@ def materialized(workbench: Workbench, family: ModelFamily) -> dg.ExecuteInProce
             dg.AssetCheckSeverity.ERROR,
             "does not fit on 2 × T4",
         ),
-        (on_gpus(None), False, dg.AssetCheckSeverity.WARN, "not checked whether it fits"),
+        (on_gpus(None), False, dg.AssetCheckSeverity.WARN, "fit unknown"),
     ],
     ids=["fits", "too big", "unknown"],
 )

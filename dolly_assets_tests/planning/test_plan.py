@@ -6,8 +6,8 @@ import pytest
 
 from dolly_assets.core.errors import BaseModelError, ConfigurationError, TrainingError
 from dolly_assets.hardware.machine import Machines
+from dolly_assets.planning.calibration import Calibration, Measured, calibration
 from dolly_assets.planning.changes import changes_that_fit
-from dolly_assets.planning.measured import Calibration, Measured, calibration
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import plan
 from dolly_assets.planning.text import refusal, rows, sentence, verdict
@@ -67,7 +67,7 @@ def test_an_unknown_device_gets_numbers_and_no_verdict() -> None:
     assert made.fits is None
     assert made.needed_bytes
     assert made.hours is None
-    assert "not checked" in verdict(made, ())
+    assert "fit unknown" in verdict(made, ())
     assert "compute.device" in verdict(made, ())
 
 

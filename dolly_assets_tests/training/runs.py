@@ -18,9 +18,10 @@ from pathlib import Path
 from dolly_assets.core.errors import TrainingStopped
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
-from dolly_assets.training.loop.epochs import EpochResult, PartialState
-from dolly_assets.training.loop.fine_tune import FineTune, fine_tune
+from dolly_assets.training.loop.fine_tune import fine_tune
 from dolly_assets.training.loop.meter import StepTotals
+from dolly_assets.training.loop.observer import EpochResult, PartialState
+from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.steps import Step
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
@@ -63,7 +64,7 @@ class Runs:
         self._pool.shutdown()
 
     def start(
-        self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None, late: bool = False
+        self, job: FineTuneRequest, *, ranks: int = 1, ask_at: int | None = None, late: bool = False
     ) -> list[Future[Outcome]]:
         """One future for each rank.
 
@@ -97,7 +98,7 @@ class Runs:
         ]
 
     def run(
-        self, job: FineTune, *, ranks: int = 1, ask_at: int | None = None, late: bool = False
+        self, job: FineTuneRequest, *, ranks: int = 1, ask_at: int | None = None, late: bool = False
     ) -> Outcome:
         """Trains to the end; what rank 0 saw."""
         outcomes = [
@@ -203,7 +204,9 @@ def _joined(snapshot: Snapshot) -> Path:
     return Path(shutil.copytree(folder, whole, dirs_exist_ok=True))
 
 
-def _run(job: FineTune, variables: Mapping[str, str], ask_at: int | None, late: bool) -> Outcome:
+def _run(
+    job: FineTuneRequest, variables: Mapping[str, str], ask_at: int | None, late: bool
+) -> Outcome:
     os.environ.update(variables)
     stop = StopRequest()
     stop.listen()
@@ -227,7 +230,9 @@ def _run(job: FineTune, variables: Mapping[str, str], ask_at: int | None, late: 
     )
 
 
-def jobs_of(job: FineTune, scratch: Path, batches: Sequence[tuple[int, int]]) -> list[FineTune]:
+def jobs_of(
+    job: FineTuneRequest, scratch: Path, batches: Sequence[tuple[int, int]]
+) -> list[FineTuneRequest]:
     """The job with other (micro, global) batch sizes."""
     return [
         replace(

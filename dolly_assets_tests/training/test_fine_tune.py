@@ -13,9 +13,9 @@ import pytest
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.base_model import BaseModelConfig, prepare
-from dolly_assets.training.checkpoint import folder as checkpoint
-from dolly_assets.training.loop.fine_tune import FineTune
+from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.loop.meter import StepTotals
+from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Runs, jobs_of
 
@@ -95,8 +95,8 @@ def examples(count: int) -> pa.Table:
     )
 
 
-def job(weights: Path, scratch: Path, **changes: Any) -> FineTune:
-    whole = FineTune(
+def job(weights: Path, scratch: Path, **changes: Any) -> FineTuneRequest:
+    whole = FineTuneRequest(
         recipe=RECIPE,
         weights=weights,
         train=examples(24),
@@ -227,10 +227,10 @@ def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
 
 def published(state: Path, into: Path, *, ranks: int) -> Path:
     """A folder to resume from, by way of the published layout."""
-    for path, file in checkpoint.split(state).items():
+    for path, file in layout.split(state).items():
         (into / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, into / path)
-    return checkpoint.join(into / "state", into / "resume", ranks=ranks)
+    return layout.join(into / "state", into / "resume", ranks=ranks)
 
 
 @pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), (2, 0), (2, 2), (2, 3)])

@@ -40,7 +40,7 @@ def test_a_loss_that_jumps_is_told_once_with_step_and_figures() -> None:
 
 def test_a_loss_that_jumps_ends_the_training_where_that_is_asked_for() -> None:
     with pytest.raises(
-        TrainingError, match=r"jumped to 9 at step 101; .*look at the examples of this step"
+        TrainingError, match=r"jumped to 9 at step 101; .*check the examples of this step"
     ):
         judged(Guards(GuardSettings(on_spike="stop")), [*falling(100), 9.0])
 

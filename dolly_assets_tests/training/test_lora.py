@@ -11,7 +11,7 @@ import pytest
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.generation.model import load
 from dolly_assets.training import lora
-from dolly_assets.training.checkpoint import folder as checkpoint
+from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Outcome, Runs
 from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared, published
@@ -44,7 +44,7 @@ def test_only_the_adapter_trains_and_goes_on_in_the_middle_of_an_epoch_to_the_sa
         weights, tmp_path / "whole", recipe=recipe(gradient_checkpointing=True), last_epoch=2
     )
     expected = runs.run(whole)
-    saved = checkpoint.split(whole.scratch / "checkpoint-6")
+    saved = layout.split(whole.scratch / "checkpoint-6")
     assert {path.partition("/")[0] for path in saved} == {"adapter", "state"}
     assert _tensor_names(saved["adapter/adapter_model.safetensors"]) == {
         f"base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_{part}.weight"
@@ -75,7 +75,7 @@ def test_merged_weights_are_the_base_model_with_its_adapter(
     folder = tmp_path / "trainer" / "checkpoint-3"
     lora.finish(folder, weights, merge=True)
     assert str(tmp_path) not in (folder / lora.ADAPTER_CONFIG).read_text()
-    tree = checkpoint.split(folder)
+    tree = layout.split(folder)
     assert not any("README" in path for path in tree)
     base, merged, adapted = (
         load(weights)[0],

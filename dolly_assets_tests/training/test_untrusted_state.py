@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dolly_assets.core.errors import TrainingError
-from dolly_assets.training.checkpoint.folder import join, split
-from dolly_assets.training.loop.fine_tune import FineTune
+from dolly_assets.training.checkpoint.layout import join, split
+from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets_tests.training.runs import Runs
 from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared
 
@@ -39,7 +39,7 @@ def runs() -> Iterator[Runs]:
 
 
 @pytest.fixture(scope="module")
-def trained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[FineTune, Path]:
+def trained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[FineTuneRequest, Path]:
     """A training of two ranks, and the state after its first epoch as it is published."""
     folder = tmp_path_factory.mktemp("trained")
     weights = prepared(folder / "weights", dropout=0.0)
@@ -53,7 +53,7 @@ def trained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[FineT
 
 
 @pytest.fixture
-def state(trained: tuple[FineTune, Path], tmp_path: Path) -> Path:
+def state(trained: tuple[FineTuneRequest, Path], tmp_path: Path) -> Path:
     """A copy of the published state that a test may change."""
     return Path(shutil.copytree(trained[1], tmp_path / "state"))
 
@@ -174,7 +174,7 @@ def test_files_that_torch_does_not_write_are_refused_with_our_own_error(
 @pytest.mark.parametrize("ranks", [2, 1])
 def test_deepspeed_itself_unpickles_nothing_else_either(
     runs: Runs,
-    trained: tuple[FineTune, Path],
+    trained: tuple[FineTuneRequest, Path],
     state: Path,
     tmp_path: Path,
     marker: Path,

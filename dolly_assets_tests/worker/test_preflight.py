@@ -89,5 +89,5 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(
 ) -> None:
     from dolly_assets.worker.preflight import _check_disk
 
-    with pytest.raises(TrainingError, match=r"the plan needs .* GiB of disk .* set DOLLY_HOME"):
+    with pytest.raises(TrainingError, match=r"the plan needs .* TB of disk .* set DOLLY_HOME"):
         _check_disk(tmp_path, 1 << 60)

@@ -1,10 +1,14 @@
 """How epochs get into the store.
 
-Real are the store, the sampler and the weights; the training is played by hand.
+Real are the store, the sampler, and the files that the Trainer and DeepSpeed wrote of an epoch; the
+order of events is played by hand.
 """
 
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +19,26 @@ from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
-from dolly_assets.training.loop.epochs import EpochResult, PartialState
 from dolly_assets.training.loop.meter import StepTotals
+from dolly_assets.training.loop.observer import EpochResult, PartialState
+from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.steps import Step
 from dolly_assets.worker.checkpoint_publisher import EpochPublisher
-from dolly_assets.worker.messages import Published
+from dolly_assets.worker.messages import Log, Published
 from dolly_assets.worker.training_data import TrainingData
 from dolly_assets_tests.tiny_training import DATASET, Recorded, Workbench
+from dolly_assets_tests.training.runs import Runs
 
 STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
 WORK = StepTotals(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
-STATE = ("trainer_state.json", "rng_state.pth", "latest", "global_step2/mp_rank_00_model_states.pt")
+STATE = {
+    "trainer_state.json",
+    "rng_state.pth",
+    "scheduler.pt",
+    "latest",
+    "global_step3/mp_rank_00_model_states.pt",
+    "global_step3/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+}
 
 
 @pytest.fixture
@@ -38,13 +51,39 @@ def data(workbench: Workbench) -> TrainingData:
     return TrainingData(workbench.latest("tokenized_dataset", DATASET))
 
 
-def ended(base_model: Artifact, folder: Path, epoch: int) -> EpochResult:
-    """An epoch as the Trainer leaves it, with the base model's weights."""
-    checkpoint = folder / f"checkpoint-{2 * epoch}"
-    shutil.copytree(base_model.fetch("weights"), checkpoint)
-    for path in (*STATE, "training_args.bin"):
-        (checkpoint / path).parent.mkdir(exist_ok=True)
-        (checkpoint / path).write_text(f"{path} of epoch {epoch}")
+@pytest.fixture(scope="module")
+def trained(
+    workbench: Workbench, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], list[Path]]:
+    """By the number of ranks, each rank's folder after an epoch that the real Trainer trained."""
+
+    @cache
+    def train(ranks: int) -> list[Path]:
+        scratch = tmp_path_factory.mktemp(f"trained-on-{ranks}")
+        request = FineTuneRequest(
+            recipe=workbench.family.recipe,
+            weights=workbench.latest("base_model").fetch("weights"),
+            train=TrainingData(workbench.latest("tokenized_dataset", DATASET)).table(),
+            first_epoch=1,
+            last_epoch=1,
+            scratch=scratch,
+        )
+        with closing(Runs()) as runs:
+            runs.run(request, ranks=ranks)
+        return [scratch / f"checkpoint-3-rank{rank}" for rank in range(ranks)]
+
+    return train
+
+
+@pytest.fixture
+def checkpoint(trained: Callable[[int], list[Path]]) -> Path:
+    """The folder of the only rank."""
+    return trained(1)[0]
+
+
+def ended(trained: Path, folder: Path, epoch: int) -> EpochResult:
+    """An epoch with the files that a rank has of it, in a folder of its own."""
+    checkpoint = Path(shutil.copytree(trained, folder / f"checkpoint-{3 * epoch}"))
     now = time.time()
     return EpochResult(
         epoch=epoch,
@@ -73,7 +112,7 @@ def published(recorded: Recorded) -> list[str]:
 
 
 def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_comes_from(
-    workbench: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    workbench: Workbench, base_model: Artifact, checkpoint: Path, data: TrainingData, tmp_path: Path
 ) -> None:
     recorded = Recorded()
     task = workbench.train(0, 2)
@@ -81,7 +120,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         workbench.spec(task, tmp_path / "s"), workbench.store, recorded.report, base_model, data
     ) as publisher:
         publisher.on_start("process")
-        results = [ended(base_model, tmp_path, epoch) for epoch in (1, 2)]
+        results = [ended(checkpoint, tmp_path, epoch) for epoch in (1, 2)]
         for result in results:
             publisher.make_room()
             publisher.on_epoch(result)
@@ -98,8 +137,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     assert first.manifest.inputs == inputs
     assert second.manifest.inputs == {**inputs, "model_checkpoint": first.digest}
 
-    digest = weights_sha256(base_model.fetch("weights"))
-    assert base.manifest.attributes["weights_sha256"] == digest
+    assert base.manifest.attributes["weights_sha256"] == weights_sha256(base_model.fetch("weights"))
     assert second.manifest.attributes == {
         "epoch": 2,
         "training": task.training,
@@ -123,7 +161,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "wait_seconds": 0.1,
         "memory_peak_bytes": None,
         "recipe": workbench.family.recipe.model_dump(mode="json"),
-        "weights_sha256": digest,
+        "weights_sha256": weights_sha256(checkpoint),
     }
     assert second.manifest.made_by == {"run_id": "test"}
     paths = {entry.path for entry in second.manifest.files}
@@ -144,6 +182,11 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     }
     assert not any(result.snapshot.folder.exists() for result in results)
 
+    lines = [message.text for message in recorded.messages if isinstance(message, Log)]
+    assert [line for line in lines if "left out" in line] == [
+        "left out of published checkpoints: training_args.bin, zero_to_fp32.py, zero_to_torch.py"
+    ]
+
     profile = workbench.latest("gpu_profile", DATASET, "02")
     assert profile.manifest.created_at < second.manifest.created_at
     facts: dict[str, Any] = profile.manifest.attributes
@@ -155,20 +198,20 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
 
 
 def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
-    workbench: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    workbench: Workbench, base_model: Artifact, checkpoint: Path, data: TrainingData, tmp_path: Path
 ) -> None:
     task = workbench.train(3, 3, resume_from=base_model)
     spec = workbench.spec(task, tmp_path / "s")
     with EpochPublisher(spec, workbench.store, Recorded().report, base_model, data) as publisher:
         publisher.on_start("process")
-        publisher.on_epoch(ended(base_model, tmp_path, 3))
+        publisher.on_epoch(ended(checkpoint, tmp_path, 3))
     third = workbench.latest("model_checkpoint", DATASET, "03")
     assert third.manifest.inputs["model_checkpoint"] == base_model.digest
     assert workbench.store.latest(f"tiny/model_checkpoint/{DATASET}/04") is None
 
 
 def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
-    workbench: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    workbench: Workbench, base_model: Artifact, checkpoint: Path, data: TrainingData, tmp_path: Path
 ) -> None:
     recorded = Recorded()
     spec = workbench.spec(workbench.train(1, 2), tmp_path / "s")
@@ -176,7 +219,7 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
     def train() -> None:
         with EpochPublisher(spec, workbench.store, recorded.report, base_model, data) as publisher:
             publisher.on_start("process")
-            publisher.on_epoch(ended(base_model, tmp_path, 1))
+            publisher.on_epoch(ended(checkpoint, tmp_path, 1))
             raise RuntimeError("the next epoch")
 
     with pytest.raises(RuntimeError, match="the next epoch"):
@@ -190,6 +233,7 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
 def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
     own: Workbench,
     base_model: Artifact,
+    trained: Callable[[int], list[Path]],
     data: TrainingData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -205,30 +249,29 @@ def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
             publisher.on_start("process")
             publisher.on_epoch(result)
 
-    second = ended(base_model, tmp_path / "1", 1)
-    shutil.rmtree(second.snapshot.folder)
-    shard = second.snapshot.folder / "global_step2" / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
-    shard.parent.mkdir(parents=True)
-    shard.write_text("of rank 1")
+    first, second = (
+        ended(folder, tmp_path / str(rank), 1) for rank, folder in enumerate(trained(2))
+    )
+    own_state = {"rng_state_1.pth", "global_step3/zero_pp_rank_1_mp_rank_00_optim_states.pt"}
+    shard = second.snapshot.folder / "global_step3" / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    content = shard.read_bytes()
     end_epoch(1, second)
     assert recorded.messages == []
     assert not shard.exists()
     assert not (tmp_path / "s1" / "profile" / "sampler.log").exists()
-    end_epoch(0, ended(base_model, tmp_path / "0", 1))
+    end_epoch(0, first)
     assert published(recorded) == [
         f"tiny/gpu_profile/{DATASET}/01",
         f"tiny/model_checkpoint/{DATASET}/01",
     ]
-    checkpoint = own.latest("model_checkpoint", DATASET, "01")
-    assert {entry.path for entry in checkpoint.manifest.files} > {
-        f"state/global_step2/{shard.name}",
-        "state/latest",
-    }
-    assert checkpoint.local_file(f"state/global_step2/{shard.name}").read_text() == "of rank 1"
+    artifact = own.latest("model_checkpoint", DATASET, "01")
+    paths = {entry.path for entry in artifact.manifest.files}
+    assert paths > {f"state/{path}" for path in (*own_state, "latest", "rng_state_0.pth")}
+    assert artifact.local_file(f"state/global_step3/{shard.name}").read_bytes() == content
 
 
 def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
-    own: Workbench, base_model: Artifact, tmp_path: Path
+    own: Workbench, base_model: Artifact, checkpoint: Path, tmp_path: Path
 ) -> None:
     data = TrainingData(own.latest("tokenized_dataset", DATASET))
     recorded = Recorded()
@@ -242,7 +285,7 @@ def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
                 content[len(content) // 2] ^= 1
                 file.chmod(0o644)
                 file.write_bytes(content)
-            publisher.on_epoch(ended(base_model, tmp_path, 1))
+            publisher.on_epoch(ended(checkpoint, tmp_path, 1))
 
     with pytest.raises(
         TrainingError,
@@ -253,10 +296,10 @@ def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
 
 
 def test_a_state_in_the_middle_of_an_epoch_is_published_for_the_next_run_to_find(
-    own: Workbench, base_model: Artifact, data: TrainingData, tmp_path: Path
+    own: Workbench, base_model: Artifact, checkpoint: Path, data: TrainingData, tmp_path: Path
 ) -> None:
     task = own.train(4, 4)
-    result = ended(base_model, tmp_path, 4)
+    result = ended(checkpoint, tmp_path, 4)
     (result.snapshot.folder / "progress.json").write_text("{}")
     for file in [
         *result.snapshot.folder.glob("*.safetensors"),

@@ -8,7 +8,7 @@ import pytest
 
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.training import lora
-from dolly_assets.training.checkpoint import folder as training_checkpoint
+from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.lora import LoraSettings
 from dolly_assets.worker.messages import Published
 from dolly_assets.worker.spec import Evaluate, Sample, ref
@@ -105,7 +105,7 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(
     adapted.save_pretrained(tmp_path / "saved")
     AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "saved")
     lora.finish(tmp_path / "saved", base, merge=True)
-    tree = training_checkpoint.split(tmp_path / "saved")
+    tree = layout.split(tmp_path / "saved")
     inputs = {
         "base_model": base_model.digest,
         "tokenized_dataset": workbench.latest("tokenized_dataset", DATASET).digest,

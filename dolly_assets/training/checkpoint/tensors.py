@@ -1,7 +1,7 @@
-"""A digest of the tensors in a weights folder: two folders hold the same model exactly if theirs agree.
+"""A digest of the tensors in a weights folder: equal digests mean equal models.
 
-Knows the safetensors format and nothing of models. A manifest's digests say whether files are
-intact; this one says whether tensors are equal, however they are sharded, ordered or annotated.
+It knows the safetensors format and nothing of models. A manifest's digests show whether files are
+intact; this one shows whether tensors are equal, however they are sharded, ordered or annotated.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dolly_assets.core.errors import ArtifactError
 
-# The limit of the safetensors library itself: a longer header is taken for damage.
+# The limit of the safetensors library itself: a longer header counts as damage.
 _MAX_HEADER_BYTES = 100_000_000
 _CHUNK_BYTES = 1 << 22
 
@@ -27,13 +27,14 @@ class _Tensor(NamedTuple):
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256, in hex, over the name, dtype, shape and bytes of every tensor in the folder, sorted by name.
+    """Return the SHA-256 of name, dtype, shape and bytes of every tensor in the folder.
 
-    Bytes are read as stored, in chunks: bfloat16 needs no array library, and memory stays bounded.
+    Tensors are sorted by name. Bytes are read as stored, in chunks: bfloat16 needs no array
+    library, and memory stays bounded.
 
     Raises:
-        ArtifactError: There are no safetensors files, one is damaged or missing, or two hold the
-            same tensor.
+        ArtifactError: The folder has no safetensors files, one is damaged or missing, or two hold
+            the same tensor.
     """
     tensors: dict[str, _Tensor] = {}
     for file in _shards(folder):
@@ -41,7 +42,7 @@ def weights_sha256(folder: Path) -> str:
             if tensor.name in tensors:
                 raise ArtifactError(
                     f"{file}: tensor {tensor.name!r} is also in {tensors[tensor.name].file.name}; "
-                    "keep the shards of one model only in the folder"
+                    "keep only the shards of one model in the folder"
                 )
             tensors[tensor.name] = tensor
     digest = hashlib.sha256()
@@ -54,7 +55,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The safetensors files in the folder, none of those that its index names missing."""
+    """Return the safetensors files of the folder; raise ArtifactError if any is missing."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ArtifactError(f"{folder}: expected weights as *.safetensors, found none")
@@ -63,24 +64,24 @@ def _shards(folder: Path) -> list[Path]:
         named = set(json.loads(index.read_text())["weight_map"].values())
         if missing := sorted(named - {file.name for file in files}):
             raise ArtifactError(
-                f"{folder}: shard {missing[0]} is missing, though {index.name} names it"
+                f"{folder}: shard {missing[0]} is missing, though {index.name} lists it"
             )
     return files
 
 
 def _read_header(file: Path) -> list[_Tensor]:
-    """The tensors of one file.
+    """Return the tensors of one file.
 
-    Format (https://github.com/huggingface/safetensors#format): 8 bytes, the header's length as
-    little-endian u64; the header, JSON of name -> {dtype, shape, data_offsets} and `__metadata__`;
-    the data, from whose beginning the offsets count.
+    The format (https://github.com/huggingface/safetensors#format) is 8 bytes with the length of the
+    header as little-endian u64; the header, JSON of name -> {dtype, shape, data_offsets} and
+    `__metadata__`; and the data, from whose beginning the offsets count.
     """
     file_bytes = file.stat().st_size
     with file.open("rb") as stream:
         header_bytes = int.from_bytes(stream.read(8), "little")
         if not 2 <= header_bytes <= min(_MAX_HEADER_BYTES, file_bytes - 8):
             raise ArtifactError(
-                f"{file}: not a safetensors file, or cut off in its header ({file_bytes} bytes)"
+                f"{file}: not a safetensors file, or truncated in its header ({file_bytes} bytes)"
             )
         header = stream.read(header_bytes)
     start = 8 + header_bytes
@@ -101,7 +102,8 @@ def _read_header(file: Path) -> list[_Tensor]:
     expected_bytes = max((tensor.end for tensor in tensors), default=start)
     if expected_bytes != file_bytes:
         raise ArtifactError(
-            f"{file}: expected {expected_bytes} bytes by its header, found {file_bytes}; fetch it again"
+            f"{file}: its header states {expected_bytes} bytes, found {file_bytes}; "
+            "fetch the file again"
         )
     return tensors
 

@@ -1,5 +1,4 @@
-"""What a training state may unpickle: tensors, plain values, and the few classes that DeepSpeed
-puts beside them.
+"""What a training state may unpickle: tensors, plain values, and a few classes of DeepSpeed.
 
 DeepSpeed reads its files with `torch.load(…, weights_only=False)`, which runs whatever code a
 pickle names, and a state comes from a store that others may write to. So the files are checked
@@ -22,17 +21,19 @@ DEEPSPEED_CLASSES = (
     "deepspeed.runtime.zero.config.ZeroStageEnum",
     "deepspeed.utils.tensor_fragment.fragment_address",
 )
-
-
 # Random states of numpy; transformers allows the same when it reads them.
 NUMPY_CLASSES = ("numpy.dtype", "numpy.ndarray", "numpy._core.multiarray._reconstruct")
 
 
 def check_pickle(file: Path, *, allow_numpy: bool = False) -> None:
-    """Check that a file written by `torch.save` names only known classes, without reading it.
+    """Check that a file written by `torch.save` names only known classes, without loading it.
+
+    Args:
+        file: The file to check.
+        allow_numpy: Whether the classes of numpy's random states are known, too.
 
     Raises:
-        TrainingError: It names others, or is no such file.
+        TrainingError: It names other classes, or torch.save did not write it.
     """
     import torch
 
@@ -54,7 +55,7 @@ def check_pickle(file: Path, *, allow_numpy: bool = False) -> None:
 def only_known_classes() -> Iterator[None]:
     """Make every `torch.load` in this process unpickle only what is listed here.
 
-    Whatever `weights_only` its caller passes. Classes that callers have allowed by
+    That holds whatever `weights_only` its caller passes. Classes that callers have allowed by
     `torch.serialization.safe_globals` stay allowed.
     """
     import torch

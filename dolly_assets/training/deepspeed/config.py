@@ -1,19 +1,26 @@
-"""DeepSpeed's configuration for a recipe.
+"""DeepSpeed's configuration for a recipe; the rest is left to DeepSpeed's defaults.
 
-What the recipe does not say, DeepSpeed's own defaults decide.
-
-Keys: https://www.deepspeed.ai/docs/config-json/. No "optimizer" section: the Trainer's AdamW is
-used, which needs no compiler on the machine.
+Its keys are those of https://www.deepspeed.ai/docs/config-json/. There is no "optimizer" section:
+the Trainer's AdamW is used, which needs no compiler on the machine.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
+from dolly_assets.core.mappings import merged
 from dolly_assets.training.recipe import Recipe
 
 
 def deepspeed_config(recipe: Recipe, ranks: int, *, load_universal: bool = False) -> dict[str, Any]:
-    """The configuration for that many ranks; raises TrainingError if they cannot share the global batch equally."""
+    """Return the configuration for a recipe.
+
+    Args:
+        recipe: How to train.
+        ranks: The number of ranks.
+        load_universal: Whether the state to resume from is a universal checkpoint.
+
+    Raises:
+        TrainingError: The ranks cannot share the global batch equally.
+    """
     config: dict[str, Any] = {
         "train_batch_size": recipe.global_batch_size,
         "train_micro_batch_size_per_gpu": recipe.micro_batch_size,
@@ -26,17 +33,9 @@ def deepspeed_config(recipe: Recipe, ranks: int, *, load_universal: bool = False
         "steps_per_print": 1_000_000_000,
     }
     if recipe.zero_stage == 3:
-        # Without it the weights of an epoch could only be put together later, from all ranks'
-        # shards.
+        # Otherwise the weights of an epoch could only be assembled later, from the shards of all
+        # ranks.
         config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
     if load_universal:
         config["checkpoint"] = {"load_universal": True}
-    return _laid_over(config, recipe.deepspeed.to_dict())
-
-
-def _laid_over(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in extra.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(merged[key], value) if both else value
-    return merged
+    return merged(config, recipe.deepspeed.to_dict())

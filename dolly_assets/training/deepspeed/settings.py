@@ -1,8 +1,8 @@
-"""DeepSpeed settings that a recipe may pass on, checked by name and kind, also where DeepSpeed is not installed.
+"""DeepSpeed settings that a recipe may pass on, validated also where DeepSpeed is not installed.
 
-Names, kinds and bounds are those of DeepSpeed 0.19's own configuration models; a test compares the
-two. What the recipe decides is refused here, and so is what belongs to other ways of training
-(pipelines, tensor parallelism, autotuning).
+Names, types and bounds are those of the configuration models in DeepSpeed 0.19; a test compares
+the two. Settings that follow from the recipe are refused, and so are those of other kinds of
+training (pipelines, tensor parallelism, autotuning).
 """
 
 from typing import Annotated, Any, Literal
@@ -31,18 +31,18 @@ def _decided_by(setting: str) -> BeforeValidator:
 
 
 class _Settings(Config):
-    """Keeps to what was said: what was not is left to DeepSpeed."""
+    """Settings that serialize only what was set; the rest is left to DeepSpeed."""
 
     model_config = ConfigDict(protected_namespaces=())
 
     @model_serializer(mode="wrap")
-    def _only_what_was_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        said = self.model_fields_set
-        return {name: value for name, value in handler(self).items() if name in said}
+    def _only_what_was_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        was_set = self.model_fields_set
+        return {name: value for name, value in handler(self).items() if name in was_set}
 
 
 class OffloadOptimizer(_Settings):
-    """Where the optimizer's state is kept and computed."""
+    """Where the optimizer's state is kept and updated."""
 
     device: Device = "none"
     nvme_path: str | None = None
@@ -68,7 +68,7 @@ class OffloadParam(_Settings):
 
 
 class ZeroOptimization(_Settings):
-    """How ZeRO shards, communicates and offloads. Sizes are in elements."""
+    """How ZeRO shards, communicates and offloads. Sizes are numbers of elements."""
 
     stage: Annotated[None, _decided_by("zero_stage")] = None
     contiguous_gradients: bool = True
@@ -104,7 +104,7 @@ class ZeroOptimization(_Settings):
 
 
 class Bf16(_Settings):
-    """Of training in bf16."""
+    """Training in bf16."""
 
     enabled: Annotated[None, _decided_by("precision")] = None
     immediate_grad_update: bool = False
@@ -114,7 +114,7 @@ class Bf16(_Settings):
 
 
 class Fp16(_Settings):
-    """Of training in fp16: how the loss is scaled."""
+    """Training in fp16: how the loss is scaled."""
 
     enabled: Annotated[None, _decided_by("precision")] = None
     auto_cast: bool = False
@@ -128,7 +128,7 @@ class Fp16(_Settings):
 
 
 class ActivationCheckpointing(_Settings):
-    """How what recipe.gradient_checkpointing keeps is laid out."""
+    """Where the activations are kept that recipe.gradient_checkpointing saves."""
 
     partition_activations: bool = False
     contiguous_memory_optimization: bool = False
@@ -139,7 +139,7 @@ class ActivationCheckpointing(_Settings):
 
 
 class Aio(_Settings):
-    """How NVMe is read and written."""
+    """How NVMe devices are read and written."""
 
     block_size: PositiveInt = 1_048_576
     queue_depth: PositiveInt = 8
@@ -150,13 +150,13 @@ class Aio(_Settings):
 
 
 class DataTypes(_Settings):
-    """In what gradients are added up."""
+    """The floating-point format in which gradients are accumulated."""
 
     grad_accum_dtype: Literal["fp32", "fp16", "bf16"] | None = None
 
 
 class DeepSpeedSettings(_Settings):
-    """Laid over what follows from the recipe."""
+    """Settings that override what follows from the recipe."""
 
     train_batch_size: Annotated[None, _decided_by("global_batch_size")] = None
     train_micro_batch_size_per_gpu: Annotated[None, _decided_by("micro_batch_size")] = None
@@ -183,5 +183,5 @@ class DeepSpeedSettings(_Settings):
     memory_breakdown: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """What was said, as DeepSpeed's configuration has it."""
+        """Return what was set, in the form of DeepSpeed's configuration."""
         return self.model_dump(mode="json")

@@ -1,1 +1,13 @@
-"""TODO."""
+"""The training loop: DeepSpeed under the Hugging Face Trainer, step by step and epoch by epoch.
+
+It knows folders and numbers, and hands epochs to an observer; it knows nothing of the store.
+
+- `request.py`: what to train; `fine_tune.py`: the function that does it, on every rank.
+- `observer.py`: what a training hands over, and the protocol of the caller's side.
+- `epochs.py`: what happens between steps: guards, saves, stopping, the end of an epoch.
+- `progress.py`: the finished part of an epoch, beside a state saved in the middle of it.
+- `trainer.py`: the Trainer, with its loss and its timed steps.
+- `meter.py`, `steps.py`: measurements of the steps, and the steps as a table and a picture.
+- `guards.py`: checks of every step; `watchdog.py`: ends ranks that hang.
+- `stop.py`: requests to stop; `out_of_memory.py`: what to change when memory runs out.
+"""

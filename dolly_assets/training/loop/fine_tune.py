@@ -1,16 +1,13 @@
 """The fine-tune itself: DeepSpeed under the Hugging Face Trainer, over a range of epochs.
 
-It knows folders and numbers, not artifacts: it starts from a weights folder (or goes on from a
-checkpoint folder), and hands every finished epoch to the caller as a checkpoint folder with its
-figures. The order of examples, the rate and dropout at step n do not depend on where a range
-begins, so epochs 1-3 in one go or one by one give the same weights.
+It knows folders and numbers, not artifacts: it starts from a weights folder or resumes from a
+checkpoint folder, and hands every finished epoch to the caller. The order of examples, the learning
+rate and dropout at step n do not depend on where a range begins: epochs 1-3 in one go or one by one
+give the same weights.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training import kernels
@@ -18,7 +15,9 @@ from dolly_assets.training.checkpoint.snapshot import Snapshots
 from dolly_assets.training.checkpoint.universal import convert
 from dolly_assets.training.checkpoint.unpickling import only_known_classes
 from dolly_assets.training.deepspeed.config import deepspeed_config
-from dolly_assets.training.loop.epochs import Epochs, TrainingObserver, as_callback
+from dolly_assets.training.loop.epochs import Epochs, as_callback
+from dolly_assets.training.loop.observer import TrainingObserver
+from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.trainer import load_trainer
 from dolly_assets.training.packing.batches import RowDataset
@@ -27,77 +26,54 @@ from dolly_assets.training.process_group import (
     be_the_only_rank_unless_launched,
     meet_other_ranks,
     rank_and_size,
-    skip_shared_memory_op,
     wait_for_all_ranks,
 )
 from dolly_assets.training.recipe import Recipe
+from dolly_assets.training.seams import skip_shared_memory_op
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-@dataclass(frozen=True)
-class FineTune:
-    """What to train. All paths are folders of this machine."""
-
-    recipe: Recipe
-    weights: Path  # where the model starts from, with its tokenizer
-    train: pa.Table  # columns row, input_ids, prompt_length
-    first_epoch: int
-    last_epoch: int
-    scratch: Path
-    resume_from: Path | None = (
-        None  # a state's folder: of the end of epoch first_epoch - 1, or of within first_epoch
-    )
-    resume_ranks: int | None = None  # that saved this state, if not as many as now
-    profile_dir: Path | None = None  # where the steps' timings go, if anywhere
-    save_seconds: float = 900  # between saves in the middle of an epoch
-    copy_bytes: int | None = (
-        None  # host memory for a rank's copy of its state; what is free, if not said
-    )
-    hang_seconds: float = 600  # without a step, at least, before a rank counts as hung
-
-
-def fine_tune(job: FineTune, follower: TrainingObserver, stop: StopRequest) -> None:
-    """Trains epochs first_epoch…last_epoch.
+def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRequest) -> None:
+    """Train the requested epochs.
 
     Every rank calls it; the caller then leaves the process group.
 
+    Args:
+        request: What to train, in folders of this machine.
+        observer: Gets the epochs and states of this rank, and lines for the log.
+        stop: Whether this process was asked to stop.
+
     Raises:
-        TrainingStopped: The ranks were asked to stop; the follower was given the state.
+        TrainingStopped: The ranks were asked to stop; the observer was given the state.
         TrainingError: The data cannot fill one global batch, the ranks cannot share one, or a guard
-            ends the training.
+            ended the training.
     """
     from transformers.trainer_callback import PrinterCallback
 
     skip_shared_memory_op()
     be_the_only_rank_unless_launched()
-    dataset = RowDataset(
-        job.train, global_batch_size=job.recipe.global_batch_size, seed=job.recipe.seed
-    )
-    if not len(dataset):
-        raise TrainingError(
-            f"{job.train.num_rows} training examples in {dataset.rows} rows cannot fill one global batch of "
-            f"{job.recipe.global_batch_size} rows: lower recipe.global_batch_size or recipe.max_length, or add data"
-        )
-    is_resharded = job.resume_ranks is not None and job.recipe.zero_stage > 0
-    arguments = training_arguments(job.recipe, job.scratch, load_universal=is_resharded)
+    recipe = request.recipe
+    dataset = _dataset(request)
+    is_resharded = request.resume_ranks is not None and recipe.zero_stage > 0
+    arguments = training_arguments(recipe, request.scratch, load_universal=is_resharded)
     meet_other_ranks(arguments)
-    resume_from = job.resume_from
+    resume_from = request.resume_from
     if resume_from and is_resharded:
-        resume_from = _converted(resume_from, job.scratch / "universal")
+        resume_from = _converted(resume_from, request.scratch / "universal")
     trainer, meter = load_trainer(
-        job.recipe, job.weights, dataset, arguments, callbacks=[], profile_dir=job.profile_dir
+        recipe, request.weights, dataset, arguments, callbacks=[], profile_dir=request.profile_dir
     )
     trainer.remove_callback(PrinterCallback)
     epochs = Epochs(
-        job,
-        follower,
+        request,
+        observer,
         stop,
         real_tokens=lambda: dataset.real_tokens,
         meter=meter,
-        snapshots=Snapshots(trainer, job.copy_bytes),
-        kernels=lambda: kernels.describe(trainer, packing=job.recipe.packing),
+        snapshots=Snapshots(trainer, request.copy_bytes),
+        kernels=lambda: kernels.describe(trainer, packing=recipe.packing),
     )
     trainer.add_callback(
         as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped)
@@ -109,20 +85,16 @@ def fine_tune(job: FineTune, follower: TrainingObserver, stop: StopRequest) -> N
         epochs.close()
 
 
-def _converted(state: Path, into: Path) -> Path:
-    """The state for another number of ranks, converted by the first of them."""
-    rank, _ = rank_and_size()
-    if rank == 0:
-        with only_known_classes():
-            convert(state, into)
-    wait_for_all_ranks()
-    return into
-
-
 def training_arguments(
     recipe: Recipe, scratch: Path, *, load_universal: bool = False
 ) -> "TrainingArguments":
-    """The Trainer's arguments for a recipe on the ranks that are running now."""
+    """Return the Trainer's arguments for a recipe on the ranks that are running now.
+
+    Args:
+        recipe: How to train.
+        scratch: The Trainer's output folder.
+        load_universal: Whether the state to resume from is a universal checkpoint.
+    """
     import torch
     from transformers import TrainingArguments
 
@@ -151,7 +123,7 @@ def training_arguments(
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no",  # `Epochs` does
+        save_strategy="no",  # `Epochs` saves
         eval_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -159,3 +131,28 @@ def training_arguments(
         log_level_replica="error",
         remove_unused_columns=False,
     )
+
+
+def _dataset(request: FineTuneRequest) -> RowDataset:
+    """Return the rows to train on; raise TrainingError if they do not fill one global batch."""
+    recipe = request.recipe
+    dataset = RowDataset(
+        request.train, global_batch_size=recipe.global_batch_size, seed=recipe.seed
+    )
+    if not len(dataset):
+        raise TrainingError(
+            f"{request.train.num_rows} training examples in {dataset.rows} rows cannot fill one "
+            f"global batch of {recipe.global_batch_size} rows: lower recipe.global_batch_size or "
+            "recipe.max_length, or add data"
+        )
+    return dataset
+
+
+def _converted(state: Path, into: Path) -> Path:
+    """Return the state for another number of ranks, which rank 0 converts."""
+    rank, _ = rank_and_size()
+    if rank == 0:
+        with only_known_classes():
+            convert(state, into)
+    wait_for_all_ranks()
+    return into

@@ -1,6 +1,6 @@
-"""Guards that look at every optimizer step: a loss that is not a number, that jumps, gradients that overflow for long.
+"""Guards that check every optimizer step: losses that are not finite, spikes, repeated overflows.
 
-They see figures, not tensors, and so say the same on every rank.
+They see numbers, not tensors, and reach the same verdict on every rank.
 """
 
 import math
@@ -14,34 +14,35 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.loop.steps import Step
 
-WINDOW_STEPS = 64  # what counts as the loss so far
-LEAST_STEPS = 16  # before that there is nothing to compare with
+WINDOW_STEPS = 64  # steps that a loss is compared with
+LEAST_STEPS = 16  # before that there is too little to compare with
 SPIKE_DEVIATIONS = 8.0
 # The standard deviation of a normal distribution, in median absolute deviations (Huber, Robust
 # Statistics, 1981).
 DEVIATION_PER_MAD = 1.4826
-# A loss that hardly varies would make a spike of everything: the deviation counts for at least this
-# share of it.
+# Where the loss hardly varies every step would be a spike: the deviation counts as at least this
+# share of the median.
 LEAST_DEVIATION = 0.05
-# Dynamic loss scaling halves the scale at each overflow. From 2^16 on, this many in a row are no
-# search for a scale.
+# Dynamic loss scaling halves the scale at each overflow. Starting from 2^16, this many in a row are
+# no longer a search for a scale.
 OVERFLOWS_IN_A_ROW = 20
 
 
 class GuardSettings(Config):
-    """What is done when a training looks wrong.
+    """What to do when a training looks wrong.
 
-    None of it changes what is learnt, so no digest has it.
+    Nothing here changes what is learnt, so it is part of no digest.
     """
 
     on_spike: Literal["warn", "stop"] = Field(
         default="warn",
-        description="When the loss jumps far above the last steps' median: say so, or end the training.",
+        description="What to do when the loss jumps far above the median of the last steps: log a "
+        "warning, or stop the training.",
     )
 
 
 class Guards:
-    """Judges the steps of a training, one after the other."""
+    """Checks the steps of a training, one after the other."""
 
     def __init__(self, settings: GuardSettings) -> None:
         self._settings = settings
@@ -50,28 +51,29 @@ class Guards:
         self._in_spike = False
 
     def check(self, step: Step, *, epoch: int, overflowed: bool) -> str | None:
-        """Returns what is worth a line in the log, if anything.
+        """Return a warning for the log, if there is one.
 
         Args:
-            step: What was just done.
+            step: The step that was just done.
             epoch: The epoch that it belongs to.
-            overflowed: Whether its gradients did not fit the precision, so that it changed nothing.
+            overflowed: Whether its gradients overflowed, so that the weights did not change.
 
         Raises:
-            TrainingError: The training cannot or should not go on.
+            TrainingError: The training cannot or should not continue.
         """
         where = f"of epoch {epoch}"
         if not math.isfinite(step.loss):
             raise TrainingError(
-                f"the loss {where} became {step.loss} at step {step.step}: lower recipe.learning_rate, add "
-                "warmup_steps, or look at the examples; the epoch is not published"
+                f"the loss {where} became {step.loss} at step {step.step}: lower "
+                "recipe.learning_rate, add warmup_steps, or check the examples; the epoch is not "
+                "published"
             )
         self._overflows = self._overflows + 1 if overflowed else 0
         if self._overflows == OVERFLOWS_IN_A_ROW:
             raise TrainingError(
-                f"the gradients {where} overflowed in {self._overflows} steps in a row, the last being step "
-                f"{step.step}: set recipe.precision to bf16 or fp32, or lower recipe.learning_rate; the epoch is not "
-                "published"
+                f"the gradients {where} overflowed in {self._overflows} steps in a row, up to step "
+                f"{step.step}: set recipe.precision to bf16 or fp32, or lower "
+                "recipe.learning_rate; the epoch is not published"
             )
         return self._check_spike(step, where)
 
@@ -83,17 +85,17 @@ class Guards:
             return None
         self._in_spike = True
         text = (
-            f"the loss {where} jumped to {step.loss:.4g} at step {step.step}; the median of the last steps is "
-            f"{statistics.median(self._losses):.4g}, and up to {limit:.4g} is usual"
+            f"the loss {where} jumped to {step.loss:.4g} at step {step.step}; the median of the "
+            f"last steps is {statistics.median(self._losses):.4g}, and up to {limit:.4g} is normal"
         )
         if self._settings.on_spike == "stop":
             raise TrainingError(
-                f"{text}: look at the examples of this step, or lower recipe.learning_rate"
+                f"{text}: check the examples of this step, or lower recipe.learning_rate"
             )
         return None if was_in_spike else text
 
     def _limit(self) -> float | None:
-        """The loss above which a step is a spike; None while there are too few steps to tell."""
+        """Return the loss above which a step is a spike; None while there are too few steps."""
         if len(self._losses) < LEAST_STEPS:
             return None
         median = statistics.median(self._losses)

@@ -1,7 +1,7 @@
-"""Being asked to stop, by SIGTERM or SIGINT: noted while there is something to save, else obeyed at once.
+"""Requests to stop, by SIGTERM or SIGINT: deferred while there is state to save, else immediate.
 
-A thread of its own hears of it, so that it works also while the main thread is deep in a library.
-How ranks agree on when to stop is `epochs.py`'s business.
+A separate thread receives them, so that they work also while the main thread is inside a library.
+How the ranks agree on when to stop is up to `epochs.py`.
 """
 
 import os
@@ -9,14 +9,14 @@ import signal
 import threading
 from collections.abc import Callable
 
-STOPPED = (
-    75  # exit code: stopped, and running it again goes on from there (EX_TEMPFAIL of sysexits.h)
-)
+# The exit code of a process that stopped on request (EX_TEMPFAIL of sysexits.h): the next run
+# resumes.
+STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Whether this process was asked to stop. Made once, in the main thread.
+    """Whether this process was asked to stop. Created once, in the main thread.
 
     Until `defer` is called, a request ends the process at once, with exit code `STOPPED`.
     """
@@ -29,20 +29,24 @@ class StopRequest:
 
     @property
     def is_requested(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return self._requested.is_set()
 
     def listen(self) -> None:
-        """From here on signals are requests."""
-        # The wake-up is written by the signal itself, the handlers only by the main thread when it
-        # has time.
+        """Handle signals as requests from here on."""
+        # Python's handlers run in the main thread only, between two bytecodes: a long call into C
+        # would delay them. The wake-up descriptor is written by the C-level handler at once.
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda _number, _frame: None)
         threading.Thread(target=self._hear, name="stop", daemon=True).start()
 
     def defer(self, on_request: Callable[[], None]) -> None:
-        """From here on a request is noted; `on_request` hears of the first one, in another thread."""
+        """Record requests from here on, instead of ending the process.
+
+        Args:
+            on_request: Called once, at the first request, in another thread.
+        """
         self._on_request = on_request
 
     def _hear(self) -> None:

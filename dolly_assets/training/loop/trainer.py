@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer under DeepSpeed with a loss over labelled tokens only, and a clock on every step."""
+"""The Hugging Face Trainer under DeepSpeed: a loss over labelled tokens only, and timed steps."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import torch.utils.data
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-_GPU_MULTIPLE = 64  # tokens of a packed sequence: tensor cores multiply round shapes
+# Packed sequences are filled up to a multiple of 64 tokens on GPUs: tensor cores multiply such
+# shapes faster.
+_GPU_MULTIPLE = 64
 
 
 def load_trainer(
@@ -39,12 +41,18 @@ def load_trainer(
     callbacks: "Sequence[TrainerCallback]",
     profile_dir: Path | None,
 ) -> "tuple[Trainer, StepMeter]":
-    """Loads a model, and makes what trains and what measures it.
+    """Load a model, and return its Trainer and what measures its steps.
 
-    The ranks have met: ZeRO 3 shards it as it loads.
+    The process group exists already, since ZeRO 3 shards the model as it loads. Training raises
+    TrainingError if the recipe packs rows and the model cannot be trained on them.
 
-    Training then raises TrainingError if the model can't be trained on packed rows and the recipe
-    packs them.
+    Args:
+        recipe: How to train.
+        weights: The folder to load the model and its tokenizer from.
+        dataset: The rows to train on.
+        arguments: The Trainer's arguments.
+        callbacks: Callbacks of the Trainer, besides the check of packing.
+        profile_dir: Where the timings of the steps go, if anywhere.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -101,15 +109,18 @@ def _dtype(recipe: Recipe) -> "torch.dtype":
 
 
 def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Trainer":
-    """A Trainer; arguments are the Trainer's own.
+    """Return a Trainer over MicroBatches whose engine is DeepSpeed's.
 
-    Its batches are MicroBatches, its engine is DeepSpeed's.
+    Args:
+        loss: Computes the loss of a micro-batch.
+        meter: Measures the steps.
+        arguments: Arguments of the Trainer itself.
     """
     from transformers import Trainer
 
     class LabelTrainer(Trainer):
-        # Not one of the base class's means: the sum is divided by the labels of the whole global
-        # batch.
+        # Keeps the base class from averaging over micro-batches: the sum of the losses is divided
+        # by the labels of the whole global batch.
         loss_is_scaled_for_ga = True
 
         def __init__(self) -> None:
@@ -120,7 +131,7 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
         def get_batch_samples(
             self, epoch_iterator: Iterator[Any], num_batches: int, device: "torch.device"
         ) -> tuple[list[Any], None]:
-            """A step's micro-batches; the next step's are made while it computes."""
+            """Return a step's micro-batches; the next step's are prepared while it computes."""
             meter.begin()
             with meter.phase("data"):
                 if self._next is None or self._next[0] is not epoch_iterator:
@@ -139,7 +150,7 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
         def training_step(
             self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
         ) -> "torch.Tensor":
-            """Forward, backward and, after the last micro-batch, the optimizer."""
+            """Run forward, backward and, after the last micro-batch, the optimizer."""
             model.train()
             with meter.phase("data"):
                 batch = cast(MicroBatch, self._prepare_inputs(inputs))
@@ -149,7 +160,7 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
             with meter.phase("backward"):
                 is_last = self.accelerator.sync_gradients
                 model.set_gradient_accumulation_boundary(is_last)
-                # DeepSpeed takes the mean over the ranks, where the sum is wanted.
+                # DeepSpeed averages over the ranks, where the sum is needed.
                 model.backward(part * self.args.world_size, scale_wrt_gas=False)
             if is_last:
                 with meter.phase("optimizer"):
@@ -157,7 +168,7 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
             return part.detach() * self.args.world_size  # the Trainer logs the mean over the ranks
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            """The step's loss is known."""
+            """End the measured step, once its loss is known."""
             if "loss" in logs:
                 meter.end(self.state.global_step, math.ceil(self.state.epoch or 0))
             super().log(logs, start_time)

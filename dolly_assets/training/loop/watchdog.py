@@ -1,7 +1,7 @@
-"""Ends a rank that makes no progress, with the stacks of all its threads in its log.
+"""Ends a rank that makes no progress, after writing the stacks of all its threads to its log.
 
-Knows steps as moments in time. Every rank has one: where one hangs the others wait for it, and all
-say where.
+It knows steps only as moments in time. Every rank has a watchdog: where one rank hangs the others
+wait for it, and the logs of all show where.
 """
 
 import faulthandler
@@ -14,19 +14,20 @@ from collections import deque
 from collections.abc import Callable
 
 HUNG = 1  # exit code
-USUAL_STEPS = 32  # what counts as usual is the median of so many
+USUAL_STEPS = 32  # the usual duration is the median of this number of steps
 SLOWER_THAN_USUAL = 20.0
 
 
 class Watchdog:
-    """Expects a step now and then. It watches from `step` until `pause`.
-
-    Args:
-        least_seconds: No step is overdue before this time, however fast the steps are.
-        on_hang: Hears what is wrong, before the process ends.
-    """
+    """Expects a step within a limit. It watches from `step` until `pause`."""
 
     def __init__(self, least_seconds: float, on_hang: Callable[[str], None]) -> None:
+        """Start to watch, with the first step.
+
+        Args:
+            least_seconds: No step is overdue before this time, however fast the steps are.
+            on_hang: Called with a description, before the process ends.
+        """
         self._least_seconds = least_seconds
         self._on_hang = on_hang
         self._durations: deque[float] = deque(maxlen=USUAL_STEPS)
@@ -35,7 +36,7 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def step(self) -> None:
-        """A step has ended, or the first one begins."""
+        """Record that a step has ended, or that the first one begins."""
         with self._changed:
             now = time.monotonic()
             if self._last is not None:
@@ -44,19 +45,19 @@ class Watchdog:
             self._changed.notify()
 
     def pause(self) -> None:
-        """What comes now is not training, and takes as long as it takes."""
+        """Stop watching until the next step: what comes now is not training and has no limit."""
         with self._changed:
             self._last = None
             self._changed.notify()
 
     @property
     def usual_seconds(self) -> float:
-        """What a step takes; 0 before the first."""
+        """The usual duration of a step; 0 before the first."""
         return statistics.median(self._durations) if self._durations else 0.0
 
     @property
     def limit_seconds(self) -> float:
-        """A step that takes longer is overdue."""
+        """The duration after which a step is overdue."""
         return max(self._least_seconds, SLOWER_THAN_USUAL * self.usual_seconds)
 
     def _watch(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.packing import attention
 from dolly_assets.training.packing.batches import PackedRow, PackingCollator
+from dolly_assets.training.seams import attention_implementation, can_set_attention
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +34,9 @@ def choose_attention(model: "PreTrainedModel", loss: "LabelLoss") -> str:
     Raises:
         TrainingError: Neither does.
     """
-    own = str(model.config._attn_implementation)
+    own = attention_implementation(model)
     found = []
-    can_choose = model._can_set_attn_implementation()
+    can_choose = can_set_attention(model)
     for name in (attention.NAME, own) if can_choose else (own,):
         try:
             _check(model, loss, own, name)
@@ -93,5 +94,5 @@ def _logits(
 
 
 def _set(model: "PreTrainedModel", name: str) -> None:
-    if model._can_set_attn_implementation():
+    if can_set_attention(model):
         model.set_attn_implementation(name)

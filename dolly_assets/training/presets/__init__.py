@@ -1,4 +1,7 @@
-"""Presets: named parts of a recipe that go together, one YAML file each, with DeepSpeed's settings among them."""
+"""Presets: named parts of a recipe that belong together, DeepSpeed's settings included.
+
+Each is a YAML file in this folder. They know nothing of machines or models.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -13,7 +16,7 @@ _FOLDER = Path(__file__).parent
 
 
 class Preset(Config):
-    """What a preset says of a recipe."""
+    """The part of a recipe that a preset decides."""
 
     description: str
     zero_stage: Literal[0, 1, 2, 3] | None = None  # None leaves it to the recipe
@@ -22,27 +25,28 @@ class Preset(Config):
 
     @property
     def decided(self) -> dict[str, Any]:
-        """The recipe's own settings that it decides."""
+        """The recipe's own settings that the preset decides."""
         return self.model_dump(include={"zero_stage", "precision"}, exclude_none=True)
 
 
 def names() -> list[str]:
-    """The presets that there are."""
+    """Return the names of all presets."""
     return sorted(file.stem for file in _FOLDER.glob("*.yaml"))
 
 
 @cache
 def load(name: str) -> Preset:
-    """A preset by its name.
+    """Return a preset by its name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: No preset has this name.
     """
     import yaml
 
     if name not in names():
         raise ValueError(
-            f"no preset is called {name!r}: expected DeepSpeed's settings, or one of {', '.join(names())}"
+            f"no preset is called {name!r}: expected DeepSpeed's settings, or one of "
+            f"{', '.join(names())}"
         )
     return Preset.model_validate(
         yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))

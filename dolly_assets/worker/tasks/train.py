@@ -2,8 +2,9 @@
 
 from dolly_assets.core.errors import TrainingStopped
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.training.checkpoint import folder as checkpoint
-from dolly_assets.training.loop.fine_tune import FineTune, fine_tune
+from dolly_assets.training.checkpoint import layout
+from dolly_assets.training.loop.fine_tune import fine_tune
+from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 from dolly_assets.worker.checkpoint_publisher import EpochPublisher
@@ -51,7 +52,7 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Messenger, stop: StopR
 
 def _job(
     spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData
-) -> FineTune:
+) -> FineTuneRequest:
     """What to train, on this machine."""
     task, compute = spec.task, spec.family.compute
     assert isinstance(task, Train)
@@ -63,11 +64,11 @@ def _job(
         # DeepSpeed 0.19 loses Adam's step count, and does not convert states without the frozen
         # weights.
         if saved_ranks != ranks and (spec.family.recipe.zero_stage == 3 or spec.family.recipe.lora):
-            checkpoint.check_ranks(saved_ranks, ranks)
-        resume_from = checkpoint.join(
+            layout.check_ranks(saved_ranks, ranks)
+        resume_from = layout.join(
             state.fetch("state"), spec.scratch_dir / f"resume-{rank}", ranks=saved_ranks
         )
-    return FineTune(
+    return FineTuneRequest(
         recipe=spec.family.recipe,
         weights=base_model.fetch("weights"),
         train=data.table(),

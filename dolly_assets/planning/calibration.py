@@ -1,4 +1,4 @@
-"""What earlier epochs of a family took, read off the store, and how far their plans were from it."""
+"""What earlier epochs of a family took, beside what was planned for them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -10,19 +10,26 @@ from dolly_assets.storage.artifact import Artifact
 
 
 class Measured(Config):
-    """An epoch that was trained."""
+    """What an epoch took that was trained."""
 
-    source: str = Field(description="The checkpoint's name.")
+    source: str = Field(description="The name of its checkpoint.")
     training: str = Field(description="Digest of the training that it belongs to.")
-    device: str | None = Field(description="GPU's name as NVML gives it; None on CPUs.")
-    ranks: int
-    seconds: float = Field(gt=0, description="Of training, saving not counted.")
-    peak_bytes: int | None = Field(description="Of the fullest GPU, or of all CPU ranks together.")
-    joules: float | None = Field(description="Of all GPUs over the epoch.")
+    device: str | None = Field(description="The GPU's name as NVML reports it; None on CPUs.")
+    ranks: int = Field(description="Number of ranks that trained it.")
+    seconds: float = Field(gt=0, description="Training time, without saving.")
+    peak_bytes: int | None = Field(
+        description="Peak memory of the fullest GPU, or of all CPU ranks together."
+    )
+    joules: float | None = Field(description="Energy of all GPUs over the epoch.")
 
     @classmethod
     def of(cls, checkpoint: Artifact, profile: Artifact) -> Self | None:
-        """Reads an epoch's figures; None of the base model, which took no training."""
+        """Read the attributes of an epoch; None for the base model, which was not trained.
+
+        Args:
+            checkpoint: The epoch's checkpoint.
+            profile: The profile of the same training and epoch.
+        """
         trained, seen = checkpoint.manifest.attributes, profile.manifest.attributes
         if not trained.get("training_seconds"):
             return None
@@ -44,37 +51,39 @@ class Measured(Config):
 
 
 class Calibration(Config):
-    """How reality and formulas compared in an epoch.
+    """Measurements of an epoch in relation to the formulas of its plan.
 
-    Only the plan of the same training tells what the formulas had said of it.
+    Only the plan of the same training states what the formulas predicted for the epoch.
     """
 
-    source: str = Field(description="The epoch's checkpoint.")
-    device: str | None = Field(description="GPU's name; None on CPUs.")
-    ranks: int
+    source: str = Field(description="The name of the epoch's checkpoint.")
+    device: str | None = Field(description="The GPU's name; None on CPUs.")
+    ranks: int = Field(description="Number of ranks that trained it.")
     seconds_per_operation: float = Field(
-        gt=0, description="Over all devices, for the operations that were planned."
+        gt=0, description="Time per planned operation, with all devices together."
     )
-    memory_ratio: float | None = Field(description="Measured peak over the formulas' sum.")
-    watts: float | None = Field(description="Mean of one GPU.")
+    memory_ratio: float | None = Field(
+        description="Measured peak memory, divided by the sum of the formulas."
+    )
+    watts: float | None = Field(description="Mean power of one GPU.")
 
 
 def calibration(
     epochs: Iterable[Measured], plans: Mapping[str, tuple[float, int]]
 ) -> Calibration | None:
-    """Compares the last epoch whose training has a plan.
+    """Compare the last epoch whose training has a plan; None if there is no such epoch.
 
     Args:
-        epochs: From the first to the last one trained.
-        plans: Digest of a training -> operations of an epoch, and bytes of what `peak_bytes`
-            measures.
+        epochs: Measured epochs, in the order in which they were trained.
+        plans: By the digest of a training, the planned operations of an epoch, and the planned
+            bytes of what `peak_bytes` measures.
     """
     known = [epoch for epoch in epochs if epoch.training in plans]
     if not known:
         return None
     last = known[-1]
     operations, planned_bytes = plans[last.training]
-    # Not necessarily of the last: the base model is loaded in the first.
+    # The peak need not be in the last epoch: the base model is loaded in the first.
     peaks = [
         epoch.peak_bytes for epoch in known if epoch.training == last.training and epoch.peak_bytes
     ]

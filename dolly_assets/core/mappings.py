@@ -1,0 +1,18 @@
+"""Nested mappings, as settings in YAML and JSON are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base with the overrides merged over it, key by key at every level.
+
+    Where both have a mapping under a key, the two are merged; otherwise the override replaces what
+    the base has. Neither argument is changed.
+    """
+    result = dict(base)
+    for key, value in overrides.items():
+        below = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        result[key] = merged(below, value) if both else value
+    return result
