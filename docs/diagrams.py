@@ -25,8 +25,8 @@ STYLE = """
     .dagster { fill: #1d2c45; stroke: #6d9ce6 } .torch { fill: #3d2c17; stroke: #dd9f4f }
     .store { fill: #1a3525; stroke: #5cb57b }
   }
-  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; font-size: 13px }
-  .title { font-weight: 600 } .small { font-size: 11.5px } .line { stroke-width: 1.4 }
+  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; font-size: 15px }
+  .title { font-weight: 600 } .small { font-size: 13.5px } .line { stroke-width: 1.4 }
   .label { paint-order: stroke; stroke-width: 4px; stroke-linejoin: round }
 """
 
@@ -49,10 +49,10 @@ class Drawing:
         """Add a box with a title and smaller lines below it, centred."""
         shape = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
         self._shapes.append(f'<rect {shape} rx="7" class="{kind}"/>')
-        top = y + height / 2 + 4.5 - 8.5 * (len(lines) - 1)
+        top = y + height / 2 + 5 - 9.5 * (len(lines) - 1)
         for number, line in enumerate(lines):
             style = "small" if number else "text title"
-            self.text(x + width / 2, top + 17 * number, line, style, "middle")
+            self.text(x + width / 2, top + 19 * number, line, style, "middle")
 
     def band(self, x: float, y: float, width: float, height: float, title: str) -> None:
         """Add a region that groups boxes."""
@@ -94,70 +94,50 @@ class Drawing:
 
 def architecture() -> str:
     """Draw the parts of the system, and what passes between them."""
-    draw = Drawing(620, "From a family's YAML to epochs in the store and events in Dagster")
-    draw.band(20, 20, 960, 265, "Orchestrator: Dagster, no torch")
-    draw.box(
-        40, 60, 170, 74, "plain", "Model family", "defs/NAME/defs.yaml", "checked by family.py"
-    )
-    draw.box(262, 60, 170, 74, "dagster", "Components", "components/", "YAML → assets, jobs")
-    draw.box(484, 60, 190, 74, "dagster", "Assets and checks", "assets/", "dagster_support/")
-    draw.box(760, 60, 200, 74, "dagster", "Launchers", "launchers/", "this machine or a Job")
-    draw.arrow((210, 97), (260, 97))
-    draw.arrow((432, 97), (482, 97))
-    draw.arrow((674, 88), (758, 88))
-    draw.text(716, 80, "WorkerSpec", "small", "middle")
-    draw.arrow((760, 110), (676, 110), is_dashed=True)
-    draw.text(718, 126, "messages", "small", "middle")
-    draw.box(
-        40, 195, 392, 70, "dagster", "Ways to start a run", "cli/ and pipeline/ · automation/ · UI"
-    )
-    draw.arrow((432, 230), (458, 230), (458, 118), (482, 118))
-    draw.box(
-        484, 195, 190, 70, "dagster", "Dagster's event log", "lineage, plots, checks in the UI"
-    )
-    draw.arrow((579, 134), (579, 193))
-    draw.text(588, 169, "materialization,", "small")
-    draw.text(588, 184, "version = digest", "small")
+    draw = Drawing(670, "From a family's YAML to epochs in the store and events in Dagster")
+    draw.band(20, 20, 960, 285, "Orchestrator: Dagster, no torch")
+    family = ("Model family", "defs/NAME/defs.yaml", "checked by family.py")
+    draw.box(40, 62, 172, 80, "plain", *family)
+    draw.box(258, 62, 172, 80, "dagster", "Components", "components/", "YAML → assets, jobs")
+    draw.box(484, 62, 176, 80, "dagster", "Assets and checks", "assets/", "dagster_support/")
+    draw.box(768, 62, 192, 80, "dagster", "Launchers", "launchers/", "this machine, or a Job")
+    draw.arrow((212, 102), (256, 102))
+    draw.arrow((430, 92), (482, 92))
+    draw.arrow((660, 92), (766, 92))
+    draw.text(713, 84, "WorkerSpec", "small", "middle")
+    draw.arrow((768, 114), (662, 114), is_dashed=True)
+    draw.text(714, 132, "messages", "small", "middle")
+    starts = ("Ways to start a run", "cli/ and pipeline/ · automation/ · the UI")
+    draw.box(40, 214, 390, 72, "dagster", *starts)
+    draw.arrow((430, 250), (458, 250), (458, 118), (482, 118))
+    draw.box(484, 214, 176, 72, "dagster", "Dagster's event log", "lineage, plots, checks")
+    draw.arrow((572, 142), (572, 212))
+    draw.text(582, 174, "materialization:", "small")
+    draw.text(582, 193, "version = digest", "small")
 
-    draw.band(250, 315, 730, 130, "Worker: torch and DeepSpeed, no Dagster")
-    draw.box(760, 350, 200, 78, "torch", "Ranks", "worker/", "tasks, publishing")
-    draw.box(510, 350, 200, 78, "torch", "Libraries", "tokenization/ training/", "generation/")
-    draw.box(270, 350, 190, 78, "torch", "Profiler", "profiling/", "sampler, reports")
-    draw.arrow((830, 134), (830, 348))
-    draw.text(822, 305, "starts, with the spec as JSON", "small", "end")
-    draw.arrow((890, 350), (890, 136), is_dashed=True)
-    draw.text(898, 305, "name, digest", "small")
-    draw.arrow((760, 378), (712, 378))
-    draw.arrow((760, 404), (735, 404), (735, 438), (365, 438), (365, 430))
+    draw.band(250, 338, 730, 142, "Worker: torch and DeepSpeed, no Dagster")
+    draw.box(768, 378, 192, 80, "torch", "Ranks", "worker/", "tasks, publishing")
+    draw.box(518, 378, 200, 80, "torch", "Libraries", "tokenization/ training/", "generation/")
+    draw.box(270, 378, 190, 80, "torch", "Profiler", "profiling/", "sampler, reports")
+    draw.arrow((830, 142), (830, 376))
+    draw.text(822, 327, "starts, with the spec as JSON", "small", "end")
+    draw.arrow((884, 378), (884, 144), is_dashed=True)
+    draw.text(892, 327, "name, digest", "small")
+    draw.arrow((768, 406), (720, 406))
+    draw.arrow((768, 434), (743, 434), (743, 469), (365, 469), (365, 460))
 
-    draw.band(464, 475, 516, 125, "Object store: a folder, S3, GCS, Azure")
-    draw.box(
-        484,
-        510,
-        476,
-        72,
-        "store",
-        "Artifacts",
-        "storage/: blobs named by SHA-256,",
-        "one manifest per publication",
-    )
-    draw.box(
-        20,
-        510,
-        392,
-        72,
-        "plain",
-        "Registry",
-        "registry/: addresses, kinds,",
-        "typed attributes, queries",
-    )
-    draw.arrow((890, 428), (890, 508))
-    draw.text(882, 466, "blobs first, manifest last", "small", "end")
-    draw.arrow((464, 546), (414, 546))
-    draw.arrow((120, 510), (120, 287))
-    draw.text(130, 385, "read back by", "small")
-    draw.text(130, 401, "assets, CLI, UI", "small")
-    draw.text(130, 417, "and notebooks", "small")
+    draw.band(464, 514, 516, 136, "Object store: a folder, S3, GCS, Azure")
+    artifacts = ("Artifacts", "storage/: blobs named by SHA-256,", "one manifest per publication")
+    draw.box(484, 552, 476, 80, "store", *artifacts)
+    registry = ("Registry", "registry/: addresses, kinds,", "typed attributes, queries")
+    draw.box(20, 552, 392, 80, "plain", *registry)
+    draw.arrow((884, 458), (884, 550))
+    draw.text(876, 502, "blobs first, manifest last", "small", "end")
+    draw.arrow((464, 592), (414, 592))
+    draw.arrow((110, 552), (110, 307))
+    draw.text(120, 412, "read back by", "small")
+    draw.text(120, 431, "assets, CLI, UI", "small")
+    draw.text(120, 450, "and notebooks", "small")
     return draw.svg()
 
 
@@ -167,7 +147,7 @@ LIVES = {
     "ranks": ("Ranks", "worker/", "torch"),
     "profiler": ("Profiler", "profiling/", "torch"),
     "store": ("Store", "storage/", "store"),
-    "events": ("Dagster's events", "dagster_support/", "dagster"),
+    "events": ("Dagster", "event log", "dagster"),
 }
 STEPS = [
     ("run", "store", "which of epochs 1–3 are published?"),
@@ -182,7 +162,7 @@ STEPS = [
     ("profiler", "store", "gpu_profile/…/01"),
     ("ranks", "store", "every rank: its own files"),
     ("ranks", "store", "rank 0: the manifest, in one put"),
-    ("ranks", "launcher", "Published: name, digest"),
+    ("ranks", "launcher", "name and digest"),
     ("launcher", "run", "on_message"),
     ("store", "run", "read the manifest"),
     ("run", "events", "materialization of demo|01, version = digest"),
@@ -192,13 +172,13 @@ STEPS = [
 
 def epoch() -> str:
     """Draw the life of an epoch, from the request to the materialization, as a sequence."""
-    top, gap = 92, 38
+    top, gap = 96, 41
     height = top + gap * len(STEPS) + 42
     draw = Drawing(height, "The life of an epoch, from the request to its materialization")
     places = {name: 90 + 164 * number for number, name in enumerate(LIVES)}
     for name, (title, folder, kind) in LIVES.items():
-        draw.life(places[name], 70, height - 16)
-        draw.box(places[name] - 70, 20, 140, 50, kind, title, folder)
+        draw.life(places[name], 74, height - 16)
+        draw.box(places[name] - 72, 20, 144, 54, kind, title, folder)
     for number, (source, target, label) in enumerate(STEPS):
         y = top + gap * (number + 0.65)
         here, there = places[source], places[target]
@@ -209,7 +189,7 @@ def epoch() -> str:
             draw.text(out + side * 7, y + 4, label, "small label", "end" if side < 0 else "start")
         else:
             step = 2 if there > here else -2
-            is_answer = label in ("on_message", "Published: name, digest")
+            is_answer = label in ("on_message", "name and digest")
             draw.arrow((here, y), (there - step, y), is_dashed=is_answer)
             draw.text((here + there) / 2, y - 8, label, "small label", "middle")
     return draw.svg()
