@@ -15,6 +15,7 @@ PAGES = [
     *(ROOT / name for name in MOVED if (ROOT / name).exists()),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+PAGE_OF_FOLDERS = ROOT / "docs" / "architecture.md"
 PATH = re.compile(
     r"`((?:dolly_assets|dolly_assets_tests|benchmarks|deploy|docs|examples)/[\w./-]*)`"
 )
@@ -71,6 +72,29 @@ def test_every_page_is_linked_from_the_readme_or_from_the_decisions() -> None:
         for _, _, target in LINK.findall(prose(index)):
             linked.add(Path(os.path.normpath(index.parent / urlsplit(target).path)))
     assert not {name_of(page) for page in (ROOT / "docs").rglob("*.md") if page not in linked}
+
+
+def test_the_architecture_page_names_every_folder_of_the_package() -> None:
+    tree = re.search(r"^```\n(dolly_assets/.*?)^```", PAGE_OF_FOLDERS.read_text(), re.DOTALL | re.M)
+    assert tree
+    listed, above = set(), []
+    for line in tree[1].splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        above[depth:] = [name]
+        listed.add("".join(above).rstrip("/"))
+    packages = {file.parent for file in (ROOT / "dolly_assets").rglob("__init__.py")}
+    modules = set((ROOT / "dolly_assets").glob("*.py"))
+    there = {str(path.relative_to(ROOT)) for path in packages | modules}
+    assert not there - listed
+    assert not {path for path in listed if not (ROOT / path).exists()}
+
+
+def test_the_settings_page_lists_every_environment_variable() -> None:
+    environment = (ROOT / "dolly_assets" / "core" / "environment.py").read_text()
+    variables = set(re.findall(r"\bDOLLY_[A-Z_]+\b", environment))
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    assert variables
+    assert not {name for name in variables if f"`{name}`" not in settings}
 
 
 def test_decisions_are_numbered_in_a_row_and_follow_one_template() -> None:
