@@ -3,7 +3,7 @@
     python benchmarks/cut_profiles.py [--kills 10] [--seed 1]
 
 All of a training dies at one moment: torchrun, its ranks and the sampler. What `dolly train` then
-publishes as the epoch's `cut_profile` should reach to the last two seconds; and while it trained, a
+publishes as the epoch's `interrupted_profile` should reach to the last two seconds; and while it trained, a
 live report should have been in the store within 30 s of the first step, from which all times count.
 Exit code 1 if a profile is missing or misses more.
 """
@@ -119,7 +119,9 @@ def _training(pid: int) -> Iterator[psutil.Process]:
 def _cut(home: Path) -> list[ReportSummary]:
     store = ArtifactStore(str(home / "store"), home / "cache")
     found = [
-        item for epoch in (1, 2, 3) for item in store.history(f"demo/cut_profile/demo/{epoch:02d}")
+        item
+        for epoch in (1, 2, 3)
+        for item in store.history(f"demo/interrupted_profile/demo/{epoch:02d}")
     ]
     return [summary_of(item) for item in found]
 

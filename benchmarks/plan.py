@@ -16,8 +16,9 @@ from dolly_assets.core.text import duration, memory_size
 from dolly_assets.pipeline.session import Session
 from dolly_assets.planning.calibration import calibration
 from dolly_assets.planning.plan import plan
-from dolly_assets.registry.inputs import required
+from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
 from dolly_assets.registry.planner import history, job_of
+from dolly_assets.registry.queries import required
 from dolly_assets.registry.training_state import Training
 
 
@@ -34,8 +35,8 @@ def main() -> None:
     training = Training(
         family,
         arguments.dataset,
-        required(store, [family.name, "base_model"]),
-        required(store, [family.name, "tokenized_dataset"], arguments.dataset),
+        required(store, BASE_MODEL.address(family.name)),
+        required(store, TOKENIZED_DATASET.address(family.name, arguments.dataset)),
     )
     job = job_of(store, training, session.prices, epochs=1)
     epochs, plans = history(store, family)

@@ -3,8 +3,6 @@
 Orchestrator and worker share this description; the worker gets it as JSON in its spec.
 """
 
-import hashlib
-import json
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
@@ -14,15 +12,11 @@ from dolly_assets.core.base import Config
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.limits import ProfileLimits
-from dolly_assets.tokenization.pack import PACKING_VERSION
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig
 from dolly_assets.training.recipe import Recipe
 
 Owner = Annotated[str, Field(pattern=r"^(team:[\w.-]+|[^@\s:]+@[^@\s:]+\.[^@\s:]+)$")]
-
-OUTPUT_VERSIONS: dict[str, int] = {}
-"""By asset, 1 where it is not listed: raised when our code makes something else of the same settings and inputs."""
 
 
 class KubernetesCompute(Config):
@@ -157,34 +151,3 @@ class ModelFamily(FamilyAttributes):
     def follows(self, dataset: str) -> bool:
         """Whether the family takes new data of this dataset by itself."""
         return any(fnmatchcase(dataset, pattern) for pattern in self.automation.datasets)
-
-    def code_version(self, asset: str) -> str:
-        """SHA-256 over the settings that decide what an asset of this family holds: its code version in Dagster."""
-        recipe = self.recipe
-        settings = {
-            "base_model": [
-                self.base_model.model_dump(mode="json"),
-                self.prompt_style.special_tokens,
-            ],
-            "tokenized_dataset": [
-                self.prompt_style.model_dump(mode="json"),
-                recipe.max_length,
-                PACKING_VERSION if recipe.packing else None,
-                recipe.held_out_examples,
-                recipe.seed,
-            ],
-            "training_plan": [recipe.model_dump(), self.compute.model_dump(exclude={"kubernetes"})],
-            "model_checkpoint": [recipe.digest],
-            "gpu_profile": [],
-            "training_profile": [],
-            "evaluation": [self.evaluation.examples, self.evaluation.max_new_tokens],
-            "sample_responses": [
-                self.prompt_style.model_dump(mode="json"),
-                self.evaluation.model_dump(mode="json"),
-            ],
-            "epoch_comparison": [],
-            "champion_model": [],
-            "training_approval": [],
-        }[asset]
-        decisive = [*settings, OUTPUT_VERSIONS.get(asset, 1)]
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -5,6 +5,7 @@ import dagster as dg
 from dolly_assets.dagster_support.columns import hub_link
 from dolly_assets.dagster_support.resources import WorkerResource
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.kinds import BASE_MODEL
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import PrepareBaseModel
 
@@ -13,11 +14,11 @@ def build_base_model(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/base_model`."""
 
     @dg.asset(
-        key=[family.name, "base_model"],
+        key=BASE_MODEL.key(family.name),
         group_name=family.name,
         kinds={"huggingface"},
         description="The model that the family fine-tunes, as plain weights, with the prompt style's special tokens.",
-        code_version=family.code_version("base_model"),
+        code_version=BASE_MODEL.code_version(family),
     )
     def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> Artifact:
         [artifact] = worker.run(context, family, PrepareBaseModel())

@@ -11,13 +11,21 @@ from typing import Any, Literal, NamedTuple
 import dagster as dg
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource, made_by
 from dolly_assets.datasets.licenses import LICENSE_FACTS
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.inputs import required
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import (
+    CHAMPION_EVALUATION,
+    CHAMPION_MODEL,
+    EPOCH_COMPARISON,
+    EVALUATION,
+    MODEL_CHECKPOINT,
+    TOKENIZED_DATASET,
+    AssetKind,
+)
+from dolly_assets.registry.queries import history, latest, required
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Evaluate, ref
 
 
@@ -82,24 +90,22 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/champion_model`, by dataset."""
 
     @dg.asset(
-        key=[family.name, "champion_model"],
-        deps=[
-            [family.name, name] for name in ("epoch_comparison", "evaluation", "model_checkpoint")
-        ],
+        key=CHAMPION_MODEL.key(family.name),
+        deps=CHAMPION_MODEL.input_keys(family.name),
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"pytorch"},
         description="The best model so far; a new training's best epoch is promoted or rejected.",
-        code_version=family.code_version("champion_model"),
+        code_version=CHAMPION_MODEL.code_version(family),
         pool=GPU_POOL,
     )
     def champion_model(
         context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource
     ) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
-        comparison = required(artifacts, [family.name, "epoch_comparison"], dataset)
+        comparison = required(artifacts, EPOCH_COMPARISON.address(family.name, dataset))
         candidate = _contender(artifacts, family, dataset, comparison, _best_epoch(comparison))
-        champion = artifacts.latest(artifact_name([family.name, "champion_model"], dataset))
+        champion = latest(artifacts, CHAMPION_MODEL.address(family.name, dataset))
         if champion is None:
             incumbent = _contender(artifacts, family, dataset, comparison, 0)
         else:
@@ -126,15 +132,15 @@ def _contender(
 ) -> Challenger:
     """An epoch as the comparison shows it."""
 
-    def shown(asset: str) -> Artifact:
-        name = artifact_name([family.name, asset], dataset, epoch_key(epoch))
+    def shown(kind: AssetKind) -> Artifact:
+        name = kind.address(family.name, dataset, epoch).name
         if name not in comparison.manifest.inputs:
             raise ArtifactError(
                 f"{comparison.name} does not show {name}: materialize it, then epoch_comparison and champion_model"
             )
         return store.get(name, comparison.manifest.inputs[name])
 
-    return Challenger(shown("model_checkpoint"), shown("evaluation"))
+    return Challenger(shown(MODEL_CHECKPOINT), shown(EVALUATION))
 
 
 def _scored_again(
@@ -149,10 +155,10 @@ def _scored_again(
     """The champion, scored on the candidate's held-out split: the data may have changed since it won."""
     epoch: Any = champion.manifest.attributes["epoch"]
     split = candidate.evaluation.manifest.inputs["tokenized_dataset"]
-    settings = family.code_version("evaluation")
+    settings = EVALUATION.code_version(family)
     is_it = (champion.digest, champion.manifest.attributes["checkpoint"])
-    for asset in ("champion_evaluation", "evaluation"):
-        for found in store.history(artifact_name([family.name, asset], dataset, epoch_key(epoch))):
+    for kind in (CHAMPION_EVALUATION, EVALUATION):
+        for found in history(store, kind.address(family.name, dataset, epoch)):
             inputs = found.manifest.inputs
             is_of_both = (
                 inputs["model_checkpoint"] in is_it and inputs["tokenized_dataset"] == split
@@ -164,7 +170,7 @@ def _scored_again(
         checkpoints={epoch: ref(champion)},
         asset="champion_evaluation",
         tokenized_dataset=ref(
-            store.get(artifact_name([family.name, "tokenized_dataset"], dataset), split)
+            store.get(TOKENIZED_DATASET.address(family.name, dataset).name, split)
         ),
     )
     [evaluation] = worker.run(context, family, task)
@@ -186,13 +192,13 @@ def _publish(
     sentence = f"epoch {best} is {decision.verdict}: {decision.reason}"
     context.log.info(sentence)
     kept, made_from = winner.model.manifest.attributes, winner.model.manifest.inputs
-    checkpoint = artifact_name(
-        [family.name, "model_checkpoint"], context.partition_key, epoch_key(int(str(kept["epoch"])))
-    )
+    checkpoint = MODEL_CHECKPOINT.address(
+        family.name, context.partition_key, int(str(kept["epoch"]))
+    ).name
     return store.commit(
-        artifact_name([family.name, "champion_model"], context.partition_key),
+        CHAMPION_MODEL.address(family.name, context.partition_key).name,
         [entry for entry in winner.model.manifest.files if not entry.path.startswith("state/")],
-        kind="champion_model",
+        kind=CHAMPION_MODEL.name,
         inputs={
             **{name: made_from[name] for name in ("base_model", "tokenized_dataset")},
             checkpoint: winner.checkpoint,

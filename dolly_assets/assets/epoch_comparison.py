@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, made_by
 from dolly_assets.datasets.licenses import LICENSE_FACTS
@@ -16,7 +15,15 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
 from dolly_assets.generation.sample import Prompt
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import (
+    EPOCH_COMPARISON,
+    EVALUATION,
+    MODEL_CHECKPOINT,
+    SAMPLE_RESPONSES,
+    AssetKind,
+)
+from dolly_assets.registry.queries import latest
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 
 
@@ -24,15 +31,13 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/epoch_comparison`, by dataset."""
 
     @dg.asset(
-        key=[family.name, "epoch_comparison"],
-        deps=[
-            [family.name, name] for name in ("model_checkpoint", "evaluation", "sample_responses")
-        ],
+        key=EPOCH_COMPARISON.key(family.name),
+        deps=EPOCH_COMPARISON.input_keys(family.name),
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"altair"},
         description="Scores and sample responses of all epochs, side by side.",
-        code_version=family.code_version("epoch_comparison"),
+        code_version=EPOCH_COMPARISON.code_version(family),
     )
     def epoch_comparison(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
@@ -53,9 +58,9 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
             (out / "comparison.html").write_text(comparison.page(title, rows), encoding="utf-8")
             (out / PICTURE_FILE).write_bytes(comparison.picture(rows))
             return artifacts.publish(
-                artifact_name([family.name, "epoch_comparison"], dataset),
+                EPOCH_COMPARISON.address(family.name, dataset).name,
                 out,
-                kind="epoch_comparison",
+                kind=EPOCH_COMPARISON.name,
                 inputs=comparison_inputs(epochs, scores),
                 attributes={
                     "scores_markdown": comparison.scores_markdown(rows),
@@ -74,13 +79,13 @@ def newest_training(
     store: ArtifactStore,
     family: ModelFamily,
     dataset: str,
-    asset: str = "model_checkpoint",
+    kind: AssetKind = MODEL_CHECKPOINT,
     first_epoch: int = 0,
 ) -> dict[int, Artifact]:
     """An asset's artifacts of the training that published one last, by epoch; other trainings' are left out."""
     newest = {}
     for epoch in range(first_epoch, family.recipe.epochs + 1):
-        artifact = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
+        artifact = latest(store, kind.address(family.name, dataset, epoch))
         if artifact:
             newest[epoch] = artifact
     if not newest:
@@ -100,10 +105,10 @@ def scores_of(
 ) -> dict[str, Artifact]:
     """The evaluation and sample responses of this very checkpoint with the family's settings, as far as they exist."""
     found = {}
-    for asset in ("evaluation", "sample_responses"):
-        artifact = store.latest(artifact_name([family.name, asset], dataset, epoch_key(epoch)))
-        if artifact and is_score_of(artifact, checkpoint, family.code_version(asset)):
-            found[asset] = artifact
+    for kind in (EVALUATION, SAMPLE_RESPONSES):
+        artifact = latest(store, kind.address(family.name, dataset, epoch))
+        if artifact and is_score_of(artifact, checkpoint, kind.code_version(family)):
+            found[kind.name] = artifact
     return found
 
 

@@ -4,6 +4,7 @@ import dagster as dg
 
 from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.kinds import EVALUATION
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Evaluate, ref
 
@@ -19,7 +20,7 @@ def build_evaluation(family: ModelFamily) -> dg.AssetsDefinition:
 
     return build_per_epoch_asset(
         family,
-        "evaluation",
+        EVALUATION,
         description="Held-out loss, perplexity and, where answers can be checked, exact match.",
         kinds={"pytorch"},
         task=task,

@@ -16,9 +16,17 @@ from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, ep
 from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, WorkerResource
 from dolly_assets.datasets.licenses import license_facts
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.inputs import required
+from dolly_assets.registry.kinds import (
+    BASE_MODEL,
+    GPU_PROFILE,
+    MODEL_CHECKPOINT,
+    TOKENIZED_DATASET,
+    TRAINING_APPROVAL,
+    AssetKind,
+)
 from dolly_assets.registry.planner import estimate_training
 from dolly_assets.registry.quality_reports import licenses_of, raw_of, require_trainable
+from dolly_assets.registry.queries import required
 from dolly_assets.registry.training_state import Training, plan_resume, republish_as_latest
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, ref
@@ -32,32 +40,28 @@ class FineTuneConfig(dg.Config):
 
 def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
     """The assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
-    inputs = [
-        [family.name, asset] for asset in ("base_model", "tokenized_dataset", "training_plan")
-    ]
-    if family.automation.needs_approval:
-        inputs.append([family.name, "training_approval"])
+    approval = [TRAINING_APPROVAL] if family.automation.needs_approval else []
 
-    def spec(asset: str, kinds: set[str], description: str) -> dg.AssetSpec:
+    def spec(kind: AssetKind, kinds: set[str], description: str) -> dg.AssetSpec:
         return dg.AssetSpec(
-            [family.name, asset],
-            deps=inputs,
+            kind.key(family.name),
+            deps=[each.key(family.name) for each in (*kind.inputs, *approval)],
             skippable=True,
             group_name=family.name,
             kinds=kinds,
             description=description,
-            code_version=family.code_version(asset),
+            code_version=kind.code_version(family),
         )
 
     @dg.multi_asset(
         name=f"{family.name}__fine_tune",
         specs=[
             spec(
-                "model_checkpoint",
+                MODEL_CHECKPOINT,
                 {"deepspeed", "pytorch"},
                 "Weights and training state at the end of an epoch.",
             ),
-            spec("gpu_profile", {"altair"}, "What the devices did during an epoch."),
+            spec(GPU_PROFILE, {"altair"}, "What the devices did during an epoch."),
         ],
         partitions_def=dataset_epochs(family),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -74,7 +78,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
 
         def tell(artifact: Artifact) -> None:
             context.log_event(materialization_of(artifact))
-            if artifact.manifest.kind == "gpu_profile":
+            if artifact.manifest.kind == GPU_PROFILE.name:
                 log_evaluations(context, artifact)
 
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
@@ -113,8 +117,8 @@ def _facts(store: ArtifactStore, training: Training) -> dict[str, JsonValue]:
 
 
 def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:
-    base_model = required(store, [family.name, "base_model"])
-    tokenized_dataset = required(store, [family.name, "tokenized_dataset"], dataset)
+    base_model = required(store, BASE_MODEL.address(family.name))
+    tokenized_dataset = required(store, TOKENIZED_DATASET.address(family.name, dataset))
     if tokenized_dataset.manifest.inputs["base_model"] != base_model.digest:
         raise ArtifactError(
             f"{tokenized_dataset.name} has the token ids of another base model: materialize it again"

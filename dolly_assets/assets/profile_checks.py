@@ -11,13 +11,15 @@ from typing import Any, cast
 
 import dagster as dg
 
-from dolly_assets.core.names import epoch_key
-from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_key
+from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_of
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.profiling.analysis.findings import Check
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
-from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import GPU_PROFILE
+from dolly_assets.registry.queries import latest
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.profiles.profile_publisher import summary_of
 
 CHECKS: dict[Check, str] = {
@@ -32,7 +34,7 @@ OF_ANY_DEVICE: tuple[Check, ...] = ("memory_nearly_full", "straggler")  # the ot
 
 def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
     """The checks of `FAMILY/gpu_profile`, in one step."""
-    key = dg.AssetKey([family.name, "gpu_profile"])
+    key = dg.AssetKey(GPU_PROFILE.key(family.name))
     partitions = dataset_epochs(family)
 
     @dg.multi_asset_check(
@@ -50,9 +52,7 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
         artifacts, run = store.open(), context.op_execution_context
         for dataset, epochs in epochs_by_dataset(run.partition_keys).items():
             for epoch in epochs:
-                profile = artifacts.latest(
-                    artifact_name([family.name, "gpu_profile"], dataset, epoch_key(epoch))
-                )
+                profile = latest(artifacts, GPU_PROFILE.address(family.name, dataset, epoch))
                 if profile:
                     log_evaluations(run, profile)
         yield from ()
@@ -74,17 +74,17 @@ def _evaluations(profile: Artifact) -> Iterator[dg.AssetCheckEvaluation]:
     summary = summary_of(profile)
     if not summary.samples_count:
         return
-    family, asset, dataset, epoch = profile.name.split("/")
+    address = ArtifactAddress.parse(profile.name)
     for check in CHECKS:
         found = [finding for finding in summary.findings if finding.check == check]
         if not found and summary.device_kind == "cpu" and check not in OF_ANY_DEVICE:
             continue
         yield dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey([family, asset]),
+            asset_key=dg.AssetKey(address.asset_key),
             check_name=check,
             passed=not found,
             severity=dg.AssetCheckSeverity.WARN,
             description=" ".join(f"{finding.text}. {finding.advice}" for finding in found)
             or "nothing found",
-            partition=partition_key(dataset, int(epoch)),
+            partition=partition_of(address),
         )

@@ -20,13 +20,14 @@ from dolly_assets.datasets.quality.report import (
     verdicts_markdown,
 )
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.inputs import required
+from dolly_assets.registry.kinds import RAW_DATASET, TOKENIZED_DATASET
 from dolly_assets.registry.quality_reports import (
     dataset_verdicts,
     licenses_of,
     raw_of,
     split_verdicts,
 )
+from dolly_assets.registry.queries import required
 
 SPLIT_CHECKS: tuple[CheckName, ...] = (
     "leakage_exact",
@@ -47,22 +48,24 @@ def build_dataset_checks() -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name="raw_dataset_quality",
-        specs=_specs(dg.AssetKey("raw_dataset"), DATASET_CHECKS),
+        specs=_specs(dg.AssetKey(RAW_DATASET.name), DATASET_CHECKS),
         description="What is wrong with the data of a dataset, whoever trains on it.",
     )
     def raw_dataset_quality(
         context: dg.AssetCheckExecutionContext, store: StoreResource
     ) -> Iterator[dg.AssetCheckResult]:
         dataset, artifacts = context.partition_key, store.open()
-        verdicts = dataset_verdicts(artifacts, required(artifacts, ["raw_dataset"], dataset))
-        yield from _results(context, dg.AssetKey("raw_dataset"), verdicts)
+        verdicts = dataset_verdicts(
+            artifacts, required(artifacts, RAW_DATASET.address(dataset=dataset))
+        )
+        yield from _results(context, dg.AssetKey(RAW_DATASET.name), verdicts)
 
     return raw_dataset_quality
 
 
 def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
     """The checks of `FAMILY/tokenized_dataset`, in one step."""
-    key = dg.AssetKey([family.name, "tokenized_dataset"])
+    key = dg.AssetKey(TOKENIZED_DATASET.key(family.name))
     license_spec = _spec(
         key, LICENSE, f"The licences of data and base model allow {family.use} use."
     )
@@ -76,7 +79,7 @@ def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, store: StoreResource
     ) -> Iterator[dg.AssetCheckResult]:
         dataset, artifacts = context.partition_key, store.open()
-        tokenized = required(artifacts, [family.name, "tokenized_dataset"], dataset)
+        tokenized = required(artifacts, TOKENIZED_DATASET.address(family.name, dataset))
         inputs = licenses_of(family, raw_of(artifacts, tokenized))
         yield _license_result(key, inputs)
         yield from _results(context, key, split_verdicts(artifacts, family, tokenized))

@@ -17,7 +17,9 @@ from dolly_assets.dagster_support.resources import StoreResource, made_by
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source, source_version
-from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import RAW_DATASET
+from dolly_assets.registry.queries import latest
+from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 
 SAMPLE_ROWS = 5
@@ -43,7 +45,7 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
     )
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
-        artifact = artifacts.latest(artifact_name(["raw_dataset"], dataset.name))
+        artifact = latest(artifacts, RAW_DATASET.address(dataset=dataset.name))
         version = source_version(
             dataset.source
         )  # before it is read: what changes meanwhile is seen the next time
@@ -77,7 +79,7 @@ def _read(
     source = read_source(dataset.source)
     content = content_digest(source.table)
     facts: ArtifactFields = {
-        "kind": "raw_dataset",
+        "kind": RAW_DATASET.name,
         "attributes": {
             **_facts(dataset),
             "version": version,
@@ -93,7 +95,7 @@ def _read(
         },
         "made_by": by,
     }
-    name = artifact_name(["raw_dataset"], dataset.name)
+    name = RAW_DATASET.address(dataset=dataset.name).name
     if newest and newest.manifest.attributes.get("content_digest") == content:
         return store.commit(name, newest.manifest.files, **facts)
     with tempfile.TemporaryDirectory() as folder:

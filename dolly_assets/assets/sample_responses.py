@@ -4,6 +4,7 @@ import dagster as dg
 
 from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.kinds import SAMPLE_RESPONSES
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Sample, ref
 
@@ -19,7 +20,7 @@ def build_sample_responses(family: ModelFamily) -> dg.AssetsDefinition:
 
     return build_per_epoch_asset(
         family,
-        "sample_responses",
+        SAMPLE_RESPONSES,
         description="The same prompts, answered by every epoch with the same seeds.",
         kinds={"pytorch"},
         task=task,

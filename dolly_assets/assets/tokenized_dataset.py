@@ -6,6 +6,7 @@ from dolly_assets.dagster_support.columns import column_lineage, column_schema
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import WorkerResource
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.kinds import BASE_MODEL, RAW_DATASET, TOKENIZED_DATASET
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.tokenization.tokenized_dataset import TRAIN_SCHEMA
 from dolly_assets.worker.spec import Tokenize, ref
@@ -17,7 +18,7 @@ COLUMNS = {
     "prompt_length": "Tokens of the prompt; those after them carry a label.",
 }
 COLUMN_LINEAGE = column_lineage(
-    "raw_dataset",
+    RAW_DATASET.name,
     {
         "input_ids": ("instruction", "context", "response"),
         "prompt_length": ("instruction", "context"),
@@ -30,17 +31,17 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/tokenized_dataset`, by dataset."""
 
     @dg.asset(
-        key=[family.name, "tokenized_dataset"],
+        key=TOKENIZED_DATASET.key(family.name),
         ins={
-            "raw_dataset": dg.AssetIn("raw_dataset"),
-            "base_model": dg.AssetIn([family.name, "base_model"]),
+            "raw_dataset": dg.AssetIn(RAW_DATASET.key(family.name)),
+            "base_model": dg.AssetIn(BASE_MODEL.key(family.name)),
         },
         partitions_def=DATASETS,
         metadata={"dagster/column_schema": column_schema(TRAIN_SCHEMA, COLUMNS)},
         group_name=family.name,
         kinds={"arrow"},
         description="Token ids in rows, labels on the response only, and a held-out split that training never sees.",
-        code_version=family.code_version("tokenized_dataset"),
+        code_version=TOKENIZED_DATASET.code_version(family),
     )
     def tokenized_dataset(
         context: dg.AssetExecutionContext,

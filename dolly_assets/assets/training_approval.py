@@ -11,25 +11,26 @@ import dagster as dg
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.inputs import required
+from dolly_assets.registry.kinds import TOKENIZED_DATASET, TRAINING_APPROVAL
+from dolly_assets.registry.queries import required
 
 
 def build_training_approval(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/training_approval`, by dataset."""
 
     @dg.asset(
-        key=[family.name, "training_approval"],
-        deps=[[family.name, "training_plan"], [family.name, "tokenized_dataset"]],
+        key=TRAINING_APPROVAL.key(family.name),
+        deps=TRAINING_APPROVAL.input_keys(family.name),
         partitions_def=DATASETS,
         group_name=family.name,
         description="Materialize it to let the family train on what the dataset holds now.",
-        code_version=family.code_version("training_approval"),
+        code_version=TRAINING_APPROVAL.code_version(family),
     )
     def training_approval(
         context: dg.AssetExecutionContext, store: StoreResource
     ) -> dict[str, str]:
         tokenized = required(
-            store.open(), [family.name, "tokenized_dataset"], context.partition_key
+            store.open(), TOKENIZED_DATASET.address(family.name, context.partition_key)
         )
         run = context.instance.get_run_by_id(context.run_id)
         approved_by = (run.tags.get("user") if run else None) or getpass.getuser()

@@ -10,9 +10,10 @@ from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.text import sentence, table_markdown
+from dolly_assets.registry.kinds import TRAINING_PLAN
 from dolly_assets.registry.planner import Estimate, estimate_training
 from dolly_assets.registry.training_state import Training
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
 PLAN_FILE = "plan.json"
 CHECK = "fits"
@@ -20,17 +21,15 @@ CHECK = "fits"
 
 def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/training_plan`, by dataset, with a check that stops what cannot fit."""
-    key = dg.AssetKey([family.name, "training_plan"])
+    key = dg.AssetKey(TRAINING_PLAN.key(family.name))
 
     @dg.asset(
         key=key,
-        ins={
-            asset: dg.AssetIn([family.name, asset]) for asset in ("base_model", "tokenized_dataset")
-        },
+        ins={kind.name: dg.AssetIn(kind.key(family.name)) for kind in TRAINING_PLAN.inputs},
         partitions_def=DATASETS,
         group_name=family.name,
         description="Memory, disk, time and cost of a training, from formulas or from what earlier epochs took.",
-        code_version=family.code_version("training_plan"),
+        code_version=TRAINING_PLAN.code_version(family),
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK, asset=key, blocking=True, description="Whether memory suffices."
@@ -70,15 +69,15 @@ def _publish(
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PLAN_FILE).write_text(made.model_dump_json(indent=1), encoding="utf-8")
         return store.publish(
-            artifact_name([training.family.name, "training_plan"], training.dataset),
+            TRAINING_PLAN.address(training.family.name, training.dataset).name,
             Path(folder),
-            kind="training_plan",
+            kind=TRAINING_PLAN.name,
             inputs={
                 "base_model": training.base_model.digest,
                 "tokenized_dataset": training.tokenized_dataset.digest,
             },
             attributes={
-                "settings": training.family.code_version("training_plan"),
+                "settings": TRAINING_PLAN.code_version(training.family),
                 "training": training.digest,
                 "plan": sentence(made),
                 "verdict": result.verdict,

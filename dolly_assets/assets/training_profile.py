@@ -10,7 +10,6 @@ from pydantic import JsonValue, ValidationError
 
 from dolly_assets.assets.epoch_comparison import newest_training
 from dolly_assets.core.errors import ArtifactError, DollyError
-from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.report_links import linked_report
 from dolly_assets.dagster_support.resources import StoreResource, made_by
@@ -19,12 +18,11 @@ from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.analysis.training_summary import Part, TrainingSummary
 from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.profiling.report.training_report import build_training_report
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
-from dolly_assets.worker.profiles.profile_publisher import (
-    GPU_PROFILE,
-    INTERRUPTED_PROFILE,
-    summary_of,
-)
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE, TRAINING_PROFILE
+from dolly_assets.registry.queries import history
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.worker.profiles.profile_publisher import summary_of
 
 TO_THE_ROOT = "../../../../"  # of the report server, from FAMILY/training_profile/DATASET/DIGEST/
 
@@ -33,13 +31,13 @@ def build_training_profile(family: ModelFamily) -> dg.AssetsDefinition:
     """The asset `FAMILY/training_profile`, by dataset."""
 
     @dg.asset(
-        key=[family.name, "training_profile"],
-        deps=[[family.name, GPU_PROFILE]],
+        key=TRAINING_PROFILE.key(family.name),
+        deps=TRAINING_PROFILE.input_keys(family.name),
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"altair"},
         description="What the whole training took, epoch by epoch: time, speed, energy and money.",
-        code_version=family.code_version("training_profile"),
+        code_version=TRAINING_PROFILE.code_version(family),
     )
     def training_profile(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
@@ -49,7 +47,7 @@ def build_training_profile(family: ModelFamily) -> dg.AssetsDefinition:
             raise ArtifactError(
                 f"no epoch of {family.name} on {dataset} has a profile in the store: train one first"
             )
-        name = artifact_name([family.name, "training_profile"], dataset)
+        name = TRAINING_PROFILE.address(family.name, dataset).name
         with tempfile.TemporaryDirectory() as folder:
             title = f"{family.name} on {dataset}, epochs {parts[0].epoch} to {parts[-1].epoch}"
             summary = build_training_report(
@@ -62,7 +60,7 @@ def build_training_profile(family: ModelFamily) -> dg.AssetsDefinition:
             artifact = artifacts.publish(
                 name,
                 Path(folder),
-                kind="training_profile",
+                kind=TRAINING_PROFILE.name,
                 inputs=profiles.inputs,
                 attributes={
                     **summary.figures(),
@@ -118,9 +116,7 @@ def profiles_of_newest_training(
     cut = [
         item
         for epoch in range(1, family.recipe.epochs + 1)
-        for item in store.history(
-            artifact_name([family.name, INTERRUPTED_PROFILE], dataset, epoch_key(epoch))
-        )
+        for item in history(store, INTERRUPTED_PROFILE.address(family.name, dataset, epoch))
         if _training_of(item) == training and _belongs(item, whole.get(epoch))
     ]
     return TrainingProfiles(training, list(whole.values()), cut)
@@ -142,7 +138,7 @@ def _training_of(artifact: Artifact) -> str:
 
 def _part(artifact: Artifact) -> Part | None:
     summary = _summary(artifact)
-    epoch = int(artifact.name.rsplit("/", 1)[1])
+    epoch = ArtifactAddress.parse(artifact.name).epoch or 0
     return (
         Part(epoch, summary, f"{TO_THE_ROOT}{artifact.name}/{artifact.digest}/{REPORT_FILE}")
         if summary

@@ -12,8 +12,8 @@ from dagster._core.event_api import (
     PartitionKeyFilter,  # there is no public door to a check of one partition
 )
 
-from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.address import split_partition
 
 Condition = dg.AutomationCondition
 MISSING: Any = Condition.missing()
@@ -69,7 +69,7 @@ class IsFollowed(dg.AutomationCondition):
 
     def __init__(self, family: ModelFamily, last_epoch: int | None = None) -> None:
         self._family = family
-        self._last_key = None if last_epoch is None else epoch_key(last_epoch)
+        self._last_epoch = last_epoch
 
     @property
     def requires_cursor(self) -> bool:
@@ -79,7 +79,7 @@ class IsFollowed(dg.AutomationCondition):
     @property
     def name(self) -> str:
         """What the UI calls it."""
-        up_to = f", up to epoch {self._last_key}" if self._last_key else ""
+        up_to = "" if self._last_epoch is None else f", up to epoch {self._last_epoch}"
         return f"of a dataset that {self._family.name} follows{up_to}"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
@@ -91,8 +91,10 @@ class IsFollowed(dg.AutomationCondition):
         )
 
     def _is_named(self, partition_key: str) -> bool:
-        dataset, _, epoch = partition_key.partition("|")
-        return self._family.follows(dataset) and (not self._last_key or epoch <= self._last_key)
+        dataset, epoch = split_partition(partition_key)
+        return self._family.follows(dataset) and (
+            self._last_epoch is None or epoch is None or epoch <= self._last_epoch
+        )
 
 
 def with_automation(assets: dg.AssetsDefinition, family: ModelFamily) -> dg.AssetsDefinition:

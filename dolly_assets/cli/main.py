@@ -20,7 +20,6 @@ from dolly_assets.cli.profile import profile
 from dolly_assets.cli.reports import reports
 from dolly_assets.core.environment import PROJECT, Environment
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerStopped
-from dolly_assets.storage import artifact_name
 from dolly_assets.training.loop.stop import STOPPED
 
 
@@ -160,8 +159,8 @@ def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
     """Talk to a checkpoint; with MESSAGE, answer it and leave."""
     from dolly_assets.generation import playground
     from dolly_assets.generation.sample import Prompt
-    from dolly_assets.registry.inputs import required_checkpoints
     from dolly_assets.registry.published import fetch
+    from dolly_assets.registry.queries import required_checkpoints
 
     session = _platform()
     family = session.family(model)
@@ -188,17 +187,18 @@ def preview(model: str, dataset: str, row: int | None) -> None:
     """Show what is trained on: rows of token ids as text, with their examples and labels."""
     from tokenizers import Tokenizer
 
-    from dolly_assets.registry.inputs import required
+    from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
+    from dolly_assets.registry.queries import required
     from dolly_assets.tokenization.preview import preview_row
 
     session = _platform()
     session.family(model)
-    tokenized = required(session.store, [model, "tokenized_dataset"], dataset)
+    tokenized = required(session.store, TOKENIZED_DATASET.address(model, dataset))
     if row is None:
         click.echo(tokenized.read_bytes("preview.md").decode(), nl=False)
         return
     base_model = session.store.get(
-        artifact_name([model, "base_model"]), tokenized.manifest.inputs["base_model"]
+        BASE_MODEL.address(model).name, tokenized.manifest.inputs["base_model"]
     )
     tokenizer = Tokenizer.from_file(str(base_model.local_file("weights/tokenizer.json")))
     click.echo(preview_row(tokenized.read_table("train.arrow"), row, tokenizer))

@@ -43,8 +43,9 @@ def plan(
     from dolly_assets.core.names import parse_epochs
     from dolly_assets.pipeline.session import Session
     from dolly_assets.planning.text import table_text
-    from dolly_assets.registry.inputs import required
+    from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
     from dolly_assets.registry.planner import estimate_training
+    from dolly_assets.registry.queries import required
     from dolly_assets.registry.training_state import Training
 
     session = Session(Environment.read())
@@ -58,8 +59,8 @@ def plan(
     training = Training(
         family,
         dataset,
-        required(session.store, [family.name, "base_model"]),
-        required(session.store, [family.name, "tokenized_dataset"], dataset),
+        required(session.store, BASE_MODEL.address(family.name)),
+        required(session.store, TOKENIZED_DATASET.address(family.name, dataset)),
     )
     result = estimate_training(session.store, training, session.prices, epochs=count)
     click.echo(_json(result) if as_json else f"{table_text(result.plan)}\n\n{result.verdict}")

@@ -18,7 +18,6 @@ from dolly_assets.profiling.analysis.units import (
     share,
 )
 from dolly_assets.storage import Artifact, ArtifactStore, open_store
-from dolly_assets.storage.artifact import artifact_name
 
 if TYPE_CHECKING:
     from dolly_assets.profiling.analysis.summary import ReportSummary
@@ -111,14 +110,17 @@ def _store() -> ArtifactStore:
 
 def _find(store: ArtifactStore, model: str, dataset: str, epoch: int | None) -> Artifact:
     """The profile of an epoch, or that of the whole training."""
+    from dolly_assets.registry.kinds import GPU_PROFILE, TRAINING_PROFILE
+    from dolly_assets.registry.queries import latest
+
     if epoch is None:
         found, what = (
-            store.latest(artifact_name([model, "training_profile"], dataset)),
+            latest(store, TRAINING_PROFILE.address(model, dataset)),
             "a training",
         )
     else:
         found, what = (
-            store.latest(artifact_name([model, "gpu_profile"], dataset, epoch_key(epoch))),
+            latest(store, GPU_PROFILE.address(model, dataset, epoch)),
             f"epoch {epoch}",
         )
     if found is None:

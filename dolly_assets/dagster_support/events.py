@@ -4,8 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from dolly_assets.dagster_support.partitions import partition_key
+from dolly_assets.dagster_support.partitions import partition_of
 from dolly_assets.dagster_support.report_links import linked_report
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import AssetKind
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.io_manager import artifact_metadata
 
@@ -14,21 +16,22 @@ DATA_VERSION = "dagster/data_version"  # the tag by which Dagster knows a materi
 
 def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
     """The event of an artifact by dataset and epoch, whose name is family/asset/dataset/epoch."""
-    _, asset, *_ = artifact.name.split("/")
+    address = ArtifactAddress.parse(artifact.name)
     return dg.AssetMaterialization(
-        **_told_of(asset, artifact), tags={DATA_VERSION: artifact.digest}
+        **_described(address, artifact), tags={DATA_VERSION: artifact.digest}
     )
 
 
-def observation_of(asset: str, artifact: Artifact) -> dg.AssetObservation:
+def observation_of(kind: AssetKind, artifact: Artifact) -> dg.AssetObservation:
     """The event by which an artifact by dataset and epoch is seen beside another asset of its family."""
-    return dg.AssetObservation(**_told_of(asset, artifact))
+    address = ArtifactAddress.parse(artifact.name)
+    beside = kind.address(address.family, address.dataset, address.epoch)
+    return dg.AssetObservation(**_described(beside, artifact))
 
 
-def _told_of(asset: str, artifact: Artifact) -> dict[str, Any]:
-    family, _, dataset, epoch = artifact.name.split("/")
+def _described(address: ArtifactAddress, artifact: Artifact) -> dict[str, Any]:
     return {
-        "asset_key": dg.AssetKey([family, asset]),
-        "partition": partition_key(dataset, int(epoch)),
+        "asset_key": dg.AssetKey(address.asset_key),
+        "partition": partition_of(address),
         "metadata": {**linked_report(artifact), **artifact_metadata(artifact)},
     }

@@ -8,6 +8,7 @@ from dolly_assets.core.errors import DollyError
 from dolly_assets.dagster_support.events import observation_of
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.dagster_support.report_links import report_link
+from dolly_assets.registry.kinds import GPU_PROFILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.interrupted import (
@@ -16,7 +17,7 @@ from dolly_assets.worker.profiles.interrupted import (
     recover_profiles_from_store,
 )
 from dolly_assets.worker.profiles.live import LiveState
-from dolly_assets.worker.profiles.profile_publisher import GPU_PROFILE, profile_dir
+from dolly_assets.worker.profiles.profile_publisher import profile_dir
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 
@@ -65,7 +66,7 @@ def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec, key: str) 
     context.log.info(f"live report: {link}")
     context.log_event(
         dg.AssetObservation(
-            dg.AssetKey([spec.family.name, GPU_PROFILE]),
+            dg.AssetKey(GPU_PROFILE.key(spec.family.name)),
             partition=partition_key(spec.task.dataset, spec.task.epochs[0]),
             metadata={"live_report": dg.MetadataValue.url(link)},
         )

@@ -6,6 +6,7 @@ import dagster as dg
 
 from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.address import ArtifactAddress, split_partition
 
 GPU_POOL = "gpu"  # its limit is the number of workers that train or score at once
 DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
@@ -24,10 +25,17 @@ def partition_key(dataset: str, epoch: int) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"dataset": dataset, "epoch": epoch_key(epoch)})
 
 
+def partition_of(address: ArtifactAddress) -> str | None:
+    """Return the partition of an address, as Dagster's own kind of key where it has two dimensions."""
+    if address.epoch is None:
+        return address.partition_key
+    return partition_key(address.dataset, address.epoch)
+
+
 def epochs_by_dataset(keys: Iterable[str]) -> dict[str, list[int]]:
     """Sorts a run's partitions `dataset|epoch`: dataset -> its epochs, ascending."""
     by_dataset: dict[str, list[int]] = {}
     for key in keys:
-        dataset, epoch = key.rsplit("|", 1)
-        by_dataset.setdefault(dataset, []).append(int(epoch))
+        dataset, epoch = split_partition(key)
+        by_dataset.setdefault(dataset, []).append(epoch or 0)
     return {dataset: sorted(epochs) for dataset, epochs in by_dataset.items()}

@@ -8,7 +8,8 @@ from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.inputs import required_checkpoints
+from dolly_assets.registry.kinds import AssetKind
+from dolly_assets.registry.queries import required_checkpoints
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.spec import Task
 
@@ -19,25 +20,25 @@ SEVERAL_EPOCHS_PER_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=100)
 
 def build_per_epoch_asset(
     family: ModelFamily,
-    asset: str,
+    kind: AssetKind,
     *,
     description: str,
     kinds: set[str],
     task: Callable[[str, dict[int, Artifact]], Task],
 ) -> dg.AssetsDefinition:
-    """The asset `FAMILY/asset` by dataset and epoch, made from each epoch's checkpoint by the worker task given."""
+    """Return the asset of a kind, by dataset and epoch, made from each epoch's checkpoint by the worker task given."""
 
     @dg.multi_asset(
-        name=f"{family.name}__{asset}",
+        name=f"{family.name}__{kind.name}",
         specs=[
             dg.AssetSpec(
-                [family.name, asset],
-                deps=[[family.name, "model_checkpoint"]],
+                kind.key(family.name),
+                deps=kind.input_keys(family.name),
                 skippable=True,
                 group_name=family.name,
                 kinds=kinds,
                 description=description,
-                code_version=family.code_version(asset),
+                code_version=kind.code_version(family),
             )
         ],
         partitions_def=dataset_epochs(family),

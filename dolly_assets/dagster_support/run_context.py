@@ -7,6 +7,7 @@ import dagster as dg
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
+from dolly_assets.registry.kinds import MODEL_CHECKPOINT
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 CONFIG_TAG = "dagster-k8s/config"
@@ -45,7 +46,7 @@ def observe_times(context: dg.AssetExecutionContext, spec: WorkerSpec, times: Ti
     if isinstance(spec.task, Train):
         context.log_event(
             dg.AssetObservation(
-                dg.AssetKey([spec.family.name, "model_checkpoint"]),
+                dg.AssetKey(MODEL_CHECKPOINT.key(spec.family.name)),
                 partition=partition_key(spec.task.dataset, spec.task.epochs[0]),
                 metadata={
                     "job": times.job,

@@ -21,18 +21,27 @@ from dolly_assets.assets.epoch_comparison import (
 from dolly_assets.assets.raw_dataset import is_unchanged
 from dolly_assets.assets.training_profile import profiles_of_newest_training
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.events import DATA_VERSION
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN, check_use, licensed_inputs
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.session import Session
-from dolly_assets.registry.inputs import required
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import (
+    BASE_MODEL,
+    EPOCH_COMPARISON,
+    KINDS,
+    MODEL_CHECKPOINT,
+    RAW_DATASET,
+    TOKENIZED_DATASET,
+    AssetKind,
+)
 from dolly_assets.registry.planner import estimate_training
 from dolly_assets.registry.quality_reports import licenses_of, require_sound, require_trainable
+from dolly_assets.registry.queries import latest, required
 from dolly_assets.registry.training_state import Training, plan_resume
-from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.storage.artifact import Artifact
 
 LOG = logging.getLogger(__name__)
 
@@ -54,7 +63,7 @@ class Pipeline:
         self._check_declared_license()
         self.session.register_datasets([self.dataset])
         runs = self._materialize(["raw_dataset"], self._raw_is_current())
-        raw_dataset = required(self.session.store, ["raw_dataset"], self.dataset)
+        raw_dataset = required(self.session.store, RAW_DATASET.address(dataset=self.dataset))
         check_use(self.family.use, licenses_of(self.family, raw_dataset))
         require_sound(self.session.store, raw_dataset)
         runs += self._materialize(
@@ -96,8 +105,8 @@ class Pipeline:
         training = Training(
             self.family,
             self.dataset,
-            self._require("base_model"),
-            self._require("tokenized_dataset", self.dataset),
+            self._require(BASE_MODEL),
+            self._require(TOKENIZED_DATASET),
         )
         wanted = sorted({0, *epochs}) if epochs[0] == 1 else list(epochs)
         missing = [
@@ -167,10 +176,10 @@ class Pipeline:
         )
 
     def _tokenized_is_current(self) -> bool:
-        raw_dataset = required(self.session.store, ["raw_dataset"], self.dataset)
+        raw_dataset = required(self.session.store, RAW_DATASET.address(dataset=self.dataset))
         inputs = {
             "raw_dataset": raw_dataset.digest,
-            "base_model": self._require("base_model").digest,
+            "base_model": self._require(BASE_MODEL).digest,
         }
         answers = raw_dataset.manifest.attributes["answers"]
         has_settings = self._has_settings("tokenized_dataset")
@@ -196,9 +205,9 @@ class Pipeline:
         )
 
     def _score_is_current(self, asset: str, epoch: int) -> bool:
-        checkpoint = self._require("model_checkpoint", self.dataset, epoch_key(epoch))
-        answers = self._require("tokenized_dataset", self.dataset).manifest.attributes["answers"]
-        settings = self.family.code_version(asset)
+        checkpoint = self._require(MODEL_CHECKPOINT, epoch)
+        answers = self._require(TOKENIZED_DATASET).manifest.attributes["answers"]
+        settings = KINDS[asset].code_version(self.family)
         return self._is_current(
             [self.family.name, asset],
             partition_key(self.dataset, epoch),
@@ -234,7 +243,7 @@ class Pipeline:
         )
 
     def _champion_is_current(self) -> bool:
-        comparison = self._require("epoch_comparison", self.dataset)
+        comparison = self._require(EPOCH_COMPARISON)
         return self._is_current(
             [self.family.name, "champion_model"],
             self.dataset,
@@ -242,23 +251,19 @@ class Pipeline:
         )
 
     def _has_settings(self, asset: str) -> Callable[[Artifact], bool]:
-        digest = self.family.code_version(asset)
+        digest = KINDS[asset].code_version(self.family)
         return lambda item: item.manifest.attributes.get("settings") == digest
 
     def _is_current(
         self, key: list[str], partition: str | None, fits: Callable[[Artifact], bool]
     ) -> bool:
-        artifact = self.session.store.latest(
-            artifact_name(key, *([partition] if partition else []))
-        )
+        address = ArtifactAddress.of_partition(key, partition)
+        artifact = latest(self.session.store, address)
         return artifact is not None and fits(artifact) and self._is_known(artifact, partition)
 
     def _is_known(self, artifact: Artifact, partition: str | None) -> bool:
         """Whether the newest materialization in the Dagster instance is this artifact."""
-        family_or_asset, *rest = artifact.name.split("/")
-        key = dg.AssetKey(
-            [family_or_asset] if family_or_asset == "raw_dataset" else [family_or_asset, rest[0]]
-        )
+        key = dg.AssetKey(ArtifactAddress.parse(artifact.name).asset_key)
         filters = dg.AssetRecordsFilter(
             asset_key=key, asset_partitions=[partition] if partition else None
         )
@@ -266,8 +271,8 @@ class Pipeline:
         event = records[0].asset_materialization if records else None
         return bool(event and event.tags and event.tags.get(DATA_VERSION) == artifact.digest)
 
-    def _require(self, asset: str, *partition: str) -> Artifact:
-        return required(self.session.store, [self.family.name, asset], *partition)
+    def _require(self, kind: AssetKind, epoch: int | None = None) -> Artifact:
+        return required(self.session.store, kind.address(self.family.name, self.dataset, epoch))
 
 
 def _unchanged_if_reachable(dataset: DatasetConfig, artifact: Artifact) -> bool:

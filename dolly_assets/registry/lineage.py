@@ -13,7 +13,10 @@ import numpy as np
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.datasets.licenses import license_facts, licensed_inputs
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import GPU_PROFILE
+from dolly_assets.registry.queries import history
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.training.packing.batches import rows_by_step
 
 _CODE = ("run_id", "dolly_assets", "code", "host")
@@ -169,7 +172,7 @@ class Lineage:
             return None
         split = _some(tokenized.manifest.attributes, _SPLIT) if tokenized else {}
         return {
-            "dataset": raw.name.rpartition("/")[2],
+            "dataset": ArtifactAddress.parse(raw.name).dataset,
             **_some(raw.manifest.attributes, _SOURCE),
             **split,
         }
@@ -197,10 +200,10 @@ class Lineage:
             yield {"epoch": trained["epoch"], "ranks": trained.get("ranks"), **seen}
 
     def _profile_of(self, checkpoint: Artifact) -> Artifact | None:
-        family, _, dataset, epoch = checkpoint.name.split("/")
+        at = ArtifactAddress.parse(checkpoint.name)
         training = checkpoint.manifest.attributes.get("training")
-        history = self.store.history(artifact_name([family, "gpu_profile"], dataset, epoch))
-        made = [each for each in history if each.manifest.attributes.get("training") == training]
+        profiles = history(self.store, GPU_PROFILE.address(at.family, at.dataset, at.epoch))
+        made = [each for each in profiles if each.manifest.attributes.get("training") == training]
         before = [
             each for each in made if each.manifest.created_at <= checkpoint.manifest.created_at
         ]
@@ -214,9 +217,9 @@ class Lineage:
         if not (raw and base and tokenized):
             return {"licenses": None, "commercial_use": None, "obligations": None}
         stated = [str(each.manifest.attributes.get("license", "unknown")) for each in (raw, base)]
-        family, _, dataset = tokenized.name.split("/")
+        at = ArtifactAddress.parse(tokenized.name)
         inputs = licensed_inputs(
-            family, dataset, dataset_license=stated[0], base_model_license=stated[1]
+            at.family, at.dataset, dataset_license=stated[0], base_model_license=stated[1]
         )
         return license_facts(inputs)
 

@@ -14,8 +14,11 @@ from dolly_assets.planning.plan import Plan, PlanRequest, plan
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.planning.text import verdict
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_PLAN, AssetKind
+from dolly_assets.registry.queries import names
 from dolly_assets.registry.training_state import Training
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.flow import in_parallel
 
 
@@ -105,11 +108,11 @@ def history(
     store: ArtifactStore, family: ModelFamily
 ) -> tuple[list[Measured], dict[str, tuple[float, int]]]:
     """What the family's epochs in the store took, of any dataset, oldest first, and their trainings' plans."""
-    checkpoints = _all(store, family, "model_checkpoint")
-    profiles = {item.name.split("/", 2)[2]: item for item in _all(store, family, "gpu_profile")}
+    checkpoints = _all(store, family, MODEL_CHECKPOINT)
+    profiles = {_partition(item): item for item in _all(store, family, GPU_PROFILE)}
     epochs: list[tuple[datetime, Measured]] = []
     for checkpoint in checkpoints:
-        profile = profiles.get(checkpoint.name.split("/", 2)[2])
+        profile = profiles.get(_partition(checkpoint))
         is_same = (
             profile
             and profile.manifest.attributes["training"]
@@ -122,16 +125,16 @@ def history(
             float(str(attributes["operations_per_epoch"])),
             int(str(attributes["formula_bytes"])),
         )
-        for name in store.names(artifact_name([family.name, "training_plan"]))
+        for name in names(store, TRAINING_PLAN, family.name)
         for attributes in (item.manifest.attributes for item in reversed(store.history(name)))
     }
     return [measured for _, measured in sorted(epochs, key=lambda pair: pair[0])], plans
 
 
-def _all(store: ArtifactStore, family: ModelFamily, asset: str) -> list[Artifact]:
+def _partition(artifact: Artifact) -> str | None:
+    return ArtifactAddress.parse(artifact.name).partition_key
+
+
+def _all(store: ArtifactStore, family: ModelFamily, kind: AssetKind) -> list[Artifact]:
     """The newest artifact of each partition of an asset."""
-    return [
-        item
-        for item in in_parallel(store.latest, store.names(artifact_name([family.name, asset])))
-        if item
-    ]
+    return [item for item in in_parallel(store.latest, names(store, kind, family.name)) if item]

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import BASE_MODEL
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
 
 class ModelFolders(NamedTuple):
@@ -20,8 +22,8 @@ def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     """
     if any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files):
         return ModelFolders(checkpoint.fetch("weights"), None)
-    family = checkpoint.name.partition("/")[0]
+    family = ArtifactAddress.parse(checkpoint.name).family
     base_model = store.get(
-        artifact_name([family, "base_model"]), checkpoint.manifest.inputs["base_model"]
+        BASE_MODEL.address(family).name, checkpoint.manifest.inputs["base_model"]
     )
     return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"))

@@ -24,21 +24,22 @@ from dolly_assets.datasets.quality.report import Verdict, judged, refusal
 from dolly_assets.datasets.quality.split import Split
 from dolly_assets.datasets.quality.suite import VERSION, check_dataset, check_split
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import DATASET_QUALITY, RAW_DATASET
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 
 FINDINGS_FILE = "quality.json"
-REPORT = "dataset_quality"
 _FINDINGS = TypeAdapter(list[QualityFinding])
 _LIMITS = TypeAdapter(dict[CheckName, Limits])
 
 
 def dataset_verdicts(store: ArtifactStore, raw_dataset: Artifact) -> list[Verdict]:
     """All checks of a raw dataset. What was found before is not looked for again."""
-    dataset = raw_dataset.name.rpartition("/")[2]
+    dataset = _dataset_of(raw_dataset)
     findings = _findings(
         store,
-        artifact_name([REPORT], dataset),
+        DATASET_QUALITY.address(dataset=dataset).name,
         inputs={"raw_dataset": raw_dataset.digest},
         settings={"version": VERSION},
         check=lambda: check_dataset(raw_dataset.read_table(TABLE_FILE)),
@@ -51,7 +52,7 @@ def split_verdicts(
 ) -> list[Verdict]:
     """The checks that need to know what the family holds out and asks."""
     raw_dataset = raw_of(store, tokenized_dataset)
-    dataset = tokenized_dataset.name.rpartition("/")[2]
+    dataset = _dataset_of(tokenized_dataset)
     markers = [marker.strip() for marker in family.prompt_style.special_tokens]
     prompts = [(prompt.instruction, prompt.context) for prompt in family.evaluation.prompts]
 
@@ -65,7 +66,7 @@ def split_verdicts(
 
     findings = _findings(
         store,
-        artifact_name([family.name, REPORT], dataset),
+        DATASET_QUALITY.address(family.name, dataset).name,
         inputs={"raw_dataset": raw_dataset.digest, "tokenized_dataset": tokenized_dataset.digest},
         settings={"version": VERSION, "markers": markers, "prompts": prompts},
         check=check,
@@ -97,7 +98,7 @@ def licenses_of(family: ModelFamily, raw_dataset: Artifact) -> tuple[Licensed, .
     """What the family's models of a dataset are made from."""
     return licensed_inputs(
         family.name,
-        raw_dataset.name.rpartition("/")[2],
+        _dataset_of(raw_dataset),
         dataset_license=str(raw_dataset.manifest.attributes.get("license", "unknown")),
         base_model_license=family.base_model.license,
     )
@@ -105,9 +106,9 @@ def licenses_of(family: ModelFamily, raw_dataset: Artifact) -> tuple[Licensed, .
 
 def raw_of(store: ArtifactStore, tokenized_dataset: Artifact) -> Artifact:
     """The newest publication of what a tokenized dataset was made from."""
-    dataset = tokenized_dataset.name.rpartition("/")[2]
+    dataset = _dataset_of(tokenized_dataset)
     return store.get(
-        artifact_name(["raw_dataset"], dataset), tokenized_dataset.manifest.inputs["raw_dataset"]
+        RAW_DATASET.address(dataset=dataset).name, tokenized_dataset.manifest.inputs["raw_dataset"]
     )
 
 
@@ -116,8 +117,12 @@ def limits_beside(raw_dataset: Artifact) -> dict[CheckName, Limits]:
     return _LIMITS.validate_python(raw_dataset.manifest.attributes.get("checks") or {})
 
 
+def _dataset_of(artifact: Artifact) -> str:
+    return ArtifactAddress.parse(artifact.name).dataset
+
+
 def _require(verdicts: Sequence[Verdict], raw_dataset: Artifact) -> None:
-    if why := refusal(verdicts, raw_dataset.name.rpartition("/")[2]):
+    if why := refusal(verdicts, _dataset_of(raw_dataset)):
         raise QualityError(why)
 
 
@@ -146,7 +151,7 @@ def _findings(
         store.publish(
             name,
             {FINDINGS_FILE: file},
-            kind=REPORT,
+            kind=DATASET_QUALITY.name,
             inputs=inputs,
             attributes={"settings": digest, "found": dict[str, Any](found)},
         )

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.session import Session
-from dolly_assets.storage.artifact import Artifact, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import EVALUATION, MODEL_CHECKPOINT
+from dolly_assets.registry.queries import names
+from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.flow import in_parallel
 
 ROW_KEYS = (
@@ -64,13 +66,11 @@ def _rows(session: Session, family: ModelFamily, datasets: set[str]) -> list[dic
     """Only what is published is looked up: a store far away answers slowly for what it does not have."""
     found = [
         artifact
-        for asset in ("model_checkpoint", "evaluation")
-        for artifact in in_parallel(
-            session.store.latest, session.store.names(artifact_name([family.name, asset]))
-        )
+        for kind in (MODEL_CHECKPOINT, EVALUATION)
+        for artifact in in_parallel(session.store.latest, names(session.store, kind, family.name))
     ]
     newest = {artifact.name: artifact for artifact in found if artifact}
-    trained = {name.split("/")[2] for name in newest}
+    trained = {ArtifactAddress.parse(name).dataset for name in newest}
     return [
         _row(newest, family.name, dataset, epoch)
         for dataset in sorted(datasets | trained)
@@ -80,8 +80,8 @@ def _rows(session: Session, family: ModelFamily, datasets: set[str]) -> list[dic
 
 def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> dict[str, Any]:
     checkpoint, evaluation = (
-        newest.get(artifact_name([family, asset], dataset, epoch_key(epoch)))
-        for asset in ("model_checkpoint", "evaluation")
+        newest.get(kind.address(family, dataset, epoch).name)
+        for kind in (MODEL_CHECKPOINT, EVALUATION)
     )
     if checkpoint is None:
         return {**dict.fromkeys(ROW_KEYS), "family": family, "dataset": dataset, "epoch": epoch}

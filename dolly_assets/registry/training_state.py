@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dolly_assets.core.errors import TrainingError
-from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_STATE, AssetKind
+from dolly_assets.registry.queries import history, latest
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,26 @@ class Training:
         parts = [self.base_model.digest, self.tokenized_dataset.digest, self.family.recipe.digest]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def published(self, store: ArtifactStore, asset: str, epoch: int) -> Artifact | None:
+    def published(self, store: ArtifactStore, kind: AssetKind, epoch: int) -> Artifact | None:
         """The newest artifact of an epoch of this very training."""
-        name = artifact_name([self.family.name, asset], self.dataset, epoch_key(epoch))
-        history = store.history(name)
+        address = kind.address(self.family.name, self.dataset, epoch)
         return next(
-            (item for item in history if item.manifest.attributes.get("training") == self.digest),
+            (
+                item
+                for item in history(store, address)
+                if item.manifest.attributes.get("training") == self.digest
+            ),
             None,
         )
 
     def partial_state(self, store: ArtifactStore, epoch: int) -> Artifact | None:
         """The newest state of this very training within an epoch."""
-        name = artifact_name([self.family.name, "training_state"], self.dataset)
+        address = TRAINING_STATE.address(self.family.name, self.dataset)
         of_this = {"training": self.digest, "epoch": epoch}
         found = next(
             (
                 item
-                for item in store.history(name)
+                for item in history(store, address)
                 if of_this.items() <= item.manifest.attributes.items()
             ),
             None,
@@ -80,8 +84,7 @@ def plan_resume(
     left = list(epochs)
     while left and not retrain:
         found = [
-            training.published(store, asset, left[0])
-            for asset in ("gpu_profile", "model_checkpoint")
+            training.published(store, kind, left[0]) for kind in (GPU_PROFILE, MODEL_CHECKPOINT)
         ]
         if None in found:
             break
@@ -115,13 +118,12 @@ def republish_as_latest(store: ArtifactStore, artifact: Artifact) -> Artifact:
 
 
 def _checkpoint_before(store: ArtifactStore, training: Training, epoch: int) -> Artifact:
-    found = training.published(store, "model_checkpoint", epoch - 1)
+    found = training.published(store, MODEL_CHECKPOINT, epoch - 1)
     had_state = found and any(entry.path.startswith("state/") for entry in found.manifest.files)
     if found and (not had_state or found.is_complete("state")):
         return found
     family, dataset = training.family.name, training.dataset
-    name = artifact_name([family, "model_checkpoint"], dataset, epoch_key(epoch - 1))
-    other = store.latest(name)
+    other = latest(store, MODEL_CHECKPOINT.address(family, dataset, epoch - 1))
     if found:
         raise TrainingError(
             f"epoch {epoch} of {family} on {dataset} continues from epoch {epoch - 1}, whose training state "

@@ -17,7 +17,8 @@ from typing import Any, Self, Unpack
 import pyarrow.parquet as pq
 
 from dolly_assets.core.names import epoch_key
-from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import MODEL_CHECKPOINT, TRAINING_STATE
+from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.checkpoint.snapshot import Snapshot
@@ -103,9 +104,9 @@ class EpochPublisher:
             entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")
         ]
         artifact = self._store.commit(
-            self._name("model_checkpoint", 0),
+            self._checkpoint_name(0),
             weights,
-            kind="model_checkpoint",
+            kind=MODEL_CHECKPOINT.name,
             inputs=self._inputs(),
             attributes={
                 **self._facts(0),
@@ -189,10 +190,10 @@ class EpochPublisher:
         tree = {**layout.split(folder), **self._step_files(result)}
         self._log_left_out(folder)
         artifact = self._publish_all(
-            self._name("model_checkpoint", result.epoch),
+            self._checkpoint_name(result.epoch),
             tree,
             epoch_key(result.epoch),
-            kind="model_checkpoint",
+            kind=MODEL_CHECKPOINT.name,
             inputs=self._inputs(),
             attributes={
                 **_figures(result),
@@ -220,10 +221,10 @@ class EpochPublisher:
         begin = time.time()
         self._data.refuse_changes(state.epoch)
         self._publish_all(
-            artifact_name([self._spec.family.name, "training_state"], self._task.dataset),
+            TRAINING_STATE.address(self._spec.family.name, self._task.dataset).name,
             layout.split(state.snapshot.write()),
             _part(state),
-            kind="training_state",
+            kind=TRAINING_STATE.name,
             inputs=self._inputs(),
             attributes={
                 **self._facts(state.epoch),
@@ -246,8 +247,8 @@ class EpochPublisher:
         (folder / PICTURE_FILE).write_bytes(loss_curve_png(steps))
         return {file.name: file for file in folder.iterdir()}
 
-    def _name(self, asset: str, epoch: int) -> str:
-        return artifact_name([self._spec.family.name, asset], self._task.dataset, epoch_key(epoch))
+    def _checkpoint_name(self, epoch: int) -> str:
+        return MODEL_CHECKPOINT.address(self._spec.family.name, self._task.dataset, epoch).name
 
     def _inputs(self) -> dict[str, str]:
         inputs = {

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from dolly_assets.core.names import epoch_key
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_STATE
+from dolly_assets.registry.queries import history
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
 
@@ -13,8 +15,8 @@ def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
     assert isinstance(task, Train)
     for epoch in task.epochs:
         pair = [
-            _newest(spec, store, asset, epoch_key(epoch))
-            for asset in ("gpu_profile", "model_checkpoint")
+            _newest(spec, store, kind.address(spec.family.name, task.dataset, epoch))
+            for kind in (GPU_PROFILE, MODEL_CHECKPOINT)
         ]
         if None in pair:
             break
@@ -33,19 +35,21 @@ def left_to_train(
         return None
     checkpoint = published[-1] if published and left[0] > 1 else None
     resume_from = ref(checkpoint) if checkpoint else task.resume_from
-    state = _newest(spec, store, "training_state", epoch=max(1, left[0]))
+    state = _newest(
+        spec, store, TRAINING_STATE.address(spec.family.name, task.dataset), max(1, left[0])
+    )
     begun = ref(state) if state else (None if checkpoint else task.state)
     task = task.model_copy(update={"epochs": left, "resume_from": resume_from, "state": begun})
     return spec.model_copy(update={"task": task})
 
 
 def _newest(
-    spec: WorkerSpec, store: ArtifactStore, asset: str, *partition: str, epoch: int | None = None
+    spec: WorkerSpec, store: ArtifactStore, address: ArtifactAddress, epoch: int | None = None
 ) -> Artifact | None:
     """The newest artifact of this training by this run; with `epoch`, of those that belong to it."""
     task = spec.task
     assert isinstance(task, Train)
-    for item in store.history(artifact_name([spec.family.name, asset], task.dataset, *partition)):
+    for item in history(store, address):
         attributes = item.manifest.attributes
         is_ours = (
             item.manifest.made_by == spec.made_by and attributes.get("training") == task.training

@@ -12,6 +12,7 @@ from dolly_assets.assets.champion_model import Challenger, build_champion_model,
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.registry.kinds import EVALUATION
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
@@ -59,7 +60,7 @@ class Contest:
                 text=text,
                 inputs={**self._inputs, "model_checkpoint": checkpoint.digest},
                 attributes={
-                    "settings": FAMILY.code_version("evaluation"),
+                    "settings": EVALUATION.code_version(FAMILY),
                     "exact_match": exact_match,
                     "heldout_loss": loss,
                 },

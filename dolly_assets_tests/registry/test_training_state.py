@@ -6,7 +6,8 @@ from dolly_assets.assets.epoch_comparison import comparison_inputs, newest_train
 from dolly_assets.core.errors import ArtifactError, TrainingError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_key
-from dolly_assets.registry.inputs import required, required_checkpoints
+from dolly_assets.registry.kinds import BASE_MODEL, EVALUATION
+from dolly_assets.registry.queries import required, required_checkpoints
 from dolly_assets.registry.training_state import Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.fixtures.stores import Publish
@@ -189,7 +190,7 @@ def test_scores_belong_to_the_checkpoint_they_were_made_from(
     publish_epoch(publish, training, 1)
     checkpoint = required_checkpoints(store, training.family, DATASET, [1])[1]
     key = ["tiny", "evaluation"]
-    settings = {"settings": training.family.code_version("evaluation")}
+    settings = {"settings": EVALUATION.code_version(training.family)}
     publish(key, DATASET, "01", inputs={"model_checkpoint": "0" * 64}, attributes=settings)
     assert scores_of(store, training.family, DATASET, 1, checkpoint) == {}
     inputs = {"model_checkpoint": checkpoint.digest}
@@ -210,7 +211,7 @@ def test_what_is_missing_is_named_with_its_partition(
     with pytest.raises(
         ArtifactError, match=r"^tiny/base_model is not in the store .*: materialize it first"
     ):
-        required(store, ["tiny", "base_model"])
+        required(store, BASE_MODEL.address("tiny"))
     publish(["tiny", "model_checkpoint"], DATASET, "01")
     with pytest.raises(
         ArtifactError,

@@ -127,7 +127,7 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     assert summary.verdict.startswith("Cut: the training ended at ")
     assert f"after step {summary.steps.last_step}" in summary.verdict
     assert "Cut: the training ended" in artifact.read_bytes("report.html").decode()
-    assert artifact.name == f"tiny/cut_profile/{DATASET}/01"
+    assert artifact.name == f"tiny/interrupted_profile/{DATASET}/01"
     whole = workbench.store.latest(
         f"tiny/gpu_profile/{DATASET}/01"
     )  # the shared workbench may hold another training's

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dolly_assets.registry.kinds import EVALUATION
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.training import lora
 from dolly_assets.training.checkpoint import layout
@@ -57,7 +58,7 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         "model_checkpoint": checkpoint.digest,
         "tokenized_dataset": tokenized.digest,
     }
-    assert attributes["settings"] == workbench.family.code_version("evaluation")
+    assert attributes["settings"] == EVALUATION.code_version(workbench.family)
     assert attributes["heldout_examples"] == 3
     assert 0 < attributes["heldout_loss"] < 20
     document = json.loads(evaluation.read_bytes("evaluation.json"))

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.core.names import epoch_key
 from dolly_assets.launchers.kubernetes.job import messages_of
+from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.message_store import new_messages
 from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Published, Stopped, Stopping
@@ -62,4 +62,4 @@ class MessageReader:
         self._published.add(message.digest)
         if not isinstance(task, Train):
             return True
-        return message.name.rpartition("/")[2] in {epoch_key(epoch) for epoch in task.epochs}
+        return ArtifactAddress.parse(message.name).epoch in task.epochs

@@ -1,4 +1,4 @@
-"""What a training that was killed, or failed, left of its profile: published as `cut_profile`, marked as cut.
+"""What a training that was killed, or failed, left of its profile: published as `interrupted_profile`, marked as cut.
 
 From what is on this machine's disk, which lacks at most the last sampling interval; or, where that
 is gone with the machine, from the live report in the store, which lacks what came after it was last
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dolly_assets.core.names import epoch_key
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.analysis.verdict import cut_sentence
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
@@ -18,7 +17,9 @@ from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.profiling.series.samples import last_sample_at
 from dolly_assets.profiling.series.spans import EpochSpan, read_spans
 from dolly_assets.profiling.series.steplog import read_steps, step_files
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE
+from dolly_assets.registry.queries import history
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.live import (
     LiveReport,
@@ -28,8 +29,6 @@ from dolly_assets.worker.profiles.live import (
     write_state,
 )
 from dolly_assets.worker.profiles.profile_publisher import (
-    GPU_PROFILE,
-    INTERRUPTED_PROFILE,
     ProfilePublisher,
     ProfileRequest,
     profile_dir,
@@ -108,7 +107,7 @@ def _is_published(
     made = [
         item
         for kind in (GPU_PROFILE, INTERRUPTED_PROFILE)
-        for item in store.history(profiles.name(epoch, kind))
+        for item in history(store, profiles.address(epoch, kind))
     ]
     return any(item.manifest.made_by == spec.made_by for item in made)
 
@@ -125,11 +124,9 @@ def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> 
             summary.model_dump_json(indent=2) + "\n", encoding="utf-8"
         )
         return store.publish(
-            artifact_name(
-                [state.family, INTERRUPTED_PROFILE], state.dataset, epoch_key(state.epoch)
-            ),
+            INTERRUPTED_PROFILE.address(state.family, state.dataset, state.epoch).name,
             folder,
-            kind=INTERRUPTED_PROFILE,
+            kind=INTERRUPTED_PROFILE.name,
             inputs={"tokenized_dataset": state.tokenized_dataset},
             attributes={**summary.figures(), "epoch": state.epoch, "training": state.training},
             made_by=state.made_by,

@@ -19,15 +19,14 @@ from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, Attempt, ReportSummary
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.report.report import build_report
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE, AssetKind
+from dolly_assets.registry.queries import history
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 PROFILE_FOLDER = "profile"
 SPEC_FILE = "spec.json"  # in the profile's folder: what the worker was told
-GPU_PROFILE, INTERRUPTED_PROFILE = (
-    "gpu_profile",
-    "cut_profile",
-)  # of an epoch that ended, of one that did not
 
 
 class ProfileRequest(Config):
@@ -71,7 +70,7 @@ class ProfilePublisher:
         self._folder = profile_dir(spec)
 
     def publish(self, request: ProfileRequest) -> Artifact:
-        """Publishes the report of an epoch: as `gpu_profile`, or as `cut_profile` if the training ended in it.
+        """Publishes the report of an epoch: as `gpu_profile`, or as `interrupted_profile` if the training ended in it.
 
         Without a report it says why: an epoch is not lost for want of a picture.
         """
@@ -86,9 +85,9 @@ class ProfilePublisher:
             figures = {"verdict": f"the report could not be built: {error}"}
         kind = INTERRUPTED_PROFILE if request.cut else GPU_PROFILE
         artifact = self._store.publish(
-            self.name(request.epoch, kind),
+            self.address(request.epoch, kind).name,
             out,
-            kind=kind,
+            kind=kind.name,
             inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
             attributes={**figures, **request.facts},
             made_by=self._spec.made_by,
@@ -111,9 +110,9 @@ class ProfilePublisher:
             previous=previous,
         )
 
-    def name(self, epoch: int, kind: str) -> str:
-        """The name of an epoch's profile."""
-        return artifact_name([self._spec.family.name, kind], self._task.dataset, epoch_key(epoch))
+    def address(self, epoch: int, kind: AssetKind) -> ArtifactAddress:
+        """Return the address of an epoch's profile."""
+        return kind.address(self._spec.family.name, self._task.dataset, epoch)
 
     def _circumstances(self, request: ProfileRequest, refresh_seconds: int | None) -> ReportContext:
         compute, prices = self._spec.family.compute, self._task.prices
@@ -143,13 +142,13 @@ class ProfilePublisher:
         """Those that were cut since this epoch of this training was whole, the oldest first."""
         whole = [
             item
-            for item in self._store.history(self.name(epoch, GPU_PROFILE))
+            for item in history(self._store, self.address(epoch, GPU_PROFILE))
             if self._is_of_this_training(item)
         ]
         since = whole[0].manifest.created_at if whole else None
         cut = [
             item
-            for item in self._store.history(self.name(epoch, INTERRUPTED_PROFILE))
+            for item in history(self._store, self.address(epoch, INTERRUPTED_PROFILE))
             if self._is_of_this_training(item)
             and (since is None or item.manifest.created_at > since)
         ]
@@ -159,12 +158,12 @@ class ProfilePublisher:
         """The reports to compare with: of the epoch before, and of the same epoch in the training before this one."""
         same = [
             item
-            for item in self._store.history(self.name(epoch, GPU_PROFILE))
+            for item in history(self._store, self.address(epoch, GPU_PROFILE))
             if not self._is_of_this_training(item)
         ]
         before = [
             item
-            for item in self._store.history(self.name(epoch - 1, GPU_PROFILE))
+            for item in history(self._store, self.address(epoch - 1, GPU_PROFILE))
             if self._is_of_this_training(item)
         ]
         found = before[:1] if epoch > 1 else []

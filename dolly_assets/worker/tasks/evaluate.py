@@ -15,8 +15,9 @@ from dolly_assets.generation.evaluate import (
     perplexity,
 )
 from dolly_assets.generation.model import load
+from dolly_assets.registry.kinds import EVALUATION, KINDS, TOKENIZED_DATASET
 from dolly_assets.registry.published import fetch
-from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
@@ -49,13 +50,13 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
         out.mkdir(parents=True)
         (out / "evaluation.json").write_text(json.dumps(_document(loss, matches), indent=1))
         artifact = store.publish(
-            artifact_name([family.name, task.asset], task.dataset, epoch_key(epoch)),
+            KINDS[task.asset].address(family.name, task.dataset, epoch).name,
             out,
             kind=task.asset,
             inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
             attributes={
                 "epoch": epoch,
-                "settings": family.code_version("evaluation"),
+                "settings": EVALUATION.code_version(family),
                 "answers": tokenized.manifest.attributes["answers"],
                 "heldout_loss": loss if math.isfinite(loss) else None,
                 "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
@@ -76,7 +77,7 @@ def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Ar
     """The tokenized dataset whose held-out split a checkpoint is scored on."""
     if task.tokenized_dataset:
         return store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
-    name = artifact_name([family, "tokenized_dataset"], task.dataset)
+    name = TOKENIZED_DATASET.address(family, task.dataset).name
     return store.get(name, checkpoint.manifest.inputs["tokenized_dataset"])
 
 

@@ -1,6 +1,7 @@
 """The base model task: whatever the family names becomes one folder of plain weights in the store."""
 
-from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import BASE_MODEL
+from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.training.base_model import prepare
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
@@ -20,10 +21,10 @@ def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, report: Messenger
     )
     report.published(
         store.publish(
-            artifact_name([family.name, "base_model"]),
+            BASE_MODEL.address(family.name).name,
             out,
-            kind="base_model",
-            attributes={"settings": family.code_version("base_model"), **facts},
+            kind=BASE_MODEL.name,
+            attributes={"settings": BASE_MODEL.code_version(family), **facts},
             made_by=spec.made_by,
         )
     )

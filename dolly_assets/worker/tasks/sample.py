@@ -7,8 +7,9 @@ from dolly_assets.core.names import epoch_key
 from dolly_assets.generation import sample as generation
 from dolly_assets.generation.model import load
 from dolly_assets.generation.sample import Prompt
+from dolly_assets.registry.kinds import SAMPLE_RESPONSES
 from dolly_assets.registry.published import fetch
-from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Sample, WorkerSpec
 
@@ -39,13 +40,13 @@ def sample(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
         document = [{**prompt.model_dump(), "response": response} for prompt, response in pairs]
         (out / "responses.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
         artifact = store.publish(
-            artifact_name([family.name, "sample_responses"], task.dataset, epoch_key(epoch)),
+            SAMPLE_RESPONSES.address(family.name, task.dataset, epoch).name,
             out,
-            kind="sample_responses",
+            kind=SAMPLE_RESPONSES.name,
             inputs={"model_checkpoint": checkpoint.digest},
             attributes={
                 "epoch": epoch,
-                "settings": family.code_version("sample_responses"),
+                "settings": SAMPLE_RESPONSES.code_version(family),
                 "responses_markdown": _markdown(pairs),
             },
             made_by=spec.made_by,

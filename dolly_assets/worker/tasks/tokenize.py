@@ -1,6 +1,7 @@
 """The tokenizing task: raw examples become labelled token ids with a held-out split."""
 
-from dolly_assets.storage.artifact import ArtifactStore, artifact_name
+from dolly_assets.registry.kinds import TOKENIZED_DATASET
+from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Tokenize, WorkerSpec
@@ -34,12 +35,12 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     (out / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
     report.published(
         store.publish(
-            artifact_name([family.name, "tokenized_dataset"], task.dataset),
+            TOKENIZED_DATASET.address(family.name, task.dataset).name,
             out,
-            kind="tokenized_dataset",
+            kind=TOKENIZED_DATASET.name,
             inputs={"raw_dataset": raw.digest, "base_model": base_model.digest},
             attributes={
-                "settings": family.code_version("tokenized_dataset"),
+                "settings": TOKENIZED_DATASET.code_version(family),
                 "answers": raw.manifest.attributes["answers"],
                 **tokenized.statistics,
                 "preview_markdown": tokenized.preview,

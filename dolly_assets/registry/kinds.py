@@ -1,0 +1,206 @@
+"""The table of what the store holds: every kind of artifact, what it is made from, and what decides it.
+
+Components, freshness, lineage, automation, status and the worker read it. A new asset is one entry
+here and one module in `assets/`. It knows neither Dagster nor how an asset is computed.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from pydantic import JsonValue
+
+from dolly_assets.family import ModelFamily
+from dolly_assets.registry.address import SHARED_ASSETS, ArtifactAddress
+from dolly_assets.tokenization.pack import PACKING_VERSION
+
+
+class Partitioning(Enum):
+    """What there is one artifact for, besides the family."""
+
+    NONE = "none"
+    DATASET = "dataset"
+    EPOCH = "dataset and epoch"
+
+
+Settings = Callable[[ModelFamily], Sequence[JsonValue]]
+
+
+@dataclass(frozen=True, eq=False)
+class AssetKind:
+    """A kind of artifact.
+
+    Attributes:
+        name: The asset's name, and the `kind` of its manifests.
+        partitioning: What there is one artifact for.
+        inputs: The assets that it depends on in Dagster.
+        settings: What of a family's settings decides its content. None where it is no asset of its
+            own: it is published beside one, or decided by its source.
+        output_version: Raised when our code makes something else of the same settings and inputs.
+        former_names: Names under which earlier versions published it; they are read, not written.
+        is_optional: Whether only some families have it.
+    """
+
+    name: str
+    partitioning: Partitioning
+    inputs: tuple["AssetKind", ...] = ()
+    settings: Settings | None = None
+    output_version: int = 1
+    former_names: tuple[str, ...] = ()
+    is_optional: bool = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its artifacts may belong to no family."""
+        return self.name in SHARED_ASSETS
+
+    def address(
+        self, family: str = "", dataset: str = "", epoch: int | None = None
+    ) -> ArtifactAddress:
+        """Return the address of one of its artifacts; what the partitioning doesn't need is left out."""
+        return ArtifactAddress(
+            family=family,
+            asset=self.name,
+            dataset="" if self.partitioning is Partitioning.NONE else dataset,
+            epoch=epoch if self.partitioning is Partitioning.EPOCH else None,
+        )
+
+    def key(self, family: str) -> list[str]:
+        """Return the path of the asset's key in Dagster."""
+        return [self.name] if self.is_shared else [family, self.name]
+
+    def input_keys(self, family: str) -> list[list[str]]:
+        """Return the paths of its inputs' keys in Dagster."""
+        return [kind.key(family) for kind in self.inputs]
+
+    def code_version(self, family: ModelFamily) -> str:
+        """Return a SHA-256 over the settings that decide its content: the code version in Dagster."""
+        decisive = [*(self.settings(family) if self.settings else ()), self.output_version]
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:
+    """Return nothing: the inputs alone decide."""
+    return []
+
+
+def _base_model(family: ModelFamily) -> Sequence[JsonValue]:
+    return [family.base_model.model_dump(mode="json"), [*family.prompt_style.special_tokens]]
+
+
+def _tokenized_dataset(family: ModelFamily) -> Sequence[JsonValue]:
+    recipe = family.recipe
+    return [
+        family.prompt_style.model_dump(mode="json"),
+        recipe.max_length,
+        PACKING_VERSION if recipe.packing else None,
+        recipe.held_out_examples,
+        recipe.seed,
+    ]
+
+
+def _training_plan(family: ModelFamily) -> Sequence[JsonValue]:
+    return [family.recipe.model_dump(), family.compute.model_dump(exclude={"kubernetes"})]
+
+
+def _evaluation(family: ModelFamily) -> Sequence[JsonValue]:
+    return [family.evaluation.examples, family.evaluation.max_new_tokens]
+
+
+def _sample_responses(family: ModelFamily) -> Sequence[JsonValue]:
+    return [family.prompt_style.model_dump(mode="json"), family.evaluation.model_dump(mode="json")]
+
+
+RAW_DATASET = AssetKind("raw_dataset", Partitioning.DATASET)
+BASE_MODEL = AssetKind("base_model", Partitioning.NONE, settings=_base_model)
+TOKENIZED_DATASET = AssetKind(
+    "tokenized_dataset",
+    Partitioning.DATASET,
+    inputs=(RAW_DATASET, BASE_MODEL),
+    settings=_tokenized_dataset,
+)
+TRAINING_PLAN = AssetKind(
+    "training_plan",
+    Partitioning.DATASET,
+    inputs=(BASE_MODEL, TOKENIZED_DATASET),
+    settings=_training_plan,
+)
+TRAINING_APPROVAL = AssetKind(
+    "training_approval",
+    Partitioning.DATASET,
+    inputs=(TRAINING_PLAN, TOKENIZED_DATASET),
+    settings=_no_settings,
+    is_optional=True,
+)
+MODEL_CHECKPOINT = AssetKind(
+    "model_checkpoint",
+    Partitioning.EPOCH,
+    inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
+    settings=lambda family: [family.recipe.digest],
+)
+GPU_PROFILE = AssetKind(
+    "gpu_profile",
+    Partitioning.EPOCH,
+    inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
+    settings=_no_settings,
+)
+TRAINING_PROFILE = AssetKind(
+    "training_profile",
+    Partitioning.DATASET,
+    inputs=(GPU_PROFILE,),
+    settings=_no_settings,
+)
+EVALUATION = AssetKind(
+    "evaluation", Partitioning.EPOCH, inputs=(MODEL_CHECKPOINT,), settings=_evaluation
+)
+SAMPLE_RESPONSES = AssetKind(
+    "sample_responses",
+    Partitioning.EPOCH,
+    inputs=(MODEL_CHECKPOINT,),
+    settings=_sample_responses,
+)
+EPOCH_COMPARISON = AssetKind(
+    "epoch_comparison",
+    Partitioning.DATASET,
+    inputs=(MODEL_CHECKPOINT, EVALUATION, SAMPLE_RESPONSES),
+    settings=_no_settings,
+)
+CHAMPION_MODEL = AssetKind(
+    "champion_model",
+    Partitioning.DATASET,
+    inputs=(EPOCH_COMPARISON, EVALUATION, MODEL_CHECKPOINT),
+    settings=_no_settings,
+)
+
+# Published beside an asset: no asset of Dagster's stands for these.
+DATASET_QUALITY = AssetKind("dataset_quality", Partitioning.DATASET)
+TRAINING_STATE = AssetKind("training_state", Partitioning.DATASET)
+INTERRUPTED_PROFILE = AssetKind(
+    "interrupted_profile", Partitioning.EPOCH, former_names=("cut_profile",)
+)
+CHAMPION_EVALUATION = AssetKind("champion_evaluation", Partitioning.EPOCH, settings=_evaluation)
+
+FAMILY_ASSETS = (
+    BASE_MODEL,
+    TOKENIZED_DATASET,
+    TRAINING_PLAN,
+    TRAINING_APPROVAL,
+    MODEL_CHECKPOINT,
+    GPU_PROFILE,
+    TRAINING_PROFILE,
+    SAMPLE_RESPONSES,
+    EVALUATION,
+    EPOCH_COMPARISON,
+    CHAMPION_MODEL,
+)
+"""The assets that every family has of its own, in the order of the graph."""
+
+_BESIDE = (DATASET_QUALITY, TRAINING_STATE, INTERRUPTED_PROFILE, CHAMPION_EVALUATION)
+KINDS = {
+    name: kind
+    for kind in (RAW_DATASET, *FAMILY_ASSETS, *_BESIDE)
+    for name in (kind.name, *kind.former_names)
+}
+"""Every kind by its name in the store, former names included."""
