@@ -4,14 +4,13 @@ Components, freshness, lineage, automation, status and the worker read it. A new
 here and one module in `assets/`. It knows neither Dagster nor how an asset is computed.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from pydantic import JsonValue
 
+from dolly_assets.core.hashing import json_digest
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import SHARED_ASSETS, ArtifactAddress
 from dolly_assets.tokenization.pack import PACKING_VERSION
@@ -78,7 +77,7 @@ class AssetKind:
     def code_version(self, family: ModelFamily) -> str:
         """Return a SHA-256 over the settings that decide its content: the code version in Dagster."""
         decisive = [*(self.settings(family) if self.settings else ()), self.output_version]
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return json_digest(decisive)
 
 
 def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:

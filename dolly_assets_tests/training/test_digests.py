@@ -11,6 +11,7 @@ import pytest
 from dolly_assets.core.environment import Environment
 from dolly_assets.definitions import component_trees, families
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.kinds import KINDS
 
 RECIPES = {
     "demo": "a68cbf8a08a708b7d81c884ede895cc40e3bc34bb22e181c9423eccee998a755",
@@ -72,4 +73,4 @@ def test_every_asset_has_the_code_version_that_stored_artifacts_carry(
 ) -> None:
     family = bundled[name]
     expected = {**CODE_VERSIONS[name], **dict.fromkeys(WITHOUT_SETTINGS, NO_SETTINGS)}
-    assert {asset: family.code_version(asset) for asset in expected} == expected
+    assert {asset: KINDS[asset].code_version(family) for asset in expected} == expected
