@@ -15,6 +15,7 @@ from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource, made_by
 from dolly_assets.datasets.licenses import LICENSE_FACTS
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.attributes import EvaluationAttributes
 from dolly_assets.registry.kinds import (
     CHAMPION_EVALUATION,
     CHAMPION_MODEL,
@@ -39,21 +40,17 @@ class Challenger:
     @property
     def exact_match(self) -> float | None:
         """Share of answers that are right to the letter, 0 to 1; None where answers are open."""
-        return self._score("exact_match")
+        return EvaluationAttributes.of(self.evaluation).exact_match
 
     @property
-    def heldout_loss(self) -> float | None:
+    def held_out_loss(self) -> float | None:
         """Nats per response token; None if it was not finite."""
-        return self._score("heldout_loss")
+        return EvaluationAttributes.of(self.evaluation).held_out_loss
 
     @property
     def checkpoint(self) -> str:
         """The digest of the checkpoint that it is or was."""
         return str(self.model.manifest.attributes.get("checkpoint", self.model.digest))
-
-    def _score(self, name: str) -> float | None:
-        value: Any = self.evaluation.manifest.attributes.get(name)
-        return value
 
 
 class Decision(NamedTuple):
@@ -74,7 +71,7 @@ def decide(candidate: Challenger, champion: Challenger) -> Decision:
     new, old = candidate.exact_match, champion.exact_match
     if new is not None and old is not None and new != old:
         return Decision(_verdict(new > old), f"exact match {new:.3f} against {old:.3f}")
-    new, old = candidate.heldout_loss, champion.heldout_loss
+    new, old = candidate.held_out_loss, champion.held_out_loss
     if new is None:
         return Decision("rejected", "its held-out loss is not finite")
     if old is None:
@@ -212,10 +209,10 @@ def _publish(
             "weights_sha256": kept["weights_sha256"],
             "checkpoint": winner.checkpoint,
             "exact_match": winner.exact_match,
-            "heldout_loss": winner.heldout_loss,
+            "held_out_loss": winner.held_out_loss,
             "candidate_epoch": best,
             "candidate_exact_match": candidate.exact_match,
-            "candidate_heldout_loss": candidate.heldout_loss,
+            "candidate_held_out_loss": candidate.held_out_loss,
             **{name: kept.get(name) for name in LICENSE_FACTS},
         },
         made_by=made_by(context),

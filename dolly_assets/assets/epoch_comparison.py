@@ -15,6 +15,7 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
 from dolly_assets.generation.sample import Prompt
+from dolly_assets.registry.attributes import CheckpointAttributes, EvaluationAttributes
 from dolly_assets.registry.kinds import (
     EPOCH_COMPARISON,
     EVALUATION,
@@ -134,9 +135,11 @@ def _license_facts(checkpoint: Artifact) -> dict[str, Any]:
 
 
 def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> EpochRow:
-    trained: dict[str, Any] = checkpoint.manifest.attributes
-    scored: dict[str, Any] = (
-        scores["evaluation"].manifest.attributes if "evaluation" in scores else {}
+    trained = CheckpointAttributes.of(checkpoint)
+    scored = (
+        EvaluationAttributes.of(scores["evaluation"])
+        if "evaluation" in scores
+        else EvaluationAttributes()
     )
     responses = (
         json.loads(scores["sample_responses"].read_bytes("responses.json"))
@@ -145,12 +148,12 @@ def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> Epoch
     )
     return EpochRow(
         epoch=epoch,
-        training_loss=trained.get("loss"),
-        heldout_loss=scored.get("heldout_loss"),
-        perplexity=scored.get("perplexity"),
-        exact_match=scored.get("exact_match"),
-        tokens_per_second=trained.get("tokens_per_second"),
-        training_seconds=trained.get("training_seconds"),
+        training_loss=trained.loss,
+        held_out_loss=scored.held_out_loss,
+        perplexity=scored.perplexity,
+        exact_match=scored.exact_match,
+        tokens_per_second=trained.tokens_per_second,
+        training_seconds=trained.training_seconds,
         responses={
             Prompt(instruction=each["instruction"], context=each["context"]): each["response"]
             for each in responses

@@ -29,7 +29,7 @@ class EpochRow:
 
     epoch: int
     training_loss: float | None
-    heldout_loss: float | None
+    held_out_loss: float | None
     perplexity: float | None
     exact_match: float | None
     tokens_per_second: float | None
@@ -45,7 +45,7 @@ class EpochRow:
         """The row's cells, in the order of HEADER."""
         values = [
             (self.training_loss, ".4f"),
-            (self.heldout_loss, ".4f"),
+            (self.held_out_loss, ".4f"),
             (self.perplexity, ",.2f"),
             (self.exact_match, ".3f"),
             (self.tokens_per_second, ",.0f"),
@@ -60,7 +60,7 @@ class EpochRow:
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
     """The epoch with the highest exact match, or where there is none with the lowest held-out loss."""
     matched = [(-row.exact_match, row.epoch, row) for row in rows if row.exact_match is not None]
-    scored = [(row.heldout_loss, row.epoch, row) for row in rows if row.heldout_loss is not None]
+    scored = [(row.held_out_loss, row.epoch, row) for row in rows if row.held_out_loss is not None]
     return min(matched or scored, default=(0, 0, None), key=lambda item: item[:2])[2]
 
 
@@ -132,7 +132,7 @@ def _chart(rows: Sequence[EpochRow]) -> Any:
         {"epoch": row.epoch, "measure": measure, "value": value}
         for row in rows
         for measure, value in (
-            ("held-out loss", row.heldout_loss),
+            ("held-out loss", row.held_out_loss),
             ("exact match", row.exact_match),
         )
         if value is not None

@@ -5,6 +5,8 @@ from typing import Any
 from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.session import Session
 from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.attributes import CheckpointAttributes, EvaluationAttributes
+from dolly_assets.registry.inputs import is_made_from
 from dolly_assets.registry.kinds import EVALUATION, MODEL_CHECKPOINT
 from dolly_assets.registry.queries import names
 from dolly_assets.storage.artifact import Artifact
@@ -17,7 +19,8 @@ ROW_KEYS = (
     "training",
     "digest",
     "weights_sha256",
-    "heldout_loss",
+    "held_out_loss",
+    "heldout_loss",  # the former name of held_out_loss, for one version
     "exact_match",
     "tokens_per_second",
     "published_at",
@@ -50,7 +53,7 @@ def status_table(rows: list[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     numbers = [
-        (row["heldout_loss"], ".4f", 14),
+        (row["held_out_loss"], ".4f", 14),
         (row["exact_match"], ".3f", 12),
         (row["tokens_per_second"], ",.0f", 10),
     ]
@@ -85,20 +88,20 @@ def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> 
     )
     if checkpoint is None:
         return {**dict.fromkeys(ROW_KEYS), "family": family, "dataset": dataset, "epoch": epoch}
-    trained: dict[str, Any] = checkpoint.manifest.attributes
-    is_of_checkpoint = (
-        evaluation and evaluation.manifest.inputs["model_checkpoint"] == checkpoint.digest
-    )
-    scored = evaluation.manifest.attributes if evaluation and is_of_checkpoint else {}
+    trained = CheckpointAttributes.of(checkpoint)
+    is_scored = evaluation and is_made_from(evaluation, checkpoint)
+    scores = EvaluationAttributes.of(evaluation) if evaluation and is_scored else None
+    held_out_loss = scores.held_out_loss if scores else None
     return {
         "family": family,
         "dataset": dataset,
         "epoch": epoch,
-        "training": trained["training"],
+        "training": trained.training,
         "digest": checkpoint.digest,
-        "weights_sha256": trained.get("weights_sha256"),
-        "heldout_loss": scored.get("heldout_loss"),
-        "exact_match": scored.get("exact_match"),
-        "tokens_per_second": trained.get("tokens_per_second"),
+        "weights_sha256": trained.weights_sha256,
+        "held_out_loss": held_out_loss,
+        "heldout_loss": held_out_loss,
+        "exact_match": scores.exact_match if scores else None,
+        "tokens_per_second": trained.tokens_per_second,
         "published_at": checkpoint.manifest.created_at.isoformat(),
     }

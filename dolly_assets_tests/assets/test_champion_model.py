@@ -62,7 +62,7 @@ class Contest:
                 attributes={
                     "settings": EVALUATION.code_version(FAMILY),
                     "exact_match": exact_match,
-                    "heldout_loss": loss,
+                    "held_out_loss": loss,
                 },
             )
             shown |= {checkpoint.name: checkpoint.digest, evaluation.name: evaluation.digest}
@@ -135,7 +135,7 @@ def test_a_training_that_made_things_worse_leaves_the_base_model_champion(contes
 )
 def test_the_better_scores_win(publish: Publish, new: Scores, old: Scores, verdict: str) -> None:
     def contender(name: str, scores: Scores) -> Challenger:
-        facts = dict(zip(("exact_match", "heldout_loss"), scores, strict=True))
+        facts = dict(zip(("exact_match", "held_out_loss"), scores, strict=True))
         return Challenger(publish([name]), publish([name, "evaluation"], attributes=facts))
 
     assert decide(contender("new", new), contender("old", old)).verdict == verdict

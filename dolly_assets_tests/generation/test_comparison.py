@@ -25,7 +25,7 @@ def row(epoch: int, **values: Any) -> EpochRow:
     nothing = dict.fromkeys(
         (
             "training_loss",
-            "heldout_loss",
+            "held_out_loss",
             "perplexity",
             "exact_match",
             "tokens_per_second",
@@ -36,11 +36,11 @@ def row(epoch: int, **values: Any) -> EpochRow:
 
 
 def test_the_table_has_a_line_for_each_epoch_and_a_dash_for_what_was_not_measured() -> None:
-    base = row(0, heldout_loss=5.0, perplexity=148.41)
+    base = row(0, held_out_loss=5.0, perplexity=148.41)
     trained = row(
         1,
         training_loss=1.23456,
-        heldout_loss=1.0,
+        held_out_loss=1.0,
         perplexity=2.718,
         exact_match=0.25,
         tokens_per_second=12345.6,
@@ -56,11 +56,17 @@ def test_the_table_has_a_line_for_each_epoch_and_a_dash_for_what_was_not_measure
     [
         ([], None),
         ([row(0)], None),
-        ([row(0, heldout_loss=3.0), row(1, heldout_loss=2.0), row(2, heldout_loss=2.5)], 1),
-        ([row(1, heldout_loss=2.0), row(2, heldout_loss=2.0)], 1),
-        ([row(1, heldout_loss=1.0, exact_match=0.5), row(2, heldout_loss=2.0, exact_match=0.6)], 2),
+        ([row(0, held_out_loss=3.0), row(1, held_out_loss=2.0), row(2, held_out_loss=2.5)], 1),
+        ([row(1, held_out_loss=2.0), row(2, held_out_loss=2.0)], 1),
+        (
+            [
+                row(1, held_out_loss=1.0, exact_match=0.5),
+                row(2, held_out_loss=2.0, exact_match=0.6),
+            ],
+            2,
+        ),
         ([row(3, exact_match=0.5), row(2, exact_match=0.5)], 2),
-        ([row(1, heldout_loss=1.0), row(2, heldout_loss=2.0, exact_match=0.0)], 2),
+        ([row(1, held_out_loss=1.0), row(2, held_out_loss=2.0, exact_match=0.0)], 2),
     ],
 )
 def test_the_best_epoch_has_the_highest_exact_match_else_the_lowest_loss_and_of_equals_is_the_first(
@@ -74,7 +80,10 @@ def test_the_page_shows_any_text_as_text_and_opens_offline() -> None:
     prompt = Prompt(instruction=HOSTILE, context=HOSTILE)
     html = page(
         HOSTILE,
-        [row(0, heldout_loss=2.0, responses=answers((prompt, HOSTILE))), row(1, heldout_loss=1.0)],
+        [
+            row(0, held_out_loss=2.0, responses=answers((prompt, HOSTILE))),
+            row(1, held_out_loss=1.0),
+        ],
     )
     assert "<script>alert(1)" not in html
     escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quoted&quot; | {braces} `ticks`"
@@ -105,5 +114,5 @@ def test_responses_stand_under_their_prompt_epoch_by_epoch() -> None:
 
 
 def test_the_picture_is_a_png_even_of_nothing() -> None:
-    for rows in ([], [row(0, heldout_loss=2.0, exact_match=0.1), row(1, heldout_loss=1.0)]):
+    for rows in ([], [row(0, held_out_loss=2.0, exact_match=0.1), row(1, held_out_loss=1.0)]):
         assert picture(rows).startswith(b"\x89PNG")

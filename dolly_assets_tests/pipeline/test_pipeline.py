@@ -25,7 +25,7 @@ TRAIN = ["train", "--model", "tiny", "--dataset", "animals", "--epochs"]
 def test_every_epoch_is_published_scored_and_compared(trained: Home) -> None:
     rows = trained.status()
     assert [epoch for epoch, row in rows.items() if row["digest"]] == [0, 1, 2]
-    assert rows[2]["heldout_loss"] < rows[1]["heldout_loss"] < rows[0]["heldout_loss"]
+    assert rows[2]["held_out_loss"] < rows[1]["held_out_loss"] < rows[0]["held_out_loss"]
     assert all(0 <= rows[epoch]["exact_match"] <= 1 for epoch in (0, 1, 2))
     assert len({rows[epoch]["weights_sha256"] for epoch in (0, 1, 2)}) == 3
     store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
@@ -118,7 +118,7 @@ def test_killed_in_epoch_2_it_goes_on_after_epoch_1_to_the_same_weights(
     home.dolly(*TRAIN, "1-3")
     after = home.status()
     assert (
-        after[1] | {"heldout_loss": None, "exact_match": None} == before[1]
+        after[1] | {"held_out_loss": None, "exact_match": None} == before[1]
     )  # scored now, not trained again
     assert after[2]["weights_sha256"] == trained_copy.status()[2]["weights_sha256"]
     trained_copy.dolly(*TRAIN, "3")
@@ -194,7 +194,7 @@ def test_zero_3_in_bf16_publishes_whole_weights_and_goes_on_to_the_same_ones(
         for epochs in parts:
             home.dolly(*TRAIN, epochs)
         weights.append({epoch: row["weights_sha256"] for epoch, row in home.status().items()})
-        assert home.status()[2]["heldout_loss"] < home.status()[0]["heldout_loss"]
+        assert home.status()[2]["held_out_loss"] < home.status()[0]["held_out_loss"]
     assert weights[0] == weights[1]
 
 

@@ -59,10 +59,10 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         "tokenized_dataset": tokenized.digest,
     }
     assert attributes["settings"] == EVALUATION.code_version(workbench.family)
-    assert attributes["heldout_examples"] == 3
-    assert 0 < attributes["heldout_loss"] < 20
+    assert attributes["held_out_examples"] == 3
+    assert 0 < attributes["held_out_loss"] < 20
     document = json.loads(evaluation.read_bytes("evaluation.json"))
-    assert document["heldout_loss"] == attributes["heldout_loss"]
+    assert document["held_out_loss"] == attributes["held_out_loss"]
     if answers == "exact":
         assert 0 <= attributes["exact_match"] <= 1
         assert document["exact_match"]["score"] == attributes["exact_match"]
@@ -124,7 +124,7 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(
             Recorded().report,
         )
         losses.append(
-            workbench.latest("evaluation", DATASET, "08").manifest.attributes["heldout_loss"]
+            workbench.latest("evaluation", DATASET, "08").manifest.attributes["held_out_loss"]
         )
         sample(
             workbench.spec(

@@ -58,9 +58,9 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
                 "epoch": epoch,
                 "settings": EVALUATION.code_version(family),
                 "answers": tokenized.manifest.attributes["answers"],
-                "heldout_loss": loss if math.isfinite(loss) else None,
+                "held_out_loss": loss if math.isfinite(loss) else None,
                 "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
-                "heldout_examples": held_out.num_rows,
+                "held_out_examples": held_out.num_rows,
                 "exact_match": matches.score if matches else None,
                 "exact_match_by_category": dict[str, Any](matches.score_by_category)
                 if matches
@@ -88,7 +88,7 @@ def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:
 
 def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
     return {
-        "heldout_loss": loss,
+        "held_out_loss": loss,
         "perplexity": perplexity(loss),
         "exact_match": asdict(matches) if matches else None,
     }

@@ -1,0 +1,252 @@
+"""What the manifests of each kind state besides files and inputs: the schema of their attributes.
+
+Workers and assets write these models, and everyone reads them. Manifests of earlier versions read
+too: a key that was renamed keeps its former name as an alias, and keys unknown here are kept.
+"""
+
+from typing import Literal, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.text import one_line
+from dolly_assets.storage.artifact import Artifact
+
+
+class Attributes(BaseModel):
+    """The attributes of an artifact.
+
+    Attributes:
+        settings: The code version of its kind for the family's settings that made it.
+        training: The digest of the training that it belongs to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    settings: str | None = None
+    training: str | None = None
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Self:
+        """Read the attributes of an artifact.
+
+        Raises:
+            ArtifactError: One is missing or has another type than expected.
+        """
+        try:
+            return cls.model_validate(artifact.manifest.attributes)
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{artifact.name}: the attributes of its manifest are not those of this version: "
+                f"{one_line(error)}; materialize it again"
+            ) from error
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return what a manifest keeps: whatever was given, null included."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class LicenseAttributes(Attributes):
+    """What a model's licences allow and require; None in manifests that don't record it."""
+
+    licenses: dict[str, str] | None = None
+    commercial_use: str | None = None
+    obligations: list[str] | None = None
+
+    def license_terms(self) -> dict[str, JsonValue]:
+        """Return these alone, to be carried along."""
+        names = LicenseAttributes.model_fields.keys() - Attributes.model_fields.keys()
+        return self.model_dump(mode="json", include=names)
+
+
+class RawDatasetAttributes(Attributes):
+    """A dataset as its source gives it."""
+
+    rows: int
+    answers: Literal["open", "exact"] = "open"
+    license: str = "unknown"
+    source: str | None = None
+    version: str | None = Field(default=None, description="What tells whether the source changed.")
+    revision: str | None = Field(default=None, description="The commit or hash that was read.")
+    format: str | None = None
+    checks: dict[str, JsonValue] | None = Field(
+        default=None, description="The limits of quality checks that the dataset's YAML sets."
+    )
+    content_digest: str | None = Field(default=None, description="SHA-256 over the examples.")
+    dropped_columns: list[str] | None = None
+    sample_markdown: str | None = None
+
+
+class BaseModelAttributes(Attributes):
+    """A base model, ready to be fine-tuned."""
+
+    source: str
+    license: str = "unknown"
+    revision: str | None = Field(
+        default=None, description="Commit on the Hub, if it is from there."
+    )
+    architecture: str | None = None
+    parameters: int
+    embedding_rows: int
+    tied_embeddings: bool
+    dtype: str | None = None
+    vocabulary_size: int | None = None
+    context_length: int | None = None
+
+
+class TokenizedDatasetAttributes(Attributes):
+    """A tokenized dataset; its other statistics are kept beside these."""
+
+    answers: Literal["open", "exact"] = "open"
+    train_examples: int | None = None
+    held_out_examples: int | None = None
+    dropped_too_long: int | None = None
+    train_tokens: int | None = None
+    preview_markdown: str | None = None
+
+
+class PlanAttributes(Attributes):
+    """A training's plan in short; the whole is in its file."""
+
+    operations_per_epoch: float
+    formula_bytes: int
+    plan: str | None = None
+    verdict: str | None = None
+    needed_bytes: int | None = None
+    hours: float | None = None
+    cost_usd: float | None = None
+    energy_kwh: float | None = None
+    carbon_kg: float | None = None
+    store_bytes: int | None = None
+    calibrated_by: str | None = None
+    table_markdown: str | None = None
+
+
+class ApprovalAttributes(Attributes):
+    """Who let a training begin."""
+
+    approved_by: str
+
+
+class CheckpointAttributes(LicenseAttributes):
+    """The end of an epoch. What was measured while training is missing from epoch 0."""
+
+    epoch: int
+    ranks: int | None = None
+    weights_sha256: str | None = None
+    recipe: dict[str, JsonValue] | None = None
+    loss: float | None = Field(default=None, description="Mean training loss of the epoch.")
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    steps: int | None = None
+    real_tokens: int | None = None
+    processed_tokens: int | None = None
+    labelled_tokens: int | None = None
+    tokens_per_second: float | None = None
+    training_seconds: float | None = None
+    saving_seconds: float | None = None
+    data_seconds: float | None = None
+    forward_seconds: float | None = None
+    backward_seconds: float | None = None
+    optimizer_seconds: float | None = None
+    wait_seconds: float | None = None
+    flops_per_second: float | None = None
+    mfu: float | None = None
+    memory_peak_bytes: int | None = None
+
+
+class TrainingStateAttributes(Attributes):
+    """A training's state in the middle of an epoch."""
+
+    epoch: int
+    ranks: int
+    step: int
+    steps: int
+    recipe: dict[str, JsonValue] | None = None
+
+
+class EvaluationAttributes(Attributes):
+    """The scores of a checkpoint."""
+
+    epoch: int | None = None
+    answers: Literal["open", "exact"] = "open"
+    held_out_loss: float | None = Field(
+        default=None,
+        validation_alias=AliasChoices("held_out_loss", "heldout_loss"),
+        description="Nats per response token; None if it was not finite.",
+    )
+    held_out_examples: int | None = Field(
+        default=None, validation_alias=AliasChoices("held_out_examples", "heldout_examples")
+    )
+    perplexity: float | None = None
+    exact_match: float | None = Field(
+        default=None, description="Share of exactly right answers; None where answers are open."
+    )
+    exact_match_by_category: dict[str, float] | None = None
+    answers_markdown: str | None = None
+
+
+class SampleAttributes(Attributes):
+    """A checkpoint's answers to the family's prompts."""
+
+    epoch: int | None = None
+    responses_markdown: str | None = None
+
+
+class ComparisonAttributes(LicenseAttributes):
+    """The epochs of a training side by side."""
+
+    epochs: int | None = None
+    best_epoch: int | None = None
+    scores_markdown: str | None = None
+    responses_markdown: str | None = None
+
+
+class ChampionAttributes(LicenseAttributes):
+    """The best model so far, and the decision that left it in its place."""
+
+    epoch: int
+    checkpoint: str = Field(description="Digest of the checkpoint that it was.")
+    verdict: str | None = None
+    reason: str | None = None
+    weights_sha256: str | None = None
+    exact_match: float | None = None
+    held_out_loss: float | None = Field(
+        default=None, validation_alias=AliasChoices("held_out_loss", "heldout_loss")
+    )
+    candidate_epoch: int | None = None
+    candidate_exact_match: float | None = None
+    candidate_held_out_loss: float | None = Field(
+        default=None,
+        validation_alias=AliasChoices("candidate_held_out_loss", "candidate_heldout_loss"),
+    )
+
+
+class ProfileAttributes(Attributes):
+    """An epoch's profile in short; the report's other figures are kept beside these."""
+
+    epoch: int | None = None
+    verdict: str = ""
+    ranks: int | None = None
+    device_kind: Literal["gpu", "cpu"] | None = None
+    device_names: list[str] = []
+    peak_gpu_memory_bytes: int | None = None
+    peak_process_memory_bytes: int | None = None
+    energy_joules: float | None = None
+
+
+class TrainingProfileAttributes(Attributes):
+    """A whole training's profile in short; the report's other figures are kept beside these."""
+
+    interrupted: list[str] = Field(
+        default=[],
+        validation_alias=AliasChoices("interrupted", "cut"),
+        description="Digests of the profiles of interrupted epochs. Several have the same name, so "
+        "they can't be among the inputs.",
+    )
+
+
+class QualityAttributes(Attributes):
+    """What the quality checks of a dataset found, by check; the limits lie beside the dataset."""
+
+    found: dict[str, int] = {}
