@@ -59,6 +59,16 @@ def test_every_file_and_folder_named_on_a_page_exists(page: Path) -> None:
     assert not {path for path in named if not (ROOT / path).exists()}
 
 
+def test_every_name_that_the_architecture_page_places_in_a_file_is_there() -> None:
+    placed = re.findall(r"`(\w+)`\s+in\s+`([\w/]+\.py)`", PAGE_OF_FOLDERS.read_text())
+    assert placed
+    assert not [
+        (name, file)
+        for name, file in placed
+        if not re.search(rf"\b{name}\b", (ROOT / file).read_text())
+    ]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_page_has_one_title_and_comes_first_with_it(page: Path) -> None:
     text = FENCE.sub("", page.read_text())
