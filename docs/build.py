@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from inspect import get_annotations
 from pathlib import Path, PurePosixPath
+from typing import get_args
 from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,7 @@ MOVED = {
     "dolly_assets/profiling/README.md": "profiling.md",
     "docs/decisions/README.md": "decisions/index.md",
 }
+ATTRIBUTES = re.compile(r"<!-- attributes: .*? -->")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -55,6 +58,31 @@ def adjusted(text: str, source: str) -> str:
     return LINK.sub(replace, text)
 
 
+def attribute_tables() -> str:
+    """Return one table for each model of attributes, with names, types and descriptions."""
+    from dolly_assets.registry import attributes
+
+    models = [
+        model
+        for model in vars(attributes).values()
+        if isinstance(model, type) and model.__module__ == attributes.__name__
+    ]
+    parts = []
+    for model in models:
+        summary = (model.__doc__ or "").partition("\n")[0]
+        parts += [f"#### {model.__name__}\n", f"{summary}\n", "| attribute | type | |"]
+        parts.append("| --- | --- | --- |")
+        for name in get_annotations(model):
+            field = model.model_fields.get(name)
+            if field:
+                of = field.annotation
+                kind = of.__name__ if isinstance(of, type) and not get_args(of) else str(of)
+                shown = kind.replace("typing.", "").replace(" | ", " or ")
+                parts.append(f"| `{name}` | `{shown}` | {field.description or ''} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
 def stage() -> None:
     """Copy the pages, their images and the settings of the site to build/docs."""
     shutil.rmtree(STAGE, ignore_errors=True)
@@ -65,6 +93,8 @@ def stage() -> None:
         page = pages / (page_of(source) or source)
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(adjusted((ROOT / source).read_text(), source))
+    api = pages / "api.md"
+    api.write_text(ATTRIBUTES.sub(attribute_tables(), api.read_text()))
     shutil.copytree(ROOT / "docs" / "images", pages / "images")
     shutil.copy(ROOT / "docs" / "zensical.toml", STAGE)
 
