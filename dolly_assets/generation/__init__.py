@@ -1,1 +1,11 @@
-"""Answers from a model: scoring them, sampling them, chatting."""
+"""Generation: answers from a model, to score it, to sample it, and to chat with it.
+
+It knows folders of weights and encoded prompts; it knows nothing of the store, or of how a model
+was trained.
+
+- `model.py`: loading a model from a folder of weights.
+- `answer.py`: from encoded prompts to answers; all other modules call it.
+- `evaluate.py`: loss, perplexity and exact match on held-out examples.
+- `sample.py`: sample responses; `comparison.py`: epochs side by side.
+- `playground.py`: asking and chatting on a terminal.
+"""

@@ -1,6 +1,6 @@
-"""The one door to `generate`: from encoded prompts to answers.
+"""From encoded prompts to answers: the only caller of `generate`.
 
-Whoever samples, scores or chats comes through here. It knows no text of prompts, only their ids.
+Sampling, scoring and chatting use it. It knows prompts only as token ids.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,17 @@ def answer(
     top_p: float = 1.0,
     streamer: "BaseStreamer | None" = None,
 ) -> list[str]:
-    """Answer a batch of encoded prompts.
+    """Return the answers to a batch of encoded prompts.
 
     Args:
-        model: a causal language model; it is left in the mode, training or evaluation, that it was
-            in.
-        tokenizer: the model's own.
-        prompts: token ids, as `PromptEncoder.prompt` gives them; any lengths.
-        end_token_id: where an answer ends, besides at the tokenizer's own end of sequence.
-        max_new_tokens: longest answer, in tokens.
-        temperature: 0 is greedy; above, sampled from torch's global random numbers.
-        top_p: share of the probability that is sampled from (nucleus sampling).
-        streamer: sees the tokens as they come; with one prompt only.
+        model: A causal language model; its mode, training or evaluation, is restored afterwards.
+        tokenizer: The model's own.
+        prompts: Token ids as `PromptEncoder.prompt` returns them, of any lengths.
+        end_token_id: The token that ends an answer, besides the tokenizer's own end of sequence.
+        max_new_tokens: Length of the longest answer in tokens.
+        temperature: 0 is greedy; higher values sample from torch's global random numbers.
+        top_p: Share of the probability that is sampled from (nucleus sampling).
+        streamer: Gets the tokens as they are generated; for a single prompt only.
 
     Returns:
         The answers without special tokens, stripped.
@@ -42,7 +41,7 @@ def answer(
     from transformers import GenerationConfig
 
     width = max(map(len, prompts))
-    # The end token pads too: on the left it is masked, on the right decoding drops it.
+    # The end token also pads: on the left it is masked, on the right decoding drops it.
     padded = torch.tensor([[end_token_id] * (width - len(ids)) + list(ids) for ids in prompts])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
     stops = (

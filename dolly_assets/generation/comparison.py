@@ -1,4 +1,4 @@
-"""One table across epochs, as Markdown, as a picture and as a page that opens offline."""
+"""Epochs side by side: as Markdown, as a picture, and as a page that opens offline."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ HEADER = (
 
 @dataclass(frozen=True)
 class EpochRow:
-    """What is known of an epoch; None where it was not measured.
+    """The results of an epoch; None where a value was not measured.
 
-    Losses in nats per labelled token.
+    Losses are in nats per labelled token.
     """
 
     epoch: int
@@ -38,11 +38,11 @@ class EpochRow:
 
     @property
     def name(self) -> str:
-        """How the epoch is called in tables."""
+        """The name of the epoch in tables."""
         return "0 (base model)" if self.epoch == 0 else str(self.epoch)
 
     def cells(self) -> list[str]:
-        """The row's cells, in the order of HEADER."""
+        """Return the row's cells, in the order of HEADER."""
         values = [
             (self.training_loss, ".4f"),
             (self.held_out_loss, ".4f"),
@@ -58,19 +58,19 @@ class EpochRow:
 
 
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
-    """The epoch with the highest exact match, or where there is none with the lowest held-out loss."""
+    """Return the epoch with the highest exact match, else the one with the lowest held-out loss."""
     matched = [(-row.exact_match, row.epoch, row) for row in rows if row.exact_match is not None]
     scored = [(row.held_out_loss, row.epoch, row) for row in rows if row.held_out_loss is not None]
     return min(matched or scored, default=(0, 0, None), key=lambda item: item[:2])[2]
 
 
 def scores_markdown(rows: Sequence[EpochRow]) -> str:
-    """The table across epochs."""
+    """Return the table of epochs as Markdown."""
     return markdown_table(HEADER, [row.cells() for row in rows])
 
 
 def responses_markdown(rows: Sequence[EpochRow]) -> str:
-    """Every prompt with its answers, epoch by epoch."""
+    """Return every prompt with its responses, epoch by epoch, as Markdown."""
     parts = []
     for prompt in _prompts(rows):
         parts.append(
@@ -85,12 +85,12 @@ def responses_markdown(rows: Sequence[EpochRow]) -> str:
 
 
 def picture(rows: Sequence[EpochRow]) -> bytes:
-    """Held-out loss and exact match over epochs, as PNG."""
+    """Return a chart of held-out loss and exact match over the epochs, as PNG."""
     return png(_chart(rows).to_dict(), scale=2)
 
 
 def page(title: str, rows: Sequence[EpochRow]) -> str:
-    """A self-contained HTML page: chart, table and sample responses."""
+    """Return a self-contained HTML page with a chart, the table and sample responses."""
     chart = (
         _chart(rows)
         .properties(background="white")
@@ -116,7 +116,8 @@ def _responses_html(rows: Sequence[EpochRow]) -> str:
             if prompt in row.responses
         )
         parts.append(
-            f"<h3>{html.escape(prompt.instruction)}</h3>{context}<table class=answers>{answers}</table>"
+            f"<h3>{html.escape(prompt.instruction)}</h3>{context}"
+            f"<table class=answers>{answers}</table>"
         )
     return "".join(parts)
 
@@ -159,9 +160,11 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; }}
+body {{ padding: 0 1rem; }}
 table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem; text-align: right; vertical-align: top; }}
+th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem; }}
+th, td {{ text-align: right; vertical-align: top; }}
 .answers td, .answers th {{ text-align: left; }}
 pre {{ margin: 0; white-space: pre-wrap; font: inherit; }}
 .context {{ opacity: .75; }}

@@ -1,6 +1,7 @@
-"""How good a model is on held-out examples: loss, perplexity, exact match.
+"""Scores of a model on held-out examples: loss, perplexity and exact match.
 
-The table is `TokenizedDataset.held_out`. It knows nothing of checkpoints and stores.
+The examples are a table in the form of `TokenizedDataset.held_out`. The module knows nothing of
+checkpoints and stores.
 """
 
 import math
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Right and wrong answers that are kept to look at, each.
+# How many right and how many wrong answers are kept for inspection.
 SAMPLES = 5
 UNCATEGORIZED = "uncategorized"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A held-out example and what the model made of it."""
+    """A held-out example and the model's answer to it."""
 
     instruction: str
     context: str
@@ -38,20 +39,20 @@ class Answer:
 
     @property
     def is_right(self) -> bool:
-        """Whether the answer is the expected one, apart from white space around it."""
+        """Whether the answer equals the expected one, apart from surrounding white space."""
         return self.answer.strip() == self.expected.strip()
 
 
 @dataclass(frozen=True)
 class ExactMatch:
-    """How many answers are right to the letter.
+    """How many answers equal the expected ones exactly.
 
     Attributes:
-        examples: answers that were compared.
-        score: share of right answers, 0 to 1.
-        score_by_category: the same within each category, by name.
-        right: the first few right answers.
-        wrong: the first few wrong answers.
+        examples: Number of answers that were compared.
+        score: Share of right answers, 0 to 1.
+        score_by_category: The same within each category, by name.
+        right: The first few right answers.
+        wrong: The first few wrong answers.
     """
 
     examples: int
@@ -62,12 +63,13 @@ class ExactMatch:
 
 
 def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int) -> float:
-    """Mean negative log-likelihood, in nats, over all labelled tokens of the table.
+    """Return the mean negative log-likelihood of all labelled tokens of the table, in nats.
 
-    Summed over the whole table in float64 and divided once: it does not depend on the batches.
+    It is summed over the whole table in float64 and divided once, so that it does not depend on the
+    batches.
 
     Raises:
-        DatasetError: the table has no example.
+        DatasetError: The table has no example.
     """
     import torch
 
@@ -90,7 +92,7 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
 
 
 def perplexity(loss: float) -> float:
-    """Perplexity of a mean negative log-likelihood in nats; infinite where it exceeds a float."""
+    """Return the perplexity of a mean loss in nats; infinite where a float cannot hold it."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -107,10 +109,19 @@ def exact_match(
     max_new_tokens: int,
     batch_size: int,
 ) -> ExactMatch:
-    """Answer the first `examples` rows greedily and count the answers that are right to the letter.
+    """Answer the first rows greedily, and count the answers that equal the expected ones exactly.
+
+    Args:
+        model: The model to score.
+        tokenizer: The model's own.
+        style: How prompts are laid out.
+        table: The held-out examples.
+        examples: How many of them to answer, at most.
+        max_new_tokens: Length of the longest answer in tokens.
+        batch_size: How many prompts to answer at once.
 
     Raises:
-        DatasetError: the table has no example.
+        DatasetError: The table has no example.
     """
     _check_not_empty(table)
     records = table.slice(0, examples).to_pylist()
@@ -143,24 +154,24 @@ def exact_match(
 
 def _score(answers: Sequence[Answer]) -> ExactMatch:
     rights_by_category: defaultdict[str, list[bool]] = defaultdict(list)
-    for each in answers:
-        rights_by_category[each.category].append(each.is_right)
+    for scored in answers:
+        rights_by_category[scored.category].append(scored.is_right)
     return ExactMatch(
         examples=len(answers),
-        score=sum(each.is_right for each in answers) / len(answers),
+        score=sum(scored.is_right for scored in answers) / len(answers),
         score_by_category={
             category: sum(rights) / len(rights)
             for category, rights in sorted(rights_by_category.items())
         },
-        right=tuple(islice((each for each in answers if each.is_right), SAMPLES)),
-        wrong=tuple(islice((each for each in answers if not each.is_right), SAMPLES)),
+        right=tuple(islice((scored for scored in answers if scored.is_right), SAMPLES)),
+        wrong=tuple(islice((scored for scored in answers if not scored.is_right), SAMPLES)),
     )
 
 
 def _labelled_nll(
     model: "PreTrainedModel", input_ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
 ) -> "torch.Tensor":
-    """Negative log-likelihood of every labelled token of a batch, in float32, one after the other."""
+    """Return the negative log-likelihood of every labelled token of a batch, in float32."""
     import torch
 
     lengths = torch.tensor([len(ids) for ids in input_ids])
@@ -183,7 +194,10 @@ def _labelled_nll(
 
 
 def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Row indices in batches of similar length, longest first: too little memory shows at once."""
+    """Yield row indices in batches of similar length, the longest first.
+
+    If memory is too small, it shows in the first batch.
+    """
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     for start in range(0, len(rows), batch_size):
         yield rows[start : start + batch_size]
@@ -192,5 +206,5 @@ def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list
 def _check_not_empty(table: pa.Table) -> None:
     if not table.num_rows:
         raise DatasetError(
-            "There is no held-out example to evaluate on. Set held_out_examples to 1 or more."
+            "no held-out example to evaluate on: set recipe.held_out_examples to 1 or more"
         )

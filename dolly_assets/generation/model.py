@@ -1,9 +1,10 @@
-"""Loading a model from a folder of weights. It knows nothing of where the folder comes from."""
+"""Loading a model from a folder of weights, wherever the folder comes from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dolly_assets.core.errors import BaseModelError
+from dolly_assets.core.errors import BaseModelError, some_of
+from dolly_assets.core.text import one_line
 from dolly_assets.training.lora import with_adapter
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def pick_device() -> str:
-    """The fastest kind of device that PyTorch sees here: `cuda`, `mps` or `cpu`."""
+    """Return the fastest kind of device that PyTorch finds here: `cuda`, `mps` or `cpu`."""
     import torch
 
     if torch.cuda.is_available():
@@ -24,18 +25,18 @@ def load(
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """Load a causal language model and its tokenizer, ready to generate.
 
-    Only safetensors are read, no code from the folder runs, and nothing is fetched. The folder's
-    own generation settings are left out, so that an answer depends on what is asked for and on
-    nothing else.
+    Only safetensors are read, no code from the folder is run, and nothing is downloaded. The
+    folder's own generation settings are ignored, so that an answer depends only on the arguments of
+    the call.
 
     Args:
-        folder: config.json, *.safetensors and the tokenizer's files.
-        adapter: of LoRA, and made for this model: what it adds is merged into the weights.
-        dtype: a torch type's name, or `auto` for the one that the weights are stored in.
-        device: where to put the model; without one, `pick_device()`.
+        folder: A folder with config.json, *.safetensors and the tokenizer's files.
+        adapter: A LoRA adapter of this model, to be merged into its weights.
+        dtype: The name of a torch type, or `auto` for the one that the weights are stored in.
+        device: Where to put the model; `pick_device()` by default.
 
     Raises:
-        BaseModelError: the folder is not a whole causal language model with a tokenizer.
+        BaseModelError: The folder does not hold a complete causal language model with a tokenizer.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -45,8 +46,8 @@ def load(
             sorted(path.name for path in folder.iterdir()) if folder.is_dir() else "no such folder"
         )
         raise BaseModelError(
-            f"{folder} is not a weights folder: expected config.json and *.safetensors, found {found}. "
-            "Give the weights/ folder of a checkpoint, or a folder that save_pretrained wrote."
+            f"{folder} is not a weights folder: expected config.json and *.safetensors, found "
+            f"{found}; name the weights/ folder of a checkpoint, or one that save_pretrained wrote"
         )
     try:
         model, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
@@ -62,19 +63,20 @@ def load(
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise BaseModelError(
-            f"{folder} does not load as a causal language model with a tokenizer: {error}"
+            f"{folder} does not load as a causal language model with a tokenizer: {one_line(error)}"
         ) from error
     if report["missing_keys"]:
-        # Transformers would go on with random weights in their place.
+        # Transformers would continue with random weights in their place.
         raise BaseModelError(
-            f"{folder} lacks the weights {sorted(report['missing_keys'])[:5]} that its config.json asks for. "
-            "The folder is incomplete, or config.json is of another model."
+            f"{folder} lacks weights that its config.json requires: "
+            f"{some_of(sorted(report['missing_keys']))}; the folder is incomplete, or config.json "
+            "belongs to another model"
         )
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise BaseModelError(
-            f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model embeds {rows}. "
-            "Resize the embeddings when adding tokens."
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model embeds {rows}: "
+            "resize the embeddings when you add tokens"
         )
     if adapter:
         model = with_adapter(model, adapter)

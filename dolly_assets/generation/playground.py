@@ -1,6 +1,6 @@
-"""Talking to a model on the terminal.
+"""Asking a model, and chatting with it on a terminal.
 
-Each message is an instruction of its own, as Dolly's format has no dialogue.
+Each message is an independent instruction, since Dolly's format has no dialogue.
 """
 
 from pathlib import Path
@@ -23,10 +23,20 @@ def ask(
     temperature: float = 0.7,
     top_p: float = 0.95,
 ) -> str:
-    """Answer one prompt with the model in a weights folder.
+    """Return the answer of the model in a weights folder to one prompt.
+
+    Args:
+        folder: The weights folder.
+        style: How prompts are laid out.
+        prompt: The prompt.
+        adapter: A LoRA adapter of this model.
+        seed: Seed of the sampling.
+        max_new_tokens: Length of the longest answer in tokens.
+        temperature: 0 is greedy.
+        top_p: Share of the probability that is sampled from.
 
     Raises:
-        BaseModelError: the folder does not hold a model.
+        BaseModelError: The folder does not hold a model.
     """
     model, tokenizer = load(folder, adapter=adapter)
     return sample_responses(
@@ -51,12 +61,12 @@ def chat(
     temperature: float = 0.7,
     top_p: float = 0.95,
 ) -> None:
-    """Read messages from standard input and write the answers to standard output, token by token.
+    """Read messages from standard input and print the answers token by token.
 
-    `/exit`, the end of the input and Ctrl-C leave.
+    `/exit`, the end of the input and Ctrl-C end the chat. The arguments are those of `ask`.
 
     Raises:
-        BaseModelError: the folder does not hold a model.
+        BaseModelError: The folder does not hold a model.
     """
     import torch
     from transformers import TextStreamer

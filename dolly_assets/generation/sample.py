@@ -1,6 +1,6 @@
-"""Sample responses, for reading how a model changes from epoch to epoch.
+"""Sample responses, which show how a model changes from epoch to epoch.
 
-The same prompt and seed give the same answer.
+The same prompt and seed give the same response.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Prompt(Config):
-    """Something to ask a model."""
+    """A prompt for a model, before it is laid out."""
 
     instruction: str = Field(min_length=1, description="The task.")
     context: str = Field(
-        default="", description="What the task is about, where it needs more than its instruction."
+        default="", description="Text that the task refers to, where the instruction is not enough."
     )
 
 
@@ -35,10 +35,10 @@ DEFAULT_PROMPTS = (
     ),
     Prompt(
         instruction="Summarize the text in one sentence.",
-        context="Coral reefs cover less than one percent of the ocean floor, yet about a quarter of all "
-        "marine species live in them. They shelter coasts from storms and feed millions of people. Warmer "
-        "water makes corals expel the algae that they live on, which leaves the reef white and, if the heat "
-        "lasts, dead.",
+        context="Coral reefs cover less than one percent of the ocean floor, yet about a quarter "
+        "of all marine species live in them. They shelter coasts from storms and feed millions of "
+        "people. Warmer water makes corals expel the algae that they live on, which leaves the "
+        "reef white and, if the heat lasts, dead.",
     ),
     Prompt(instruction="Give me five ideas for a rainy Sunday with two small children."),
     Prompt(
@@ -60,10 +60,10 @@ def sample_responses(
     temperature: float,
     top_p: float,
 ) -> list[str]:
-    """Answer each prompt by itself, from random numbers that follow from the seed and the prompt alone.
+    """Return the response to each prompt, sampled from the seed and this prompt alone.
 
-    So an answer stays the same when other prompts are added, removed or moved. The global random
-    state is left as it was. See `dolly_assets.generation.answer.answer` for the settings.
+    A response stays the same when other prompts are added, removed or moved. The global random
+    state is restored. `dolly_assets.generation.answer.answer` documents the settings.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What would make a training fit that does not: each change is planned again and kept if it helps."""
+"""What would make a training fit that does not: each is planned again, and kept if it fits."""
 
 from collections.abc import Iterator
 from dataclasses import replace

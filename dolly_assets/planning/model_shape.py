@@ -69,7 +69,8 @@ class ModelShape(Config):
         if not hidden or not layers:
             raise BaseModelError(
                 f"{name}: its training cannot be planned: config.json needs one of "
-                f"{', '.join(_HIDDEN)} and one of {', '.join(_LAYERS)}; found {some_of(sorted(text), 12)}"
+                f"{', '.join(_HIDDEN)} and one of {', '.join(_LAYERS)}; "
+                f"found {some_of(sorted(text), 12)}"
             )
         heads = _first(text, _HEADS) or max(1, hidden // 64)
         head_size = text.get("head_dim") or hidden // heads

@@ -1,1 +1,12 @@
-"""What a prompt looks like, and how text becomes labelled token ids."""
+"""Tokenization: how an example is laid out as text, and how text becomes labelled token ids.
+
+It knows texts, tokenizers and tables; it knows nothing of models, training or the store.
+
+- `prompt_style.py`: the layout of prompts and responses, Dolly's by default.
+- `tokenize.py`: from a raw dataset to what is trained on and scored with; the function to use.
+- `encode.py`: from an example to token ids, in the same way for training and generation.
+- `rank_bpe.py`: a faster encoder, used where it provably gives the same ids.
+- `split.py`, `pack.py`: which examples are held out, and which share a row.
+- `tokenized_dataset.py`: the result, and its form on disk.
+- `statistics.py`, `preview.py`: the result in numbers, and as a reader sees it.
+"""

@@ -1,8 +1,8 @@
-"""From an example to token ids: the one way that training and generation share.
+"""From an example to token ids, in the same way for training and generation.
 
 Only the markers of the prompt style become special tokens. A user's text that spells one ("###
-End") stays text, so it can neither end a label early nor forge a response. It knows nothing of
-splits, lengths or files.
+End") stays text, so it can neither end a label early nor forge a response. The module knows nothing
+of splits, lengths or files.
 """
 
 import copy
@@ -28,20 +28,22 @@ class PromptEncoder:
     """Encodes prompts and examples of one style with one tokenizer.
 
     The text is laid out with stand-ins for the style's markers, random strings that no user text
-    holds, and encoded whole with all special tokens turned off; then their ids are replaced by the
-    markers' ids. These are exactly the ids of the whole text, whatever the tokenizer does at a
-    text's beginning. A beginning-of-sequence token is put in front if that is the tokenizer's own
-    default; nothing else is added.
+    contains, and encoded whole with all special tokens turned off; then the ids of the stand-ins
+    are replaced by those of the markers. These are exactly the ids of the whole text, whatever the
+    tokenizer does at the beginning of a text. A beginning-of-sequence token is added if that is the
+    tokenizer's default; nothing else is added.
 
     Attributes:
-        end_token_id: id of the style's end key.
-
-    Raises:
-        ConfigurationError: the tokenizer is not a fast one, or lacks one of the style's special
-            tokens.
+        end_token_id: The id of the style's end key.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> None:
+        """Prepare a copy of the tokenizer that knows the stand-ins.
+
+        Raises:
+            ConfigurationError: The tokenizer is not a fast one, or lacks one of the style's special
+                tokens.
+        """
         marker_ids = _marker_ids(tokenizer, style)
         self.end_token_id = marker_ids[0]
         self._bos_ids = _bos_ids(tokenizer)
@@ -65,11 +67,11 @@ class PromptEncoder:
 
     @property
     def encoder(self) -> str:
-        """The library that encodes examples: tiktoken where it provably gives the same ids, else tokenizers."""
+        """The library in use: tiktoken where it provably gives the same ids, else tokenizers."""
         return "tiktoken" if self._ranks else "tokenizers"
 
     def prompt(self, instruction: str, context: str = "") -> list[int]:
-        """Encode a prompt, up to and including the response marker."""
+        """Return the ids of a prompt, up to and including the response marker."""
         ids = self._backend.encode(
             self._style.prompt(instruction, context), add_special_tokens=False
         ).ids
@@ -83,8 +85,8 @@ class PromptEncoder:
         """Encode whole examples.
 
         Returns:
-            input_ids: one list<int32> per example; it ends with the end key's id.
-            prompt_length: int32 per example, the tokens up to and including the response marker.
+            The ids, one list<int32> per example, which ends with the end key's id; and the prompt
+            lengths, int32 per example: the tokens up to and including the response marker.
         """
         texts = [
             self._style.prompt(instruction, context) + self._style.completion(response)
@@ -93,18 +95,18 @@ class PromptEncoder:
             )
         ]
         values = self._encoded(texts)
-        # Every text holds the end's stand-in exactly once, as its last token.
+        # Every text contains the end's stand-in exactly once, as its last token.
         offsets = np.append(0, np.flatnonzero(values == self._end_stand_in_id) + 1).astype(np.int32)
-        # Every text holds the response stand-in exactly once.
+        # Every text contains the response's stand-in exactly once.
         prompt_length = np.flatnonzero(values == self._response_stand_in_id) + 1 - offsets[:-1]
         for stand_in_id, marker_id in self._marker_id_of_stand_in.items():
             values[values == stand_in_id] = marker_id
         return pa.ListArray.from_arrays(offsets, values), pa.array(prompt_length, pa.int32())
 
     def _encoded(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids of all texts, one after the other, with stand-ins.
+        """Return the ids of all texts, concatenated and with stand-ins.
 
-        A text ends in a marker, so no token spans two.
+        Every text ends with a marker, so no token spans two texts.
         """
         values = None if self._bos_ids or not self._ranks else self._ranks.encode("".join(texts))
         if values is None:
@@ -117,14 +119,14 @@ class PromptEncoder:
 def _backend_with_stand_ins(
     tokenizer: "PreTrainedTokenizerBase", marker_ids: Sequence[int], stand_ins: Sequence[str]
 ) -> "Tokenizer":
-    """A copy of the tokenizer's backend that takes special tokens for text, and splits at the stand-ins."""
+    """Return a copy of the backend that treats special tokens as text, and splits at stand-ins."""
     from tokenizers import AddedToken
 
     backend: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
     backend.no_truncation()
     backend.no_padding()
-    # "Encode special tokens as text". It spares tokens with special=False, so the stand-ins have
-    # that.
+    # With this, special tokens are encoded as text. Tokens with special=False are exempt, so the
+    # stand-ins have that.
     backend.encode_special_tokens = True
     for marker_id, stand_in in zip(marker_ids, stand_ins, strict=True):
         marker = tokenizer.added_tokens_decoder[marker_id]
@@ -143,11 +145,11 @@ def _backend_with_stand_ins(
 
 
 def _marker_ids(tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> list[int]:
-    """Ids of `style.special_tokens`, in that order."""
+    """Return the ids of `style.special_tokens`, in that order."""
     if not tokenizer.is_fast:
         raise ConfigurationError(
-            f"{type(tokenizer).__name__} is a tokenizer in plain Python; expected a fast one. "
-            "Use a base model that has a tokenizer.json."
+            f"{type(tokenizer).__name__} is a tokenizer in plain Python, expected a fast one: "
+            "use a base model that has a tokenizer.json"
         )
     special = {
         token.content: token_id
@@ -157,14 +159,14 @@ def _marker_ids(tokenizer: "PreTrainedTokenizerBase", style: PromptStyle) -> lis
     missing = [marker for marker in style.special_tokens if marker not in special]
     if missing:
         raise ConfigurationError(
-            f"The tokenizer lacks the prompt style's special tokens {missing}; it has {sorted(special)}. "
-            "Publish the base model with this prompt style: that adds them and resizes the embeddings."
+            f"the tokenizer lacks the prompt style's special tokens {missing}; it has "
+            f"{sorted(special)}: materialize base_model with this prompt style, which adds them"
         )
     return [special[marker] for marker in style.special_tokens]
 
 
 def _bos_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """The beginning-of-sequence token, if this tokenizer puts one in front of a text when nothing is said."""
+    """Return the beginning-of-sequence token, if this tokenizer adds one by default."""
     bos_token_id = tokenizer.bos_token_id
     starts_with_bos = bos_token_id is not None and tokenizer("a").input_ids[0] == bos_token_id
     return [bos_token_id] if starts_with_bos else []  # pyright: ignore[reportReturnType]

@@ -1,27 +1,26 @@
-"""Which examples share a row. It knows lengths, no tokens."""
+"""Which examples share a row. It knows lengths, not tokens."""
 
 import numpy as np
 
-# Part of the data version of what is packed: raise it whenever the same lengths would be packed
-# otherwise.
+# Part of the code version of tokenized datasets: raise it whenever the same lengths would be packed
+# differently.
 PACKING_VERSION = 1
 
 
 def pack(lengths: np.ndarray, max_length: int) -> np.ndarray:
-    """Packs examples into rows of at most `max_length` tokens, by best-fit decreasing (D.
+    """Pack examples into rows of at most `max_length` tokens, by best-fit decreasing.
 
-    S. Johnson, 1973).
-
-    From the longest example to the shortest, equal ones in their order, each goes into the row with
-    the least space that still holds it, the one that got an example last if there are several; a
-    new row is opened if there is none.
+    The algorithm is that of D. S. Johnson, 1973. From the longest example to the shortest, equal
+    ones in their order, each goes into the row with the least space that still holds it, and of
+    several such rows into the one that got an example last; if there is none, a new row is opened.
 
     Args:
-        lengths: tokens per example, each from 1 to `max_length`.
-        max_length: the longest row in tokens.
+        lengths: Tokens per example, each from 1 to `max_length`.
+        max_length: Length of the longest row in tokens.
 
     Returns:
-        int32 per example: its row. Rows are numbered from 0 in the order in which they were opened.
+        The row of each example (int32). Rows are numbered from 0, in the order in which they were
+        opened.
     """
     row_of = np.empty(len(lengths), dtype=np.int32)
     rows_by_space: list[list[int]] = [[] for _ in range(max_length)]

@@ -1,4 +1,4 @@
-"""Rows as a reader sees them: where their examples begin, and the part that is trained on made visible."""
+"""Rows as a reader sees them: where examples begin, and which part of them is trained on."""
 
 import re
 from typing import TYPE_CHECKING
@@ -7,16 +7,20 @@ import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import count
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PREVIEW_EXAMPLES = 3
-LEGEND = "Lines with **+** are trained on; the others are only read. No example of a row sees another one."
+LEGEND = (
+    "Lines with **+** are trained on; the others are only read. "
+    "No example of a row sees another one."
+)
 
 
 def preview(train: pa.Table, tokenizer: "Tokenizer") -> str:
-    """Render the rows of the first records as Markdown, until there are a few examples to look at."""
+    """Render the rows of the first records as Markdown, up to a few examples."""
     row_of = train["row"].to_numpy()
     examples_in = np.bincount(row_of)
     shown: list[int] = []
@@ -32,24 +36,24 @@ def preview_row(train: pa.Table, row: int, tokenizer: "Tokenizer") -> str:
     """Render a row as Markdown, decoded from the token ids that the model gets.
 
     Raises:
-        ConfigurationError: there is no such row.
+        ConfigurationError: There is no such row.
     """
     row_of = train["row"].to_numpy()
     first, end = np.searchsorted(row_of, [row, row + 1]).tolist()
     if first == end:
         raise ConfigurationError(
-            f"there is no row {row}: the rows of this dataset are 0 to {int(row_of[-1])}"
+            f"row {row} does not exist: the rows of this dataset are 0 to {int(row_of[-1])}"
         )
     examples = train.slice(first, end - first).to_pylist()
-    parts, place = [], 0
+    parts, position = [], 0
     for example in examples:
-        parts.append(_render(example, place, tokenizer))
-        place += len(example["input_ids"])
-    title = f"**Row {row}**: {place:,} tokens, {_count(len(examples), 'example')}"
+        parts.append(_render(example, position, tokenizer))
+        position += len(example["input_ids"])
+    title = f"**Row {row}**: {position:,} tokens, {count(len(examples), 'example')}"
     return "\n\n".join([title, *parts])
 
 
-def _render(example: dict, place: int, tokenizer: "Tokenizer") -> str:
+def _render(example: dict, position: int, tokenizer: "Tokenizer") -> str:
     input_ids, prompt_length = example["input_ids"], example["prompt_length"]
     prompt, labelled = (
         tokenizer.decode(ids, skip_special_tokens=False)
@@ -62,11 +66,7 @@ def _render(example: dict, place: int, tokenizer: "Tokenizer") -> str:
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", body))])
     labelled_tokens = len(input_ids) - prompt_length
     title = (
-        f"Record {example['record']}, from token {place:,}: "
-        f"{_count(len(input_ids), 'token')}, {labelled_tokens:,} of them labelled"
+        f"Record {example['record']}, from token {position:,}: "
+        f"{count(len(input_ids), 'token')}, {labelled_tokens:,} of them labelled"
     )
     return f"{title}\n\n{fence}diff\n{body}\n{fence}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

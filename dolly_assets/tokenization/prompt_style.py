@@ -1,7 +1,6 @@
-"""How an example is laid out as text: Dolly's format, with its words open to change.
+"""How an example is laid out as text: Dolly's format, with configurable wording.
 
-It knows nothing of tokenizers; `dolly_assets.tokenization.encode` turns what is laid out here into
-token ids.
+It knows nothing of tokenizers; `dolly_assets.tokenization.encode` turns the text into token ids.
 """
 
 from typing import Self
@@ -12,7 +11,7 @@ from dolly_assets.core.base import Config
 
 
 class PromptStyle(Config):
-    """The words around instruction, context and response.
+    """The wording around instruction, context and response.
 
     The layout and the defaults are those that Databricks published with Dolly
     (https://github.com/databrickslabs/dolly, `training/consts.py`).
@@ -20,9 +19,10 @@ class PromptStyle(Config):
 
     intro: str = Field(
         default=(
-            "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+            "Below is an instruction that describes a task. "
+            "Write a response that appropriately completes the request."
         ),
-        description="Opens every prompt; may be empty.",
+        description="Text that opens every prompt; may be empty.",
     )
     instruction_key: str = Field(
         default="### Instruction:",
@@ -32,7 +32,7 @@ class PromptStyle(Config):
     context_key: str = Field(
         default="Input:",
         min_length=1,
-        description="Line before the context, where there is one; plain text.",
+        description="Line before the context, if there is one; plain text.",
     )
     response_key: str = Field(
         default="### Response:",
@@ -40,7 +40,7 @@ class PromptStyle(Config):
         description="Line before the response; a special token together with its line break.",
     )
     end_key: str = Field(
-        default="### End", min_length=1, description="Ends a response; a special token."
+        default="### End", min_length=1, description="Text that ends a response; a special token."
     )
 
     @model_validator(mode="after")
@@ -49,22 +49,23 @@ class PromptStyle(Config):
         repeated = sorted({key for key in keys if keys.count(key) > 1})
         if repeated:
             raise ValueError(
-                f"instruction_key, context_key, response_key and end_key must differ; found {repeated} twice"
+                "instruction_key, context_key, response_key and end_key must differ; "
+                f"found {repeated} twice"
             )
         return self
 
     @property
     def response_marker(self) -> str:
-        """The text that ends every prompt, as one special token: the response begins right after it."""
+        """The end of every prompt, one special token: the response begins right after it."""
         return self.response_key + "\n"
 
     @property
     def special_tokens(self) -> tuple[str, str, str]:
-        """End, instruction and response marker, in the order in which Dolly adds them to the tokenizer."""
+        """End, instruction and response marker, in the order in which Dolly adds them."""
         return self.end_key, self.instruction_key, self.response_marker
 
     def prompt(self, instruction: str, context: str = "") -> str:
-        """Lay out what the model is given. It ends with the response marker."""
+        """Return the text that the model is given; it ends with the response marker."""
         intro = f"{self.intro}\n\n" if self.intro else ""
         context_block = f"{self.context_key}\n{context}\n\n" if context else ""
         return (
@@ -72,5 +73,5 @@ class PromptStyle(Config):
         )
 
     def completion(self, response: str) -> str:
-        """Lay out what the model is to answer. It ends with the end key."""
+        """Return the text that the model is to answer; it ends with the end key."""
         return f"{response}\n\n{self.end_key}"

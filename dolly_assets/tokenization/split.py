@@ -1,4 +1,4 @@
-"""Which examples are held out from training. It knows texts and numbers of rows, no tokens."""
+"""Which examples are held out from training. It knows texts, not tokens."""
 
 import hashlib
 import json
@@ -14,11 +14,17 @@ def held_out_mask(
 
     Rows with the same prompt go to the same side, so no held-out prompt occurs in training. Prompts
     are taken in the order of SHA-256 over seed and prompt, until `held_out_examples` rows are
-    reached: the place of a prompt depends on nothing else, so added records hardly move the split.
+    reached. The place of a prompt depends on nothing else, so added records hardly change the
+    split.
+
+    Args:
+        instructions: The instruction of each row.
+        contexts: The context of each row.
+        held_out_examples: How many rows to hold out, at least.
+        seed: Seed of the split.
 
     Returns:
-        bool per row, true where held out. At least `held_out_examples` are true if there are that
-        many rows.
+        A bool per row, true where held out.
     """
     rows_by_prompt: dict[tuple[str, str], list[int]] = {}
     for row, prompt in enumerate(zip(instructions, contexts, strict=True)):

@@ -1,7 +1,4 @@
-"""What a tokenized dataset looks like in numbers, and as a small picture.
-
-It knows lengths, no texts.
-"""
+"""A tokenized dataset in numbers, and as a small picture. It knows lengths, not texts."""
 
 from typing import Any
 
@@ -21,12 +18,20 @@ def describe(
     held_out_examples: int,
     dropped_too_long: int,
 ) -> dict[str, Any]:
-    """Count what is trained on. Lengths are in tokens, one per training example; JSON-ready.
+    """Return counts of what is trained on, ready for JSON.
 
     `row_fill` is the share of `max_length` that an average row uses, and
-    `processed_per_real_if_padded` the tokens that would be processed for each real one if rows were
-    padded to `max_length`. `length_histogram` has `edges` (tokens, one more than there are bins)
-    and `counts` (training examples per bin, the lower edge included).
+    `processed_per_real_if_padded` the number of tokens that would be processed for each real one if
+    rows were padded to `max_length`. `length_histogram` has `edges` (in tokens, one more than there
+    are bins) and `counts` (training examples per bin, the lower edge included).
+
+    Args:
+        train_lengths: Tokens of each training example.
+        train_prompt_lengths: Tokens of each training example's prompt.
+        rows: Number of rows that the training examples share.
+        max_length: Length of the longest row in tokens.
+        held_out_examples: Number of held-out examples.
+        dropped_too_long: Number of examples that were dropped as too long.
     """
     train_tokens = int(train_lengths.sum())
     labelled_tokens = train_tokens - int(train_prompt_lengths.sum())
@@ -54,7 +59,7 @@ def describe(
 
 
 def length_histogram_png(statistics: dict[str, Any]) -> bytes:
-    """Draw `length_histogram` of `describe` as a small PNG."""
+    """Return `length_histogram` of `describe` as a small PNG."""
     import altair
 
     edges, counts = (

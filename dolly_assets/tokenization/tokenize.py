@@ -1,7 +1,4 @@
-"""From a raw dataset to what is trained on.
-
-Pure: the same input gives the same tables, on any machine.
-"""
+"""From a raw dataset to what is trained on: the same input gives the same tables on any machine."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-# Records encoded at once: enough to keep all cores busy, few enough to bound memory.
+# Records that are encoded at once: enough to keep all cores busy, few enough to bound memory.
 BATCH_RECORDS = 2_000
 
 
@@ -45,19 +42,19 @@ def tokenize(
     """Tokenize a raw dataset, hold some of it out, and put the rest into rows.
 
     Args:
-        examples: string columns instruction, context, response, category.
-        tokenizer: a fast one that has the style's special tokens.
-        style: how an example is laid out.
-        max_length: longest row in tokens. Longer examples are dropped and counted, never cut.
-        packing: whether examples share rows; else each is a row of its own.
-        held_out_examples: examples to keep from training, at least; those of one prompt stay
+        examples: The string columns instruction, context, response and category.
+        tokenizer: A fast tokenizer that has the style's special tokens.
+        style: How an example is laid out.
+        max_length: Length of the longest row in tokens. Longer examples are dropped and counted,
+            never truncated.
+        packing: Whether examples share rows; otherwise each is a row of its own.
+        held_out_examples: How many examples to hold out, at least; those of one prompt stay
             together.
-        seed: seed of the split.
+        seed: Seed of the split.
 
     Raises:
-        ConfigurationError: the tokenizer does not fit the style, or nothing would remain to train
-            on.
-        DatasetError: a column is missing, or a value is.
+        ConfigurationError: The tokenizer does not fit the style, or nothing is left to train on.
+        DatasetError: A column or a value is missing.
     """
     encoder = PromptEncoder(tokenizer, style)
     encoded = _encode(_checked(examples), encoder)
@@ -73,9 +70,10 @@ def tokenize(
     dropped_too_long = encoded.num_rows - kept.num_rows
     if not train.num_rows:
         raise ConfigurationError(
-            f"No training example is left: of {encoded.num_rows} examples, {dropped_too_long} are longer "
-            f"than max_length {max_length} tokens and {held_out.num_rows} are held out (held_out_examples is "
-            f"{held_out_examples}). Lower held_out_examples, raise max_length or add examples."
+            f"no training example is left: of {encoded.num_rows} examples, {dropped_too_long} are "
+            f"longer than max_length {max_length} tokens and {held_out.num_rows} are held out "
+            f"(held_out_examples is {held_out_examples}); lower held_out_examples, raise "
+            "max_length or add examples"
         )
     train = _in_rows(train, max_length, packing=packing)
     statistics = describe(
@@ -92,7 +90,7 @@ def tokenize(
 
 
 def _in_rows(examples: pa.Table, max_length: int, *, packing: bool) -> pa.Table:
-    """The examples with their rows, sorted by them."""
+    """Return the examples with their rows, sorted by row."""
     row_of = (
         pack(_lengths(examples), max_length)
         if packing
@@ -103,17 +101,17 @@ def _in_rows(examples: pa.Table, max_length: int, *, packing: bool) -> pa.Table:
 
 
 def _lengths(table: pa.Table) -> np.ndarray:
-    """Tokens per example."""
+    """Return the number of tokens of each example."""
     return pc.list_value_length(table["input_ids"]).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _checked(examples: pa.Table) -> pa.Table:
-    """The text columns, all there, all strings, no nulls."""
+    """Return the text columns as strings; raise DatasetError if any column or value is missing."""
     missing = [name for name in TEXT_COLUMNS if name not in examples.column_names]
     if missing:
         raise DatasetError(
-            f"The raw dataset has the columns {examples.column_names}; missing is {missing}. "
-            "Map the source's columns onto instruction, context, response and category."
+            f"the raw dataset lacks the columns {missing}; it has {examples.column_names}: map the "
+            "source's columns onto instruction, context, response and category"
         )
     texts = examples.select(TEXT_COLUMNS).cast(
         pa.schema([(name, pa.string()) for name in TEXT_COLUMNS])
@@ -122,13 +120,14 @@ def _checked(examples: pa.Table) -> pa.Table:
         if column.null_count:
             record = pc.index(column.is_null(), True).as_py()
             raise DatasetError(
-                f'Record {record} of the raw dataset has no {name}; expected a string, "" where there is none.'
+                f"record {record} of the raw dataset has no {name}: expected a string, "
+                'or "" where there is none'
             )
     return texts
 
 
 def _encode(texts: pa.Table, encoder: PromptEncoder) -> pa.Table:
-    """Add record, input_ids and prompt_length to every text."""
+    """Return the texts with record, input_ids and prompt_length."""
     batches, record = [], 0
     for batch in texts.to_batches(max_chunksize=BATCH_RECORDS):
         instructions, contexts, responses, _ = (column.to_pylist() for column in batch.columns)

@@ -3,8 +3,8 @@
 Everything here may move with an upgrade: the names begin with an underscore, or are public in name
 but documented nowhere. The rest of the package calls these functions only, and a test checks each
 one, so that an upgrade shows at once what has to be read again. Not here are the documented hooks
-of `Trainer` that `loop/trainer.py` overrides, though the test checks their signatures, too; and what
-`checkpoint/unpickling.py` lets DeepSpeed's pickles construct.
+of `Trainer` that `loop/trainer.py` overrides, though the test checks their signatures, too, and the
+classes that `checkpoint/unpickling.py` allows in DeepSpeed's pickles.
 """
 
 import contextlib

@@ -116,11 +116,11 @@ def test_a_token_sees_no_neighbour_example(architecture: str) -> None:
     [
         (
             "bloom",
-            "BloomForCausalLM can't be trained on packed rows: its forward pass takes no position_ids",
+            "BloomForCausalLM cannot be trained on packed rows: its forward pass accepts no position_ids",
         ),
         (
             "gpt_oss",
-            "asks for what it can't do: s_aux; eager attention: a token sees a neighbour example",
+            "requires what it does not support: s_aux; eager attention: a token sees another example of its row",
         ),
     ],
 )

@@ -1,8 +1,9 @@
-"""Attention within each example of a packed sequence, for every model that takes its attention from transformers.
+"""Attention within each example of a packed sequence.
 
-Registered under NAME in transformers' AttentionInterface. Such a model asks for no mask; which
-tokens belong together is said by `PackedAttention.begin` before a forward pass, and holds until the
-next: gradient checkpointing computes attention again in the backward pass.
+It works for every model that uses the attention functions of transformers, and is registered under
+NAME in their AttentionInterface. Such a model passes no mask; `PackedAttention.begin` sets which
+tokens belong together before a forward pass. The setting stays until the next one, since gradient
+checkpointing recomputes attention in the backward pass.
 """
 
 import math
@@ -16,29 +17,27 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "within_examples"
-# Arguments of other attention functions that change what is computed, and that this one doesn't
-# know.
+# Arguments of other attention functions that change the result, and that this one does not support.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
-_FLASH_HEAD = (
-    256  # the largest size of a head that FlashAttention takes; and its form here knows no dropout
-)
+# The largest head size that FlashAttention supports; the variant used here has no dropout.
+_FLASH_HEAD = 256
 
 
 class PackedAttention:
-    """The attention function, and where the examples lie that it is called for."""
+    """The attention function, and the bounds of the examples that it is called for."""
 
     def __init__(self) -> None:
         self._lengths: tuple[int, ...] = ()
         self._bounds: torch.Tensor | None = None
 
     def register(self) -> None:
-        """Makes NAME a choice of `attn_implementation`; the last one registered is the one that is called."""
+        """Make NAME a value of `attn_implementation`; the instance registered last is called."""
         from transformers import AttentionInterface
 
         AttentionInterface.register(NAME, self)
 
     def begin(self, lengths: Sequence[int], device: "torch.device") -> None:
-        """Says how long the examples are that the next forward pass is for, from its first token on."""
+        """Set the lengths of the examples in the next forward pass, in their order."""
         import torch
 
         self._lengths = tuple(lengths)
@@ -58,13 +57,24 @@ class PackedAttention:
         sliding_window: int | None = None,
         **others: Any,
     ) -> "tuple[torch.Tensor, None]":
-        """Attention of query (1, heads, tokens, size) over key and value (1, key heads, tokens, size).
+        """Compute attention within each example; called by the model's layers.
+
+        Args:
+            module: The layer that calls.
+            query: Shape (1, heads, tokens, size).
+            key: Shape (1, key heads, tokens, size).
+            value: As key.
+            attention_mask: Not supported.
+            dropout: Probability of dropout on the scores.
+            scaling: Factor of the scores; 1/sqrt(size) by default.
+            sliding_window: How many tokens back a token sees, itself included; all by default.
+            others: Arguments of other attention functions.
 
         Returns:
-            (1, tokens, heads, size), and None for the scores.
+            The output, of shape (1, tokens, heads, size), and None for the scores.
 
         Raises:
-            TrainingError: It is asked for something it can't do.
+            TrainingError: The layer requires something that is not supported.
         """
         unknown = [name for name in _UNKNOWN if others.get(name) is not None]
         if (
@@ -74,10 +84,10 @@ class PackedAttention:
             or query.shape[2] != sum(self._lengths)
         ):
             raise TrainingError(
-                f"{NAME} attention: {type(module).__name__} asks for what it can't do: "
+                f"{NAME} attention: {type(module).__name__} requires what it does not support: "
                 + (
                     ", ".join(unknown)
-                    or f"a mask, or other examples than those of {sum(self._lengths)} tokens"
+                    or f"a mask, or a sequence other than the one of {sum(self._lengths)} tokens"
                 )
             )
         scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
@@ -95,7 +105,7 @@ class PackedAttention:
         scale: float,
         window: int | None,
     ) -> "torch.Tensor":
-        """FlashAttention over all examples at once."""
+        """Compute FlashAttention over all examples at once."""
         from torch.nn.attention.varlen import varlen_attn
 
         longest, bounds = max(self._lengths), self._bounds
@@ -117,7 +127,7 @@ class PackedAttention:
 
 
 def has_flash(device: "torch.device", dtype: "torch.dtype") -> bool:
-    """Whether torch's FlashAttention takes tensors of that kind: half precision, on Ampere or newer."""
+    """Return whether torch has FlashAttention for them: half precision, on Ampere or newer."""
     import torch
 
     return (
@@ -134,7 +144,7 @@ def _by_example(
     value: "torch.Tensor",
     attend: "Callable[..., torch.Tensor]",
 ) -> "torch.Tensor":
-    """Calls `attend` for one example after the other: nothing is padded, and nothing copied but the answers."""
+    """Call `attend` for one example after the other; only the outputs are copied."""
     import torch
 
     examples = zip(
@@ -152,7 +162,7 @@ def _attend(
     scale: float,
     window: int | None,
 ) -> "torch.Tensor":
-    """Causal attention of (1, heads, tokens, size)."""
+    """Compute causal attention over tensors of shape (1, heads, tokens, size)."""
     import torch
 
     tokens = query.shape[2]

@@ -1,7 +1,7 @@
-"""From the rows of a tokenized dataset to micro-batches: what a model is called with, and what its loss counts.
+"""From the rows of a tokenized dataset to micro-batches: inputs and labels of a model.
 
-The row is the unit of order and of batches: one or several examples that share a sequence. Knows
-nothing of models.
+The row is the unit of order and of batches: one or several examples that share a sequence. The
+module knows nothing of models.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,9 @@ class PackedRow:
     """One row of the dataset.
 
     Attributes:
-        examples: Token ids of each (int32, one dimension).
-        prompt_lengths: How many of an example's tokens are the prompt's; the others carry a label.
-        global_labels: Labelled tokens of the whole global batch that the row belongs to, over all
-            ranks.
+        examples: Token ids of each example (int32, one dimension).
+        prompt_lengths: Tokens of each example's prompt; the tokens after it are labelled.
+        global_labels: Labelled tokens of the global batch that the row belongs to, over all ranks.
     """
 
     examples: tuple[np.ndarray, ...]
@@ -31,18 +30,18 @@ class PackedRow:
 
 
 class MicroBatch(TypedDict):
-    """The model's inputs, and what the loss and the figures need.
+    """The model's inputs, and what the loss and the measurements need.
 
     Attributes:
         input_ids: (1, tokens) packed, (rows, longest) padded.
-        position_ids: Packed only: (1, tokens), from 0 in every example.
+        position_ids: Packed only: (1, tokens), starting from 0 in every example.
         attention_mask: Padded only: (rows, longest).
-        logits_to_keep: Where the labelled tokens are predicted. Packed: their indices; padded: a
-            mask like input_ids.
-        targets: The labelled tokens, in that order.
-        lengths: Tokens of every example in order, padding not counted, and of a filler.
-        examples: How many of the lengths are examples'.
-        global_labels: Labelled tokens of the whole global batch.
+        logits_to_keep: The positions that predict labelled tokens. Packed: their indices; padded: a
+            mask of the shape of input_ids.
+        targets: The labelled tokens, in the same order.
+        lengths: Tokens of every example in order, without padding, and of a filler if there is one.
+        examples: How many of the lengths belong to examples.
+        global_labels: Labelled tokens of the global batch.
     """
 
     input_ids: "torch.Tensor"
@@ -56,29 +55,36 @@ class MicroBatch(TypedDict):
 
 
 class RowDataset:
-    """A map-style dataset over the rows of a tokenized split (columns row, input_ids, prompt_length).
+    """A map-style dataset over the rows of a tokenized split.
 
-    The order is a function of seed and epoch alone, and an epoch has whole global batches only: so
-    step n sees the same rows on any number of ranks, wherever training began. What is left over
-    takes its chance in the next order. And so every rank knows how many labelled tokens a global
-    batch has, without asking the others.
+    The order depends on seed and epoch alone, and an epoch has whole global batches only: step n
+    sees the same rows on any number of ranks, wherever training began. Rows that are left over may
+    be among the first of the next epoch. Every rank can therefore compute how many labelled tokens
+    a global batch has, without communicating.
     """
 
     def __init__(self, table: pa.Table, *, global_batch_size: int, seed: int) -> None:
+        """Start with the order of the first epoch.
+
+        Args:
+            table: The split, with the columns row (contiguous), input_ids and prompt_length.
+            global_batch_size: Rows per optimizer step.
+            seed: Seed of the order.
+        """
         self._input_ids = table["input_ids"].combine_chunks()
         self._prompt_lengths = table["prompt_length"].to_numpy()
         lengths = np.diff(self._input_ids.offsets.to_numpy())
         starts = np.flatnonzero(np.diff(table["row"].to_numpy(), prepend=-1))
         self._bounds = np.append(starts, table.num_rows)
         self._tokens = np.add.reduceat(lengths, starts)
-        # An example's first token follows from nothing, labelled or not.
+        # Nothing predicts an example's first token, so it never counts as labelled.
         self._labels = np.add.reduceat(lengths - np.maximum(self._prompt_lengths, 1), starts)
         self._global_batch_size, self._seed = global_batch_size, seed
         self._size = len(starts) // global_batch_size * global_batch_size
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Brings the rows into the order of an epoch, counted from 0; the data loader calls it."""
+        """Set the order of an epoch, counted from 0; the data loader calls it."""
         steps = rows_by_step(
             len(self._tokens),
             global_batch_size=self._global_batch_size,
@@ -92,12 +98,12 @@ class RowDataset:
 
     @property
     def rows(self) -> int:
-        """Rows of the split; an epoch has as many of them as fill whole global batches."""
+        """Rows of the split; an epoch has as many as fill whole global batches."""
         return len(self._tokens)
 
     @property
     def real_tokens(self) -> int:
-        """Tokens of this epoch's examples, padding not counted."""
+        """Tokens of this epoch's examples, without padding."""
         return int(self._tokens[self._order].sum())
 
     @property
@@ -119,24 +125,27 @@ class RowDataset:
 
 
 def rows_by_step(rows: int, *, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Which rows an epoch, counted from 0, trains on: int64 of shape (optimizer steps, global_batch_size)."""
+    """Return the rows of an epoch, counted from 0, by step: (steps, global_batch_size) int64."""
     steps = rows // global_batch_size
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     return order[: steps * global_batch_size].reshape(steps, global_batch_size)
 
 
 class PackingCollator:
-    """Lays the examples of all rows end to end: one sequence and no padding.
-
-    With `multiple` the sequence is filled up to a multiple of so many tokens by one more example
-    that carries no label: a device may multiply round shapes faster.
-    """
+    """Concatenates the examples of all rows: one sequence, without padding."""
 
     def __init__(self, filler_token_id: int, multiple: int = 1) -> None:
+        """Choose how sequences are filled up.
+
+        Args:
+            filler_token_id: The token of the filler, an example without labels.
+            multiple: Sequences are filled up to a multiple of this number of tokens: devices may
+                multiply such shapes faster.
+        """
         self._filler_token_id, self._multiple = filler_token_id, multiple
 
     def __call__(self, rows: list[PackedRow]) -> MicroBatch:
-        """The rows' micro-batch."""
+        """Return the rows' micro-batch."""
         import torch
 
         examples, prompt_lengths = _examples(rows)
@@ -162,13 +171,13 @@ class PackingCollator:
 
 
 class PaddingCollator:
-    """One sequence for each example, padded on the right to the longest of the micro-batch."""
+    """Pads each example on the right, to the longest of the micro-batch."""
 
     def __init__(self, pad_token_id: int) -> None:
         self._pad_token_id = pad_token_id
 
     def __call__(self, rows: list[PackedRow]) -> MicroBatch:
-        """The rows' micro-batch."""
+        """Return the rows' micro-batch."""
         import torch
 
         examples, prompt_lengths = _examples(rows)

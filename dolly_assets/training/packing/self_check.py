@@ -1,7 +1,7 @@
-"""Proves on the model itself, before its first step, that examples packed into one sequence don't see each other.
+"""A proof on the model itself, before its first step, that packed examples do not see each other.
 
-Architectures do what they like with positions and masks, and a wrong answer would look like
-training. Knows nothing of which architecture does what.
+Architectures treat positions and masks differently, and a mistake would still look like training.
+The module knows nothing of individual architectures.
 """
 
 from typing import TYPE_CHECKING
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from dolly_assets.training.packing.loss import LabelLoss
 
 _LENGTHS = (7, 12, 5)
-# Of what changing an example's beginning does to its own end; the rest is rounding.
+# A share of the effect that changing an example's beginning has on its own end; less is rounding.
 _TOLERANCE = 1e-3
-_ROUNDING = 16  # units in the last place, of the largest logit
+_ROUNDING = 16  # units in the last place of the largest logit
 
 
 def choose_attention(model: "PreTrainedModel", loss: "LabelLoss") -> str:
-    """Leaves the model with the fastest attention that keeps packed examples apart, and returns its name.
+    """Set the fastest attention that keeps packed examples apart, and return its name.
 
-    Tried are ours, and then the model's own, which may make a mask from positions that begin anew.
-    Every rank calls it.
+    Candidates are ours, and then the model's own, which may derive a mask from positions that start
+    from 0 again. Every rank calls it.
 
     Raises:
-        TrainingError: Neither does.
+        TrainingError: Neither keeps packed examples apart.
     """
     own = attention_implementation(model)
     found = []
@@ -41,16 +41,17 @@ def choose_attention(model: "PreTrainedModel", loss: "LabelLoss") -> str:
         try:
             _check(model, loss, own, name)
         except TrainingError as error:
-            found.append(str(error))  # the next one may do better
+            found.append(str(error))  # the next candidate may pass
         else:
             return name
     raise TrainingError(
-        f"{type(model).__name__} can't be trained on packed rows: {'; '.join(found)}. Set recipe.packing: false"
+        f"{type(model).__name__} cannot be trained on packed rows: {'; '.join(found)}. "
+        "Set recipe.packing: false"
     )
 
 
 def _check(model: "PreTrainedModel", loss: "LabelLoss", own: str, name: str) -> None:
-    """Raises TrainingError if with that attention an example in a row isn't what it is alone."""
+    """Raise TrainingError if an attention gives a packed example other logits than alone."""
     import torch
 
     examples = _random_examples(model.config.get_text_config().vocab_size)
@@ -67,12 +68,12 @@ def _check(model: "PreTrainedModel", loss: "LabelLoss", own: str, name: str) -> 
     ends = _LENGTHS[0] - 1
     effect = (packed[ends - 1] - beside[ends - 1]).abs().max()
     if not effect > 0:
-        raise TrainingError(f"{name} attention: no token sees the ones before it")
+        raise TrainingError(f"{name} attention: no token sees the tokens before it")
     if (packed[ends:] - beside[ends:]).abs().max() > _TOLERANCE * effect:
-        raise TrainingError(f"{name} attention: a token sees a neighbour example")
+        raise TrainingError(f"{name} attention: a token sees another example of its row")
     rounding = _ROUNDING * torch.finfo(model.dtype).eps * alone.abs().max()
     if (packed - alone).abs().max() > _TOLERANCE * effect + rounding:
-        raise TrainingError(f"{name} attention: a packed example differs from the same one alone")
+        raise TrainingError(f"{name} attention: a packed example gets other logits than alone")
 
 
 def _random_examples(vocabulary: int) -> list[np.ndarray]:
@@ -83,7 +84,7 @@ def _random_examples(vocabulary: int) -> list[np.ndarray]:
 def _logits(
     model: "PreTrainedModel", loss: "LabelLoss", examples: list[np.ndarray]
 ) -> "torch.Tensor":
-    """Of all tokens but the examples' last, whose logits nobody asks for: (tokens, vocabulary) in float32."""
+    """Return the logits of all tokens but the examples' last: (tokens, vocabulary) in float32."""
     batch = PackingCollator(0)([PackedRow(tuple(examples), (1,) * len(examples), 1)])
     device = next(model.parameters()).device
     on_device = {
