@@ -46,18 +46,18 @@ def changes_that_fit(request: PlanRequest) -> tuple[Change, ...]:
     sufficient: list[frozenset[str]] = []
     found: list[Change] = []
     settings = list(_settings(request))
-    combined = (
-        some for size in range(1, MOST_SETTINGS + 1) for some in combinations(settings, size)
+    groups = (
+        group for size in range(1, MOST_SETTINGS + 1) for group in combinations(settings, size)
     )
-    for some in combined:
-        texts = frozenset(setting.text for setting in some)
-        has_two_of_a_key = len({setting.key for setting in some}) < len(some)
+    for group in groups:
+        texts = frozenset(setting.text for setting in group)
+        has_two_of_a_key = len({setting.key for setting in group}) < len(group)
         if has_two_of_a_key or any(smaller <= texts for smaller in sufficient):
             continue
-        planned = plan(replace(request, recipe=_with(request.recipe, some)))
+        planned = plan(replace(request, recipe=_with(request.recipe, group)))
         if planned.fits:
             sufficient.append(texts)
-            found.append(Change(" and ".join(setting.text for setting in some), planned))
+            found.append(Change(" and ".join(setting.text for setting in group), planned))
     more_gpus = next(_more_gpus(request), None)
     return (*found[: MOST_CHANGES - 1], more_gpus) if more_gpus else tuple(found[:MOST_CHANGES])
 

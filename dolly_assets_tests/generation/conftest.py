@@ -24,7 +24,7 @@ def tiny_model(architecture: str, vocabulary_size: int, seed: int = 0) -> "PreTr
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "initializer_range": 0.3,  # wide, so that random models differ in what they say
+        "initializer_range": 0.3,  # wide, so that random models give different answers
     }
     if architecture == "gpt_neox":
         # Dropout on: a model left in training mode would not score the same twice.

@@ -12,7 +12,7 @@ PARROTED = ("Anna", "Ben", "Clara the second", "Tom")
 
 
 def held_out(tokenizer, names: Sequence[str], responses: Sequence[str] | None = None) -> pa.Table:
-    """ "Say NAME." with NAME as the response, if no other is given; categories by the length of NAME."""
+    """ "Say NAME." with NAME as the default response; categories by the length of NAME."""
     responses = responses or names
     instructions = [f"Say {name}." for name in names]
     contexts = [""] * len(names)

@@ -51,7 +51,7 @@ def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples):
     assert held_out_loss(model, examples, batch_size=4) == pytest.approx(total / count, rel=1e-6)
 
 
-def test_a_model_in_training_is_scored_without_dropout_and_goes_on_training(model, examples):
+def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training_mode(model, examples):
     expected = held_out_loss(model, examples, batch_size=4)
     model.train()
     try:

@@ -51,7 +51,7 @@ def test_model_states_are_deepspeeds_at_zero_2_and_3(gpus: int) -> None:
 
 @pytest.mark.parametrize("gpus", [1, 8])
 @pytest.mark.parametrize("params", [False, True])
-def test_offload_moves_what_deepspeed_says(gpus: int, params: bool) -> None:
+def test_offload_moves_what_deepspeed_estimates(gpus: int, params: bool) -> None:
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 
     host, device, largest = estimate_zero3_model_states_mem_needs(
@@ -147,7 +147,7 @@ def shape_of(model: Any) -> ModelShape:
 
 @pytest.mark.parametrize("model_type", MODELS)
 def test_activations_are_what_autograd_keeps(model_type: str) -> None:
-    """Two models that differ by one layer, so that only a layer's tensors are counted; each storage once."""
+    """Two models differ by one layer, so that only a layer's tensors are counted, each once."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""Plans: verdicts, changes that are planned again, calibration, and the two runs that were published."""
+"""Plans: verdicts, changes that are planned again, calibration, and the two published runs."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from dolly_assets.planning.text import refusal, rows, sentence, verdict
 from dolly_assets_tests.planning.jobs import GIB, GPT_J, alpaca, gpus, job
 
 
-def test_the_sentence_says_memory_time_and_money() -> None:
+def test_the_sentence_states_memory_time_and_money() -> None:
     text = sentence(plan(job(gpus("A100-80GB", 8))))
     assert text.startswith("8 × A100-SXM4-80GB: ")
     assert "GiB of 80 GiB per GPU" in text
@@ -26,8 +26,8 @@ def test_every_number_has_a_source() -> None:
     assert all(row.source for row in rows(plan(job(gpus("A100-80GB", 8)))))
 
 
-def test_what_cannot_fit_is_told_with_three_changes_that_make_it_fit() -> None:
-    """At ZeRO 2, the whole of GPT-J's weights and the largest micro-batches are on each 24 GB GPU."""
+def test_what_cannot_fit_is_refused_with_three_changes_that_make_it_fit() -> None:
+    """At ZeRO 2, each 24 GB GPU holds all of GPT-J's weights and the largest micro-batches."""
     asked = job(gpus("A10G", 8), zero_stage=2, gradient_checkpointing=False)
     made = plan(asked)
     assert made.fits is False
@@ -133,7 +133,7 @@ def test_an_epoch_that_was_measured_decides_time_and_memory() -> None:
     )
 
 
-def test_an_epoch_whose_plan_is_not_known_says_nothing() -> None:
+def test_an_epoch_without_a_known_plan_is_ignored() -> None:
     epoch = Measured(
         source="e", training="t", device=None, ranks=1, seconds=1, peak_bytes=None, joules=None
     )

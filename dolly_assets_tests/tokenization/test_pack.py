@@ -21,7 +21,7 @@ def test_rows_are_full_and_none_is_too_long(max_length):
 
 
 def test_an_example_goes_where_it_leaves_the_least_space():
-    """6 and 5 open rows; 4 fits best beside 6, 3 then beside 5, 2 beside 5 and 3, and 1 needs a new row."""
+    """6 and 5 open rows; 4 fits best beside 6, 3 beside 5, 2 beside 5 and 3; 1 needs a new row."""
     assert pack(np.array([1, 2, 3, 4, 5, 6]), 10).tolist() == [2, 1, 1, 0, 1, 0]
 
 

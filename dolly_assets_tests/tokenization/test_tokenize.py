@@ -25,7 +25,7 @@ def tokenizer():
 
 
 def raw_dataset(count: int, prompts: int | None = None) -> pa.Table:
-    """`count` examples over `prompts` prompts (all different if not said); every other has a context."""
+    """`count` examples over `prompts` prompts, all different by default; half have a context."""
     prompts = prompts or count
     return pa.table(
         {
@@ -171,7 +171,7 @@ def test_added_records_hardly_move_the_split(tokenizer):
 @pytest.mark.parametrize(
     "limits", [{"held_out_examples": 20}, {"max_length": 5}], ids=["all held out", "all too long"]
 )
-def test_nothing_to_train_on_is_an_error_that_says_why(tokenizer, limits):
+def test_nothing_to_train_on_is_an_error_with_the_reason(tokenizer, limits):
     with pytest.raises(ConfigurationError, match="no training example is left: of 20 examples"):
         tokenized(raw_dataset(20), tokenizer, **limits)
 
@@ -225,7 +225,7 @@ def test_the_preview_marks_what_is_trained_on_and_only_that(tokenizer, packing):
     ] * examples
 
 
-def test_a_previewed_row_says_where_its_examples_begin(tokenizer):
+def test_a_previewed_row_shows_where_its_examples_begin(tokenizer):
     train = tokenized(raw_dataset(60), tokenizer).train
     examples = [example for example in train.to_pylist() if example["row"] == 1]
     text = preview_row(train, 1, tokenizer.backend_tokenizer)

@@ -22,7 +22,8 @@ CORPUS = [
     PromptStyle().prompt("Name a colour of the sky.", "The sky is blue."),
     PromptStyle().completion("It is blue."),
     "What is the opposite of hot? It is cold. Tell me a story about the forest and the trees.",
-    "Input: one, two\n\nResponse: End the Instruction with ### or #### and \n\n\n lines  and  spaces.",
+    "Input: one, two\n\nResponse: End the Instruction with ### or #### and \n\n\n lines  "
+    "and  spaces.",
 ]
 
 
@@ -36,7 +37,7 @@ def byte_level_tokenizer(**special_tokens: str) -> "PreTrainedTokenizerFast":
 
 
 def sentencepiece_tokenizer(prepend_scheme: str) -> "PreTrainedTokenizerFast":
-    """The family of Llama 2: a space is put before the text, or before each piece between special tokens."""
+    """The kind of Llama 2: a space precedes the text, or each piece between special tokens."""
     backend = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)

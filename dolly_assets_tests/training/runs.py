@@ -1,7 +1,7 @@
-"""Fine-tunes in processes of their own, since DeepSpeed's state is one per process; torch is imported once for all.
+"""Fine-tunes in separate processes, since DeepSpeed has one state per process; torch is shared.
 
-Real are the Trainer, DeepSpeed and gloo on the CPU. What torchrun would put into the environment,
-we put there.
+The Trainer, DeepSpeed and gloo on the CPU are real. The environment that torchrun would set is set
+here.
 """
 
 import multiprocessing
@@ -43,7 +43,7 @@ class Outcome:
     weights: Mapping[int, str]  # epoch -> digest of its weights
     states: Mapping[int, Path]  # step of the training -> folder of all ranks' state saved after it
     stopped: str | None  # where, if it was asked to stop
-    lines: tuple[str, ...]  # what it said
+    lines: tuple[str, ...]  # what it logged
     work: tuple[StepTotals, ...]  # of each epoch
 
     @property

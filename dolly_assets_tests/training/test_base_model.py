@@ -15,7 +15,8 @@ CONTROL_TOKENS = ["<end>", "<response>"]
 SPECIAL_TOKENS = ["### End", "### Instruction:", "### Response:"]
 TEXTS = [
     "What is a dolly? A small platform on wheels, used for moving heavy things about.",
-    "Grüße, 世界! Ünïcödé counts too. Who was the first sheep to be cloned from a grown animal? Dolly was.",
+    "Grüße, 世界! Ünïcödé counts too. Who was the first sheep to be cloned from a grown animal? "
+    "Dolly was.",
 ]
 GPT2 = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 64}
 LLAMA = {
@@ -54,7 +55,7 @@ def load(folder: Path):
 
 
 def write_gguf(file: Path, model_folder: Path) -> dict:
-    """Writes a prepared Llama as GGUF, its embeddings quantized; returns what it wrote by GGUF's names."""
+    """Writes a prepared Llama as GGUF with quantized embeddings; returns its tensors by name."""
     import gguf
     import numpy as np
 
@@ -136,7 +137,7 @@ def test_hub_ids_and_paths_are_sources(source):
 @pytest.mark.parametrize(
     "source", ["", "gpt2", "models/a/b", "a b/c", "-a/b", "https://huggingface.co/a/b"]
 )
-def test_anything_else_is_told_what_a_source_is(source):
+def test_anything_else_is_refused_with_what_a_source_is(source):
     with pytest.raises(ValidationError, match="neither a Hub id"):
         BaseModelConfig(source=source, license="mit")
 
@@ -165,7 +166,7 @@ def test_a_licence_is_required(license_):
         BaseModelConfig.model_validate({"source": "a/b", "license": license_})
 
 
-def test_an_untrained_model_needs_a_model_type_and_takes_its_vocabulary_from_the_tokenizer():
+def test_an_untrained_model_needs_a_model_type_and_gets_its_vocabulary_from_the_tokenizer():
     with pytest.raises(ValidationError, match="model_type is missing"):
         UntrainedModel(config={"n_layer": 1}, vocabulary_size=330)
     with pytest.raises(ValidationError, match="vocab_size follows from the tokenizer"):
@@ -188,9 +189,9 @@ def test_relative_paths_count_from_the_given_folder_and_other_sources_stay():
 
 
 def test_an_untrained_model_is_written_with_its_facts(tmp_path):
-    facts = prepared(untrained(), tmp_path)
+    attributes = prepared(untrained(), tmp_path)
     model, tokenizer = load(tmp_path)
-    assert facts == {
+    assert attributes == {
         "source": "untrained",
         "revision": None,
         "license": "apache-2.0",
@@ -249,9 +250,9 @@ def test_new_tokens_get_equal_new_rows_in_every_call_and_old_rows_stay(gpt2, tmp
     tokens = [*SPECIAL_TOKENS, *(f"<extra{number}>" for number in range(60))]
     for folder in ("once", "twice"):
         torch.manual_seed(len(folder))  # what the caller's random numbers are must not matter
-        facts = prepared(local(gpt2), tmp_path / folder, tokens)
+        attributes = prepared(local(gpt2), tmp_path / folder, tokens)
     assert weights_sha256(tmp_path / "once") == weights_sha256(tmp_path / "twice")
-    assert (facts["vocabulary_size"], facts["embedding_rows"]) == (390, 448)
+    assert (attributes["vocabulary_size"], attributes["embedding_rows"]) == (390, 448)
     old = load(gpt2)[0].get_input_embeddings().get_parameter("weight")
     new = load(tmp_path / "once")[0].get_input_embeddings().get_parameter("weight")
     assert torch.equal(new[:384], old)
@@ -302,9 +303,9 @@ def test_a_style_that_ends_with_the_tokenizers_own_end_gets_a_padding_token_of_i
 def test_a_local_folder_is_prepared_in_its_own_dtype(copy, tmp_path):
     model, _ = load(copy)
     model.bfloat16().save_pretrained(copy)
-    facts = prepared(local(copy), tmp_path / "out")
-    assert facts["dtype"] == "bfloat16"
-    assert facts["source"] == str(copy)
+    attributes = prepared(local(copy), tmp_path / "out")
+    assert attributes["dtype"] == "bfloat16"
+    assert attributes["source"] == str(copy)
 
 
 def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2, tmp_path):
@@ -327,7 +328,7 @@ def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_folder_that_is_no_model_is_told_what_is_missing_and_what_was_found(
+def test_a_folder_that_is_no_model_is_refused_with_what_is_missing_and_what_was_found(
     copy, tmp_path, missing
 ):
     (copy / missing).unlink()
@@ -397,6 +398,30 @@ def test_a_folder_with_files_in_it_is_not_written_to(gpt2, tmp_path):
         prepared(local(gpt2), tmp_path)
 
 
+def test_only_weights_configuration_and_tokenizer_are_kept_and_the_rest_is_logged(
+    gpt2, tmp_path, monkeypatch
+):
+    """A model's own save_pretrained may write whatever it likes."""
+    from transformers import GPT2LMHeadModel
+
+    save = GPT2LMHeadModel.save_pretrained
+
+    def save_more(self, folder, **settings):
+        save(self, folder, **settings)
+        (Path(folder) / "extra").mkdir()
+        for name in ("modeling_evil.py", "extra/model.pt"):
+            (Path(folder) / name).touch()
+
+    monkeypatch.setattr(GPT2LMHeadModel, "save_pretrained", save_more)
+    lines: list[str] = []
+    prepared(local(gpt2), tmp_path / "out", log=lines.append)
+    files = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files == {path.name for path in gpt2.iterdir()}
+    assert [line for line in lines if "left out" in line] == [
+        "left out of the weights folder, since no loader reads it: extra/model.pt, modeling_evil.py"
+    ]
+
+
 # --- GGUF files
 
 
@@ -411,24 +436,24 @@ def test_a_gguf_file_becomes_plain_float32_weights_with_exactly_its_values(llama
     import numpy as np
 
     written = write_gguf(tmp_path / "tiny.gguf", llama)
-    facts = prepared(local(tmp_path / "tiny.gguf"), tmp_path / "out", CONTROL_TOKENS)
+    attributes = prepared(local(tmp_path / "tiny.gguf"), tmp_path / "out", CONTROL_TOKENS)
     model, tokenizer = load(tmp_path / "out")
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     assert np.array_equal(weights["model.embed_tokens.weight"], written["token_embd.weight"])
     original = load(llama)[0].state_dict()
     for name in original.keys() - {"model.embed_tokens.weight"}:
         assert np.array_equal(weights[name], original[name].numpy()), name
-    assert (facts["architecture"], facts["dtype"], facts["context_length"]) == (
+    assert (attributes["architecture"], attributes["dtype"], attributes["context_length"]) == (
         "LlamaForCausalLM",
         "float32",
         128,
     )
-    assert facts["tied_embeddings"] is False
+    assert attributes["tied_embeddings"] is False
     text = f"{TEXTS[0]}<response>Grüße<end>"
     assert tokenizer(text).input_ids == load(llama)[1](text).input_ids
 
 
-def test_a_file_that_only_claims_to_be_gguf_is_told_how_it_begins(tmp_path):
+def test_a_file_that_only_claims_to_be_gguf_is_refused_with_its_first_bytes(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(BaseModelError, match=r"model\.gguf: not a GGUF file: it begins with b'PK"):
         prepared(local(tmp_path / "model.gguf"), tmp_path / "out")
@@ -445,7 +470,7 @@ def test_a_truncated_gguf_file_is_named(llama, tmp_path):
 # --- The Hub, which cannot be reached
 
 
-def test_a_hub_id_that_cannot_be_reached_says_how_to_do_without(tmp_path, monkeypatch):
+def test_a_hub_id_that_cannot_be_reached_is_refused_with_an_alternative(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -461,7 +486,7 @@ def test_a_hub_id_that_cannot_be_reached_says_how_to_do_without(tmp_path, monkey
 # --- The terminal
 
 
-def test_what_transformers_says_goes_to_the_log_and_not_to_the_terminal(
+def test_the_output_of_transformers_goes_to_the_log_and_not_to_the_terminal(
     copy, llama, tmp_path, capfd
 ):
     from safetensors.torch import load_file, save_file

@@ -1,4 +1,4 @@
-"""From rows of token ids to micro-batches that train on responses only: packed, and padded for comparison."""
+"""From rows of token ids to micro-batches that train on responses only: packed, and padded."""
 
 import numpy as np
 import pyarrow as pa
@@ -51,9 +51,7 @@ def test_labels_are_the_responses_tokens_each_predicted_from_the_one_before_in_i
     assert batch["lengths"][: batch["examples"]] == (5, 3, 2, 3)
 
 
-def test_packed_rows_are_one_sequence_without_padding_whose_positions_begin_anew_in_each_example() -> (
-    None
-):
+def test_packed_rows_are_one_sequence_whose_positions_restart_in_each_example() -> None:
     batch = PackingCollator(PAD)(in_raw_order(TABLE))
     assert batch["input_ids"].tolist() == [list(range(1, 14))]
     assert batch.get("position_ids").tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 0, 1, 2]]  # pyright: ignore

@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration agrees with the recipe, and with what the Hugging Face Trainer derives from it."""
+"""DeepSpeed's configuration agrees with the recipe, and with the Trainer's own arguments."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_under_zero_3_whole_weights_are_gathered_for_every_save(stage: int) -> N
     assert zero.get("stage3_gather_16bit_weights_on_model_save", False) is (stage == 3)
 
 
-def test_the_recipes_own_settings_are_laid_over_key_by_key() -> None:
+def test_the_recipes_own_settings_are_merged_key_by_key() -> None:
     extra = {"zero_optimization": {"overlap_comm": True}, "wall_clock_breakdown": True}
     recipe = Recipe.model_validate({**RECIPE.model_dump(), "deepspeed": extra})
     config = deepspeed_config(recipe, 1)
@@ -63,7 +63,7 @@ def test_the_recipes_own_settings_are_laid_over_key_by_key() -> None:
 
 
 def test_the_trainers_check_of_configuration_against_arguments_passes() -> None:
-    """It compares batch sizes, clipping and precision with its own arguments, and raises where they differ."""
+    """It compares batch sizes, clipping and precision, and raises where they differ."""
     from transformers import TrainingArguments
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 

@@ -1,4 +1,4 @@
-"""The fine-tune against DeepSpeed and the Trainer as they are, on a GPT-NeoX of some thousand parameters."""
+"""The fine-tune with the real DeepSpeed and Trainer, on a GPT-NeoX of some thousand parameters."""
 
 import math
 import random
@@ -110,7 +110,7 @@ def job(weights: Path, scratch: Path, **changes: Any) -> FineTuneRequest:
 def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
-    """The whole data is one global batch, so the first step's loss can be computed beside it, example by example."""
+    """All data is one global batch: the first step's loss is computed example by example, too."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -148,7 +148,7 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
 def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
-    """Later losses depend on earlier gradients, so those are the same too; equal but for the order of sums."""
+    """Later losses depend on earlier gradients, so those are equal as well, but for rounding."""
     whole, *parts = jobs_of(
         job(weights, tmp_path, last_epoch=2), tmp_path, [(8, 8), (4, 8), (2, 8)]
     )
@@ -201,7 +201,7 @@ def test_where_host_memory_is_too_small_for_a_copy_training_waits(
 def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     runs: Runs, weights_with_dropout: Path, tmp_path: Path
 ) -> None:
-    """Through the published layout and back, with dropout and a rate that falls to the last epoch."""
+    """Through the published layout and back, with dropout and a falling learning rate."""
     recipe = RECIPE.model_copy(
         update={"scheduler": "linear", "warmup_steps": 2, "micro_batch_size": 4}
     )
@@ -234,7 +234,7 @@ def published(state: Path, into: Path, *, ranks: int) -> Path:
 
 
 @pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), (2, 0), (2, 2), (2, 3)])
-def test_stopped_in_the_middle_of_an_epoch_it_goes_on_to_the_same_weights(
+def test_stopped_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(
     runs: Runs, weights_with_dropout: Path, tmp_path: Path, ranks: int, zero_stage: int
 ) -> None:
     """With dropout, accumulation and a falling rate.
@@ -276,7 +276,7 @@ def counted(work: StepTotals) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize(("before", "now", "zero_stage"), [(2, 1, 0), (1, 2, 1), (2, 1, 2)])
-def test_on_another_number_of_ranks_it_goes_on_within_rounding(
+def test_on_another_number_of_ranks_it_resumes_within_rounding(
     runs: Runs, weights: Path, tmp_path: Path, before: int, now: int, zero_stage: int
 ) -> None:
     recipe = RECIPE.model_copy(

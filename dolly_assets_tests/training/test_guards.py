@@ -31,7 +31,7 @@ def test_a_training_that_goes_well_is_left_alone() -> None:
     assert judged(Guards(GuardSettings()), falling(300)) == []
 
 
-def test_a_loss_that_jumps_is_told_once_with_step_and_figures() -> None:
+def test_a_loss_that_jumps_is_reported_once_with_its_step_and_values() -> None:
     [text] = judged(Guards(GuardSettings()), [*falling(100), 9.0, 9.5, 10.0])
     assert text.startswith(
         "the loss of epoch 2 jumped to 9 at step 101; the median of the last steps is "

@@ -1,4 +1,4 @@
-"""LoRA by the Trainer and DeepSpeed as they are: the adapter trains, the base model doesn't, and both can be loaded."""
+"""LoRA with the real Trainer and DeepSpeed: only the adapter trains, and it can be loaded."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def recipe(**changes: Any) -> Recipe:
     )
 
 
-def test_only_the_adapter_trains_and_goes_on_in_the_middle_of_an_epoch_to_the_same_weights(
+def test_only_the_adapter_trains_and_resumes_in_the_middle_of_an_epoch_to_the_same_weights(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
     whole = job(

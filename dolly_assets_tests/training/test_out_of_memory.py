@@ -1,4 +1,4 @@
-"""Want of memory is told from a bug, and the advice is of the recipe at hand."""
+"""Errors that mean too little memory are told apart from bugs, and the advice fits the recipe."""
 
 import pytest
 
@@ -28,7 +28,8 @@ def test_a_bug_is_not_want_of_memory() -> None:
 
 def test_the_advice_names_three_settings_with_their_values() -> None:
     assert what_to_change(tiny_family(micro_batch_size=4).recipe) == (
-        "change one of: recipe.micro_batch_size from 4 to 2; recipe.gradient_checkpointing to true; "
+        "change one of: recipe.micro_batch_size from 4 to 2; "
+        "recipe.gradient_checkpointing to true; "
         "recipe.zero_stage from 1 to 2, with several ranks"
     )
     tight = tiny_family(

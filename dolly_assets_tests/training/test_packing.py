@@ -1,4 +1,4 @@
-"""Packed and padded training of the same examples are the same, on small models of the real architectures."""
+"""Packed and padded training give the same results, on small models of real architectures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -116,11 +116,13 @@ def test_a_token_sees_no_neighbour_example(architecture: str) -> None:
     [
         (
             "bloom",
-            "BloomForCausalLM cannot be trained on packed rows: its forward pass accepts no position_ids",
+            "BloomForCausalLM cannot be trained on packed rows: "
+            "its forward pass accepts no position_ids",
         ),
         (
             "gpt_oss",
-            "requires what it does not support: s_aux; eager attention: a token sees another example of its row",
+            "requires what it does not support: s_aux; "
+            "eager attention: a token sees another example of its row",
         ),
     ],
 )

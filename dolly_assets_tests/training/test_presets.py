@@ -1,4 +1,4 @@
-"""DeepSpeed settings and presets: what DeepSpeed knows is let through, what the recipe decides is not."""
+"""DeepSpeed settings and presets: DeepSpeed's own are accepted, those of the recipe are not."""
 
 from typing import Any
 
@@ -124,7 +124,7 @@ def test_names_and_defaults_are_those_of_deepspeeds_own_models() -> None:
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_deepspeed_takes_every_preset(name: str) -> None:
+def test_deepspeed_accepts_every_preset(name: str) -> None:
     from deepspeed.runtime.config import get_bfloat16_config, get_float16_config
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 

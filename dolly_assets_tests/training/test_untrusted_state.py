@@ -60,7 +60,7 @@ def state(trained: tuple[FineTuneRequest, Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Iterator[Path]:
-    """The file that exists once somebody's code has run."""
+    """The file that exists once code of the state has run."""
     path = tmp_path / "the code has run"
     marker = path.with_name("marker")
     yield marker

@@ -26,7 +26,7 @@ def run(then: str, wait: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_rank_that_hangs_ends_and_its_log_says_where() -> None:
+def test_a_rank_that_hangs_ends_and_its_log_shows_where() -> None:
     process = run("", "")
     assert process.returncode == 1
     assert (
