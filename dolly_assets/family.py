@@ -4,11 +4,13 @@ Orchestrator and worker share this description; the worker gets it as JSON in it
 """
 
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.limits import ProfileLimits
@@ -147,6 +149,16 @@ class ModelFamily(FamilyAttributes):
     """A family with its name: the folder's, and the prefix of its assets' keys."""
 
     name: str
+
+    @classmethod
+    def declared_in(cls, folder: Path, attributes: FamilyAttributes) -> Self:
+        """Return the family that a folder's YAML declares; the folder's name is the family's.
+
+        Raises:
+            ConfigurationError: The folder's name cannot name a family.
+        """
+        resolved = {"base_model": attributes.base_model.resolved(folder)}
+        return cls(name=check_family_name(folder.name), **{**dict(attributes), **resolved})
 
     def follows(self, dataset: str) -> bool:
         """Whether the family takes new data of this dataset by itself."""

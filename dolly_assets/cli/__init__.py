@@ -1,5 +1,16 @@
-"""`dolly`, the command line."""
+"""`dolly`, the command line: options, what a command prints, exit codes.
 
-from dolly_assets.cli.main import main
+Knows no asset and no file of an artifact: commands ask the other parts of the package, which are
+imported inside a command when it runs, so that `dolly --help` and short commands start quickly.
 
-__all__ = ["main"]
+- `main`: the group of all commands; errors as one line and an exit code.
+- `_options`: options that several commands share, declared once.
+- `_session`: the store and the session of this process's environment.
+- `train`, `status`, `plan`: training, its results, and what it would need.
+- `datasets`, `preview`: the catalogue, and the rows of a tokenized dataset.
+- `artifacts`, `lineage`, `verify`, `gc`: the content of the store.
+- `chat`: answers of a checkpoint.
+- `profile`, `reports`: what the devices did, on the terminal and in the browser.
+- `ui`: the Dagster UI.
+- `doctor`: what is missing on this machine or in the cluster.
+"""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ConfigurationError, DollyError
-from dolly_assets.doctor.finding import CheckResult
 
 if TYPE_CHECKING:
+    from dolly_assets.core.environment import Environment
+    from dolly_assets.doctor.finding import CheckResult
     from dolly_assets.family import ModelFamily
 
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     "--kubernetes",
     "in_cluster",
     is_flag=True,
-    help="Also the cluster of DOLLY_KUBERNETES; runs a small pod.",
+    help="Also check the cluster of DOLLY_KUBERNETES, in which a small pod is run.",
 )
 def doctor(*, in_cluster: bool) -> None:
-    """Look for what is missing before anything is trained; exit code 1 if something is.
+    """Check that everything that training needs is there; exit code 1 if something is missing.
 
-    A line each: ok, MISSING with what to do, or unknown where it could not be looked at.
+    One line per check: ok, MISSING with the remedy, or unknown where a check was not possible.
     """
-    environment = Environment.read()
+    from dolly_assets.core.environment import Environment
+
     missing = 0
-    for finding in _findings(environment, in_cluster=in_cluster):
+    for finding in _findings(Environment.read(), in_cluster=in_cluster):
         click.echo(str(finding))
         missing += finding.state == "MISSING"
     if missing:
@@ -36,13 +37,15 @@ def doctor(*, in_cluster: bool) -> None:
         sys.exit(1)
 
 
-def _findings(environment: Environment, *, in_cluster: bool) -> Iterator[CheckResult]:
+def _findings(environment: "Environment", *, in_cluster: bool) -> Iterator["CheckResult"]:
+    from dolly_assets.core.text import one_line
+    from dolly_assets.doctor.finding import CheckResult
     from dolly_assets.doctor.machine import check_machine
     from dolly_assets.pipeline.session import Session
 
     if in_cluster and not environment.kubernetes_file:
         raise ConfigurationError(
-            "DOLLY_KUBERNETES names no file: expected one that says which cluster workers run in"
+            "DOLLY_KUBERNETES is not set: expected a YAML file that describes the cluster"
         )
     yield from check_machine(
         environment.home, environment.store_url, trains_here=not environment.kubernetes_file
@@ -52,17 +55,19 @@ def _findings(environment: Environment, *, in_cluster: bool) -> Iterator[CheckRe
         families = list(Session(environment).families.values())
         yield CheckResult("ok", "model families", ", ".join(family.name for family in families))
     except DollyError as error:
-        yield CheckResult("MISSING", "model families", " ".join(str(error).split()))
+        yield CheckResult("MISSING", "model families", one_line(error))
     if in_cluster:
         yield from _of_the_cluster(environment, families)
 
 
 def _of_the_cluster(
-    environment: Environment, families: "list[ModelFamily]"
-) -> Iterator[CheckResult]:
+    environment: "Environment", families: "list[ModelFamily]"
+) -> Iterator["CheckResult"]:
     from kubernetes.client import ApiException
 
+    from dolly_assets.core.text import one_line
     from dolly_assets.doctor.cluster import check_cluster
+    from dolly_assets.doctor.finding import CheckResult
     from dolly_assets.doctor.pod import check_store_from_pod
     from dolly_assets.launchers.kubernetes.api import explanation
     from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
@@ -73,7 +78,5 @@ def _of_the_cluster(
         yield from check_cluster(settings, families)
         yield check_store_from_pod(settings, environment.store_url, click.echo)
     except (DollyError, ApiException) as error:
-        text = (
-            explanation(error) if isinstance(error, ApiException) else " ".join(str(error).split())
-        )
+        text = explanation(error) if isinstance(error, ApiException) else one_line(error)
         yield CheckResult("MISSING", "cluster", text)

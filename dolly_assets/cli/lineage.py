@@ -1,45 +1,48 @@
-"""`dolly lineage`: which records, code, hyper-parameters and devices made an artifact."""
+"""`dolly lineage`: the records, code, recipe and devices that an artifact was made from."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from dolly_assets.cli.artifacts import find_artifact, open_store
-from dolly_assets.registry.lineage import Lineage, lineage_text
+from dolly_assets.cli._options import digest_option, json_option
+from dolly_assets.cli._session import open_store
+from dolly_assets.cli.artifacts import find_artifact
+
+if TYPE_CHECKING:
+    from dolly_assets.registry.lineage import Lineage, Place
 
 
 @click.command()
 @click.argument("name", metavar="ARTIFACT")
-@click.option("--digest", metavar="D", help="An older publication: its digest, or how it begins.")
+@digest_option
 @click.option(
     "--record",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Where this record of the raw dataset went.",
+    help="Show in which rows and steps this record of the raw dataset was used.",
 )
 @click.option(
-    "--step", type=click.IntRange(min=1), metavar="N", help="Which records this optimizer step saw."
+    "--step",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show which records this optimizer step used.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One object, for scripts.")
+@json_option("Print one object.")
 def lineage(
     name: str, digest: str | None, record: int | None, step: int | None, *, as_json: bool
 ) -> None:
-    """Say what made ARTIFACT, such as demo/model_checkpoint/demo/03: data, code, recipe, devices, licences.
+    """Show what ARTIFACT was made from: data, code, recipe, devices and licences.
 
-    Steps are counted over all epochs, from 1; records as the raw dataset has them, from 0.
+    ARTIFACT is a name such as demo/model_checkpoint/demo/03. Steps are counted over all epochs,
+    from 1; records as in the raw dataset, from 0.
     """
+    from dolly_assets.registry.lineage import Lineage, lineage_text
+
     store = open_store()
     found = Lineage(store, find_artifact(store, name, digest))
-    answer: Any = None
     if record is not None:
-        places = found.places_of(record)
-        answer = places if isinstance(places, str) else [vars(place) for place in places]
-        text = (
-            f"record {record}: {answer}"
-            if isinstance(places, str)
-            else "\n".join(map(_place_text, places))
-        )
+        answer, text = _places(found, record)
     elif step is not None:
         answer = found.records_of(step)
         text = f"step {step}: records {', '.join(map(str, answer))}"
@@ -49,6 +52,14 @@ def lineage(
     click.echo(json.dumps(answer, indent=1) if as_json else text)
 
 
-def _place_text(place: Any) -> str:
-    step = f"step {place.step}" if place.step else "in no whole global batch, so not seen"
+def _places(found: "Lineage", record: int) -> tuple[object, str]:
+    """Return where a record was used, for scripts and as text; or why it was not."""
+    places = found.places_of(record)
+    if isinstance(places, str):
+        return places, f"record {record}: {places}"
+    return [vars(place) for place in places], "\n".join(map(_place_text, places))
+
+
+def _place_text(place: "Place") -> str:
+    step = f"step {place.step}" if place.step else "in no complete global batch, so not used"
     return f"epoch {place.epoch}: row {place.row}, {step}"

@@ -5,26 +5,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dolly_assets.core.environment import Environment
+from dolly_assets.cli._options import dataset_option, epochs_option, json_option, model_option
+from dolly_assets.cli._session import open_session
 
 if TYPE_CHECKING:
     from dolly_assets.registry.planner import Estimate
 
 
 @click.command()
-@click.option("--model", required=True, metavar="M", help="Model family, as in `dolly status`.")
-@click.option("--dataset", required=True, metavar="D", help="Dataset, as in `dolly datasets list`.")
-@click.option("--epochs", metavar="A-B", help="One epoch or a range; the recipe's by default.")
+@model_option
+@dataset_option
+@epochs_option(required=False)
 @click.option(
-    "--gpus", type=click.IntRange(1), metavar="N", help="GPUs per machine instead of compute.gpus."
+    "--gpus", type=click.IntRange(1), metavar="N", help="GPUs per machine, instead of compute.gpus."
 )
 @click.option(
-    "--nodes", type=click.IntRange(1), metavar="N", help="Machines instead of compute.nodes."
+    "--nodes", type=click.IntRange(1), metavar="N", help="Machines, instead of compute.nodes."
 )
 @click.option(
-    "--device", metavar="NAME", help="Kind of GPU instead of compute.device, such as H100."
+    "--device", metavar="NAME", help="Model of GPU, such as H100, instead of compute.device."
 )
-@click.option("--json", "as_json", is_flag=True, help="All numbers, with their sources.")
+@json_option("Print all numbers, with their sources.")
 def plan(
     model: str,
     dataset: str,
@@ -35,20 +36,19 @@ def plan(
     *,
     as_json: bool,
 ) -> None:
-    """Say whether a training fits, how long it takes and what it costs. Nothing is started.
+    """Estimate whether a training fits, how long it takes and what it costs.
 
-    The base model and the tokenized dataset have to be in the store. Exit code 1 if it does not
-    fit.
+    Nothing is started. The base model and the tokenized dataset must be in the store. Exit code 1
+    if the training does not fit.
     """
     from dolly_assets.core.names import parse_epochs
-    from dolly_assets.pipeline.session import Session
     from dolly_assets.planning.text import table_text
     from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
     from dolly_assets.registry.planner import estimate_training
     from dolly_assets.registry.queries import required
     from dolly_assets.registry.training_state import Training
 
-    session = Session(Environment.read())
+    session = open_session()
     family = session.family(model)
     session.catalogue.get(dataset)
     count = len(parse_epochs(epochs, family.recipe.epochs)) if epochs else family.recipe.epochs

@@ -1,4 +1,4 @@
-"""`dolly profile …`: what the devices did in a training or an epoch, on the terminal and as a page."""
+"""`dolly profile …`: what the devices did in a training or epoch, in the terminal or a browser."""
 
 import webbrowser
 from pathlib import Path
@@ -6,71 +6,61 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dolly_assets.core.environment import Environment
+from dolly_assets.cli._options import dataset_option, epoch_or_training_option, model_option
+from dolly_assets.cli._session import open_store
 from dolly_assets.core.errors import ProfileError
 from dolly_assets.core.names import epoch_key
-from dolly_assets.profiling.analysis.units import (
-    UNMEASURED,
-    dollars,
-    duration,
-    energy,
-    number,
-    share,
-)
-from dolly_assets.storage import Artifact, ArtifactStore, open_store
 
 if TYPE_CHECKING:
     from dolly_assets.profiling.analysis.summary import ReportSummary
+    from dolly_assets.storage import Artifact, ArtifactStore
 
 
 @click.group()
 def profile() -> None:
-    """What the devices did in a training or an epoch, and what it cost."""
+    """Show what the devices did in a training or an epoch, and what it cost."""
 
 
 @profile.command("show")
-@click.option("--model", required=True, metavar="M", help="Model family.")
-@click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
-@click.option("--epoch", type=int, metavar="N", help="Epoch; the whole training without it.")
+@model_option
+@dataset_option
+@epoch_or_training_option
 @click.option("--against", type=int, metavar="N", help="Another epoch, to compare with.")
 def show(model: str, dataset: str, epoch: int | None, against: int | None) -> None:
-    """Show the verdict and figures of a training or an epoch; with --against, what changed since another epoch."""
-    from dolly_assets.profiling.analysis.compare import compare
+    """Show the verdict and the figures of a training or an epoch.
 
-    store = _store()
+    With --against, also show what changed since another epoch.
+    """
+    store = open_store()
     if epoch is None:
         if against is not None:
-            raise click.UsageError("--against N compares epochs: say --epoch too")
+            raise click.UsageError("--against compares two epochs: add --epoch")
         _show_training(_find(store, model, dataset, None))
         return
     summary = _summary(_find(store, model, dataset, epoch))
     click.echo(f"{summary.title}\n\n{summary.verdict}\n{summary.busy}\n")
     for finding in summary.findings:
         click.echo(f"- {finding.text}\n  {finding.advice}")
-    click.echo(
-        "\n".join(f"{name:<32} {value}" for name, value in _figures(summary) if value != UNMEASURED)
-    )
+    _show_figures(_figures(summary))
     if against is not None:
-        other = _summary(_find(store, model, dataset, against))
-        click.echo(f"\n{'against ' + other.title:<38} {'then':>14} {'now':>14} {'change':>9}")
-        for line in compare(other, summary):
-            click.echo(f"{line.name:<38} {line.before:>14} {line.now:>14} {line.change:>9}")
+        _show_changes(_summary(_find(store, model, dataset, against)), summary)
 
 
 @profile.command("open")
-@click.option("--model", required=True, metavar="M", help="Model family.")
-@click.option("--dataset", required=True, metavar="D", help="Dataset that it was trained on.")
-@click.option("--epoch", type=int, metavar="N", help="Epoch; the whole training without it.")
+@model_option
+@dataset_option
+@epoch_or_training_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the page there, and open nothing.",
+    help="Write the page to this file, and open no browser.",
 )
 def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -> None:
-    """Open the report of a training or an epoch in the browser; with --out, write the page to a file."""
+    """Open the report of a training or an epoch in the browser; with --out, write it to a file."""
+    from dolly_assets.core.environment import Environment
     from dolly_assets.profiling.report.report import REPORT_FILE
 
-    artifact = _find(_store(), model, dataset, epoch)
+    artifact = _find(open_store(), model, dataset, epoch)
     if not artifact.holds(REPORT_FILE):
         raise ProfileError(
             f"{artifact.name} has no {REPORT_FILE}; see: dolly artifacts show {artifact.name}"
@@ -84,10 +74,28 @@ def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -
     page.write_bytes(artifact.read_bytes(REPORT_FILE))
     click.echo(page)
     if out is None and not webbrowser.open(page.resolve().as_uri()):
-        click.echo("no browser was found: open the file above", err=True)
+        click.echo("no browser found: open the file above", err=True)
+
+
+def _show_figures(figures: list[tuple[str, str]]) -> None:
+    from dolly_assets.profiling.analysis.units import UNMEASURED
+
+    for name, value in figures:
+        if value != UNMEASURED:
+            click.echo(f"{name:<32} {value}")
+
+
+def _show_changes(before: "ReportSummary", now: "ReportSummary") -> None:
+    from dolly_assets.profiling.analysis.compare import compare
+
+    click.echo(f"\n{'against ' + before.title:<38} {'then':>14} {'now':>14} {'change':>9}")
+    for line in compare(before, now):
+        click.echo(f"{line.name:<38} {line.before:>14} {line.now:>14} {line.change:>9}")
 
 
 def _figures(summary: "ReportSummary") -> list[tuple[str, str]]:
+    from dolly_assets.profiling.analysis.units import dollars, duration, energy, number, share
+
     steps, cost = summary.steps, summary.cost
     return [
         ("time", duration(summary.duration_seconds)),
@@ -95,7 +103,7 @@ def _figures(summary: "ReportSummary") -> list[tuple[str, str]]:
         ("mean step", duration(steps.step_seconds if steps else None)),
         ("tokens per second", number(steps.tokens_per_second if steps else None)),
         ("MFU", share(steps.mfu if steps else None)),
-        ("stood still for checkpoints", duration(summary.checkpoints.stalled_seconds)),
+        ("stalled for checkpoints", duration(summary.checkpoints.stalled_seconds)),
         ("effective training time", share(summary.effective_ratio)),
         ("GPU-hours", number(cost.gpu_hours)),
         ("energy of the GPUs", energy(cost.energy_joules)),
@@ -104,25 +112,16 @@ def _figures(summary: "ReportSummary") -> list[tuple[str, str]]:
     ]
 
 
-def _store() -> ArtifactStore:
-    return open_store(Environment.read())
-
-
-def _find(store: ArtifactStore, model: str, dataset: str, epoch: int | None) -> Artifact:
-    """The profile of an epoch, or that of the whole training."""
+def _find(store: "ArtifactStore", model: str, dataset: str, epoch: int | None) -> "Artifact":
+    """Return the profile of an epoch, or that of the whole training; raises ProfileError."""
     from dolly_assets.registry.kinds import GPU_PROFILE, TRAINING_PROFILE
     from dolly_assets.registry.queries import latest
 
     if epoch is None:
-        found, what = (
-            latest(store, TRAINING_PROFILE.address(model, dataset)),
-            "a training",
-        )
+        address, what = TRAINING_PROFILE.address(model, dataset), "a training"
     else:
-        found, what = (
-            latest(store, GPU_PROFILE.address(model, dataset, epoch)),
-            f"epoch {epoch}",
-        )
+        address, what = GPU_PROFILE.address(model, dataset, epoch), f"epoch {epoch}"
+    found = latest(store, address)
     if found is None:
         raise ProfileError(
             f"{store.url} has no profile of {what} of {model} on {dataset}; see: dolly status"
@@ -130,22 +129,16 @@ def _find(store: ArtifactStore, model: str, dataset: str, epoch: int | None) -> 
     return found
 
 
-def _show_training(artifact: Artifact) -> None:
+def _show_training(artifact: "Artifact") -> None:
     from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
     from dolly_assets.profiling.analysis.training_summary import TrainingSummary, training_figures
 
     summary = TrainingSummary.model_validate_json(artifact.read_bytes(SUMMARY_FILE))
     click.echo(f"{summary.title}\n\n{summary.verdict}\n{summary.busy}\n")
-    click.echo(
-        "\n".join(
-            f"{name:<32} {value}"
-            for name, value in training_figures(summary)
-            if value != UNMEASURED
-        )
-    )
+    _show_figures(training_figures(summary))
 
 
-def _summary(artifact: Artifact) -> "ReportSummary":
+def _summary(artifact: "Artifact") -> "ReportSummary":
     from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
     from dolly_assets.worker.profiles.profile_publisher import summary_of
 

@@ -6,41 +6,42 @@ import threading
 
 import click
 
-from dolly_assets.core.environment import Environment
+from dolly_assets.cli._options import host_option, port_option
+from dolly_assets.cli._session import open_store
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.storage import open_store
-from dolly_assets.storage.object_store import ObjectStore
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=3001,
-    show_default=True,
-    help="Port to listen on.",
-)
+@host_option
+@port_option(3001)
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 def reports(host: str, port: int, *, end_with_stdin: bool) -> None:
-    """Serve reports to browsers, from any store, until Ctrl-C; `dolly ui` does so by itself.
+    """Serve reports to browsers from the store, until Ctrl-C; `dolly ui` starts this server too.
 
-    Where it is reached under another address, say so to the runs: DOLLY_REPORTS_URL.
+    If browsers reach it at another address, set DOLLY_REPORTS_URL for the runs, which write the
+    links.
     """
+    from dolly_assets.core.environment import Environment
     from dolly_assets.report_server import report_server
+    from dolly_assets.storage.object_store import ObjectStore
 
-    environment = Environment.read()
-    store = open_store(environment)
+    objects = ObjectStore(Environment.read().store_url)
     try:
-        server = report_server(store, ObjectStore(environment.store_url), host, port)
+        server = report_server(open_store(), objects, host, port)
     except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}): stop what runs there, or choose another --port"
-        ) from error
+        raise cannot_listen(host, port, error) from error
     if end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     click.echo(f"reports: http://{host}:{port}", err=True)
     server.serve_forever()
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+    """Return the error of a port that is in use or not allowed."""
+    return ConfigurationError(
+        f"cannot listen on {host}:{port} ({error.strerror}): stop the process that uses the port, "
+        "or choose another --port"
+    )
 
 
 def _end_with_stdin() -> None:

@@ -19,7 +19,6 @@ from dolly_assets.assets.training_plan import build_training_plan
 from dolly_assets.assets.training_profile import build_training_profile
 from dolly_assets.automation.conditions import with_automation
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.core.names import check_family_name
 from dolly_assets.family import FamilyAttributes, ModelFamily
 
 BUILDERS = (
@@ -53,14 +52,7 @@ class ModelFamilyComponent(dg.Component):
             raise ConfigurationError(
                 "attributes are missing: say at least dataset, base_model and recipe"
             )
-        family = ModelFamily(
-            name=check_family_name(context.path.name),
-            **{
-                **dict(attributes),
-                "base_model": attributes.base_model.resolved(context.path),
-            },
-        )
-        return cls(family)
+        return cls(ModelFamily.declared_in(context.path, attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The family's assets, with its owners and the conditions of its automation policy."""

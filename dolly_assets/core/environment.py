@@ -43,6 +43,9 @@ class Environment(Config):
     automation: Literal["on", "off"] = Field(
         default="off", description="Whether sensors and schedules run at once."
     )
+    reports_url: str | None = Field(
+        default=None, description="Address at which browsers reach the report server."
+    )
     alerts: tuple[str, ...] = Field(default=(), description="URLs that alerts are posted to.")
 
     @classmethod
@@ -79,6 +82,7 @@ class Environment(Config):
             prices_file=prices_file,
             inbox_url=variables.get("DOLLY_INBOX") or None,
             automation=automation,
+            reports_url=variables.get("DOLLY_REPORTS_URL") or None,
             alerts=tuple(variables.get("DOLLY_ALERTS", "").split()),
         )
 

@@ -1,11 +1,11 @@
 """Where the UI's reader opens a report: at the address of `dolly reports`, which `dolly ui` starts too."""
 
-import os
 from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
 
+from dolly_assets.core.environment import Environment
 from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.storage.artifact import Artifact
 
@@ -14,7 +14,8 @@ DEFAULT_URL = "http://127.0.0.1:3001"
 
 def report_link(path: str) -> str:
     """The URL of a page that the report server shows; `DOLLY_REPORTS_URL` says where that is reached."""
-    return f"{(os.environ.get('DOLLY_REPORTS_URL') or DEFAULT_URL).rstrip('/')}/{quote(path)}"
+    url = Environment.read().reports_url or DEFAULT_URL
+    return f"{url.rstrip('/')}/{quote(path)}"
 
 
 def linked_report(artifact: Artifact) -> dict[str, Any]:

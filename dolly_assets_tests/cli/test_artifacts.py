@@ -47,16 +47,16 @@ def _publish(home: Path, folder: Path, text: str, **made_by: str) -> Artifact:
 
 def test_what_is_pushed_is_listed_shown_and_fetched(home: Path, tree: Path, tmp_path: Path):
     pushed = _dolly("artifacts", "push", "mine/model", tree, "--kind", "model")
-    assert "published 20.0 MB of 20.0 MB (100 %)" in pushed.stderr
+    assert "published 20 MB of 20 MB (100 %)" in pushed.stderr
     digest = pushed.stdout.split()[1]
     assert pushed.stdout.startswith(f"{(home / 'store').as_uri()}/manifests/mine/model/")
     [row] = _dolly("artifacts", "list").stdout.splitlines()
     assert row.split()[:2] == ["mine/model", digest[:12]]
     shown = _dolly("artifacts", "show", "mine/model").stdout
     assert "mine/model  (model)" in shown
-    assert "20.0 MB  weights/model" in shown
+    assert "20 MB  weights/model" in shown
     fetched = _dolly("artifacts", "fetch", "mine/model", tmp_path / "out")
-    assert "fetched 20.0 MB of 20.0 MB (100 %)" in fetched.stderr
+    assert "fetched 20 MB of 20 MB (100 %)" in fetched.stderr
     assert contents(tmp_path / "out") == contents(tree)
     _dolly("artifacts", "fetch", "mine/model", tmp_path / "part", "--only", "weights/")
     assert [path.name for path in (tmp_path / "part").iterdir()] == ["model"]
@@ -66,7 +66,7 @@ def test_what_is_pushed_is_listed_shown_and_fetched(home: Path, tree: Path, tmp_
 
 def test_an_older_publication_is_found_by_how_its_digest_begins(home: Path, tmp_path: Path):
     first, second = (_publish(home, tmp_path, text) for text in ("1", "2"))
-    assert f"other    {first.digest}" in _dolly("artifacts", "show", "a").stdout
+    assert f"other      {first.digest}" in _dolly("artifacts", "show", "a").stdout
     _dolly("artifacts", "fetch", "a", tmp_path / "out", "--digest", first.digest[:8])
     assert (tmp_path / "out" / "f").read_text() == "1"
     assert second.digest in _dolly("artifacts", "show", "a").stdout
@@ -95,17 +95,17 @@ def test_a_damaged_artifact_leaves_no_folder(home: Path, tree: Path, tmp_path: P
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_gc_lists_first_and_removes_only_when_told(home: Path, tmp_path: Path):
+def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path):
     first, second = (_publish(home, tmp_path, text) for text in ("1", "2"))
     (tmp_path / "policy.yaml").write_text(POLICY)
     listed = _dolly("gc", "--policy", tmp_path / "policy.yaml").stdout
-    assert f"would remove {first.manifest.key}" in listed
-    assert "would remove 1 publications, 0 folders of others, 1 blobs of 1 B" in listed
+    assert f"would delete {first.manifest.key}" in listed
+    assert "would delete 1 publication, 0 folders of others, 1 blob of 1 B" in listed
     assert "run it again with --delete" in listed
     assert first.is_complete()
     assert "0 publications" in _dolly("gc", "--delete").stdout
     assert (
-        "removed 1 publications"
+        "deleted 1 publication, "
         in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout
     )
     store = ArtifactStore(str(home / "store"), home / "cache")
@@ -143,14 +143,14 @@ def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Pat
     first, second = (_publish(home, tmp_path, text, run_id="elsewhere") for text in "12")
     (tmp_path / "policy.yaml").write_text(POLICY)
     arguments = ("gc", "--policy", tmp_path / "policy.yaml")
-    assert f"does not know: {second.manifest.key}" in _dolly(*arguments).stdout
+    assert f"another Dagster instance: {second.manifest.key}" in _dolly(*arguments).stdout
     refused = _dolly(*arguments, "--delete", code=2).stderr
     assert (
         "nothing was removed: 2 publications are by runs of another Dagster instance (a)" in refused
     )
     assert first.is_complete()
     assert "0 publications" in _dolly("gc", "--delete").stdout  # what no record names is nobody's
-    assert "removed 1 publications" in _dolly(*arguments, "--delete", "--only-instance").stdout
+    assert "deleted 1 publication, " in _dolly(*arguments, "--delete", "--only-instance").stdout
     assert len(ArtifactStore(str(home / "store"), home / "cache").history("a")) == 1
 
 
@@ -166,6 +166,6 @@ def test_gc_knows_the_runs_of_its_own_instance(home: Path, tmp_path: Path):
         _publish(home, tmp_path, text, run_id=run_id)
     (tmp_path / "policy.yaml").write_text(POLICY)
     assert (
-        "removed 1 publications"
+        "deleted 1 publication, "
         in _dolly("gc", "--policy", tmp_path / "policy.yaml", "--delete").stdout
     )

@@ -270,7 +270,7 @@ def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(
     _, error = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130
     assert error.endswith(
-        "dolly: stopped; what was published is kept, and the same command goes on from there\n"
+        "dolly: stopped; published epochs are kept, run the same command to resume\n"
     )
     assert "dolly_assets/" not in error
     _, alive = psutil.wait_procs(tree, END_SECONDS)
