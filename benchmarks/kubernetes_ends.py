@@ -95,7 +95,7 @@ class Stage:
         [line] = [line for line in training.log.splitlines() if text in line]
         mend(self.cluster)
         training.let()
-        return f"says: {line.partition(' waits: ')[2]}; {self.ended(training)}"
+        return f"says: {line.partition(' is waiting: ')[2]}; {self.ended(training)}"
 
     def epochs_lost(self) -> int:
         """Epochs that were trained, and are not in the store."""
@@ -160,7 +160,7 @@ def deleted_while_pending(stage: Stage) -> str:
     [pod] = stage.cluster.pods()
     stage.now()
     stage.cluster.delete(pod)
-    stage.cluster.wait(lambda: f"{pod['metadata']['name']} is gone" in training.log)
+    stage.cluster.wait(lambda: f"{pod['metadata']['name']} disappeared" in training.log)
     stage.noticed = time.monotonic()
     stage.cluster.release()
     training.let()
@@ -254,7 +254,7 @@ def cancelled_and_asked_again(stage: Stage) -> str:
     training.let_save()
     assert isinstance(training.end(), KeyboardInterrupt)
     again.let()
-    return f"{stage.ended(again)}{_said(again, ' still saves ')}"
+    return f"{stage.ended(again)}{_said(again, ' finish saving ')}"
 
 
 def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
@@ -278,7 +278,7 @@ def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
     again.let()
     end = stage.ended(again)
     begun = [again.times("begun", epoch) for epoch in again.epochs]
-    return f"{end}, {'/'.join(again.published)} told, epochs begun {begun} times{_said(again, 'this already')}"
+    return f"{end}, {'/'.join(again.published)} told, epochs begun {begun} times{_said(again, ' this work')}"
 
 
 def ended_without_a_run(stage: Stage) -> str:
@@ -379,7 +379,7 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     (
         "too many disruptions",
         disrupted_too_often,
-        r"was disrupted more than 1 times, and is given up",
+        r"was disrupted more than 1 times; giving up",
     ),
     (
         "deadline in the queue",
@@ -389,39 +389,39 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     (
         "deadline in the start",
         waits_too_long("start_minutes", lambda it: it.break_images("ErrImagePull")),
-        r"not begun for 3 s .*ErrImagePull",
+        r"did not start within 3 s .*ErrImagePull",
     ),
     (
         "deadline in the run",
         runs_too_long,
-        r"has run for 3 s, which is all that run_minutes gives it",
+        r"has reached run_minutes \(3 s\)",
     ),
     ("cancelled", cancelled, r"stopped at epoch 2, 0 Jobs left$"),
     ("cancelled in the queue", cancelled_in_the_queue, r"^, 0 Jobs left$"),
     (
         "cancelled, asked again",
         cancelled_and_asked_again,
-        r"^done; waits: Job .* still saves what this begins from",
+        r"^done; waiting for Job .* to finish saving the state this run resumes from",
     ),
     (
         "run's worker killed",
         run_killed,
-        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*does this already",
+        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*is already doing this work",
     ),
     (
         "run's worker killed, Job ends",
         ended_without_a_run,
-        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*has done this already",
+        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*has already done this work",
     ),
     ("nobody runs it again", orphaned, r"^ended dolly-tiny-"),
-    ("Job deleted by somebody", job_deleted, r"somebody has deleted Job .*stopped at epoch 2"),
-    ("refused by the cluster", refused, r"does not take Job .*images come from here only"),
+    ("Job deleted by somebody", job_deleted, r"Job .* was deleted: stopped at epoch 2"),
+    ("refused by the cluster", refused, r"the cluster rejected Job .*images come from here only"),
     (
         "waits: no GPU",
         waits(lambda it: it.hold(NO_GPU), "Insufficient"),
         r"says: Unschedulable: .*Insuff.*; done",
     ),
-    ("waits: queue", waits_in_a_queue, r"says: in the queue trainings, 3 before it; done"),
+    ("waits: queue", waits_in_a_queue, r"says: in the queue trainings, 3 ahead of it; done"),
     (
         "waits: quota",
         waits(lambda it: it.exceed_quota("exceeded quota: gpus"), "exceeded"),

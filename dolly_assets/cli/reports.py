@@ -1,13 +1,12 @@
 """`dolly reports`: the server behind the links to reports in the UI."""
 
-import os
 import sys
-import threading
 
 import click
 
 from dolly_assets.cli._options import host_option, port_option
 from dolly_assets.cli._session import open_store
+from dolly_assets.core import processes
 from dolly_assets.core.errors import ConfigurationError
 
 
@@ -31,7 +30,7 @@ def reports(host: str, port: int, *, end_with_stdin: bool) -> None:
     except OSError as error:
         raise cannot_listen(host, port, error) from error
     if end_with_stdin:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        processes.end_with_stdin(exit_code=0)
     click.echo(f"reports: http://{host}:{port}", err=True)
     server.serve_forever()
 
@@ -42,12 +41,6 @@ def cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
         f"cannot listen on {host}:{port} ({error.strerror}): stop the process that uses the port, "
         "or choose another --port"
     )
-
-
-def _end_with_stdin() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(0)
 
 
 if __name__ == "__main__":

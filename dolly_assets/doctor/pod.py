@@ -12,7 +12,7 @@ from dolly_assets.launchers.kubernetes.pods import (
     Job,
     Pod,
     ending,
-    has_begun,
+    has_started,
     how_it_ended,
     why_it_waits,
 )
@@ -67,7 +67,7 @@ def _followed(
             return _ended(api, job, pods)
         why = (
             ""
-            if any(has_begun(pod) for pod in pods)
+            if any(has_started(pod) for pod in pods)
             else why_it_waits(job, pods, api.warnings_of(name))
         )
         if time.monotonic() > deadline:
@@ -83,7 +83,7 @@ def _followed(
 
 
 def _ended(api: Api, job: Job, pods: list[Pod]) -> CheckResult:
-    pod = next((pod for pod in pods if has_begun(pod)), None)
+    pod = next((pod for pod in pods if has_started(pod)), None)
     said = _log(api, pod) if pod else ""
     if ending(job) == "Complete":
         return CheckResult("ok", WHAT, said)

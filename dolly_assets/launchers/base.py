@@ -1,4 +1,7 @@
-"""The protocol that every launcher follows: run a worker for a spec, hand on what it says, return when it has ended."""
+"""The protocol of launchers: run a worker for a spec, pass on its messages, return when it ends.
+
+It knows no process and no cluster.
+"""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -9,7 +12,7 @@ from dolly_assets.worker.spec import WorkerSpec
 
 
 class Times(Config):
-    """What a worker in a cluster took: told once, when it has ended, well or not."""
+    """How long a worker in a cluster waited and ran; emitted once, when it has ended."""
 
     job: str
     waiting_seconds: float
@@ -21,13 +24,15 @@ class Launcher(Protocol):
     """Starts workers and follows them."""
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
-        """Runs a worker to its end.
+        """Run a worker to its end.
 
-        `on_message` is called in the caller's thread, in order, as messages arrive.
+        Args:
+            spec: What the worker is to do.
+            on_message: Called in the caller's thread, in order, as messages arrive.
 
         Raises:
-            WorkerStopped: Somebody asked the worker to stop, other than by interrupting this call.
-            DollyError: The worker ended with an error that the user can put right.
-            WorkerError: The worker ended with any other error; the text says where its log is.
+            WorkerStopped: The worker was asked to stop, other than by interrupting this call.
+            DollyError: The worker ended with an error that the user can fix.
+            WorkerError: The worker ended with any other error; the message names its log.
         """
         ...

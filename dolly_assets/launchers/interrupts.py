@@ -1,4 +1,7 @@
-"""Being interrupted once is enough: whoever asks again changes nothing while what runs is being ended."""
+"""Ignores further interruptions while a worker is being stopped after the first one.
+
+It knows signals only.
+"""
 
 import contextlib
 import signal
@@ -10,7 +13,7 @@ from dolly_assets.training.loop.stop import SIGNALS
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Requests to stop are not heard within it: a worker is being ended already, and may have something to save."""
+    """Ignore requests to stop within the block: a worker is being stopped, and may be saving."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""Runs workers as processes of this machine: on all of its GPUs, or on CPU ranks where there is none.
+"""Runs workers as processes of this machine: on all of its GPUs, or on CPU ranks without any.
 
-Several ranks are started by `torchrun`, which finds a free port by itself and ends all ranks when
-one fails. A worker never outlives whoever launched it: it holds the reading end of a pipe, and ends
+Several ranks are started by `torchrun`, which chooses a free port and ends all ranks when one
+fails. A worker never outlives its launcher: its stdin is a pipe from the launcher, and it exits
 when that pipe is closed.
 """
 
@@ -23,34 +23,35 @@ from dagster_pipes import (
 )
 
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
+from dolly_assets.core.processes import END_WITH_STDIN
 from dolly_assets.family import ModelFamily
-from dolly_assets.hardware.visible_gpus import Device, visible_devices
+from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.launchers.interrupts import undisturbed
 from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.training.loop.stop import STOPPED
 from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Stopped, Stopping
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 15.0  # for a worker that has nothing to save; one that has says how long it takes
-ASKED_TO_STOP = {STOPPED, -signal.SIGTERM}  # the latter before it listened
+GRACE_SECONDS = 15.0  # for a worker with nothing to save; one that saves reports how long it needs
+ASKED_TO_STOP = {STOPPED, -signal.SIGTERM}  # the latter before it handles the signal
 KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}  # the worker itself, one of its ranks
 
 
 class LocalLauncher:
     """Runs a worker on this machine.
 
-    What it writes goes to our stderr and to its scratch's `worker.log`.
+    Its output goes to our stderr and to `worker.log` in its scratch folder.
     """
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message], None]) -> None:
-        """Runs the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""
+        """Run the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""
         spec.scratch_dir.mkdir(parents=True, exist_ok=True)
-        spec_path = spec.scratch_dir / "spec.json"
+        spec_path = spec.scratch_dir / SPEC_FILE
         spec_path.write_text(spec.model_dump_json())
         messages = _Tail(spec.scratch_dir / "messages.jsonl")
         output = _Tail(spec.scratch_dir / "worker.log")
-        gpus = count_gpus()
+        gpus = _count_gpus()
         ranks = _ranks(spec, gpus)
         with output.path.open("wb") as log:
             process = subprocess.Popen(
@@ -59,7 +60,7 @@ class LocalLauncher:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the worker through us, once
+                start_new_session=True,  # Ctrl-C reaches the worker once, through us
             )
         worker = _Worker(process, messages, output, on_message, what_to_change(spec.family.recipe))
         try:
@@ -74,7 +75,7 @@ class LocalLauncher:
 
 
 class _Worker:
-    """A worker that was started, and what it has said."""
+    """A worker that was started, and the messages that it has sent."""
 
     def __init__(
         self,
@@ -84,24 +85,21 @@ class _Worker:
         on_message: Callable[[Message], None],
         less_memory: str,
     ) -> None:
-        self._process, self._messages, self._output, self._on_message = (
-            process,
-            messages,
-            output,
-            on_message,
-        )
+        self._process = process
+        self._messages, self._output = messages, output
+        self._on_message = on_message
         self._less_memory, self._kernel_kills = less_memory, _kernel_kills()
         self._failures: list[Failed] = []
         self._stopped: Stopped | None = None
         self._end_by = math.inf  # monotonic seconds
 
     def follow(self) -> None:
-        """Hands on what is new."""
+        """Pass on new messages and output."""
         for line in self._messages.new_lines():
             if message := _parse(line):
                 self._take(message)
         if any(failure.by_user for failure in self._failures):
-            return  # torchrun's report of it would hide the one line that helps
+            return  # torchrun's report of it would bury the one line that helps
         for line in self._output.new_lines():
             print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
 
@@ -111,9 +109,7 @@ class _Worker:
         elif isinstance(message, Stopping):
             self._end_by = time.monotonic() + message.seconds
             self._on_message(
-                Log(
-                    text=f"asked to stop: saving where it is, which takes {message.seconds:.0f} s at most"
-                )
+                Log(text=f"stop requested: saving the state takes at most {message.seconds:.0f} s")
             )
         elif isinstance(message, Stopped):
             self._stopped = message
@@ -122,31 +118,30 @@ class _Worker:
             self._on_message(message)
 
     def end(self) -> None:
-        """Ends the worker if it still runs: politely, with the time that it asks for, then not."""
+        """End the worker if it still runs: ask it to stop, wait while it saves, then kill it."""
         if self._process.poll() is None:
             self._end_by = time.monotonic() + GRACE_SECONDS
             self._process.send_signal(signal.SIGTERM)
             while self._process.poll() is None and time.monotonic() < self._end_by:
-                with contextlib.suppress(
-                    Exception
-                ):  # what ended the following is on its way already
+                # An error that ended the following is already being raised.
+                with contextlib.suppress(Exception):
                     self.follow()
                 time.sleep(POLL_SECONDS)
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._process.stdin:
-            self._process.stdin.close()  # ranks that outlived their parent end here
+            self._process.stdin.close()  # ranks that outlived their parent exit now
         self.follow()
 
     def error(self) -> Exception:
-        """Why it has ended, if not well."""
+        """Return why it has failed."""
         code, log = self._process.returncode, self._output.path
         if code in ASKED_TO_STOP:
             return WorkerStopped(
                 self._stopped.text
                 if self._stopped
-                else "stopped before a step was done; run it again"
+                else "stopped before the first step was done; run it again"
             )
         if code in KILLED:
             return WorkerError(f"{self._killed()}; its log is {log}")
@@ -155,17 +150,19 @@ class _Worker:
             if first.by_user:
                 return DollyError(first.error)
             return WorkerError(f"rank {first.rank}: {first.error}; the worker's log is {log}")
-        return WorkerError(f"the worker ended with code {code} and no word; its log is {log}")
+        return WorkerError(
+            f"the worker exited with code {code} without a message; its log is {log}"
+        )
 
     def _killed(self) -> str:
         before, now = self._kernel_kills, _kernel_kills()
         if before is not None and before == now:
-            return "the worker was killed, and not by this machine's kernel for want of memory"
-        return f"the worker was killed, as happens when memory runs out: {self._less_memory}"
+            return "the worker was killed, but not by the kernel for lack of memory"
+        return f"the worker was killed, probably because memory ran out: {self._less_memory}"
 
 
 def _kernel_kills() -> int | None:
-    """How many processes the kernel has ended for want of memory since it started; None where it does not say."""
+    """Return how many processes the kernel has killed for lack of memory; None if unknown."""
     with contextlib.suppress(OSError):  # not on Linux
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):
@@ -173,43 +170,43 @@ def _kernel_kills() -> int | None:
     return None
 
 
-def gpus_here() -> tuple[Device, ...]:
-    """GPUs that a worker would see, honouring CUDA_VISIBLE_DEVICES; none where nvidia-ml-py is not installed."""
-    return visible_devices()
-
-
-def count_gpus() -> int:
-    """Devices that a worker would see; a GPU that is cut into instances counts as those that it is to see."""
-    return sum(device.cuda_device_count for device in gpus_here())
+def _count_gpus() -> int:
+    """Return how many CUDA devices a worker would see; of a MIG GPU, its visible instances."""
+    return sum(device.cuda_device_count for device in visible_devices())
 
 
 def _ranks(spec: WorkerSpec, gpus: int) -> int:
-    """Processes to start; raises if the family asks for what one machine cannot give."""
+    """Return the number of processes to start.
+
+    Raises:
+        ConfigurationError: The family requests what one machine cannot provide.
+    """
     if not isinstance(spec.task, Train) or spec.task.epochs == (0,):
         return 1
     if spec.family.compute.nodes > 1:
         raise ConfigurationError(
-            f"{spec.family.name} asks for {spec.family.compute.nodes} nodes, and the local environment has one: "
-            "set compute.nodes to 1 in its YAML"
+            f"{spec.family.name} requests {spec.family.compute.nodes} nodes, but training on this "
+            "machine has one: set compute.nodes to 1 in its YAML"
         )
     return ranks_for(spec.family, gpus)
 
 
 def ranks_for(family: ModelFamily, gpus: int) -> int:
-    """Processes that train a family on a machine with that many GPUs.
+    """Return how many processes train a family on a machine with that many GPUs.
 
     Raises:
-        ConfigurationError: The family asks for more GPUs than there are.
-        TrainingError: Its global batch cannot be shared by the ranks that it asks for.
+        ConfigurationError: The family requests more GPUs than there are.
+        TrainingError: Its global batch cannot be divided among the requested ranks.
     """
-    asked = family.compute.gpus
-    if asked > gpus:
+    requested = family.compute.gpus
+    if requested > gpus:
         raise ConfigurationError(
-            f"{family.name} asks for {asked} GPUs and this machine has {gpus}: set compute.gpus in its YAML to at most "
-            f"{gpus}; 0 takes what is there, the CPU too"
+            f"{family.name} requests {requested} GPUs and this machine has {gpus}: set "
+            f"compute.gpus in its YAML to at most {gpus}; 0 uses all GPUs, or the CPU if there are "
+            "none"
         )
-    if asked or not gpus:
-        ranks = asked or family.compute.cpu_ranks
+    if requested or not gpus:
+        ranks = requested or family.compute.cpu_ranks
         family.recipe.accumulation_steps(ranks)
         return ranks
     micro_batches = family.recipe.global_batch_size // family.recipe.micro_batch_size
@@ -229,7 +226,7 @@ def _environment(messages: Path, ranks: int, gpus: int) -> Mapping[str, str]:
         **os.environ,
         DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": {"extras": {}}}),
         DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param({"path": str(messages)}),
-        "DOLLY_END_WITH_STDIN": "1",
+        END_WITH_STDIN: "1",
         "PYTHONUNBUFFERED": "1",
     }
     if not gpus:
@@ -240,7 +237,7 @@ def _environment(messages: Path, ranks: int, gpus: int) -> Mapping[str, str]:
 
 
 def _parse(line: str) -> Message | None:
-    """The message of a pipes line; None for the protocol's own (opened, closed)."""
+    """Return the message of a pipes line; None for the protocol's own (opened, closed)."""
     message = json.loads(line)
     if message["method"] != "report_custom_message":
         return None
@@ -248,7 +245,7 @@ def _parse(line: str) -> Message | None:
 
 
 class _Tail:
-    """Reads a growing text file line by line; a line counts once its newline is there."""
+    """Reads a growing text file line by line; a line counts once its newline is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

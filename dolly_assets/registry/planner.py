@@ -6,7 +6,8 @@ from datetime import datetime
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.family import ModelFamily
 from dolly_assets.hardware.machine import Machines, host_bytes, named_gpus
-from dolly_assets.launchers.local import gpus_here, ranks_for
+from dolly_assets.hardware.visible_gpus import visible_devices
+from dolly_assets.launchers.local import ranks_for
 from dolly_assets.planning.calibration import Measured, calibration
 from dolly_assets.planning.changes import Change, changes_that_fit
 from dolly_assets.planning.model_shape import ModelShape
@@ -80,7 +81,7 @@ def machines_for(family: ModelFamily) -> Machines:
         return named_gpus(
             compute.device, gpus=compute.gpus, nodes=compute.nodes, host_bytes=of_cluster
         )
-    devices = gpus_here()
+    devices = visible_devices()
     if compute.gpus > len(devices):  # not this machine's, so it is not known what they are
         ranks = compute.gpus * compute.nodes
         return Machines(

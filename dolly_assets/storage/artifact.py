@@ -21,6 +21,7 @@ from typing import Required, TypedDict, Unpack
 from pydantic import JsonValue
 
 from dolly_assets.core.errors import ArtifactError, some_of
+from dolly_assets.core.text import one_line
 from dolly_assets.storage.cache import Cache
 from dolly_assets.storage.flow import Progress, in_parallel
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
@@ -33,7 +34,6 @@ from dolly_assets.storage.manifest import (
     check_path,
     is_record,
     name_in,
-    one_line,
     record_time,
     records_prefix,
     sorted_entries,

@@ -28,6 +28,7 @@ from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, Validati
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ArtifactError, ConfigurationError, some_of
+from dolly_assets.core.text import one_line
 from dolly_assets.storage import ranks
 from dolly_assets.storage.conventions import LIVE, MESSAGES
 from dolly_assets.storage.flow import SMALL_AT_ONCE, in_parallel
@@ -41,7 +42,6 @@ from dolly_assets.storage.manifest import (
     RelativePath,
     is_record,
     name_in,
-    one_line,
     seal,
     unseal,
 )

@@ -3,7 +3,6 @@
 It does no input or output.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -16,12 +15,13 @@ from pydantic import (
     AwareDatetime,
     Field,
     JsonValue,
-    ValidationError,
     model_validator,
 )
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.hashing import canonical_json_digest
+from dolly_assets.core.text import one_line
 
 SCHEMA_VERSION = 1
 BLOBS = "blobs/sha256"
@@ -133,7 +133,7 @@ class Manifest(Config):
 
         It does not depend on how files are split into chunks.
         """
-        return _sha256_of_json(
+        return canonical_json_digest(
             [entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files]
         )
 
@@ -182,7 +182,7 @@ class Manifest(Config):
 
 def seal(record: dict[str, Any]) -> bytes:
     """Return a record as JSON with a hash of itself, so that `unseal` detects any change."""
-    sealed = record | {"record_sha256": _sha256_of_json(record)}
+    sealed = record | {"record_sha256": canonical_json_digest(record)}
     return json.dumps(sealed, indent=1, ensure_ascii=False).encode()
 
 
@@ -197,7 +197,7 @@ def unseal(data: bytes) -> dict[str, Any]:
         raise ValueError("it is not a JSON object")
     if (version := record.get("schema_version")) != SCHEMA_VERSION:
         raise ValueError(f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
-    if record.pop("record_sha256", None) != _sha256_of_json(record):
+    if record.pop("record_sha256", None) != canonical_json_digest(record):
         raise ValueError("its content does not match its record_sha256")
     return record
 
@@ -226,20 +226,3 @@ def record_time(key: str) -> datetime:
 def sorted_entries(entries: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
     """Return entries in the order of a manifest."""
     return tuple(sorted(entries, key=lambda entry: entry.path))
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's text on one line; of a validation error, the first problem."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]
-
-
-def _sha256_of_json(value: Any) -> str:
-    """Return the SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return hashlib.sha256(text.encode()).hexdigest()

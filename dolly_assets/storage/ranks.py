@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.manifest import SCHEMA_VERSION, FileEntry, one_line, seal, unseal
+from dolly_assets.core.text import one_line
+from dolly_assets.storage.manifest import SCHEMA_VERSION, FileEntry, seal, unseal
 from dolly_assets.storage.object_store import ObjectStore
 
 FOLDER = "pending"

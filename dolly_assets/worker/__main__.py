@@ -12,7 +12,6 @@ import errno
 import os
 import shutil
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_pipes
 
 from dolly_assets.core.errors import DollyError, TrainingStopped
+from dolly_assets.core.processes import END_WITH_STDIN, end_with_stdin
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.training.loop.out_of_memory import is_out_of_memory, what_to_change
@@ -59,8 +59,8 @@ def main() -> int:
     stop = StopRequest()
     stop.listen()
     _quiet_libraries()
-    if os.environ.get("DOLLY_END_WITH_STDIN"):
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if os.environ.get(END_WITH_STDIN):
+        end_with_stdin(exit_code=1)
     spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
     writer = MessageWriter(ObjectStore(spec.store_url, spec.s3))
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
@@ -93,13 +93,6 @@ def _quiet_libraries() -> None:
     warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("DS_LOG_LEVEL", "error")
-
-
-def _end_with_stdin() -> None:
-    """Ends this process when the launcher is gone: stdin is a pipe that only the launcher holds open."""
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
 
 
 def _explained(error: Exception, spec: WorkerSpec) -> str | None:

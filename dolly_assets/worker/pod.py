@@ -31,7 +31,7 @@ from dagster_pipes import (
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.worker.message_store import POD, STORE_PREFIX
 from dolly_assets.worker.restart import left_to_train, published_since
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     }
     spec = WorkerSpec.model_validate(decode_param(given["DOLLY_SPEC"])).model_copy(update=folders)
     spec.scratch_dir.mkdir(parents=True, exist_ok=True)
-    path = spec.scratch_dir / "spec.json"
+    path = spec.scratch_dir / SPEC_FILE
     path.write_text(spec.model_dump_json())
     arguments = [sys.executable, *_arguments(given, spec, path)]
     os.execve(sys.executable, arguments, {**given, **worker_variables(given)})  # noqa: S606 it is the pod's first process

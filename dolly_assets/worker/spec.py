@@ -14,6 +14,8 @@ from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.s3 import S3Settings
 
+SPEC_FILE = "spec.json"  # in a worker's scratch folder: what it was started with
+
 
 class ArtifactRef(Config):
     """An artifact in the store, by name and content."""

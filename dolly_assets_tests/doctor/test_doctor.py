@@ -149,7 +149,7 @@ def test_a_cluster_that_is_not_there_is_missing(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     code, lines = doctor("--kubernetes", DOLLY_KUBERNETES=settings(tmp_path))
     assert code == 1
-    assert "cluster: no way to a Kubernetes cluster" in found(lines, "MISSING")
+    assert "cluster: cannot connect to a Kubernetes cluster" in found(lines, "MISSING")
 
 
 def test_a_machine_is_well_or_its_store_and_families_are_said_to_be_wrong(

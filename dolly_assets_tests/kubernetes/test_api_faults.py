@@ -64,7 +64,7 @@ def test_a_job_whose_making_was_answered_by_nobody_is_taken_as_made(
     training.let()
     training.launch()
     assert training.is_whole()
-    assert "is there already" in training.log
+    assert "already exists" in training.log
     assert len(cluster.jobs()) == 1
 
 
@@ -85,7 +85,7 @@ def test_a_job_is_ended_by_an_api_that_breaks(cluster: Cluster, directed: Make) 
 def test_a_cluster_that_refuses_the_job_is_quoted(cluster: Cluster, directed: Make) -> None:
     cluster.deny("policy: images come from here only")
     with pytest.raises(
-        WorkerError, match=r"does not take Job .*policy: images come from here only"
+        WorkerError, match=r"the cluster rejected Job .*policy: images come from here only"
     ):
         directed().launch()
     assert not cluster.jobs()
@@ -97,7 +97,7 @@ def test_rights_that_are_missing_are_named(
     monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.SILENCE_SECONDS", 0)
     cluster.forbid("list", "pods")
     with pytest.raises(
-        ConfigurationError, match="does not let Jobs be followed: pods is forbidden"
+        ConfigurationError, match="may not follow Jobs in the cluster: pods is forbidden"
     ):
         directed().launch()
     assert not cluster.jobs()

@@ -51,7 +51,7 @@ def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(
     training = directed(compute=in_queue("trainings"))
     training.let()
     training.start()
-    cluster.wait(lambda: "waits: in the queue trainings, 3 before it" in training.log)
+    cluster.wait(lambda: "is waiting: in the queue trainings, 3 ahead of it" in training.log)
     assert cluster.gpus_booked() == 0
     cluster.admit()
     assert training.end() is None
@@ -68,7 +68,7 @@ def test_a_queue_that_tells_no_place_is_waited_in(
     training = directed(compute=in_queue("trainings"))
     training.let()
     training.start()
-    cluster.wait(lambda: training.log.endswith("waits: in the queue trainings"))
+    cluster.wait(lambda: training.log.endswith("is waiting: in the queue trainings"))
     cluster.admit()
     assert training.end() is None
 
@@ -149,7 +149,7 @@ def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
     training.wait("begun", 1, times=2)
     first, second = sorted(cluster.running(), key=lambda pod: pod["spec"]["hostname"])
     cluster.lose(second)
-    cluster.wait(lambda: f"{first['metadata']['name']} is ended" in training.log)
+    cluster.wait(lambda: f"evicting {first['metadata']['name']}, so that" in training.log)
     training.wait("begun", 1, times=4)
     training.let()
     assert training.end() is None
@@ -173,7 +173,7 @@ def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
         (
             "start_minutes",
             lambda cluster: cluster.break_images("ImagePullBackOff"),
-            r"not begun .*ImagePullBackOff",
+            r"did not start within .*ImagePullBackOff",
         ),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_job_that_runs_for_too_long_is_asked_to_save_and_gone(
 
     training = directed(settings={"run_minutes": 0.001}, on_message=let_it_begin)
     training.let(1)
-    with pytest.raises(WorkerError, match="which is all that run_minutes gives it"):
+    with pytest.raises(WorkerError, match="has reached run_minutes"):
         training.launch()
     assert "stopped at epoch 2" in training.log
     assert training.published == ["01"]
@@ -223,7 +223,7 @@ def test_what_a_cancelled_job_still_saves_is_waited_for(cluster: Cluster, direct
     cluster.wait(lambda: [job for job in cluster.jobs() if "deletionTimestamp" in job["metadata"]])
     second = directed(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(2, 3))
     second.start()
-    cluster.wait(lambda: "still saves what this begins from" in second.log)
+    cluster.wait(lambda: "to finish saving the state this run resumes from" in second.log)
     assert len(cluster.jobs()) == 1
     first.let_save()
     assert isinstance(first.end(), KeyboardInterrupt)
@@ -238,11 +238,12 @@ def test_a_job_that_somebody_deletes_is_told_of(cluster: Cluster, directed: Make
     training = directed()
     training.start()
     training.wait("begun", 1)
-    cluster.controller.delete_job(cluster.jobs()[0])
+    [job] = cluster.jobs()
+    cluster.controller.delete_job(job)
     error = training.end()
     assert isinstance(error, WorkerStopped)
-    assert "somebody has deleted Job" in str(error)
-    assert "stopped at epoch 1" in str(error)
+    name = job["metadata"]["name"]
+    assert str(error).startswith(f"Job {name} was deleted: stopped at epoch 1")
     assert is_free(cluster)
 
 
@@ -285,7 +286,7 @@ def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(
     training = directed(epochs=(2, 3))
     training.start()
     training.wait("begun", 2)
-    with pytest.raises(TrainingError, match="trains other epochs of tiny on animals now"):
+    with pytest.raises(TrainingError, match="is training other epochs of tiny on animals: wait"):
         directed(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(1, 2, 3)).launch()
     training.let()
     assert training.end() is None

@@ -245,7 +245,7 @@ def test_more_than_one_node_is_refused_before_anything_starts(
         workbench.train(1, 1), tmp_path / "scratch", with_compute(workbench.family, nodes=2)
     )
     with pytest.raises(
-        ConfigurationError, match="tiny asks for 2 nodes, and the local environment has one"
+        ConfigurationError, match="tiny requests 2 nodes, but training on this machine has one"
     ):
         launcher.run(spec, lambda _: None)
     assert not (tmp_path / "scratch" / "worker.log").exists()

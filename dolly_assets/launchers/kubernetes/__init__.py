@@ -1,1 +1,21 @@
-"""Workers as Kubernetes Jobs: built, submitted, followed, ended."""
+"""Workers as Kubernetes Jobs: they are built, submitted, followed and stopped here.
+
+It knows Jobs, pods and the messages of workers; training and Dagster it doesn't know, except for
+`job.py`, which merges configuration with dagster-k8s.
+
+- `launcher.py`: the launcher: finds or creates the Job of a worker and follows it.
+- `settings.py`: the deployment's settings, from the file that `DOLLY_KUBERNETES` names.
+- `job.py`: the Job of a worker, from spec, settings and family.
+- `job_monitor.py`: follows one Job to its end.
+- `pods.py`: interprets the states of a Job and its pods.
+- `message_reader.py`: the worker's messages, read from the store.
+- `watch.py`: lists, watches and logs of the API on threads.
+- `api.py`: the requests to the Kubernetes API, with retries.
+- `rights.py`: the permissions that these requests need.
+- `clock.py`: how long a Job has waited and run.
+"""
+
+from dolly_assets.launchers.kubernetes.launcher import KubernetesLauncher
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+
+__all__ = ["KubernetesLauncher", "KubernetesSettings"]

@@ -1,6 +1,7 @@
-"""What we ask of the Kubernetes API, with patience: answers that will be others in a moment are not taken for the end.
+"""The requests to the Kubernetes API, repeated while it is busy or unreachable.
 
-Of trainings it knows nothing. Which requests are in here decides which Roles a deployment needs.
+It knows nothing of training. The requests in this module determine the Roles that a deployment
+needs.
 """
 
 import json
@@ -10,22 +11,27 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import ConfigurationError, WorkerError
+from dolly_assets.core.text import one_line
 from dolly_assets.launchers.kubernetes.pods import Event, Job
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
 
 PATIENCE_SECONDS = 300.0
-AGAIN_SECONDS = (0.2, 10.0)  # at first, at most
-TIMEOUT = (10, 90)  # to connect, to hear something
+RETRY_SECONDS = (0.2, 10.0)  # the first wait, the longest wait
+TIMEOUT = (10, 90)  # to connect, to receive something
 BUSY = {408, 429, 500, 502, 503, 504}
 FORBIDDEN = {401, 403}
 NOT_FOUND, CONFLICT, GONE = 404, 409, 410
-REFUSED = {400, 422, *FORBIDDEN}
+ERROR_LENGTH = 300  # characters of an error that are shown
 
 
 def connect(context: str | None) -> "ApiClient":
-    """The way to the cluster of a kubeconfig's context; without one: the pod's own, else the current.
+    """Return a connection to a cluster.
+
+    Args:
+        context: A context of the kubeconfig. Without one, it is the cluster of the pod that this
+            runs in, if any, else the current context.
 
     Raises:
         ConfigurationError: There is no such context, or neither a kubeconfig nor a pod's account.
@@ -37,16 +43,22 @@ def connect(context: str | None) -> "ApiClient":
             configuration = client.Configuration()
             config.load_incluster_config(client_configuration=configuration)
             return client.ApiClient(configuration)
-        # The client looks at KUBECONFIG when it is imported, and not again.
+        # The client reads KUBECONFIG when it is imported, and not again.
         return config.new_client_from_config(os.environ.get("KUBECONFIG"), context)
     except config.ConfigException as error:
         raise ConfigurationError(
-            f"no way to a Kubernetes cluster: {one_line(error)}; set KUBECONFIG"
+            f"cannot connect to a Kubernetes cluster: {one_line(error, ERROR_LENGTH)}; set "
+            "KUBECONFIG"
         ) from error
 
 
 class Api:
-    """One namespace of a cluster, in a context as `connect` takes it."""
+    """One namespace of a cluster.
+
+    Args:
+        namespace: The namespace.
+        context: As in `connect`.
+    """
 
     def __init__(self, namespace: str, context: str | None = None) -> None:
         from kubernetes import client
@@ -56,10 +68,14 @@ class Api:
         self._batch, self._core = client.BatchV1Api(connection), client.CoreV1Api(connection)
 
     def create_job(self, job: Job) -> bool:
-        """Makes a Job; False if there is one of that name already, perhaps by a request whose answer was lost.
+        """Create a Job.
+
+        Returns:
+            False if a Job of that name already exists, perhaps by a request whose answer was lost.
 
         Raises:
-            WorkerError: The cluster refuses it (rights, policy, quota); the text says why.
+            WorkerError: The cluster rejects it (permissions, policy, quota); the message has the
+                reason.
         """
         from kubernetes.client import ApiException
 
@@ -73,12 +89,12 @@ class Api:
             if error.status == CONFLICT:  # the name is taken
                 return False
             raise WorkerError(
-                f"the cluster does not take Job {job.metadata.name}: {explanation(error)}"
+                f"the cluster rejected Job {job.metadata.name}: {explanation(error)}"
             ) from error
         return True
 
     def jobs(self, labels: Mapping[str, str]) -> list[Job]:
-        """The Jobs with these labels."""
+        """Return the Jobs with these labels."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         return patiently(
             lambda: self._batch.list_namespaced_job(
@@ -87,7 +103,7 @@ class Api:
         ).items
 
     def label_job(self, name: str, labels: Mapping[str, str]) -> None:
-        """Changes labels of a Job."""
+        """Change labels of a Job."""
         body = {"metadata": {"labels": dict(labels)}}
         patiently(
             lambda: self._batch.patch_namespaced_job(
@@ -96,12 +112,17 @@ class Api:
         )
 
     def delete_job(self, name: str) -> None:
-        """Ends a Job with its pods, which get their grace period; one that is gone is fine."""
+        """Delete a Job with its pods, which get their grace period; it may be gone already."""
         options = {"propagation_policy": "Foreground", "_request_timeout": TIMEOUT}
         _unless_gone(lambda: self._batch.delete_namespaced_job(name, self.namespace, **options))
 
     def evict_pod(self, name: str, grace_seconds: float) -> None:
-        """Has a pod end in so many seconds, as one that is disrupted; one that is gone is fine."""
+        """Evict a pod, as a disruption does; it may be gone already.
+
+        Args:
+            name: The pod.
+            grace_seconds: How long it may take to stop.
+        """
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -115,7 +136,7 @@ class Api:
         )
 
     def warnings_of(self, job: str) -> list[Event]:
-        """What the cluster warns of about a Job itself, such as a quota that is exceeded."""
+        """Return the cluster's warnings about a Job itself, such as an exceeded quota."""
         fields = f"involvedObject.kind=Job,involvedObject.name={job},type=Warning"
         return patiently(
             lambda: self._core.list_namespaced_event(
@@ -124,17 +145,18 @@ class Api:
         ).items
 
     def before_in_queue(self, queue: str, job: str) -> int | None:
-        """How many workloads Kueue admits before a Job of a local queue; None if it does not tell.
+        """Return how many workloads Kueue admits before a Job of a local queue; None if unknown.
 
-        Positions are those in the cluster queue, which other local queues share. It lists the first
-        thousand. https://kueue.sigs.k8s.io/docs/tasks/manage/monitor_pending_workloads
+        Positions are those in the cluster queue, which other local queues share. Kueue lists the
+        first thousand. https://kueue.sigs.k8s.io/docs/tasks/manage/monitor_pending_workloads
         """
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
             pending: Any = self._batch.api_client.call_api(
-                "/apis/visibility.kueue.x-k8s.io/v1beta1/namespaces/{namespace}/localqueues/{name}/pendingworkloads",
+                "/apis/visibility.kueue.x-k8s.io/v1beta1/namespaces/{namespace}/localqueues/{name}"
+                "/pendingworkloads",
                 "GET",
                 path_params={"namespace": self.namespace, "name": queue},
                 response_types_map={200: "object"},
@@ -144,22 +166,21 @@ class Api:
             )
         except (ApiException, HTTPError):
             return None
-        for workload in (
-            pending["items"] or ()
-        ):  # an empty list is null, and others' workloads may have no owner
+        # An empty list is null, and the workloads of others may have no owner.
+        for workload in pending["items"] or ():
             owners = workload["metadata"].get("ownerReferences", ())
             if any((owner["kind"], owner["name"]) == ("Job", job) for owner in owners):
                 return workload["positionInClusterQueue"]
         return None
 
     def list_job(self, name: str) -> Any:
-        """The list of the one Job of that name, once: without patience."""
+        """Return the list of the one Job of that name; the request is not repeated."""
         return self._batch.list_namespaced_job(
             self.namespace, field_selector=f"metadata.name={name}", _request_timeout=TIMEOUT
         )
 
     def watch_job(self, name: str, **options: Any) -> Iterator[Any]:
-        """Events of that list."""
+        """Return the events of that list."""
         from kubernetes.watch import Watch
 
         fields = f"metadata.name={name}"
@@ -172,13 +193,13 @@ class Api:
         )
 
     def list_pods(self, job: str) -> Any:
-        """The list of a Job's pods, once: without patience."""
+        """Return the list of a Job's pods; the request is not repeated."""
         return self._core.list_namespaced_pod(
             self.namespace, label_selector=f"job-name={job}", _request_timeout=TIMEOUT
         )
 
     def watch_pods(self, job: str, **options: Any) -> Iterator[Any]:
-        """Events of that list."""
+        """Return the events of that list."""
         from kubernetes.watch import Watch
 
         labels = f"job-name={job}"
@@ -191,54 +212,56 @@ class Api:
         )
 
     def pod_log(self, pod: str, **options: Any) -> Any:
-        """What `read_namespaced_pod_log` returns for the options, without patience."""
+        """Return what `read_namespaced_pod_log` returns; the request is not repeated."""
         return self._core.read_namespaced_pod_log(
             pod, self.namespace, container="worker", **options
         )
 
 
 def patiently(request: Callable[[], Any]) -> Any:
-    """Asks again while the API is busy or away, for some minutes; other answers are the caller's."""
+    """Repeat a request while the API is busy or unreachable, for some minutes.
+
+    Raises:
+        ApiException: The API has answered with an error that a repetition would not change.
+        WorkerError: The API is unreachable.
+    """
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 
-    deadline, wait = time.monotonic() + PATIENCE_SECONDS, AGAIN_SECONDS[0]
+    deadline, wait = time.monotonic() + PATIENCE_SECONDS, RETRY_SECONDS[0]
     while True:
         try:
             return request()
         except ApiException as error:
-            if not _is_for_now(error) or time.monotonic() > deadline:
+            if not _is_transient(error) or time.monotonic() > deadline:
                 raise
         except (HTTPError, OSError) as error:
             if time.monotonic() > deadline:
-                raise WorkerError(f"Kubernetes does not answer: {one_line(error)}") from error
+                raise WorkerError(
+                    f"Kubernetes does not answer: {one_line(error, ERROR_LENGTH)}"
+                ) from error
         time.sleep(wait)
-        wait = min(2 * wait, AGAIN_SECONDS[1])
+        wait = min(2 * wait, RETRY_SECONDS[1])
 
 
-def _is_for_now(error: "ApiException") -> bool:
-    """Whether the same request may be answered otherwise in a moment: a busy API, or a change that met another one."""
+def _is_transient(error: "ApiException") -> bool:
+    """Return whether the same request may succeed later: the API is busy, or changes conflict."""
     return error.status in BUSY or (
-        error.status == CONFLICT and _said(error, "reason") == "Conflict"
+        error.status == CONFLICT and _status_field(error, "reason") == "Conflict"
     )
 
 
 def explanation(error: "ApiException") -> str:
-    """What the API has to say for itself, on one line."""
-    return " ".join(_said(error, "message").split()) or one_line(error)
+    """Return the API's own explanation of an error, on one line."""
+    return " ".join(_status_field(error, "message").split()) or one_line(error, ERROR_LENGTH)
 
 
-def _said(error: "ApiException", key: str) -> str:
-    """Of the Status that the API answers with; empty if it answers with something else."""
+def _status_field(error: "ApiException", key: str) -> str:
+    """Return a field of the Status that the API answers with; empty if it answers otherwise."""
     try:
         return str(json.loads(error.body or "")[key])
     except (TypeError, ValueError, KeyError):
         return ""
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text."""
-    return " ".join(str(error).split())[:300]
 
 
 def _unless_gone(request: Callable[[], Any]) -> None:

@@ -1,13 +1,16 @@
-"""How long a Job has waited and run, and since when it does the one or the other."""
+"""How long a Job has waited and run, and since when it has been doing either.
+
+It knows no Job: its owner reports every change.
+"""
 
 import time
 
 
 class Clock:
-    """Adds up seconds by what is going on: waiting for pods, or all of them at work.
+    """Adds up the seconds of waiting for pods and those of all pods running.
 
     Args:
-        waited_before: Seconds that were waited before anybody looked.
+        waited_before: Seconds of waiting before the clock was created.
     """
 
     def __init__(self, waited_before: float) -> None:
@@ -16,7 +19,7 @@ class Clock:
         self._waited = self._ran = 0.0
 
     def turn(self, *, is_running: bool) -> bool:
-        """Notes what is going on now; True if it was the other before."""
+        """Note whether the Job runs now, and return whether that is a change."""
         if is_running == self._is_running:
             return False
         if self._is_running:
@@ -28,15 +31,15 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """For how long it has been as it is."""
+        """How long the current state has lasted."""
         return time.monotonic() - self._since
 
     @property
     def waiting_seconds(self) -> float:
-        """All the time of waiting."""
+        """The total time of waiting."""
         return self._waited + (0 if self._is_running else self.seconds)
 
     @property
     def running_seconds(self) -> float:
-        """All the time of running."""
+        """The total time of running."""
         return self._ran + (self.seconds if self._is_running else 0)

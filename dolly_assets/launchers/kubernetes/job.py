@@ -1,11 +1,9 @@
-"""The `batch/v1` Job of a worker: built from the spec, the deployment's settings, the family's YAML and tags.
+"""The `batch/v1` Job of a worker, built from spec, settings, the family's YAML and tags.
 
-Pure: it asks no cluster. Configuration is merged by dagster-k8s, each over the one before: ours,
+It makes no requests. Configuration is merged by dagster-k8s, each overriding the one before: ours,
 the deployment's, the family's `compute.kubernetes`, the tag `dagster-k8s/config`.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dagster_pipes import decode_param, encode_param
 
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.hashing import json_digest
+from dolly_assets.core.text import one_line
 from dolly_assets.family import ModelFamily
 from dolly_assets.launchers.kubernetes.pods import Job
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
@@ -32,7 +32,7 @@ SCRATCH = "/scratch"
 PORT = 29500
 USER = 10001  # of the worker's image
 CHECK_SECONDS = 1800
-TERMINATED = 143  # by SIGTERM, before the worker listened
+TERMINATED = 143  # by SIGTERM, before the worker handles it
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class WorkerResources:
-    """What a worker takes of a cluster."""
+    """The resources that a worker needs in a cluster."""
 
     nodes: int
     ranks: int  # on each node
@@ -57,10 +57,12 @@ class WorkerResources:
 
     @classmethod
     def of(cls, spec: WorkerSpec) -> "WorkerResources":
-        """Training takes what the family asks for, scoring one GPU of it, the rest none.
+        """Return the resources of a spec's worker.
+
+        Training gets what the family requests, scoring one of its GPUs, other tasks none.
 
         Raises:
-            TrainingError: The ranks cannot share the global batch.
+            TrainingError: The global batch cannot be divided among the ranks.
         """
         compute = spec.family.compute
         if isinstance(spec.task, Train) and spec.task.epochs != (0,):
@@ -72,7 +74,10 @@ class WorkerResources:
 
 
 def work_of(spec: WorkerSpec) -> str:
-    """A label's value that two Jobs share exactly if they do the same work: a training, whatever its epochs."""
+    """Return a label value that two Jobs share exactly if they do the same work.
+
+    The epochs of a training do not matter.
+    """
     task = spec.task
     what = (
         [task.dataset, task.training] if isinstance(task, Train) else task.model_dump(mode="json")
@@ -81,37 +86,39 @@ def work_of(spec: WorkerSpec) -> str:
 
 
 def deployment_of(store_url: str) -> str:
-    """A label's value that the Jobs over one store share."""
+    """Return a label value that all Jobs of one store share."""
     return _digest(store_url)
 
 
 def job_name(spec: WorkerSpec, owner: Owner) -> str:
-    """The same for the same run, step, work and attempt; short enough for the names of pods and hosts."""
+    """Return the Job's name: the same for the same run, step, work and attempt.
+
+    It is short enough for the names of its pods and hosts.
+    """
     family = spec.family.name.replace("_", "-")[:20].strip("-")
-    return (
-        f"dolly-{family}-{_digest([owner.run_id, owner.step, work_of(spec)])[:12]}-{owner.attempt}"
-    )
+    digest = _digest([owner.run_id, owner.step, work_of(spec)])[:12]
+    return f"dolly-{family}-{digest}-{owner.attempt}"
 
 
 def messages_of(job: str) -> str:
-    """The prefix in the store of what a Job's worker says."""
+    """Return the prefix in the store of the messages of a Job's worker."""
     return f"{MESSAGES}/{job}"
 
 
 def epochs_of(job: Job) -> tuple[int, ...]:
-    """The epochs that a Job trains; none if it does something else."""
+    """Return the epochs that a Job trains; none if it does something else."""
     variables = {item.name: item.value for item in job.spec.template.spec.containers[0].env}
     task = decode_param(variables["DOLLY_SPEC"])["task"]
     return tuple(task.get("epochs", ()))
 
 
 def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> Job:
-    """The Job of a worker.
+    """Return the Job of a worker.
 
     Raises:
         ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
     """
-    shape, name = WorkerResources.of(spec), job_name(spec, owner)
+    worker, name = WorkerResources.of(spec), job_name(spec, owner)
     labels = {
         RUN: owner.run_id,
         ROOT_RUN: owner.root_run_id,
@@ -121,7 +128,7 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
         **{f"{PREFIX}{key}": value for key, value in owner.labels.items()},
     }
     configs = [
-        _ours(spec, settings, shape, name),
+        _ours(spec, settings, worker, name),
         settings.config,
         spec.family.compute.kubernetes.config,
         owner.config,
@@ -132,7 +139,13 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
 def build_check(
     settings: KubernetesSettings, name: str, command: Sequence[str], family: ModelFamily | None
 ) -> Job:
-    """A Job like a worker's that runs a short command of the worker's image, with what a family says or without.
+    """Return a Job like a worker's that runs a short command in the worker's image.
+
+    Args:
+        settings: The deployment's settings.
+        name: Name of the Job.
+        command: What it runs.
+        family: Whose Kubernetes configuration applies, if any.
 
     Raises:
         ConfigurationError: A key of the configuration is not one of Kubernetes' objects.
@@ -142,7 +155,7 @@ def build_check(
     container, pod = _secured(
         settings.service, command, variables, {"requests": small, "limits": small}
     )
-    # Nothing waits for it: it fails at once, and is cleared away if whoever made it is gone.
+    # It fails at the first error, and is removed even if the process that created it is gone.
     job = {
         "backoff_limit": 0,
         "ttl_seconds_after_finished": 600,
@@ -179,7 +192,7 @@ def _built(
         )
     except Exception as error:
         raise ConfigurationError(
-            f"{whose}: its Kubernetes configuration is wrong: {error}"
+            f"{whose}: its Kubernetes configuration is wrong: {one_line(error)}"
         ) from error
 
 
@@ -191,14 +204,14 @@ def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
 
 
 def _ours(
-    spec: WorkerSpec, settings: KubernetesSettings, shape: WorkerResources, name: str
+    spec: WorkerSpec, settings: KubernetesSettings, worker: WorkerResources, name: str
 ) -> dict[str, Any]:
-    """What a worker is without anybody's configuration."""
+    """Return the configuration of a worker before the deployment, family and tags override it."""
     family = spec.family
     resources = _resources(
-        family, shape, family.compute.kubernetes.gpu_resource or settings.gpu_resource
+        family, worker, family.compute.kubernetes.gpu_resource or settings.gpu_resource
     )
-    variables = _variables(spec, settings, shape, name)
+    variables = _variables(spec, settings, worker, name)
     container, pod = _secured(
         settings.service, ["python", "-m", "dolly_assets.worker.pod"], variables, resources
     )
@@ -206,14 +219,14 @@ def _ours(
     return {
         "container_config": container,
         "pod_spec_config": pod,
-        "job_spec_config": _job_spec(settings, shape),
+        "job_spec_config": _job_spec(settings, worker),
     }
 
 
 def _secured(
     service: str, command: Sequence[str], variables: list[dict[str, Any]], resources: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Container and pod without rights, whose root is read-only."""
+    """Return container and pod without privileges, with a read-only root file system."""
     volumes = {
         "scratch": (SCRATCH, {}),
         "tmp": ("/tmp", {}),  # noqa: S108 the root is read-only
@@ -249,9 +262,13 @@ def _secured(
     return container, pod
 
 
-def _job_spec(settings: KubernetesSettings, shape: WorkerResources) -> dict[str, Any]:
-    """A disruption and a worker that stopped begin again from the last state, and are counted; the rest fails."""
-    again = [
+def _job_spec(settings: KubernetesSettings, worker: WorkerResources) -> dict[str, Any]:
+    """Return the Job's own configuration.
+
+    Pods restart from the last state after a disruption, or when the worker has stopped on request;
+    that is counted as a restart. Any other exit fails the Job.
+    """
+    rules = [
         {"action": "Count", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
@@ -264,22 +281,22 @@ def _job_spec(settings: KubernetesSettings, shape: WorkerResources) -> dict[str,
     ]
     spec: dict[str, Any] = {
         "completion_mode": "Indexed",
-        "completions": shape.nodes,
-        "parallelism": shape.nodes,
-        "backoff_limit": settings.restarts * shape.nodes,  # one restart is that of all pods
-        "pod_failure_policy": {"rules": again},
+        "completions": worker.nodes,
+        "parallelism": worker.nodes,
+        "backoff_limit": settings.restarts * worker.nodes,  # one restart restarts all pods
+        "pod_failure_policy": {"rules": rules},
         "pod_replacement_policy": "Failed",
         "ttl_seconds_after_finished": math.ceil(60 * settings.keep_minutes),
     }
     if settings.run_minutes:
-        # Kubernetes counts the time in the queue, too.
+        # Kubernetes also counts the time in the queue.
         spec["active_deadline_seconds"] = math.ceil(
             60 * (settings.run_minutes + settings.queue_minutes)
         )
     return spec
 
 
-def _resources(family: ModelFamily, shape: WorkerResources, gpu: str) -> dict[str, Any]:
+def _resources(family: ModelFamily, worker: WorkerResources, gpu: str) -> dict[str, Any]:
     compute = family.compute
     memory = f"{math.ceil(compute.memory_gib * 1024)}Mi"
     requests = {"cpu": str(compute.cpus), "memory": memory}
@@ -288,13 +305,13 @@ def _resources(family: ModelFamily, shape: WorkerResources, gpu: str) -> dict[st
         requests["ephemeral-storage"] = (
             f"{math.ceil(compute.kubernetes.ephemeral_storage_gib * 1024)}Mi"
         )
-    if shape.gpus:
-        limits[gpu] = requests[gpu] = str(shape.gpus)
+    if worker.gpus:
+        limits[gpu] = requests[gpu] = str(worker.gpus)
     return {"requests": requests, "limits": limits}
 
 
 def _variables(
-    spec: WorkerSpec, settings: KubernetesSettings, shape: WorkerResources, name: str
+    spec: WorkerSpec, settings: KubernetesSettings, worker: WorkerResources, name: str
 ) -> list[dict[str, Any]]:
     values = {
         "DOLLY_SPEC": encode_param(spec.model_dump(mode="json")),
@@ -302,10 +319,10 @@ def _variables(
         "DOLLY_HOME": SCRATCH,
         "HOME": SCRATCH,
         "DOLLY_MESSAGES": messages_of(name),
-        "DOLLY_RANKS": str(shape.ranks),
+        "DOLLY_RANKS": str(worker.ranks),
         "DOLLY_CPUS": str(spec.family.compute.cpus),
-        "DOLLY_DEVICE": "gpu" if shape.gpus else "cpu",
-        "DOLLY_NODES": str(shape.nodes),
+        "DOLLY_DEVICE": "gpu" if worker.gpus else "cpu",
+        "DOLLY_NODES": str(worker.nodes),
         "DOLLY_MEET": f"{name}-0.{settings.service}:{PORT}",
         "DOLLY_MEET_SECONDS": str(math.ceil(60 * settings.queue_minutes)),
     }
@@ -314,4 +331,5 @@ def _variables(
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+    """Return a digest that is short enough for a label value."""
+    return json_digest(value)[:32]

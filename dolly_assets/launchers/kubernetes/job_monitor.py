@@ -1,4 +1,7 @@
-"""Following a Job to its end: what its pods say and write, why it waits, when it has taken too long, why it ended."""
+"""Follows a Job to its end: its messages and logs, why it waits, how long it takes, why it fails.
+
+It knows one Job and the limits for it; what the worker trains it doesn't know.
+"""
 
 import contextlib
 import queue
@@ -10,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
+from dolly_assets.core.text import duration
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.api import Api
 from dolly_assets.launchers.kubernetes.clock import Clock
@@ -21,7 +25,7 @@ from dolly_assets.launchers.kubernetes.pods import (
     disruption,
     ending,
     failure_of,
-    has_begun,
+    has_started,
     how_it_ended,
     index_of,
     is_out_of_memory,
@@ -37,24 +41,24 @@ from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.worker.messages import Log, Message
 from dolly_assets.worker.spec import WorkerSpec
 
-QUEUE_SECONDS = 15.0  # between looks at the place in a queue
-LOOK_SECONDS = 1.0  # between looks at the store, where nothing tells that there is something new
-SILENCE_SECONDS = 60.0  # of the API, before it is told of
-GANG_SECONDS = 30.0  # that pods may run on without one of them
+QUEUE_SECONDS = 15.0  # between requests for the position in a queue
+LOOK_SECONDS = 1.0  # between readings of the store, which does not notify of new messages
+SILENCE_SECONDS = 60.0  # of the API, before it is logged
+GANG_SECONDS = 30.0  # that pods may keep running without one of them
 LOG_SECONDS = 10.0  # for the rest of the logs of pods that have ended
-SEEN_SECONDS = 3.0  # that the end of a pod may be seen later than its Job's
-ENDING_SECONDS = 120.0  # for the cluster to clear away a Job, besides its pods' grace
+SEEN_SECONDS = 3.0  # that the end of a pod may be seen later than that of its Job
+ENDING_SECONDS = 120.0  # for the cluster to remove a Job, in addition to its pods' grace period
 
 
 class JobMonitor:
-    """Follows one Job. Everything that its worker says is handed on in the caller's thread.
+    """Follows one Job. All messages of its worker are passed on in the caller's thread.
 
     Args:
-        api: Of the Job's namespace.
-        settings: How long it may wait, start and run.
-        spec: What was asked for; the Job may do more, which is not handed on.
-        name: The Job's.
-        on_message: Hears of messages, in order.
+        api: The API of the Job's namespace.
+        settings: How long the Job may wait, start and run.
+        spec: What was requested; the Job may do more, which is not passed on.
+        name: The Job's name.
+        on_message: Called with each message, in order.
     """
 
     def __init__(
@@ -65,15 +69,10 @@ class JobMonitor:
         name: str,
         on_message: Callable[[Message | Times], None],
     ) -> None:
-        self._api, self._settings, self._spec, self._name, self._tell = (
-            api,
-            settings,
-            spec,
-            name,
-            on_message,
-        )
-        self._shape = WorkerResources.of(spec)
-        self._inbox = MessageReader(spec, name, on_message)
+        self._api, self._settings, self._spec, self._name = api, settings, spec, name
+        self._emit = on_message
+        self._resources = WorkerResources.of(spec)
+        self._messages = MessageReader(spec, name, on_message)
         self._wake: queue.Queue[None] = queue.Queue()
         self._jobs = Watched(partial(api.list_job, name), partial(api.watch_job, name), self._wake)
         self._pods = Watched(
@@ -84,7 +83,7 @@ class JobMonitor:
         self._why = ""
         self._before: int | None = None
         self._asked_queue_at = -QUEUE_SECONDS
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._is_silent = False
         self._starting_since: float | None = None
         self._left_behind_since: float | None = None
@@ -111,25 +110,26 @@ class JobMonitor:
             restarts=self._restarts,
         )
         try:
-            self._tell(times)
+            self._emit(times)
         except Exception:
-            if error is None:  # else that is what matters
+            if error is None:  # otherwise the earlier error is the one to report
                 raise
 
     def follow(self) -> None:
-        """Returns when the Job has done its work.
+        """Return when the Job has done its work.
 
         Raises:
-            WorkerStopped, DollyError, WorkerError: See `dolly_assets.launchers.base.Launcher`.
+            WorkerStopped: The Job was deleted.
+            ConfigurationError: The account may not list Jobs or pods.
+            DollyError: The worker ended with an error that the user can fix.
+            WorkerError: The Job failed, or waited, started or ran for longer than it may.
         """
         while not self._jobs.is_listed.is_set() or not self._pods.is_listed.is_set():
-            self._refuse_to_be_forbidden()
+            self._check_the_api()
             self._pause()
-        was_there = False
         while True:
-            self._inbox.hand_on()
+            self._messages.pass_on()
             job = next(iter(self._jobs.now()), None)
-            was_there |= job is not None
             self._follow_pods()
             if job is None:
                 raise self._deleted()
@@ -140,27 +140,28 @@ class JobMonitor:
                     return
                 raise self._failure(job)
             self._keep_time(job)
-            self._refuse_to_be_forbidden()
+            self._check_the_api()
             self._pause()
 
     def end(self) -> None:
-        """Ends the Job, whose pods save where they are first, and waits until it is gone."""
+        """Stop the Job, whose pods save their state first, and wait until it is gone."""
         with contextlib.suppress(Exception):
-            self._tell(Log(text=f"Job {self._name} is ended; its pods save where they are first"))
+            self._emit(Log(text=f"stopping Job {self._name}; its pods save their state first"))
         try:
             self._api.delete_job(self._name)
         except WorkerError as error:
             with contextlib.suppress(Exception):
-                self._tell(
+                self._emit(
                     Log(
-                        text=f"Job {self._name} could not be ended, orphaned_jobs will try again: {error}"
+                        text=f"cannot stop Job {self._name}, the sensor orphaned_jobs will retry: "
+                        f"{error}"
                     )
                 )
             return
         deadline = time.monotonic() + self._grace_seconds + ENDING_SECONDS
         while self._jobs.now() and time.monotonic() < deadline:
-            with contextlib.suppress(Exception):  # what ended the following is on its way already
-                self._inbox.hand_on()
+            with contextlib.suppress(Exception):  # the error that ended `follow` is being raised
+                self._messages.pass_on()
                 self._follow_pods()
             self._pause()
         with contextlib.suppress(Exception):
@@ -173,9 +174,11 @@ class JobMonitor:
 
     @property
     def _restarts(self) -> int:
-        """How often pods had to begin again, those of one disruption counted once."""
-        begun = [index_of(pod) for pod in [*self._pods.gone(), *self._pods.now()] if has_begun(pod)]
-        return max((begun.count(index) - 1 for index in begun), default=0)
+        """How often pods had to start again; those of one disruption count once."""
+        started = [
+            index_of(pod) for pod in [*self._pods.gone(), *self._pods.now()] if has_started(pod)
+        ]
+        return max((started.count(index) - 1 for index in started), default=0)
 
     def _pause(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -184,183 +187,200 @@ class JobMonitor:
                 self._wake.get_nowait()
 
     def _follow_pods(self) -> None:
-        """Streams the logs of pods that run, and tells of those that have ended."""
-        for pod in [*self._pods.gone(), *self._pods.now()]:
+        """Stream the logs of pods that run, and report those that have failed."""
+        gone, pods = self._pods.gone(), self._pods.now()
+        for pod in [*gone, *pods]:
             name = pod.metadata.name
-            if has_begun(pod) and name not in self._logs:
-                first = index_of(pod) * self._shape.ranks
-                ranks = (
-                    f"{first}-{first + self._shape.ranks - 1}"
-                    if self._shape.ranks > 1
-                    else str(first)
-                )
-                self._logs[name] = LogStream(
-                    partial(self._api.pod_log, name), f"[rank {ranks} {name}] "
-                )
-        for pod in [
-            *self._pods.gone(),
-            *(pod for pod in self._pods.now() if pod.status.phase == "Failed"),
-        ]:
-            if pod.metadata.name not in self._told and pod.status.phase != "Succeeded":
-                self._told.add(pod.metadata.name)
-                self._tell(Log(text=how_it_ended(pod)))
+            if has_started(pod) and name not in self._logs:
+                prefix = f"[rank {self._ranks_of(pod)} {name}] "
+                self._logs[name] = LogStream(partial(self._api.pod_log, name), prefix)
+        for pod in [*gone, *(pod for pod in pods if pod.status.phase == "Failed")]:
+            if pod.metadata.name not in self._reported and pod.status.phase != "Succeeded":
+                self._reported.add(pod.metadata.name)
+                self._emit(Log(text=how_it_ended(pod)))
+
+    def _ranks_of(self, pod: Pod) -> str:
+        """Return the ranks that run in a pod, such as `4-7`."""
+        first = index_of(pod) * self._resources.ranks
+        last = first + self._resources.ranks - 1
+        return f"{first}-{last}" if last > first else str(first)
 
     def _keep_time(self, job: Job) -> None:
-        """Tells why the Job waits; refuses to wait, start or run for longer than it may."""
+        """Log why the Job waits; raise when it waits, starts or runs for longer than it may."""
         pods = self._pods.now()
-        if self._clock is None:
-            begun = [*pods, *self._pods.gone()]
-            before = datetime.now(UTC) - job.metadata.creation_timestamp
-            self._clock = Clock(
-                0 if any(has_begun(pod) for pod in begun) else max(0.0, before.total_seconds())
-            )
-        clock, is_running = self._clock, nodes_at_work(pods) >= self._shape.nodes
+        clock = self._clock = self._clock or self._new_clock(job, pods)
+        is_running = nodes_at_work(pods) >= self._resources.nodes
         waited = clock.waiting_seconds
         if clock.turn(is_running=is_running):
             self._why = ""
             if is_running:
-                where = ", ".join(
-                    sorted(
-                        {pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}
-                    )
-                )
-                self._tell(
+                nodes = {pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}
+                self._emit(
                     Log(
-                        text=f"Job {self._name} runs on {where}; it has waited for {_duration(waited)}"
+                        text=f"Job {self._name} runs on {', '.join(sorted(nodes))} after waiting "
+                        f"for {duration(waited)}"
                     )
                 )
         self._restart_gang(pods)
         if is_running:
             self._starting_since = None
-            limit = self._settings.run_minutes
-            if limit and clock.running_seconds > 60 * limit:
-                raise WorkerError(
-                    f"Job {self._name} has run for {_duration(60 * limit)}, which is all that run_minutes gives it; "
-                    "what was published is kept, and the same again goes on from there"
-                )
+            self._limit_running(clock)
             return
-        self._say_why_it_waits(job, pods)
+        self._log_why_it_waits(job, pods)
         self._limit_waiting(pods, clock)
 
-    def _say_why_it_waits(self, job: Job, pods: list[Pod]) -> None:
+    def _new_clock(self, job: Job, pods: list[Pod]) -> Clock:
+        """Return a clock that counts the time since the Job was created, if no pod has started."""
+        if any(has_started(pod) for pod in [*pods, *self._pods.gone()]):
+            return Clock(0)
+        since_creation = datetime.now(UTC) - job.metadata.creation_timestamp
+        return Clock(max(0.0, since_creation.total_seconds()))
+
+    def _log_why_it_waits(self, job: Job, pods: list[Pod]) -> None:
         warnings = []
         if not pods and not job.spec.suspend:
-            with contextlib.suppress(Exception):  # it only helps
+            with contextlib.suppress(Exception):  # the warnings only help
                 warnings = self._api.warnings_of(self._name)
         why = why_it_waits(job, pods, warnings, self._before_in_queue(job))
         if why != self._why:
             self._why = why
-            self._tell(Log(text=f"Job {self._name} waits: {why}"))
+            self._emit(Log(text=f"Job {self._name} is waiting: {why}"))
 
     def _before_in_queue(self, job: Job) -> int | None:
-        """How many others are admitted first, as it was a moment ago."""
+        """Return how many other workloads are admitted first, as of a moment ago."""
         queue = queue_of(job)
         if queue and time.monotonic() - self._asked_queue_at > QUEUE_SECONDS:
             self._asked_queue_at = time.monotonic()
             self._before = self._api.before_in_queue(queue, self._name)
         return self._before
 
+    def _limit_running(self, clock: Clock) -> None:
+        limit = self._settings.run_minutes
+        if limit and clock.running_seconds > 60 * limit:
+            raise WorkerError(
+                f"Job {self._name} has reached run_minutes ({duration(60 * limit)}); published "
+                "epochs are kept, run again to resume"
+            )
+
     def _limit_waiting(self, pods: list[Pod], clock: Clock) -> None:
         now = time.monotonic()
         self._starting_since = (self._starting_since or now) if is_starting(pods) else None
-        settings = self._settings
-        if clock.seconds > 60 * settings.queue_minutes:
-            what = f"has waited for {_duration(60 * settings.queue_minutes)} (queue_minutes)"
-        elif self._starting_since and now - self._starting_since > 60 * settings.start_minutes:
-            what = f"has a machine and has not begun for {_duration(60 * settings.start_minutes)} (start_minutes)"
+        queue_seconds, start_seconds = (
+            60 * self._settings.queue_minutes,
+            60 * self._settings.start_minutes,
+        )
+        if clock.seconds > queue_seconds:
+            what = f"has waited for {duration(queue_seconds)} (queue_minutes)"
+        elif self._starting_since and now - self._starting_since > start_seconds:
+            what = (
+                f"was scheduled but did not start within {duration(start_seconds)} (start_minutes)"
+            )
         else:
             return
-        raise WorkerError(f"Job {self._name} {what}, and is given up: {self._why}")
+        raise WorkerError(f"Job {self._name} {what}, giving up: {self._why}")
 
     def _restart_gang(self, pods: list[Pod]) -> None:
-        """Ends pods that have not noticed for a while that one of them was lost: all begin again together."""
+        """Evict pods that keep running although one of them was lost, so that all start together.
+
+        A collective operation blocks forever when a rank is missing, and NCCL notices only after
+        its own, long timeout. The Job replaces the lost pod alone; the others have to start again
+        too, and from the same state. Most notice the loss themselves within seconds, hence the
+        wait. A pod that was created after the loss has already started anew.
+        """
+        left = self._left_behind(pods)
+        if not left:
+            self._left_behind_since = None
+            return
+        now = time.monotonic()
+        self._left_behind_since = self._left_behind_since or now
+        if now - self._left_behind_since < GANG_SECONDS:
+            return
+        for pod in left:
+            if not pod.metadata.deletion_timestamp:
+                self._emit(
+                    Log(text=f"evicting {pod.metadata.name}, so that it restarts with the others")
+                )
+                # Without the lost pod's part no state can be saved, so the pod needs no more time
+                # than uploads that are already running.
+                self._api.evict_pod(pod.metadata.name, min(GANG_SECONDS, self._grace_seconds))
+
+    def _left_behind(self, pods: list[Pod]) -> list[Pod]:
+        """Return the running pods that were created before, or with, the pod lost last."""
         lost = [
             pod
             for pod in [*pods, *self._pods.gone()]
             if pod.status.phase == "Failed" or disruption(pod)
         ]
-        when = max((pod.metadata.creation_timestamp for pod in lost), default=None)
-        left = [
+        if not lost:
+            return []
+        newest = max(pod.metadata.creation_timestamp for pod in lost)
+        return [
             pod
             for pod in pods
-            if when
-            and pod.status.phase == "Running"
-            and pod.metadata.creation_timestamp <= when
+            if pod.status.phase == "Running"
+            and pod.metadata.creation_timestamp <= newest
             and pod not in lost
         ]
-        self._left_behind_since = (self._left_behind_since or time.monotonic()) if left else None
-        if (
-            self._left_behind_since is None
-            or time.monotonic() - self._left_behind_since < GANG_SECONDS
-        ):
-            return
-        for pod in left:
-            if not pod.metadata.deletion_timestamp:
-                self._tell(
-                    Log(text=f"{pod.metadata.name} is ended, to begin again with the others")
-                )
-                # Without the lost one's part nothing can be saved: no more than what is on its way
-                # may end.
-                self._api.evict_pod(pod.metadata.name, min(GANG_SECONDS, self._grace_seconds))
 
-    def _refuse_to_be_forbidden(self) -> None:
-        """Tells of an API that does not answer; gives up where it answers that we may not ask."""
-        silent = [watched for watched in (self._jobs, self._pods) if watched.trouble]
+    def _check_the_api(self) -> None:
+        """Log that the API does not answer; raise when it answers that requests are forbidden."""
+        now = time.monotonic()
         silent = [
-            watched for watched in silent if time.monotonic() - watched.heard_at > SILENCE_SECONDS
+            watched
+            for watched in (self._jobs, self._pods)
+            if watched.trouble and now - watched.heard_at > SILENCE_SECONDS
         ]
         for watched in silent:
             if watched.is_forbidden:
                 raise ConfigurationError(
-                    f"the cluster does not let Jobs be followed: {watched.trouble}"
+                    f"this account may not follow Jobs in the cluster: {watched.trouble}"
                 )
             if not self._is_silent:
-                self._tell(
+                self._emit(
                     Log(
-                        text=f"Kubernetes does not answer ({watched.trouble}); the Job goes on meanwhile"
+                        text=f"Kubernetes does not answer ({watched.trouble}); the Job keeps "
+                        "running meanwhile"
                     )
                 )
         self._is_silent = bool(silent)
 
     def _see_pods_end(self) -> None:
-        """Pods are watched apart from their Job, and may be seen to end after it."""
+        """Wait a moment for the end of pods, which may be seen later than that of their Job."""
         deadline = time.monotonic() + SEEN_SECONDS
         while not any(terminated(pod) for pod in self._pods.now()) and time.monotonic() < deadline:
             self._pause()
 
     def _finish(self) -> None:
-        """The last of what pods write and say."""
+        """Pass on the last logs and messages."""
         deadline = time.monotonic() + LOG_SECONDS
         self._follow_pods()
         for log in self._logs.values():
             log.finish(max(0.0, deadline - time.monotonic()))
-        self._inbox.hand_on()
+        self._messages.pass_on()
 
     def _deleted(self) -> DollyError:
         self._finish()
-        said = (
-            self._inbox.stopped.text
-            if self._inbox.stopped
-            else "what was published is kept; run again to go on"
-        )
-        return WorkerStopped(f"somebody has deleted Job {self._name}: {said}")
+        stopped = self._messages.stopped
+        state = stopped.text if stopped else "published epochs are kept, run again to resume"
+        return WorkerStopped(f"Job {self._name} was deleted: {state}")
 
     def _failure(self, job: Job) -> DollyError:
-        """Why a Job has failed."""
+        """Return why a Job has failed."""
         pods = [*self._pods.gone(), *self._pods.now()]
         reason, message = failure_of(job)
         if any(is_out_of_memory(pod) for pod in pods):
             memory = self._spec.family.compute.memory_gib
             return WorkerError(
-                f"Job {self._name}: the worker was killed, as happens when memory runs out: raise compute.memory_gib "
-                f"from {memory:g}, or {what_to_change(self._spec.family.recipe)}"
+                f"Job {self._name}: the worker was killed, probably because memory ran out: raise "
+                f"compute.memory_gib from {memory:g}, or "
+                f"{what_to_change(self._spec.family.recipe)}"
             )
         if reason == "BackoffLimitExceeded":
             return WorkerError(
-                f"Job {self._name} was disrupted more than {self._settings.restarts} times, and is given up; what was "
-                "published is kept, and the same again goes on from there"
+                f"Job {self._name} was disrupted more than {self._settings.restarts} times; giving "
+                "up. Published epochs are kept, run again to resume"
             )
-        if failures := self._inbox.failures:
+        if failures := self._messages.failures:
             first = failures[0]
             if first.by_user:
                 return DollyError(first.error)
@@ -370,13 +390,9 @@ class JobMonitor:
         return WorkerError(message + self._last_lines(pods))
 
     def _last_lines(self, pods: list[Pod]) -> str:
-        """The end of the log of the pod that failed first, for the reader of the run."""
+        """Return the end of the log of the pod that failed first, for the run's log."""
         for pod in pods:
             log = self._logs.get(pod.metadata.name)
             if pod.status.phase == "Failed" and log and log.last:
                 return "\n" + "\n".join(log.last)
         return ""
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"

@@ -1,7 +1,7 @@
-"""Runs workers as Jobs of a Kubernetes cluster: finds or makes the Job, follows it, and ends it when it should end.
+"""Runs workers as Jobs of a Kubernetes cluster: finds or creates a Job, follows it, stops it.
 
-The Job outlives whoever made it. The same work, asked for again, is found by its labels and
-followed from there.
+A Job outlives the process that created it. When the same work is requested again, its Job is found
+by its labels and followed from there. Training itself it doesn't know.
 """
 
 import dataclasses
@@ -36,8 +36,10 @@ class KubernetesLauncher:
     """Runs the workers of one step.
 
     Attributes:
-        is_cancelled: Whether an interruption means that nobody wants the work any more; if not, the
-            Job goes on.
+        settings: The deployment's settings.
+        owner: The run that the Jobs work for.
+        is_cancelled: Called after an interruption: whether the run was cancelled, so that its Job
+            is stopped; if not, the Job keeps running.
     """
 
     settings: KubernetesSettings
@@ -45,63 +47,72 @@ class KubernetesLauncher:
     is_cancelled: Callable[[], bool]
 
     def run(self, spec: WorkerSpec, on_message: Callable[[Message | Times], None]) -> None:
-        """Runs the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""
+        """Run the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""
         api = Api(self.settings.namespace, self.settings.context)
         jobs = self._settled_jobs(api, spec, on_message)
         name, what = self._found(api, spec, jobs) or self._submitted(api, spec)
-        with JobMonitor(api, self.settings, spec, name, on_message) as follower:
+        with JobMonitor(api, self.settings, spec, name, on_message) as monitor:
             try:
                 on_message(Log(text=f"Job {name} in {self.settings.namespace} {what}"))
-                follower.follow()
+                monitor.follow()
             except BaseException as error:
                 with undisturbed():
                     if isinstance(error, Exception) or self.is_cancelled():
-                        follower.end()
+                        monitor.end()
                     else:
-                        on_message(Log(text=f"Job {name} goes on; the same again finds it"))
+                        on_message(
+                            Log(text=f"Job {name} keeps running; the next run will reattach to it")
+                        )
                 raise
 
     def _settled_jobs(
         self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]
     ) -> list[Job]:
-        """The Jobs of this work, when none is being deleted: what such a one still saves, the next begins from.
+        """Return the Jobs of this work, as soon as none of them is being deleted.
+
+        A Job that is being deleted may still save the state that the next one starts from.
 
         Raises:
-            WorkerError: A Job does not go, as when its node does not answer.
+            WorkerError: A Job is not deleted in time, for example because its node is unreachable.
         """
         same_work = {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
-        since, told = time.monotonic(), set[str]()
+        since, reported = time.monotonic(), set[str]()
         while True:
             jobs = api.jobs(same_work)
-            leaving = [job for job in jobs if job.metadata.deletion_timestamp]
-            if not leaving:
+            deleted = [job for job in jobs if job.metadata.deletion_timestamp]
+            if not deleted:
                 return jobs
-            for job in leaving:
+            for job in deleted:
                 name = job.metadata.name
                 grace_seconds = job.spec.template.spec.termination_grace_period_seconds or 30
                 if time.monotonic() - since > grace_seconds + ENDING_SECONDS:
                     raise WorkerError(
-                        f"Job {name} was ended, and is still there after {grace_seconds + ENDING_SECONDS:.0f} s: look "
-                        "at its pods and their nodes, then ask again"
+                        f"Job {name} was deleted and still exists after "
+                        f"{grace_seconds + ENDING_SECONDS:.0f} s: check its pods and their nodes, "
+                        "then run again"
                     )
-                if name not in told:
+                if name not in reported:
                     on_message(
                         Log(
-                            text=f"waits: Job {name}, which was ended, still saves what this begins from"
+                            text=f"waiting for Job {name} to finish saving the state this run "
+                            "resumes from"
                         )
                     )
-                    told.add(name)
+                    reported.add(name)
             time.sleep(LOOK_SECONDS)
 
     def _submitted(self, api: Api, spec: WorkerSpec) -> tuple[str, str]:
         is_new = api.create_job(build_job(spec, self.settings, self.owner))
-        return job_name(spec, self.owner), "is made" if is_new else "is there already"
+        return job_name(spec, self.owner), "created" if is_new else "already exists"
 
     def _found(self, api: Api, spec: WorkerSpec, jobs: Sequence[Job]) -> tuple[str, str] | None:
-        """The Job that does this work already, or has done it for an earlier try of this run; and which it is.
+        """Return the Job that does this work, or has done it for an earlier attempt of this run.
+
+        Returns:
+            Its name, and a phrase for the log; None if there is no such Job.
 
         Raises:
-            TrainingError: A Job trains other epochs of this very training now.
+            TrainingError: A Job is training other epochs of the same training.
         """
         for job in jobs:
             name, end = job.metadata.name, ending(job)
@@ -112,10 +123,10 @@ class KubernetesLauncher:
                 if end:
                     continue
                 raise TrainingError(
-                    f"Job {name} trains other epochs of {spec.family.name} on {spec.task.dataset} now: wait until it "
-                    "has ended, or delete it"
+                    f"Job {name} is training other epochs of {spec.family.name} on "
+                    f"{spec.task.dataset}: wait until it has ended, or delete it"
                 )
             if not end and job.metadata.labels[RUN] != self.owner.run_id:
                 api.label_job(name, {RUN: self.owner.run_id, ROOT_RUN: self.owner.root_run_id})
-            return name, "has done this already" if end else "does this already"
+            return name, "has already done this work" if end else "is already doing this work"
         return None

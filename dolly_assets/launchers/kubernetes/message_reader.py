@@ -1,4 +1,7 @@
-"""What a Job's worker says, read from the store: handed on once, in order, and only as far as it was asked for."""
+"""The messages of a Job's worker, read from the store: passed on once, in order, if requested.
+
+It knows messages and the epochs of a spec, not the cluster.
+"""
 
 import contextlib
 import json
@@ -16,9 +19,14 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 class MessageReader:
     """The messages of one Job.
 
+    Args:
+        spec: What was requested; other epochs that the Job trains are not passed on.
+        job: Name of the Job.
+        on_message: Called with each message.
+
     Attributes:
-        failures: What its ranks have reported as their end.
-        stopped: That it has saved where it is, the last time that it was asked to.
+        failures: The errors that its ranks have ended with.
+        stopped: Its last report of having saved its state and stopped.
     """
 
     def __init__(self, spec: WorkerSpec, job: str, on_message: Callable[[Message], None]) -> None:
@@ -29,14 +37,14 @@ class MessageReader:
         self.failures: list[Failed] = []
         self.stopped: Stopped | None = None
 
-    def hand_on(self) -> None:
-        """Hands on what is new. A store that is away for a moment is asked again the next time."""
+    def pass_on(self) -> None:
+        """Pass on new messages. A store that is unreachable is read the next time."""
         lines: list[str] = []
         with contextlib.suppress(ArtifactError):
             lines.extend(new_messages(self._store, self._prefix, self._seen))
         for line in lines:
             message = json.loads(line)
-            if message["method"] == "report_custom_message":  # the others are the protocol's own
+            if message["method"] == "report_custom_message":  # others belong to the protocol
                 self._take(MESSAGE.validate_python(message["params"]["payload"]))
 
     def _take(self, message: Message) -> None:
@@ -44,9 +52,7 @@ class MessageReader:
             self.failures.append(message)
         elif isinstance(message, Stopping):
             self._on_message(
-                Log(
-                    text=f"asked to stop: saves where it is, which takes {message.seconds:.0f} s at most"
-                )
+                Log(text=f"stop requested: saving the state takes at most {message.seconds:.0f} s")
             )
         elif isinstance(message, Stopped):
             self.stopped = message
@@ -55,7 +61,10 @@ class MessageReader:
             self._on_message(message)
 
     def _is_wanted(self, message: Published) -> bool:
-        """Whether it is of the epochs that were asked for, and not told before: a worker that restarts tells again."""
+        """Return whether an artifact was requested and is new.
+
+        A worker that restarts reports its earlier artifacts again.
+        """
         task = self._spec.task
         if message.digest in self._published:
             return False

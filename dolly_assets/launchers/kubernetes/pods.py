@@ -1,12 +1,12 @@
-"""Reading what the cluster says of a worker's Job and pods: why they wait, why they have ended.
+"""Interprets the states of a worker's Job and its pods: why they wait, why they have ended.
 
-It asks no cluster.
+It makes no requests.
 """
 
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-# Of kubernetes.client, whose types let every attribute be None, also those that the API always
+# Types of kubernetes.client, which allow None for every attribute, even those that the API always
 # fills in.
 Job: TypeAlias = Any
 Pod: TypeAlias = Any
@@ -17,7 +17,7 @@ KILLED = 137
 
 
 def ending(job: Job) -> Literal["Complete", "Failed"] | None:
-    """How a Job has ended; None while it has not."""
+    """Return how a Job has ended; None while it has not."""
     for condition in job.status.conditions or []:
         if condition.type in ("Complete", "Failed") and condition.status == "True":
             return condition.type
@@ -25,7 +25,7 @@ def ending(job: Job) -> Literal["Complete", "Failed"] | None:
 
 
 def failure_of(job: Job) -> tuple[str, str]:
-    """Reason and message of a Job that failed."""
+    """Return reason and message of a Job that failed."""
     for condition in job.status.conditions or []:
         if condition.type == "Failed":
             return condition.reason or "", condition.message or ""
@@ -33,25 +33,25 @@ def failure_of(job: Job) -> tuple[str, str]:
 
 
 def index_of(pod: Pod) -> int:
-    """Which of its Job's pods it is."""
+    """Return a pod's index in its Job."""
     return int((pod.metadata.annotations or {}).get("batch.kubernetes.io/job-completion-index", 0))
 
 
-def has_begun(pod: Pod) -> bool:
-    """Whether it has ever run, so that there is a log."""
+def has_started(pod: Pod) -> bool:
+    """Return whether a pod has ever run, so that there is a log."""
     return pod.status.phase in ("Running", "Succeeded", "Failed") and bool(
         pod.status.container_statuses
     )
 
 
 def nodes_at_work(pods: Sequence[Pod]) -> int:
-    """How many of a Job's nodes run or are done."""
+    """Return how many of a Job's nodes are running or done."""
     at_work = [pod for pod in pods if pod.status.phase in ("Running", "Succeeded")]
     return len({index_of(pod) for pod in at_work if not pod.metadata.deletion_timestamp})
 
 
 def queue_of(job: Job) -> str | None:
-    """The queue of Kueue in which a Job waits to be admitted; None if it does not."""
+    """Return the Kueue queue in which a Job waits to be admitted; None if it does not wait."""
     return (
         (job.metadata.labels or {}).get("kueue.x-k8s.io/queue-name") if job.spec.suspend else None
     )
@@ -60,9 +60,16 @@ def queue_of(job: Job) -> str | None:
 def why_it_waits(
     job: Job, pods: Sequence[Pod], warnings: Sequence[Event], before: int | None = None
 ) -> str:
-    """What keeps a Job's pods from running, on one line; `before` is how many others its queue admits first."""
+    """Return what keeps a Job's pods from running, on one line.
+
+    Args:
+        job: The Job.
+        pods: Its pods.
+        warnings: Events of the Job itself, the newest last.
+        before: How many other workloads its queue admits first, if known.
+    """
     if queue := queue_of(job):
-        return f"in the queue {queue}" + ("" if before is None else f", {before} before it")
+        return f"in the queue {queue}" + ("" if before is None else f", {before} ahead of it")
     if job.spec.suspend:
         return "the Job is suspended"
     found = [_why_a_pod_waits(pod) for pod in pods if pod.status.phase == "Pending"]
@@ -71,12 +78,12 @@ def why_it_waits(
     if warnings:
         return _flat(warnings[-1].message)
     if any(pod.metadata.deletion_timestamp for pod in pods):
-        return "earlier pods are ending"
-    return "its pods are being made"
+        return "earlier pods are terminating"
+    return "its pods are being created"
 
 
 def is_starting(pods: Sequence[Pod]) -> bool:
-    """Whether a pod holds a machine, GPUs and all, and does not run yet."""
+    """Return whether a pod is scheduled, so that it holds its GPUs, but does not run yet."""
     return any(pod.status.phase == "Pending" and pod.spec.node_name for pod in pods)
 
 
@@ -90,11 +97,11 @@ def _why_a_pod_waits(pod: Pod) -> str:
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             return _flat(f"{condition.reason}: {condition.message}")
-    return "its container is being made" if pod.spec.node_name else ""
+    return "its container is being created" if pod.spec.node_name else ""
 
 
 def terminated(pod: Pod) -> Terminated | None:
-    """How the worker's container has ended; None if it has not, or nobody knows."""
+    """Return how the worker's container has ended; None if it has not, or it is unknown."""
     for status in pod.status.container_statuses or []:
         if status.name == "worker" and status.state and status.state.terminated:
             return status.state.terminated
@@ -102,7 +109,7 @@ def terminated(pod: Pod) -> Terminated | None:
 
 
 def disruption(pod: Pod) -> str:
-    """What the cluster did to a pod that it ended for its own reasons; empty if it did not."""
+    """Return why the cluster has ended a pod for reasons of its own; empty if it has not."""
     for condition in pod.status.conditions or []:
         if condition.type == "DisruptionTarget" and condition.status == "True":
             return _flat(
@@ -114,7 +121,7 @@ def disruption(pod: Pod) -> str:
 
 
 def is_out_of_memory(pod: Pod) -> bool:
-    """Whether the kernel has ended a pod's processes for want of host memory, as far as can be told."""
+    """Return whether the kernel has probably killed a pod's processes for lack of host memory."""
     end = terminated(pod)
     if end is None or disruption(pod):
         return False
@@ -124,13 +131,13 @@ def is_out_of_memory(pod: Pod) -> bool:
 
 
 def how_it_ended(pod: Pod) -> str:
-    """A pod that failed, for the reader of the run."""
+    """Return a phrase for the run's log on how a pod has failed."""
     end, name = terminated(pod), pod.metadata.name
     if why := disruption(pod):
-        return f"{name} was taken away ({why})"
+        return f"{name} was evicted ({why})"
     if end is None:
-        return f"{name} is gone ({pod.status.reason or 'deleted'})"
-    return f"{name} ended with code {end.exit_code}" + (
+        return f"{name} disappeared ({pod.status.reason or 'deleted'})"
+    return f"{name} exited with code {end.exit_code}" + (
         f" ({end.reason})" if end.reason != "Error" else ""
     )
 

@@ -1,4 +1,7 @@
-"""Which requests this package can make of the Kubernetes API, read from its own code."""
+"""The permissions that this package needs in Kubernetes, read from its own code.
+
+It knows the client's methods, not Roles and clusters.
+"""
 
 import ast
 import inspect
@@ -34,7 +37,7 @@ def _apis() -> list[type]:
 
 @cache
 def right_of(method: str) -> Right | None:
-    """The right that a method of the Kubernetes client needs, from the path that it asks for; None if it is none."""
+    """Return the right that a method of the Kubernetes client needs; None if it needs none."""
     for api in _apis():
         if function := getattr(api, f"{method}_with_http_info", None):
             found = PATH.search(inspect.getsource(function))
@@ -49,7 +52,13 @@ def right_of(method: str) -> Right | None:
 
 
 def _right(path: str, http: str, *, is_one: bool) -> Right:
-    """The right behind a path of the API, names in braces, and an HTTP method; `is_one` tells `get` from `list`."""
+    """Return the right that a request needs.
+
+    Args:
+        path: Path of the API, with names in braces.
+        http: The HTTP method.
+        is_one: Whether a GET reads one object, which is `get`, and not `list`.
+    """
     group = "" if path.startswith("/api/") else path.split("/")[2]
     parts = re.sub(r"^/(api/v1|apis/[^/]+/v\w+)(/namespaces/\{namespace\}(?=/))?/", "", path).split(
         "/"
@@ -59,39 +68,29 @@ def _right(path: str, http: str, *, is_one: bool) -> Right:
 
 
 def rights_in(code: ast.AST) -> set[Right]:
-    """What the client's methods and paths named in some code need; a list that is handed to a watch, also `watch`."""
+    """Return the rights that the client's methods and paths named in some code need."""
     found: set[Right] = set()
     for node in ast.walk(code):
-        if (
-            isinstance(node, ast.Attribute)
-            and METHOD.fullmatch(node.attr)
-            and (right := right_of(node.attr))
-        ):
-            found.add(right)
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == "call_api"
-        ):
-            path, http = (ast.literal_eval(argument) for argument in node.args[:2])
-            found.add(_right(path, http, is_one="{name}" in path))
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == "stream"
-        ):
-            lists = {
-                right
-                for argument in node.args
-                for right in rights_in(argument)
-                if right.verb == "list"
-            }
-            found |= {right._replace(verb="watch") for right in lists}
+        if isinstance(node, ast.Attribute) and METHOD.fullmatch(node.attr):
+            found |= {right} if (right := right_of(node.attr)) else set()
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            found |= _rights_of_call(node, node.func.attr)
     return found
 
 
+def _rights_of_call(call: ast.Call, method: str) -> set[Right]:
+    """Return the rights of a request by path, or of a watch, which needs `watch` for its list."""
+    if method == "call_api":
+        path, http = (ast.literal_eval(argument) for argument in call.args[:2])
+        return {_right(path, http, is_one="{name}" in path)}
+    if method == "stream":
+        lists = {right for argument in call.args for right in rights_in(argument)}
+        return {right._replace(verb="watch") for right in lists if right.verb == "list"}
+    return set()
+
+
 def rights_of_folder(folder: Path) -> set[Right]:
-    """The rights that the modules of a folder need."""
+    """Return the rights that the modules of a folder need."""
     return {
         right for file in folder.rglob("*.py") for right in rights_in(ast.parse(file.read_text()))
     }

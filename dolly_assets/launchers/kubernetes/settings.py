@@ -1,6 +1,6 @@
 """How this deployment uses its cluster: one YAML file, which `DOLLY_KUBERNETES` names.
 
-It knows no family.
+It knows no family and no Job.
 """
 
 from pathlib import Path
@@ -14,44 +14,52 @@ from dolly_assets.core.errors import ConfigurationError
 
 
 class KubernetesSettings(Config):
-    """Where Jobs go and what holds for all of them."""
+    """Where Jobs are created and what applies to all of them."""
 
-    namespace: str = Field(description="Where Jobs are made.")
-    image: str = Field(description="The worker's image.")
+    namespace: str = Field(description="Namespace in which Jobs are created.")
+    image: str = Field(description="Image of the workers.")
     context: str | None = Field(
-        default=None, description="Of the kubeconfig; its current one, or the pod's account."
+        default=None,
+        description="Context of the kubeconfig; its current one, or the pod's account, if left "
+        "out.",
     )
     service: str = Field(
-        default="dolly-workers", description="The headless Service of pods that train together."
+        default="dolly-workers",
+        description="Headless Service by which pods that train together find each other.",
     )
-    gpu_resource: str = Field(default="nvidia.com/gpu", description="What a GPU is called.")
+    gpu_resource: str = Field(
+        default="nvidia.com/gpu", description="Name of the resource that stands for a GPU."
+    )
     queue_minutes: float = Field(
-        default=1440, gt=0, description="For all pods to run, before a Job is given up."
+        default=1440,
+        gt=0,
+        description="How long a Job may wait for all of its pods to run before it is abandoned.",
     )
     start_minutes: float = Field(
-        default=30, gt=0, description="For a pod that has a machine to begin."
+        default=30,
+        gt=0,
+        description="How long a pod may take to start after it was scheduled.",
     )
     run_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="For a Job to run, without its waiting; no limit if left out.",
+        description="How long a Job may run, waiting excluded; no limit if left out.",
     )
     restarts: int = Field(
-        default=10, ge=0, description="After disruptions, before a Job is given up."
+        default=10, ge=0, description="How often a Job restarts after disruptions."
     )
-    keep_minutes: float = Field(
-        default=1440, ge=0, description="That a Job which has ended stays to be looked at."
-    )
+    keep_minutes: float = Field(default=1440, ge=0, description="How long finished Jobs are kept.")
     orphan_minutes: float = Field(
-        default=30, ge=0, description="That a Job may run on after the end of its run."
+        default=30, ge=0, description="How long a Job may continue after the end of its run."
     )
     config: dict[str, dict[str, JsonValue]] = Field(
-        default={}, description="As in the tag dagster-k8s/config, for all Jobs."
+        default={},
+        description="Kubernetes configuration of all Jobs, as in the tag dagster-k8s/config.",
     )
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The settings of a YAML file.
+        """Read the settings from a YAML file.
 
         Raises:
             ConfigurationError: It cannot be read, or a key in it is wrong.

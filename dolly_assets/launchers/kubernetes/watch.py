@@ -1,6 +1,6 @@
-"""Watching objects and logs of a cluster on threads, whatever breaks.
+"""Watches objects and logs of a cluster on threads, across any failure of the connection.
 
-It knows neither trainings nor Dagster.
+It knows neither training nor Dagster.
 """
 
 import contextlib
@@ -12,25 +12,35 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from dolly_assets.launchers.kubernetes.api import FORBIDDEN, GONE, NOT_FOUND, explanation, one_line
+from dolly_assets.core.text import one_line
+from dolly_assets.launchers.kubernetes.api import (
+    ERROR_LENGTH,
+    FORBIDDEN,
+    GONE,
+    NOT_FOUND,
+    explanation,
+)
 
-WATCH_SECONDS = 60  # before a watch is begun anew
-AGAIN_SECONDS = 1.0
-LOG_LINES = 20  # the last, kept for whoever asks why a pod failed
+WATCH_SECONDS = 60  # before a watch is started again
+RETRY_SECONDS = 1.0
+LOG_LINES = 20  # the last ones, kept to show why a pod failed
 
 
 class Watched:
-    """The objects of a list, kept current: listed once, then watched, from where a watch ended or from a new list.
+    """The objects of a list, kept current.
+
+    They are listed once and then watched; after an interruption the watch resumes where it ended,
+    or from a new list.
 
     Args:
-        listed: The list now.
-        stream: Events of the list; takes `resource_version` and `timeout_seconds`.
-        wake: Is told of every change.
+        listed: Returns the list.
+        stream: Returns the events of the list; accepts `resource_version` and `timeout_seconds`.
+        wake: Gets an item with every change.
 
     Attributes:
-        trouble: What the API has answered instead, on one line; empty while all is well.
-        is_forbidden: Whether that was for want of rights.
-        heard_at: When it answered last, in monotonic seconds.
+        trouble: The API's error, on one line; empty while the API answers.
+        is_forbidden: Whether that error is for lack of permission.
+        heard_at: When the API answered last, in monotonic seconds.
     """
 
     def __init__(
@@ -46,17 +56,17 @@ class Watched:
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def now(self) -> list[Any]:
-        """The objects as far as is known."""
+        """Return the objects that exist, as far as known."""
         with self._lock:
             return list(self._objects.values())
 
     def gone(self) -> list[Any]:
-        """Those that were there before, as they were last."""
+        """Return the objects that have existed before, in their last known state."""
         with self._lock:
             return list(self._gone.values())
 
     def close(self) -> None:
-        """Stops watching; the thread leaves when its request ends."""
+        """Stop watching; the thread ends with its request."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -70,19 +80,19 @@ class Watched:
                     version = event["object"].metadata.resource_version
                     self._take(event)
                 self._heard()
-            except Exception as error:  # noqa: BLE001 whatever breaks, it is watched again
+            except Exception as error:  # noqa: BLE001 whatever fails, it is watched again
                 version, wait = self._explain(error, version)
                 self._closed.wait(wait)
 
     def _explain(self, error: Exception, version: str | None) -> tuple[str | None, float]:
-        """Where to go on from, and after how many seconds."""
+        """Note an error; return the version to resume from, and the seconds to wait before."""
         from kubernetes.client import ApiException
 
         if not isinstance(error, ApiException):
-            self.trouble = one_line(error)
-            return version, AGAIN_SECONDS
+            self.trouble = one_line(error, ERROR_LENGTH)
+            return version, RETRY_SECONDS
         self.trouble, self.is_forbidden = explanation(error), error.status in FORBIDDEN
-        return None, 0 if error.status == GONE else AGAIN_SECONDS
+        return None, 0 if error.status == GONE else RETRY_SECONDS
 
     def _list(self) -> str:
         found = self._listed()
@@ -110,11 +120,14 @@ class Watched:
 
 
 class LogStream:
-    """The log of a pod on our stderr, line by line with a prefix; where a stream was cut, it goes on from there.
+    """Copies the log of a pod to our stderr; an interrupted stream resumes where it ended.
 
     Args:
-        read: Takes `read_namespaced_pod_log`'s options for this pod.
-        prefix: What each line begins with.
+        read: Reads the log of this pod, with `read_namespaced_pod_log`'s options.
+        prefix: Put before each line.
+
+    Attributes:
+        last: The last lines.
     """
 
     def __init__(self, read: Callable[..., Any], prefix: str) -> None:
@@ -126,7 +139,7 @@ class LogStream:
         self._thread.start()
 
     def finish(self, seconds: float) -> None:
-        """Waits for the rest of a pod that has ended, then stops."""
+        """Wait this long for the rest of the log of a pod that has ended, then stop."""
         self._thread.join(seconds)
         self._closed.set()
 
@@ -140,12 +153,12 @@ class LogStream:
             except ApiException as error:
                 if error.status == NOT_FOUND:
                     return
-            except Exception:  # noqa: BLE001, S110 the stream was cut
+            except Exception:  # noqa: BLE001, S110 the stream was interrupted
                 pass
-            self._closed.wait(AGAIN_SECONDS)
+            self._closed.wait(RETRY_SECONDS)
 
     def _follow(self) -> None:
-        """Reads on to the log's end, leaving out what was read before."""
+        """Read to the log's end, skipping lines that were read before."""
         response = self._read(follow=True, timestamps=True, _preload_content=False, **self._since())
         before, repeated = self._seen[0], 0
         for line in response:

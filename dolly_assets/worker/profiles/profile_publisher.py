@@ -23,10 +23,9 @@ from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE, AssetKind
 from dolly_assets.registry.queries import history
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
 PROFILE_FOLDER = "profile"
-SPEC_FILE = "spec.json"  # in the profile's folder: what the worker was told
 
 
 class ProfileRequest(Config):

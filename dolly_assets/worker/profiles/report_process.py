@@ -26,12 +26,11 @@ from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.live import LiveReport
 from dolly_assets.worker.profiles.profile_publisher import (
-    SPEC_FILE,
     ProfilePublisher,
     ProfileRequest,
     profile_dir,
 )
-from dolly_assets.worker.spec import WorkerSpec
+from dolly_assets.worker.spec import SPEC_FILE, WorkerSpec
 
 NICENESS = 10
 LOOK_SECONDS = 1.0
