@@ -10,7 +10,7 @@ from dolly_assets.core.errors import ConfigurationError, DollyError
 
 if TYPE_CHECKING:
     from dolly_assets.core.environment import Environment
-    from dolly_assets.doctor.finding import CheckResult
+    from dolly_assets.doctor.check_result import CheckResult
     from dolly_assets.family import ModelFamily
 
 
@@ -39,7 +39,7 @@ def doctor(*, in_cluster: bool) -> None:
 
 def _findings(environment: "Environment", *, in_cluster: bool) -> Iterator["CheckResult"]:
     from dolly_assets.core.text import one_line
-    from dolly_assets.doctor.finding import CheckResult
+    from dolly_assets.doctor.check_result import CheckResult
     from dolly_assets.doctor.machine import check_machine
     from dolly_assets.pipeline.session import Session
 
@@ -66,8 +66,8 @@ def _of_the_cluster(
     from kubernetes.client import ApiException
 
     from dolly_assets.core.text import one_line
+    from dolly_assets.doctor.check_result import CheckResult
     from dolly_assets.doctor.cluster import check_cluster
-    from dolly_assets.doctor.finding import CheckResult
     from dolly_assets.doctor.pod import check_store_from_pod
     from dolly_assets.launchers.kubernetes.api import explanation
     from dolly_assets.launchers.kubernetes.settings import KubernetesSettings

@@ -1,1 +1,14 @@
-"""What keeps this deployment from training, looked for before anything is trained."""
+"""Checks of a deployment before anything is trained: what is missing, and how to fix it.
+
+Each check yields one line, a `CheckResult`. It changes nothing, and knows neither assets nor
+Dagster.
+
+- `check_result.py`: the result of one check.
+- `machine.py`: packages, GPUs, disk and store of this machine.
+- `cluster.py`: permissions, Service, GPUs, quota and Secrets of a Kubernetes cluster.
+- `pod.py`: whether a pod in the cluster reaches the store.
+"""
+
+from dolly_assets.doctor.check_result import CheckResult
+
+__all__ = ["CheckResult"]

@@ -1,12 +1,13 @@
-"""What a cluster has of what Jobs of workers need: rights, Service, GPUs, quota, Secrets.
+"""Checks of a cluster for what Jobs of workers need: permissions, Service, GPUs, quota, Secrets.
 
-It asks as whoever runs it, which may have other rights than runs have.
+It uses the account of the user who runs it, whose permissions may differ from those of runs. It
+starts nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dolly_assets.doctor.finding import CheckResult
+from dolly_assets.doctor.check_result import CheckResult
 from dolly_assets.family import ModelFamily
 from dolly_assets.launchers.kubernetes.api import (
     FORBIDDEN,
@@ -30,12 +31,13 @@ SERVICE = "deploy/kubernetes/base/workers-service.yaml"
 def check_cluster(
     settings: KubernetesSettings, families: Sequence[ModelFamily]
 ) -> Iterator[CheckResult]:
-    """Looks at everything that can be looked at without running anything.
+    """Check everything that can be checked without running anything.
 
     Raises:
-        ConfigurationError: There is no way to a cluster, or a configuration names what Kubernetes
-            does not know.
-        ApiException, WorkerError: The cluster does not answer.
+        ConfigurationError: There is no connection to a cluster, or a configuration has a key that
+            Kubernetes does not know.
+        ApiException: The cluster answers with an error.
+        WorkerError: The cluster does not answer.
     """
     from kubernetes import client
 
@@ -57,11 +59,12 @@ def _rights(connection: "ApiClient", namespace: str) -> Iterator[CheckResult]:
     denied = [right for right in needed if not _may(connection, namespace, right)]
     for right in denied:
         text = (
-            f"may not {right} in {namespace}: bind the Role `trainings` of {ROLES} to this account"
+            f"this account may not {right} in {namespace}: bind the Role `trainings` of {ROLES} "
+            "to it"
         )
         yield CheckResult("MISSING", "permission", text)
     if not denied:
-        yield CheckResult("ok", "permissions", f"all {len(needed)} that runs use in {namespace}")
+        yield CheckResult("ok", "permissions", f"all {len(needed)} that runs need in {namespace}")
 
 
 def _may(connection: "ApiClient", namespace: str, right: Right) -> bool:
@@ -95,11 +98,11 @@ def _service(core: Any, settings: KubernetesSettings) -> CheckResult:
         return CheckResult(
             "MISSING",
             what,
-            f"not in {settings.namespace}, and pods of several nodes need it: apply {SERVICE}",
+            f"not in {settings.namespace}, but pods that train together need it: apply {SERVICE}",
         )
     if found.spec.cluster_ip != "None":
         return CheckResult(
-            "MISSING", what, f"has an address, and pods have no names behind it: apply {SERVICE}"
+            "MISSING", what, f"has a cluster IP, so that pods have no DNS names: apply {SERVICE}"
         )
     return CheckResult("ok", what, "headless")
 
@@ -107,13 +110,11 @@ def _service(core: Any, settings: KubernetesSettings) -> CheckResult:
 def _gpus(
     core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]
 ) -> Iterator[CheckResult]:
-    """What nodes can give, beside what families ask for on each of them."""
+    """Compare the GPUs of each node with what families request on one node."""
     needed = _needed_gpus(settings, families)
     nodes = _asked(lambda: core.list_node(_request_timeout=TIMEOUT))
     if isinstance(nodes, _Denied):
-        yield CheckResult(
-            "unknown", "GPUs", f"{nodes.text}; a training that finds none says so in its run"
-        )
+        yield CheckResult("unknown", "GPUs", f"{nodes.text}; a run that waits for GPUs logs that")
         return
     for resource, (most, family) in needed.items():
         offered = [
@@ -124,18 +125,18 @@ def _gpus(
         if most <= max(have, default=0):
             yield CheckResult("ok", "GPUs", listed)
         else:
-            text = f"{listed}, and {family.name} asks for {most} on one node: install the device plugin or GPU operator, "
-            yield CheckResult(
-                "MISSING",
-                "GPUs",
-                f"{text}add such nodes, or ask for fewer; an autoscaler may make them yet",
+            text = (
+                f"{listed}, but {family.name} requests {most} on one node: install the device "
+                "plugin or GPU operator, add nodes, or request fewer; an autoscaler may still add "
+                "nodes"
             )
+            yield CheckResult("MISSING", "GPUs", text)
 
 
 def _needed_gpus(
     settings: KubernetesSettings, families: Sequence[ModelFamily]
 ) -> dict[str, tuple[int, ModelFamily]]:
-    """By resource, the most that a family asks for on one node."""
+    """Return by resource the most that a family requests on one node, and that family."""
     found: dict[str, tuple[int, ModelFamily]] = {}
     for family in families:
         resource = family.compute.kubernetes.gpu_resource or settings.gpu_resource
@@ -161,7 +162,7 @@ def _quota(
         short = [text for family in families if (text := _too_much(family, settings, hard))]
         for text in short:
             yield CheckResult(
-                "MISSING", f"quota {quota.metadata.name}", f"{text}: raise it, or ask for less"
+                "MISSING", f"quota {quota.metadata.name}", f"{text}: raise it, or request less"
             )
         if not short:
             yield CheckResult("ok", f"quota {quota.metadata.name}", f"{listed} used")
@@ -170,24 +171,27 @@ def _quota(
 
 
 def _too_much(family: ModelFamily, settings: KubernetesSettings, hard: Mapping[str, str]) -> str:
-    """What a family asks for, on all its nodes, that a quota never gives."""
+    """Return in what a family's request, on all its nodes, exceeds a quota; empty if it fits."""
     compute = family.compute
-    asked = {
+    requested = {
         compute.kubernetes.gpu_resource or settings.gpu_resource: compute.gpus,
         "cpu": compute.cpus,
         "memory": compute.memory_gib * 2**30,
     }
-    for resource, each in asked.items():
+    for resource, each in requested.items():
         limit = hard.get(f"requests.{resource}", hard.get(resource))
         if limit is not None and each * compute.nodes > quantity(limit):
-            return f"{family.name} asks for more {resource} on {compute.nodes} nodes than the {limit} it allows"
+            return (
+                f"{family.name} requests more {resource} on {compute.nodes} nodes than the "
+                f"allowed {limit}"
+            )
     return ""
 
 
 def _secrets(
     core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]
 ) -> Iterator[CheckResult]:
-    """Those that the Jobs of the deployment and of its families name."""
+    """Check the Secrets that the Jobs of the deployment and of its families refer to."""
     named: dict[str, bool] = {}
     for family in (None, *families):
         for name, is_optional in secrets_of(
@@ -204,21 +208,24 @@ def _secrets(
             yield CheckResult(
                 "unknown",
                 f"Secret {name}",
-                f"{found.text}; pods that need it would wait and say so",
+                f"{found.text}; a run whose pods wait for it logs that",
             )
         elif found is not None:
             yield CheckResult(
                 "ok", f"Secret {name}", ", ".join(sorted(found.data or {})) or "empty"
             )
         elif is_optional:
-            yield CheckResult("ok", f"Secret {name}", "not there, and optional")
+            yield CheckResult("ok", f"Secret {name}", "does not exist, and is optional")
         else:
-            text = f"not in {settings.namespace}, and Jobs name it: see deploy/kubernetes/examples/secrets.yaml"
+            text = (
+                f"not in {settings.namespace}, but Jobs refer to it: see "
+                "deploy/kubernetes/examples/secrets.yaml"
+            )
             yield CheckResult("MISSING", f"Secret {name}", text)
 
 
 def secrets_of(pod: Any) -> Iterator[tuple[str, bool]]:
-    """The Secrets that a pod's spec names, and whether it also starts without."""
+    """Yield the Secrets that a pod's spec refers to, and whether each is optional."""
     for reference in pod.image_pull_secrets or []:
         yield reference.name, False
     for volume in pod.volumes or []:
@@ -233,21 +240,21 @@ def secrets_of(pod: Any) -> Iterator[tuple[str, bool]]:
 
 
 def quantity(text: str) -> float:
-    """A number of Kubernetes', such as 512Gi."""
+    """Return the value of a Kubernetes quantity, such as 512Gi."""
     from kubernetes.utils import parse_quantity
 
     return float(parse_quantity(text))
 
 
 class _Denied:
-    """Stands for what may not be asked."""
+    """The answer to a request that this account may not make."""
 
     def __init__(self, error: "ApiException") -> None:
-        self.text = f"not to be seen by this account ({explanation(error)})"
+        self.text = f"not visible to this account ({explanation(error)})"
 
 
 def _asked(request: Any) -> Any:
-    """The answer; None if it is not there, `_Denied` if it may not be asked."""
+    """Return the answer to a request; None if the object does not exist, `_Denied` if forbidden."""
     from kubernetes.client import ApiException
 
     try:

@@ -1,22 +1,24 @@
-"""What this machine has of what is needed: packages, GPUs, disk, families, the store.
+"""Checks of this machine: Python, packages, GPUs, disk, credentials and the store.
 
-It asks no cluster.
+It knows no cluster.
 """
 
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from dolly_assets.core.errors import DollyError
-from dolly_assets.core.text import file_size, memory_size
-from dolly_assets.doctor.finding import CheckResult
+from dolly_assets.core.text import file_size, memory_size, one_line
+from dolly_assets.doctor.check_result import CheckResult
 from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.round_trip import round_trip
+from dolly_assets.storage.round_trip import round_trip, summary
 from dolly_assets.storage.s3 import PROFILE_FILES, ROLE_VARIABLES
 
 TRAINS = ("torch", "deepspeed", "transformers")
@@ -25,32 +27,36 @@ LEAST_DISK_BYTES = 5 << 30  # one checkpoint of a small model, and its cache
 
 
 def check_machine(home: Path, store_url: str, *, trains_here: bool) -> Iterator[CheckResult]:
-    """Looks at everything that a command here needs; with `trains_here`, also at what workers do."""
+    """Check what commands need on this machine.
+
+    Args:
+        home: The folder that `DOLLY_HOME` names.
+        store_url: The store.
+        trains_here: Whether workers run here too, so that their packages are needed.
+    """
     yield CheckResult("ok", "python", platform.python_version())
-    pinned = _pinned()
+    required = _required_versions()
     for package in [*ORCHESTRATES, *TRAINS]:
         yield _package(
-            package, pinned.get(package), is_needed=trains_here or package in ORCHESTRATES
+            package, required.get(package), is_needed=trains_here or package in ORCHESTRATES
         )
     yield _gpus()
     yield _disk(home)
     if store_url.startswith("s3:"):
-        yield CheckResult("ok", "credentials", f"of S3 from {credentials_source()}")
+        yield CheckResult("ok", "S3 credentials", f"from {credentials_source()}")
     yield check_store(store_url)
 
 
 def check_store(url: str) -> CheckResult:
-    """Writes to the store, reads back and deletes."""
+    """Check that the store can be written, read and deleted from."""
     try:
-        took = round_trip(ObjectStore(url))
+        return CheckResult("ok", "store", f"{url}: {summary(round_trip(ObjectStore(url)))}")
     except DollyError as error:
-        return CheckResult("MISSING", "store", " ".join(str(error).split()))
-    text = f"{url}: written in {took.write_seconds:.2f} s, read back in {took.read_seconds:.2f} s, deleted"
-    return CheckResult("ok", "store", text)
+        return CheckResult("MISSING", "store", one_line(error))
 
 
 def credentials_source() -> str:
-    """Where S3's credentials come from, without what they are."""
+    """Return where the credentials for S3 come from, without the credentials."""
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return "AWS_ACCESS_KEY_ID"
     if found := next((name for name in ROLE_VARIABLES if os.environ.get(name)), None):
@@ -61,28 +67,29 @@ def credentials_source() -> str:
     ]
     if there := [str(file) for file in files if file.is_file()]:
         return f"profile {os.environ.get('AWS_PROFILE') or 'default'} in {' and '.join(there)}"
-    return "the machine's role, if it has one: neither variables nor ~/.aws/ are there"
+    return "the machine's role, if it has one: neither the variables nor ~/.aws/ exist"
 
 
-def _pinned() -> dict[str, str]:
-    """The versions that this package is made for."""
-    pins = (re.match(r"([\w-]+)==([^;\s]+)", line) for line in requires("dolly_assets") or [])
-    return {pin[1]: pin[2] for pin in pins if pin}
+def _required_versions() -> dict[str, SpecifierSet]:
+    """Return the versions that this package requires of others."""
+    found = map(Requirement, requires("dolly_assets") or [])
+    return {requirement.name: requirement.specifier for requirement in found}
 
 
-def _package(name: str, pinned: str | None, *, is_needed: bool) -> CheckResult:
+def _package(name: str, required: SpecifierSet | None, *, is_needed: bool) -> CheckResult:
     try:
         found = version(name)
     except PackageNotFoundError:
         if not is_needed:
-            return CheckResult("ok", name, "not here, as workers run in the cluster")
+            return CheckResult("ok", name, "not installed, as workers run in the cluster")
         extra = "orchestrator" if name in ORCHESTRATES else "worker"
         return CheckResult("MISSING", name, f"not installed: pip install 'dolly_assets[{extra}]'")
-    if pinned and found.partition("+")[0] != pinned:
+    if required and not required.contains(found, prereleases=True):
         return CheckResult(
             "MISSING",
             name,
-            f"{found} is installed, {pinned} is what this was made with: install that",
+            f"{found} is installed, which does not meet {name}{required}: "
+            f"pip install '{name}{required}'",
         )
     return CheckResult("ok", name, found)
 
@@ -92,14 +99,14 @@ def _gpus() -> CheckResult:
     names = ", ".join(
         f"{device.name} {memory_size(device.memory_total_bytes or 0)}" for device in devices
     )
-    return CheckResult("ok", "GPUs", names or "none: what trains here trains on the CPU")
+    return CheckResult("ok", "GPUs", names or "none: training on this machine uses the CPU")
 
 
 def _disk(home: Path) -> CheckResult:
     there = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
-        return CheckResult("MISSING", "disk", f"{there} cannot be written to: set DOLLY_HOME")
+        return CheckResult("MISSING", "disk", f"{there} is not writable: set DOLLY_HOME")
     if free < LEAST_DISK_BYTES:
         return CheckResult(
             "MISSING",

@@ -114,15 +114,15 @@ def test_what_is_missing_is_said_with_what_to_do(
     missing = found(lines, "MISSING")
     assert code == 1
     for text in (
-        "permission: may not patch jobs.batch in dolly: bind the Role `trainings`",
-        "Service dolly-workers: has an address, and pods have no names behind it: apply deploy/",
-        "GPUs: 0 nvidia.com/gpu on 0 of 0 nodes, and",
-        "asks for more nvidia.com/gpu on",
-        "Secret registry: not in dolly, and Jobs name it",
+        "permission: this account may not patch jobs.batch in dolly: bind the Role `trainings`",
+        "Service dolly-workers: has a cluster IP, so that pods have no DNS names: apply deploy/",
+        "GPUs: 0 nvidia.com/gpu on 0 of 0 nodes, but",
+        "requests more nvidia.com/gpu on",
+        "Secret registry: not in dolly, but Jobs refer to it",
         "access denied; check the credentials",
     ):
         assert text in missing
-    assert "permission: may not list" not in missing
+    assert "this account may not list" not in missing
 
 
 def test_what_may_not_be_seen_is_unknown_and_a_pod_that_does_not_start_says_why(
@@ -138,8 +138,8 @@ def test_what_may_not_be_seen_is_unknown_and_a_pod_that_does_not_start_says_why(
     )
     assert code == 1
     for what in ("GPUs", "quota", "Service dolly-workers", "Secret dolly-store", "Secret registry"):
-        assert f"{what}: not to be seen by this account" in found(lines, "unknown")
-    assert "no pod has ended within start_minutes: ImagePullBackOff" in found(lines, "MISSING")
+        assert f"{what}: not visible to this account" in found(lines, "unknown")
+    assert "no pod has finished within start_minutes: ImagePullBackOff" in found(lines, "MISSING")
     cluster.wait(lambda: not cluster.jobs())
 
 
