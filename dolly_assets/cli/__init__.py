@@ -14,3 +14,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `ui`: the Dagster UI.
 - `doctor`: what is missing on this machine or in the cluster.
 """
+
+from dolly_assets.cli.main import main
+
+__all__ = ["main"]

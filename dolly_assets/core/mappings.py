@@ -1,4 +1,4 @@
-"""Nested mappings, as settings in YAML and JSON are."""
+"""Merging nested mappings, such as the settings in YAML and JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,8 @@ def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     result = dict(base)
     for key, value in overrides.items():
         below = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        result[key] = merged(below, value) if both else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            result[key] = merged(below, value)
+        else:
+            result[key] = value
     return result
