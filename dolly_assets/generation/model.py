@@ -38,17 +38,40 @@ def load(
     Raises:
         BaseModelError: The folder does not hold a complete causal language model with a tokenizer.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        found = (
-            sorted(path.name for path in folder.iterdir()) if folder.is_dir() else "no such folder"
-        )
+    _check_folder(folder)
+    model, tokenizer = _load(folder, dtype)
+    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    if len(tokenizer) > rows:
         raise BaseModelError(
-            f"{folder} is not a weights folder: expected config.json and *.safetensors, found "
-            f"{found}; name the weights/ folder of a checkpoint, or one that save_pretrained wrote"
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model embeds {rows}: "
+            "resize the embeddings when you add tokens"
         )
+    if adapter:
+        model = with_adapter(model, adapter)
+    model.generation_config = GenerationConfig()
+    placed: PreTrainedModel = model.to(device or pick_device())  # pyright: ignore[reportArgumentType]
+    return placed.eval(), tokenizer
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise BaseModelError unless the folder has a configuration and safetensors."""
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        return
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else None
+    raise BaseModelError(
+        f"{folder} is not a weights folder: expected config.json and *.safetensors, found "
+        f"{'no such folder' if names is None else some_of(names)}; name the weights/ folder of a "
+        "checkpoint, or one that save_pretrained wrote"
+    )
+
+
+def _load(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """Load model and tokenizer; raise BaseModelError if that fails or weights are missing."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         model, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
             folder,
@@ -72,14 +95,4 @@ def load(
             f"{some_of(sorted(report['missing_keys']))}; the folder is incomplete, or config.json "
             "belongs to another model"
         )
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise BaseModelError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model embeds {rows}: "
-            "resize the embeddings when you add tokens"
-        )
-    if adapter:
-        model = with_adapter(model, adapter)
-    model.generation_config = GenerationConfig()
-    placed: PreTrainedModel = model.to(device or pick_device())  # pyright: ignore[reportArgumentType]
-    return placed.eval(), tokenizer
+    return model, tokenizer

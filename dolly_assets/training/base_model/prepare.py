@@ -16,7 +16,7 @@ from dolly_assets.training.base_model.untrained import build
 from dolly_assets.training.weights_files import is_model_file
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 _MAX_SHARD_SIZE = "4GB"
 
@@ -53,16 +53,11 @@ def prepare(
     if out.exists() and any(out.iterdir()):
         raise BaseModelError(f"{out}: expected an empty folder to write the base model to")
     name = config.source or "untrained"
-    commit = None
     with _transformers_output_to(log), torch.random.fork_rng(devices=[]):
         if config.untrained is not None:
-            model, tokenizer = build(config.untrained, special_tokens, texts())
-        elif is_path(name):
-            model, tokenizer = load_path(Path(name).expanduser())
+            commit, (model, tokenizer) = None, build(config.untrained, special_tokens, texts())
         else:
-            commit = resolve_commit(name, config.revision)
-            log(f"{name}: loading commit {commit}")
-            model, tokenizer = load(name, revision=commit)
+            commit, (model, tokenizer) = _load_source(name, config.revision, log)
         _check_causal(model, name)
         add_special_tokens(model, tokenizer, special_tokens)
         model.save_pretrained(out, max_shard_size=_MAX_SHARD_SIZE)
@@ -87,6 +82,17 @@ def prepare(
         f"{attributes['dtype']}"
     )
     return attributes
+
+
+def _load_source(
+    source: str, revision: str | None, log: Callable[[str], None]
+) -> tuple[str | None, tuple["PreTrainedModel", "PreTrainedTokenizerFast"]]:
+    """Load a model and tokenizer; also return the commit, for a Hub id."""
+    if is_path(source):
+        return None, load_path(Path(source).expanduser())
+    commit = resolve_commit(source, revision)
+    log(f"{source}: loading commit {commit}")
+    return commit, load(source, revision=commit)
 
 
 def _check_causal(model: "PreTrainedModel", name: str) -> None:
