@@ -1,22 +1,13 @@
-"""Where things live and who runs workers: settings from environment variables, validated once.
+"""The settings of a process, read from environment variables and validated once.
 
-| variable     | meaning                                                    | default                      |
-| ------------ | ---------------------------------------------------------- | ---------------------------- |
-| `DOLLY_HOME` | everything this machine keeps: store, cache, Dagster       | `.dolly/` under the project  |
-| `DOLLY_STORE`| URL of the object store                                    | the folder `store` in it     |
-| `DOLLY_CACHE_GB` | limit of this machine's cache of artifacts, in 10⁹ bytes | none: the cache grows      |
-| `DOLLY_DEFS` | a folder with more model families, beside the bundled ones | none                         |
-| `DOLLY_KUBERNETES` | a YAML file: workers are Jobs of the cluster that it says | none, workers run here |
-| `DOLLY_PRICES`| a YAML file of GPU prices, over the bundled examples      | none                         |
-| `DOLLY_INBOX`| a folder or `s3://…` in which new datasets arrive          | none                         |
-| `DOLLY_AUTOMATION` | `on`: sensors and schedules run without being switched on | `off`                  |
-| `DOLLY_ALERTS` | where alerts go besides the log: URLs, see docs/automation.md | none                     |
+`VARIABLES` describes each variable, as docs/settings.md does. Variables that a launcher sets for
+its workers are listed in `WORKER_VARIABLES`; they are read by the workers themselves.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -26,22 +17,90 @@ from dolly_assets.core.errors import ConfigurationError
 PROJECT = Path(__file__).parents[2]
 
 
+class Variable(NamedTuple):
+    """An environment variable that users set."""
+
+    name: str
+    meaning: str
+    default: str
+
+
+VARIABLES = (
+    Variable(
+        "DOLLY_HOME",
+        "everything kept on this machine: store, cache, scratch space, Dagster instance",
+        "`.dolly/` in the project",
+    ),
+    Variable(
+        "DOLLY_STORE",
+        "URL of the object store: a path, `s3://bucket/prefix`, `gs://…`, `az://…`",
+        "`store` in `DOLLY_HOME`",
+    ),
+    Variable(
+        "DOLLY_CACHE_GB",
+        "limit of the cache of artifacts in `DOLLY_HOME`, in 10⁹ bytes: what no process uses is "
+        "deleted, least recently used first",
+        "none, the cache grows",
+    ),
+    Variable("DOLLY_DEFS", "a folder with more model families", "none"),
+    Variable(
+        "DOLLY_KUBERNETES",
+        "a YAML file; workers run as Jobs of the cluster it describes, see Kubernetes",
+        "none: workers run here",
+    ),
+    Variable(
+        "DOLLY_PRICES", "a YAML file of GPU prices that overrides the bundled examples", "none"
+    ),
+    Variable("DOLLY_INBOX", "where new datasets arrive, see Automation", "none"),
+    Variable(
+        "DOLLY_AUTOMATION",
+        "`on` starts sensors and schedules without switching them on in the UI",
+        "`off`",
+    ),
+    Variable("DOLLY_ALERTS", "URLs that alerts are posted to, separated by spaces", "none"),
+    Variable(
+        "DOLLY_REPORTS_URL",
+        "the address at which browsers reach `dolly reports`, for links in the UI",
+        "that of `dolly ui`",
+    ),
+    Variable("DOLLY_IMAGE", "digest of the container image, recorded in profiles", "none"),
+)
+
+WORKER_VARIABLES = frozenset(
+    {
+        "DOLLY_CPUS",
+        "DOLLY_DEVICE",
+        "DOLLY_END_WITH_STDIN",
+        "DOLLY_MEET",
+        "DOLLY_MEET_SECONDS",
+        "DOLLY_MESSAGES",
+        "DOLLY_NODES",
+        "DOLLY_POD",
+        "DOLLY_RANKS",
+        "DOLLY_SCRATCH",
+        "DOLLY_SPEC",
+    }
+)
+
+
 class Environment(Config):
     """The settings of this process."""
 
-    home: Path = Field(description="Everything this machine keeps.")
+    home: Path = Field(description="Folder of everything that is kept on this machine.")
     store_url: str = Field(description="URL of the object store.")
     cache_limit_bytes: int | None = Field(
         default=None, description="Limit of this machine's cache of artifacts, in bytes."
     )
-    more_defs: Path | None = Field(default=None, description="A folder with more model families.")
+    more_defs: Path | None = Field(default=None, description="Folder with more model families.")
     kubernetes_file: Path | None = Field(
-        default=None, description="The cluster that workers run in."
+        default=None, description="YAML file that describes the cluster in which workers run."
     )
-    prices_file: Path | None = Field(default=None, description="A YAML file of GPU prices.")
-    inbox_url: str | None = Field(default=None, description="Where new datasets arrive.")
+    prices_file: Path | None = Field(default=None, description="YAML file of GPU prices.")
+    inbox_url: str | None = Field(
+        default=None, description="Folder or URL in which new datasets arrive."
+    )
     automation: Literal["on", "off"] = Field(
-        default="off", description="Whether sensors and schedules run at once."
+        default="off", description="Whether sensors and schedules start switched on."
     )
     reports_url: str | None = Field(
         default=None, description="Address at which browsers reach the report server."
@@ -50,26 +109,18 @@ class Environment(Config):
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
-        """Reads the variables in the table above.
+        """Read the settings from environment variables; an empty variable counts as unset.
 
         Raises:
             ConfigurationError: `DOLLY_DEFS` is not a folder, `DOLLY_CACHE_GB` is not a number, or
                 `DOLLY_AUTOMATION` is neither on nor off.
         """
-        home = Path(variables.get("DOLLY_HOME") or _default_home()).expanduser().resolve()
-        more_defs = (
-            Path(variables["DOLLY_DEFS"]).expanduser().resolve()
-            if variables.get("DOLLY_DEFS")
-            else None
-        )
+        home = _path(variables.get("DOLLY_HOME")) or _default_home().resolve()
+        more_defs = _path(variables.get("DOLLY_DEFS"))
         if more_defs and not more_defs.is_dir():
             raise ConfigurationError(
-                f"DOLLY_DEFS={more_defs} is not a folder: expected one sub-folder per family"
+                f"DOLLY_DEFS={more_defs} is not a folder: expected one with a subfolder per family"
             )
-        kubernetes_file, prices_file = (
-            Path(variables[name]).expanduser().resolve() if variables.get(name) else None
-            for name in ("DOLLY_KUBERNETES", "DOLLY_PRICES")
-        )
         automation = variables.get("DOLLY_AUTOMATION") or "off"
         if automation not in ("on", "off"):
             raise ConfigurationError(f"DOLLY_AUTOMATION={automation}: expected on or off")
@@ -78,8 +129,8 @@ class Environment(Config):
             store_url=variables.get("DOLLY_STORE") or str(home / "store"),
             cache_limit_bytes=_cache_limit_bytes(variables.get("DOLLY_CACHE_GB")),
             more_defs=more_defs,
-            kubernetes_file=kubernetes_file,
-            prices_file=prices_file,
+            kubernetes_file=_path(variables.get("DOLLY_KUBERNETES")),
+            prices_file=_path(variables.get("DOLLY_PRICES")),
             inbox_url=variables.get("DOLLY_INBOX") or None,
             automation=automation,
             reports_url=variables.get("DOLLY_REPORTS_URL") or None,
@@ -88,18 +139,22 @@ class Environment(Config):
 
     @property
     def cache_dir(self) -> Path:
-        """Verified copies of artifacts."""
+        """The folder of verified copies of artifacts."""
         return self.home / "cache"
 
     @property
     def scratch_dir(self) -> Path:
-        """Working folders of runs; each is removed when its worker ended well."""
+        """The folder of the working folders of runs, which successful workers delete."""
         return self.home / "scratch"
 
     @property
     def dagster_home(self) -> Path:
-        """The Dagster instance."""
+        """The folder of the Dagster instance."""
         return self.home / "dagster"
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value).expanduser().resolve() if value else None
 
 
 def _cache_limit_bytes(gigabytes: str | None) -> int | None:

@@ -1,22 +1,33 @@
-"""Settings from environment variables."""
+"""Every environment variable of ours is described, in the code as in the documentation."""
 
+import re
 from pathlib import Path
 
-import pytest
+import dolly_assets
+from dolly_assets.core.environment import PROJECT, VARIABLES, WORKER_VARIABLES
 
-from dolly_assets.core.environment import Environment
-from dolly_assets.core.errors import ConfigurationError
-
-
-def test_the_cache_is_limited_only_where_the_variable_says_so(tmp_path: Path) -> None:
-    home = {"DOLLY_HOME": str(tmp_path)}
-    assert Environment.read(home).cache_limit_bytes is None
-    assert Environment.read({**home, "DOLLY_CACHE_GB": ""}).cache_limit_bytes is None
-    assert Environment.read({**home, "DOLLY_CACHE_GB": "0.5"}).cache_limit_bytes == 500_000_000
-    assert Environment.read({**home, "DOLLY_CACHE_GB": "0"}).cache_limit_bytes == 0
+PACKAGE = Path(dolly_assets.__file__).parent
 
 
-@pytest.mark.parametrize("wrong", ["many", "-1", "nan", "inf", "20 GB"])
-def test_a_limit_of_the_cache_that_is_not_a_number_is_refused(tmp_path: Path, wrong: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"DOLLY_CACHE_GB={wrong}: expected a number"):
-        Environment.read({"DOLLY_HOME": str(tmp_path), "DOLLY_CACHE_GB": wrong})
+def documented_rows() -> list[tuple[str, ...]]:
+    """The rows of the table in docs/settings.md, links being their texts."""
+    text = (PROJECT / "docs" / "settings.md").read_text()
+    section = text.partition("## Environment variables")[2].partition("\n## ")[0]
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", section)
+    rows = [line.strip("|").split("|") for line in plain.splitlines() if line.startswith("| `")]
+    return [tuple(cell.strip() for cell in row) for row in rows]
+
+
+def test_the_documentation_lists_the_variables_that_are_read() -> None:
+    rows = documented_rows()
+    described = [(f"`{name}`", meaning, default) for name, meaning, default in VARIABLES]
+    assert [row for row in rows if row[0].startswith("`DOLLY_")] == described
+
+
+def test_no_variable_is_read_that_is_not_described() -> None:
+    names = {
+        name
+        for file in PACKAGE.rglob("*.py")
+        for name in re.findall(r"DOLLY_[A-Z_]*[A-Z]", file.read_text())
+    }
+    assert names == {variable.name for variable in VARIABLES} | WORKER_VARIABLES
