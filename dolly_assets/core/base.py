@@ -1,9 +1,9 @@
-"""The base of everything that is declared: frozen, and strict about keys it does not know."""
+"""The base of everything that is declared: frozen, and strict about unknown keys."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A validated, immutable piece of configuration. An unknown key is an error."""
+    """A validated, immutable piece of configuration, in which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)

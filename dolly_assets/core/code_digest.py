@@ -1,6 +1,6 @@
-"""Which code of ours is running, as one digest.
+"""The digest of this package's own code, which artifacts record.
 
-It knows the files of this package, and no version control.
+Knows the files of the package, and no version control.
 """
 
 import functools
@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 over the paths and contents of the package's Python files, as hexadecimal digits."""
+    """Return the SHA-256 over the paths and contents of the package's Python files."""
     digest = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
         content = file.read_bytes()

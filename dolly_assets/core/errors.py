@@ -1,15 +1,15 @@
 """The errors a user or a caller can act on.
 
-Each message says what was found, where (file, line or key), what was expected and what to do. The
-command line prints it on one line and exits with code 2; Dagster shows it as the reason of a failed
-step.
+Each message states what was found, where (file, line or key), what was expected and what to do.
+The command line prints it on one line and exits with code 2; Dagster shows it as the reason of a
+failed step.
 """
 
 from collections.abc import Sequence
 
 
 class DollyError(Exception):
-    """Something the user can put right. Subclasses name what."""
+    """A problem that the user can fix; subclasses name the kind."""
 
 
 class ConfigurationError(DollyError):
@@ -21,15 +21,15 @@ class DatasetError(DollyError):
 
 
 class QualityError(DollyError):
-    """A check of a dataset stops its training."""
+    """A quality check of a dataset forbids training on it."""
 
 
 class LicenseError(DollyError):
-    """A licence forbids the use that a model family is for, or is not known."""
+    """A licence forbids the use of a model family, or is unknown."""
 
 
 class BaseModelError(DollyError):
-    """A base model cannot be found or is not a causal language model."""
+    """A base model cannot be loaded, or is not a causal language model."""
 
 
 class ArtifactError(DollyError):
@@ -37,11 +37,11 @@ class ArtifactError(DollyError):
 
 
 class TrainingError(DollyError):
-    """A training cannot start or continue as asked."""
+    """A training cannot start or resume as requested."""
 
 
 class WorkerError(DollyError):
-    """A worker process ended with an error."""
+    """A worker process failed."""
 
 
 class ProfileError(DollyError):
@@ -49,17 +49,17 @@ class ProfileError(DollyError):
 
 
 class TrainingStopped(DollyError):  # noqa: N818 nothing is wrong
-    """A training was asked to stop, and has saved where it is."""
+    """A training was asked to stop, and has saved its state."""
 
     def __init__(self, epoch: int, step: int, steps: int) -> None:
-        super().__init__(f"stopped at epoch {epoch}, step {step} of {steps}; run again to go on")
+        super().__init__(f"stopped at epoch {epoch}, step {step} of {steps}; run again to resume")
 
 
 class WorkerStopped(DollyError):  # noqa: N818 nothing is wrong
-    """A worker was asked to stop and did; the same again goes on from where it was."""
+    """A worker was asked to stop and did; the next run resumes where it stopped."""
 
 
 def some_of(items: Sequence[str], limit: int = 5) -> str:
-    """The first few of a list, for a message's one line."""
+    """Return the first few items of a list and the number of the rest, for a message's one line."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more if items else "none"

@@ -1,7 +1,4 @@
-"""Names that people type: datasets, model families, epochs.
-
-One place that says which are allowed.
-"""
+"""Names that users type: which names of datasets and families, and which epochs, are allowed."""
 
 import re
 
@@ -13,7 +10,11 @@ _EPOCHS = re.compile(r"([0-9]{1,2})(?:-([0-9]{1,2}))?")
 
 
 def check_dataset_name(name: str) -> str:
-    """Returns the name if it can be a partition key and a folder's name everywhere, else raises DatasetError."""
+    """Return the name if it can be a partition key and, everywhere, a folder's name.
+
+    Raises:
+        DatasetError: It cannot.
+    """
     if not _NAME.fullmatch(name) or ".." in name:
         raise DatasetError(
             f"dataset name {name!r} is not allowed: use 1 to 63 of a-z, 0-9, '_', '-', '.', "
@@ -23,22 +24,26 @@ def check_dataset_name(name: str) -> str:
 
 
 def check_family_name(name: str) -> str:
-    """Returns the name if it can begin an asset's key and name an op of Dagster's, else raises ConfigurationError."""
+    """Return the name if it can begin an asset's key and name an op in Dagster.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
     if not _FAMILY_NAME.fullmatch(name):
         raise ConfigurationError(
-            f"the folder's name {name!r} cannot name a model family: use 1 to 63 of a-z, 0-9 and '_', "
-            "beginning with a letter or digit"
+            f"the folder's name {name!r} cannot name a model family: use 1 to 63 of a-z, 0-9 and "
+            "'_', beginning with a letter or digit"
         )
     return name
 
 
 def epoch_key(epoch: int) -> str:
-    """The partition key of an epoch: two digits, `00` being the untrained base model."""
+    """Return the partition key of an epoch: two digits, `00` being the untrained base model."""
     return f"{epoch:02d}"
 
 
 def parse_epochs(text: str, last: int) -> range:
-    """Reads `3` or `1-3` as a range of epochs within 0…last.
+    """Parse `3` or `1-3` as a range of epochs within 0…last.
 
     Raises:
         ConfigurationError: It is not a range, runs backwards, or goes past the last epoch.
@@ -52,6 +57,7 @@ def parse_epochs(text: str, last: int) -> range:
         raise ConfigurationError(f"epochs {text!r} run backwards: write {final}-{first}")
     if final > last:
         raise ConfigurationError(
-            f"epochs {text!r}: this model family has epochs 0 to {last}; raise recipe.epochs in its YAML for more"
+            f"epochs {text!r}: this model family has epochs 0 to {last}; raise recipe.epochs in "
+            "its YAML for more"
         )
     return range(first, final + 1)

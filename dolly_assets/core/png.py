@@ -1,13 +1,20 @@
-"""Charts as small pictures: each is kept in an artifact and, for the UI, in Dagster's event log."""
+"""Charts as small pictures, which artifacts and Dagster's event log keep."""
 
 import io
 from typing import Any
 
-COLOURS = 64  # charts have few; smooth edges take most of these
+COLOURS = 64  # charts have few colours; smoothed edges use most of these
 
 
 def png(specification: dict[str, Any], *, scale: float = 1) -> bytes:
-    """A Vega-Lite specification, with its data, as a PNG of a palette: an eighth of the bytes of one without."""
+    """Draw a Vega-Lite specification, which contains its data, as a PNG with a palette.
+
+    The palette makes it an eighth of the size that it would have without one.
+
+    Args:
+        specification: The chart, as Vega-Lite's JSON.
+        scale: Pixels per unit of the specification.
+    """
     import vl_convert
     from PIL import Image
 

@@ -254,7 +254,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(
     stopped = runs.run(
         replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ranks=ranks, ask_at=4
     )
-    assert stopped.stopped == "stopped at epoch 2, step 2 of 3; run again to go on"
+    assert stopped.stopped == "stopped at epoch 2, step 2 of 3; run again to resume"
     assert stopped.epochs == (1,)
     rest = replace(
         whole,
