@@ -13,7 +13,7 @@ import dagster as dg
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource, made_by
-from dolly_assets.datasets.licenses import LICENSE_FACTS
+from dolly_assets.datasets.licenses import LICENSE_ATTRIBUTES
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.attributes import EvaluationAttributes
 from dolly_assets.registry.kinds import (
@@ -213,7 +213,7 @@ def _publish(
             "candidate_epoch": best,
             "candidate_exact_match": candidate.exact_match,
             "candidate_held_out_loss": candidate.held_out_loss,
-            **{name: kept.get(name) for name in LICENSE_FACTS},
+            **{name: kept.get(name) for name in LICENSE_ATTRIBUTES},
         },
         made_by=made_by(context),
     )

@@ -10,7 +10,7 @@ import dagster as dg
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, made_by
-from dolly_assets.datasets.licenses import LICENSE_FACTS
+from dolly_assets.datasets.licenses import LICENSE_ATTRIBUTES
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
@@ -68,7 +68,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                     "responses_markdown": comparison.responses_markdown(rows),
                     "epochs": len(rows),
                     "best_epoch": best.epoch if best else None,
-                    **_license_facts(epochs[max(epochs)]),
+                    **_license_attributes(epochs[max(epochs)]),
                 },
                 made_by=made_by(context),
             )
@@ -129,9 +129,9 @@ def comparison_inputs(
     return {item.name: item.digest for item in shown}
 
 
-def _license_facts(checkpoint: Artifact) -> dict[str, Any]:
+def _license_attributes(checkpoint: Artifact) -> dict[str, Any]:
     """What the training's licences ask for; checkpoints of before they were recorded say nothing."""
-    return {name: checkpoint.manifest.attributes.get(name) for name in LICENSE_FACTS}
+    return {name: checkpoint.manifest.attributes.get(name) for name in LICENSE_ATTRIBUTES}
 
 
 def _row(epoch: int, checkpoint: Artifact, scores: dict[str, Artifact]) -> EpochRow:

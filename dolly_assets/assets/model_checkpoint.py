@@ -14,7 +14,7 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
 from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, WorkerResource
-from dolly_assets.datasets.licenses import license_facts
+from dolly_assets.datasets.licenses import license_attributes
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.kinds import (
     BASE_MODEL,
@@ -113,7 +113,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
 def _facts(store: ArtifactStore, training: Training) -> dict[str, JsonValue]:
     """What a checkpoint says of its licences."""
     licensed = licenses_of(training.family, raw_of(store, training.tokenized_dataset))
-    return license_facts(licensed)
+    return license_attributes(licensed)
 
 
 def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:

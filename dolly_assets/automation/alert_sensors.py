@@ -1,6 +1,7 @@
-"""The sensors behind alerts: runs that failed, checks that failed, champions that changed, sources that are late.
+"""The sensors behind alerts: failed runs, failed checks, new champions, late assets.
 
-They follow the runs that have ended, so each is told once, whichever database the instance keeps.
+They follow finished runs, so each is reported once, whichever database the instance uses. How an
+alert is delivered is the business of `alerts`.
 """
 
 from collections.abc import Iterator
@@ -10,27 +11,27 @@ import dagster as dg
 from dolly_assets.automation.alerts import Alert, AlertsResource
 
 LATE = "FAIL"
-PARTITION = "dagster/partition"  # the tag by which Dagster says what a run is for
+PARTITION = "dagster/partition"  # the tag in which Dagster names the partition of a run
 
 
 def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
-    """The sensors `alerts_on_success`, `alerts_on_failure` and `alerts_on_late`."""
+    """Return the sensors `alerts_on_success`, `alerts_on_failure` and `alerts_on_late`."""
     status = dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
         name="alerts_on_success",
         default_status=status,
-        description="Tells of failed checks and new champions.",
+        description="Alerts on failed checks and new champions of successful runs.",
     )
     def alerts_on_success(context: dg.RunStatusSensorContext, alerts: AlertsResource) -> None:
-        for alert in _told_by(context.instance, context.dagster_run.run_id):
+        for alert in _alerts_of(context.instance, context.dagster_run.run_id):
             alerts.send(alert)
 
     @dg.run_failure_sensor(
         name="alerts_on_failure",
         default_status=status,
-        description="Tells of failed runs, and why they failed.",
+        description="Alerts on failed runs, with the reason.",
     )
     def alerts_on_failure(context: dg.RunFailureSensorContext, alerts: AlertsResource) -> None:
         run = context.dagster_run
@@ -46,14 +47,14 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
         )
         title = f"{what} {partition}".strip() + f" failed in run {run.run_id[:8]}"
         alerts.send(Alert(kind="run_failed", title=title, text="\n".join(reasons)))
-        for alert in _told_by(context.instance, run.run_id):
+        for alert in _alerts_of(context.instance, run.run_id):
             alerts.send(alert)
 
     @dg.sensor(
         name="alerts_on_late",
         default_status=status,
         minimum_interval_seconds=300,
-        description="Tells of assets that are later than their freshness policy allows.",
+        description="Alerts on assets that are later than their freshness policy allows.",
     )
     def alerts_on_late(
         context: dg.SensorEvaluationContext, alerts: AlertsResource
@@ -72,7 +73,7 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
                 Alert(
                     kind="late",
                     title=f"{asset} is late",
-                    text="It was not materialized in the time allowed.",
+                    text="It was not materialized within the time allowed.",
                 )
             )
         return dg.SensorResult(cursor=" ".join(sorted(late)))
@@ -80,8 +81,8 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
     return [alerts_on_success, alerts_on_failure, alerts_on_late]
 
 
-def _told_by(instance: dg.DagsterInstance, run_id: str) -> Iterator[Alert]:
-    """What the events of a run give reason to tell, besides its end."""
+def _alerts_of(instance: dg.DagsterInstance, run_id: str) -> Iterator[Alert]:
+    """Yield the alerts that the events of a run call for, apart from its failure."""
     events = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_MATERIALIZATION}
     for record in instance.get_records_for_run(run_id, of_type=events).records:
         event = record.event_log_entry.dagster_event

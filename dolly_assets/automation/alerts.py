@@ -1,11 +1,12 @@
-"""Alerts: what somebody should hear of without looking.
+"""Alerts: what users should learn of without looking for it.
 
-To the log always, and to the URLs of `DOLLY_ALERTS`.
+They are always logged, and posted to the URLs of `DOLLY_ALERTS`. What calls for an alert is the
+business of the sensors.
 
 | URL | what is posted |
 | --- | --- |
 | `https://…` | the alert as JSON: kind, title, text, at |
-| `slack+https://…` | `{"text": …}`, as Slack's and Mattermost's incoming webhooks take it |
+| `slack+https://…` | `{"text": …}`, the format of Slack's and Mattermost's incoming webhooks |
 """
 
 import logging
@@ -27,28 +28,29 @@ AlertKind = Literal["run_failed", "check_failed", "late", "champion_changed", "d
 
 
 class Alert(Config):
-    """Something that somebody should hear of."""
+    """Something that users should learn of."""
 
     kind: AlertKind
-    title: str = Field(description="One line.")
-    text: str = Field(default="", description="What there is to say, and what to do.")
+    title: str = Field(description="What happened, on one line.")
+    text: str = Field(default="", description="The details, and what to do.")
     at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class AlertsResource(dg.ConfigurableResource):
-    """Sends alerts. One that cannot be delivered is logged, and fails nothing."""
+    """Sends alerts; one that cannot be delivered is logged, and fails no run."""
 
-    urls: list[str] = Field(default=[], description="Where alerts are posted to, besides the log.")
+    urls: list[str] = Field(
+        default=[], description="URLs that alerts are posted to, besides the log."
+    )
 
     def send(self, alert: Alert) -> None:
-        """Tells everybody who asked to be told."""
+        """Log an alert, and post it to every URL."""
         LOG.warning("%s: %s. %s", alert.kind, alert.title, alert.text)
         for number, url in enumerate(self.urls, 1):
             try:
                 _post(url, alert)
-            except (
-                requests.RequestException
-            ) as error:  # the URL is a secret: neither it nor the error's text is told
+            except requests.RequestException as error:
+                # The URL is a secret: neither it nor the error's text is logged.
                 LOG.error(
                     "alert %r was not delivered to URL %d of DOLLY_ALERTS: %s",
                     alert.title,
@@ -58,11 +60,16 @@ class AlertsResource(dg.ConfigurableResource):
 
 
 def check_urls(urls: tuple[str, ...]) -> list[str]:
-    """The URLs if each can be posted to, else raises ConfigurationError."""
+    """Return the URLs, after checking that each can be posted to.
+
+    Raises:
+        ConfigurationError: An entry is not a URL.
+    """
     for number, url in enumerate(urls, 1):
         if not url.removeprefix(SLACK).startswith(("https://", "http://")):
             raise ConfigurationError(
-                f"DOLLY_ALERTS: entry {number} is no URL; expected https://… or slack+https://…, with spaces between"
+                f"DOLLY_ALERTS: entry {number} is not a URL: expected https://… or "
+                "slack+https://…, separated by spaces"
             )
     return list(urls)
 

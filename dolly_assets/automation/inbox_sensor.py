@@ -1,8 +1,8 @@
-"""The sensor that watches the inbox: a dataset that has arrived whole becomes a partition, and its raw_dataset a run.
+"""The sensor that watches the inbox: a complete dataset becomes a partition, and a run ingests it.
 
-What was seen is kept in the sensor's cursor, by name and fingerprint, so equal timestamps and
-changed files make no difference. A tick that is killed half-way is made again: a run's key says
-which content of which dataset it is for, and Dagster starts no key twice.
+What was seen is kept in the sensor's cursor, by name and fingerprint, so the sensor depends neither
+on distinct timestamps nor on files that stay unchanged. A tick that is killed halfway is repeated:
+a run's key names the dataset and its content, and Dagster starts no key twice.
 """
 
 import json
@@ -14,26 +14,28 @@ import dagster as dg
 
 from dolly_assets.automation.alerts import Alert, AlertsResource
 from dolly_assets.core.errors import ArtifactError, DatasetError
+from dolly_assets.core.text import count
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.inbox import Arrival, Inbox
 
 PER_TICK = 200
-"""Datasets that are taken or refused: a tick has 60 seconds by default, and each may mean reading a card."""
+"""Most datasets that a tick ingests or rejects; each may require reading a card, and a tick has 60
+seconds by default."""
 
 State = Literal["seen", "unread", "taken", "refused"]
 
 
 @dataclass
 class Cursor:
-    """What the inbox held at the last tick: name -> fingerprint and what became of it."""
+    """What the inbox held at the last tick: name -> fingerprint and state."""
 
     known: dict[str, tuple[str, State]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, text: str | None) -> "Cursor":
-        """Reads what `dump` wrote."""
+        """Parse what `dump` returned."""
         return cls(
             {
                 name: (fingerprint, state)
@@ -42,32 +44,40 @@ class Cursor:
         )
 
     def of(self, name: str) -> tuple[str, State]:
-        """Fingerprint of a dataset and what became of it."""
+        """Return the fingerprint and the state of a dataset."""
         return self.known.get(name, ("", "seen"))
 
     def dump(self) -> str:
-        """The cursor as Dagster keeps it."""
+        """Return the cursor in the form that Dagster keeps."""
         return json.dumps(self.known, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class Tick:
-    """What to do now."""
+    """What a tick has to do.
+
+    Attributes:
+        taken: Complete datasets to ingest.
+        refused: Name -> reason; each is reported once.
+        unread: Name -> why the card could not be read; it is retried at the next tick.
+        waiting: Number of datasets that are still changing, or left for the next tick.
+        cursor: What the next tick starts from.
+    """
 
     taken: list[Arrival]
-    refused: dict[str, str]  # name -> reason; each is told once
-    unread: dict[str, str]  # name -> why its card could not be read now; it is tried again
-    waiting: int  # still changing, or left for the next tick
+    refused: dict[str, str]
+    unread: dict[str, str]
+    waiting: int
     cursor: Cursor
 
 
 def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tick:
-    """Compares the inbox with what was seen before.
+    """Compare the inbox with what was seen before.
 
     Args:
         inbox: Where datasets arrive.
-        cursor: What was there at the last look.
-        kept: The datasets that are known without the inbox; their names are taken.
+        cursor: What the inbox held at the last tick.
+        kept: The datasets that are known without the inbox; their names are in use.
     """
     taken: list[Arrival] = []
     refused: dict[str, str] = {}
@@ -75,7 +85,7 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
     waiting = 0
     known: dict[str, tuple[str, State]] = {}
     arrivals = inbox.arrivals()
-    # Cards that could not be read are tried after all others, so that they hold up none.
+    # Cards that could not be read come after all others, so that they delay none.
     for name in sorted(arrivals, key=lambda name: (cursor.of(name)[1] == "unread", name)):
         arrival, (fingerprint, state) = arrivals[name], cursor.of(name)
         is_same = fingerprint == arrival.fingerprint
@@ -102,31 +112,28 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
 
 
 def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.SensorDefinition:
-    """The sensor `inbox`."""
+    """Return the sensor `inbox`, with the job that ingests a dataset."""
 
     @dg.sensor(
         name="inbox",
-        job=dg.define_asset_job("take_dataset", dg.AssetSelection.assets("raw_dataset")),
+        job=dg.define_asset_job("ingest_dataset", dg.AssetSelection.assets("raw_dataset")),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
-        description="Takes datasets that arrive in DOLLY_INBOX.",
+        description="Registers and ingests datasets that arrive in DOLLY_INBOX.",
     )
     def inbox(
         context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource
     ) -> dg.SensorResult | dg.SkipReason:
         if not store.inbox_url:
-            return dg.SkipReason("DOLLY_INBOX is not set: name a folder or s3://bucket/prefix")
+            return dg.SkipReason("DOLLY_INBOX is not set: expected a folder or s3://bucket/prefix")
         watched = Inbox(store.inbox_url)
         tick = look(watched, Cursor.load(context.cursor), store.catalogue(declared).kept())
         for name, reason in tick.unread.items():
-            context.log.warning(f"{name} is tried again: {reason}")
+            context.log.warning(f"{name} will be retried: {reason}")
         for name, reason in tick.refused.items():
-            context.log.warning(f"{name} is not taken: {reason}")
-            alerts.send(
-                Alert(
-                    kind="dataset_refused", title=f"{name!r} in the inbox is not taken", text=reason
-                )
-            )
+            context.log.warning(f"{name} was rejected: {reason}")
+            title = f"dataset {name!r} in the inbox was rejected"
+            alerts.send(Alert(kind="dataset_refused", title=title, text=reason))
         names = [arrival.name for arrival in tick.taken]
         result = dg.SensorResult(
             run_requests=[_request(arrival) for arrival in tick.taken],
@@ -138,8 +145,9 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
         refused = [name for name, (_, state) in tick.cursor.known.items() if state == "refused"]
         return result._replace(
             skip_reason=dg.SkipReason(
-                f"nothing new in {watched.url}: {len(tick.cursor.known)} datasets, {tick.waiting} still arriving, "
-                f"{len(tick.unread)} unread, {len(refused)} refused{': ' if refused else ''}{', '.join(refused[:10])}"
+                f"nothing new in {watched.url}: {count(len(tick.cursor.known), 'dataset')}, "
+                f"{tick.waiting} still uploading, {len(tick.unread)} not readable, "
+                f"{len(refused)} rejected{': ' if refused else ''}{', '.join(refused[:10])}"
             )
         )
 
@@ -148,7 +156,10 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
 
 def _refusal(inbox: Inbox, arrival: Arrival, kept: Mapping[str, DatasetConfig]) -> str | None:
     if arrival.name in kept:
-        return f"the name is taken by {kept[arrival.name].source}: put the data there, or choose another name"
+        return (
+            f"the name is already used by {kept[arrival.name].source}: "
+            "put the data there, or choose another name"
+        )
     try:
         inbox.config(arrival)
     except DatasetError as error:

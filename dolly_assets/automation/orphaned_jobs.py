@@ -1,4 +1,8 @@
-"""The sensor that ends Jobs whose run is over: nobody would hear of what they train, and they hold GPUs."""
+"""The sensor that deletes Jobs of the cluster whose run is over.
+
+No run would record what such a Job trains, and it occupies GPUs. Knows Jobs and runs, not what a
+Job does.
+"""
 
 import time
 from pathlib import Path
@@ -17,12 +21,12 @@ ROOT_RUN_TAG = "dagster/root_run_id"
 @dg.sensor(
     minimum_interval_seconds=300,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Ends Jobs of the cluster whose run is over, and that no re-execution has taken up.",
+    description="Deletes Jobs of the cluster whose run is over and which no re-execution monitors.",
 )
 def orphaned_jobs(
     context: dg.SensorEvaluationContext, store: StoreResource, worker: WorkerResource
 ) -> dg.SkipReason | None:
-    """Looks at the Jobs over this store; ends those without a living owner."""
+    """Check the Jobs on this store, and delete those without a running owner."""
     assert worker.kubernetes_file
     settings = KubernetesSettings.read(Path(worker.kubernetes_file))
     api = Api(settings.namespace, settings.context)
@@ -33,12 +37,12 @@ def orphaned_jobs(
         if not _has_owner(context.instance, job, 60 * settings.orphan_minutes):
             api.delete_job(job.metadata.name)
             ended.append(job.metadata.name)
-            context.log.warning(f"Job {job.metadata.name} is ended: its run is over")
-    return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "every Job has an owner")
+            context.log.warning(f"deleted Job {job.metadata.name}: its run is over")
+    return dg.SkipReason(f"deleted {', '.join(ended)}" if ended else "every Job has an owner")
 
 
 def _has_owner(instance: dg.DagsterInstance, job: Job, patience_seconds: float) -> bool:
-    """Whether a run follows a Job, is about to, or ended only just now."""
+    """Whether a run monitors a Job, is about to, or ended only just now."""
     labels = job.metadata.labels
     retries = instance.get_runs(dg.RunsFilter(tags={ROOT_RUN_TAG: labels[ROOT_RUN]}))
     if any(not run.is_finished for run in retries):

@@ -1,7 +1,7 @@
-"""Schedules that look at sources again: one for each cron expression that a dataset names.
+"""Schedules that check sources for changes: one for each cron expression that a dataset names.
 
-A run asks the source for its version before anything is read; where that is what it was, the
-materialization has the same data version and nothing follows.
+A run requests the version of the source before it reads anything; if the version is unchanged, the
+materialization has the same data version, and no other asset is updated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,12 @@ from dolly_assets.datasets.config import WEEKLY, DatasetConfig
 def build_schedules(
     declared: Sequence[DatasetConfig], *, is_on: bool
 ) -> list[dg.ScheduleDefinition]:
-    """A schedule `sources_…` for each cron expression; datasets that were added by hand are looked at weekly."""
+    """Return a schedule `sources_…` for each cron expression.
+
+    Datasets that were added by hand are checked weekly.
+    """
     crons = sorted({WEEKLY, *(dataset.schedule for dataset in declared if dataset.schedule)})
-    job = dg.define_asset_job("look_at_sources", dg.AssetSelection.assets("raw_dataset"))
+    job = dg.define_asset_job("refresh_sources", dg.AssetSelection.assets("raw_dataset"))
     return [_schedule(cron, job, declared, is_on=is_on) for cron in crons]
 
 
@@ -33,7 +36,7 @@ def _schedule(
         default_status=dg.DefaultScheduleStatus.RUNNING
         if is_on
         else dg.DefaultScheduleStatus.STOPPED,
-        description="Looks again at the sources of the datasets that name this schedule.",
+        description="Checks the sources of the datasets with this schedule for changes.",
     )
     def sources(
         context: dg.ScheduleEvaluationContext, store: StoreResource

@@ -1,7 +1,7 @@
-"""The datasets that are known by name: those declared in YAML, those added by hand, and those in the inbox.
+"""The datasets known by name: declared in YAML, added by hand, or found in the inbox.
 
-What was added lives in the store, which is shared: a dataset added on one machine is known on all
-of them.
+Added datasets are kept in the store, which is shared: what is added on one machine is known on all.
+How a source is read is the business of `sources`.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.names import check_dataset_name
+from dolly_assets.core.text import one_line
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.storage.object_store import ObjectStore
 
@@ -22,9 +23,9 @@ _PREFIX = "catalogue"
 
 
 class Catalogue:
-    """Looks datasets up by name.
+    """Looks up datasets by name.
 
-    A declared one wins over an added one of the same name, and that over the inbox.
+    A declared dataset takes precedence over an added one of the same name, and that over the inbox.
     """
 
     def __init__(
@@ -35,20 +36,20 @@ class Catalogue:
         self._inbox = inbox
 
     def all(self) -> list[DatasetConfig]:
-        """Every known dataset, by name; what the inbox holds but cannot be taken is not one."""
+        """Return every known dataset, sorted by name, without those that the inbox rejects."""
         return [dataset for _, dataset in sorted({**self._arrived(), **self.kept()}.items())]
 
     def kept(self) -> dict[str, DatasetConfig]:
-        """The declared and the added datasets: those that are known whatever the inbox holds."""
+        """Return the declared and added datasets by name: those known without the inbox."""
         added = {dataset.name: dataset for dataset in map(self._read, self._objects.keys(_PREFIX))}
         return {**added, **self._declared}
 
     def get(self, name: str) -> DatasetConfig:
-        """The dataset of that name.
+        """Return the dataset of that name.
 
         Raises:
-            DatasetError: The name is not allowed, or not known; the text lists the known ones. Or
-                it is in the inbox and cannot be taken.
+            DatasetError: The name is not allowed; it is unknown, where the text lists the known
+                ones; or the inbox rejects the dataset.
         """
         check_dataset_name(name)
         kept = self.kept()
@@ -57,25 +58,30 @@ class Catalogue:
         if self._inbox and (arrival := self._inbox.arrivals().get(name)):
             return self._inbox.config(arrival)
         raise DatasetError(
-            f"unknown dataset {name!r}; known: {', '.join(item.name for item in self.all()) or 'none'}. "
-            "Add it with: dolly datasets add NAME SOURCE"
+            f"unknown dataset {name!r}; known: "
+            f"{', '.join(item.name for item in self.all()) or 'none'}. Add it with: dolly datasets "
+            "add NAME SOURCE"
         )
 
     def add(self, dataset: DatasetConfig) -> None:
-        """Adds a dataset for everyone who uses this store; the same source again can change its licence and answers.
+        """Add a dataset for all users of this store.
+
+        Adding the same source again changes its licence and kind of answers.
 
         Raises:
-            DatasetError: The name is not allowed, is declared, or already means another source.
+            DatasetError: The name is not allowed, is declared, or already has another source.
         """
         check_dataset_name(dataset.name)
         if dataset.name in self._declared:
             raise DatasetError(
-                f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another name"
+                f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another "
+                "name"
             )
         existing = self.kept().get(dataset.name)
         if existing and existing.source != dataset.source:
             raise DatasetError(
-                f"dataset {dataset.name!r} is already {existing.source}; choose another name for {dataset.source}"
+                f"dataset {dataset.name!r} is already {existing.source}; choose another name for "
+                f"{dataset.source}"
             )
         self._objects.write(f"{_PREFIX}/{dataset.name}.json", dataset.model_dump_json().encode())
 
@@ -91,5 +97,5 @@ class Catalogue:
             return DatasetConfig.model_validate_json(self._objects.read_all(key))
         except ValidationError as error:
             raise DatasetError(
-                f"{key} in the store does not describe a dataset: {error}"
+                f"{key} in the store does not describe a dataset: {one_line(error)}"
             ) from error

@@ -1,12 +1,12 @@
 """The bundled demo dataset: short instructions with one exact answer each, generated from a seed.
 
-Made so that learning can be measured: every answer is checkable by exact match and no prompt occurs
-twice, so a held-out prompt is a new combination of known words, answered only by a model that has
-learnt the task. The tasks are those that attention picks up early (find, copy, order, look up),
-over some 80 words, so that a model of two million parameters learns them from scratch in three
-passes.
+It is designed so that learning can be measured: every answer is checkable by exact match, and no
+prompt occurs twice, so a held-out prompt is a new combination of known words, which only a model
+that has learnt the task can answer. The tasks are those that attention learns early (find, copy,
+order, look up), over some 80 words, so that a model of two million parameters learns them from
+scratch in three epochs.
 
-It knows nothing of tokens, prompt styles or how examples are split.
+Knows nothing of tokens, prompt styles, or how examples are split.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from dolly_assets.datasets.schema import SCHEMA
 T = TypeVar("T")
 
 MAX_EXAMPLES = 100_000
-"""The tasks still have new prompts then; the small ones run out of them first."""
+"""Up to here the tasks still have new prompts; the smallest ones run out of them first."""
 
 THINGS_BY_KIND = {
     "animal": ("cat", "cow", "dog", "horse", "lion", "mouse"),
@@ -57,7 +57,7 @@ class DemoExample(NamedTuple):
     response: str
 
 
-# Of `Random` only random() is used: it alone promises the same numbers in every version of Python.
+# Only random() of `Random` is used: only that guarantees the same numbers in each Python version.
 def _index(rng: Random, length: int) -> int:
     return int(rng.random() * length)
 
@@ -229,7 +229,7 @@ def generate(seed: int = 42, examples: int = 12_000) -> pa.Table:
 
     Args:
         seed: Another seed gives other examples of the same tasks.
-        examples: How many; fewer are the first of more.
+        examples: How many; a smaller number gives the first ones of a larger.
 
     Returns:
         A canonical table whose prompts (instruction and context) are all different.

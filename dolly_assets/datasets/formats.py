@@ -1,8 +1,8 @@
 """Reads a dataset file: JSON, JSONL, CSV or Parquet, the text formats also gzipped.
 
-It finds what is wrong with a file and says where: line, column or byte; lines are read by our own
-code for that reason. It does not know where the file came from; columns and values are `schema`'s
-business.
+Reports what is wrong with a file and where, by line, column or byte, which is why lines are read by
+our own code. It does not know where the file came from; columns and values are the business of
+`schema`.
 """
 
 import csv
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 2**30
-"""A JSON array has to be held in memory as a whole; a JSONL file is read line by line."""
+"""A JSON array is held in memory as a whole, whereas a JSONL file is read line by line."""
 MAX_TEXT_BYTES = 4 * 2**30
-"""The most text that a file may hold, decompressed: a dataset is held in memory, and a gzip file can hide any size."""
+"""Limit of a file's text, decompressed: a dataset is held in memory, and gzip can hide any size."""
 MAX_EXPANSION = 100
-"""Text shrinks to a tenth or so: what grows further than this, and beyond `HARMLESS_BYTES`, was made to fill memory."""
+"""Limit of the expansion beyond `HARMLESS_BYTES`: text shrinks to about a tenth, so a file that
+expands further was built to fill memory."""
 HARMLESS_BYTES = 64 * 2**20
 PARQUET_ROWS = 256
 PIECE_BYTES = 2**20
@@ -43,7 +44,7 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".json.gz", ".jsonl.gz", ".cs
 
 
 def format_of(name: str) -> str:
-    """The format a file name stands for: `json`, `jsonl`, `csv` (each also with `.gz`) or `parquet`.
+    """Return the format of a file by its name, also with `.gz`: json, jsonl, csv or parquet.
 
     Raises:
         DatasetError: The suffix is none of `SUFFIXES`.
@@ -57,16 +58,16 @@ def format_of(name: str) -> str:
 
 
 def read_file(path: Path, *, source: str) -> CanonicalTable:
-    """Read a dataset file into canonical columns. Its suffix decides the format.
+    """Read a dataset file, whose suffix determines the format, into canonical columns.
 
     Args:
         path: The file on this machine.
-        source: What to call it in an error.
+        source: What errors call it.
 
     Raises:
-        DatasetError: The suffix is unknown, or the file is empty, damaged, not UTF-8, grows beyond
-            measure when it is decompressed, has a line longer than `MAX_LINE_BYTES`, no records,
-            the wrong columns or a useless record.
+        DatasetError: The suffix is unknown; or the file is empty, damaged, not UTF-8, or too large
+            when decompressed; or it has a line longer than `MAX_LINE_BYTES`, no records, the wrong
+            columns or an unusable record.
     """
     file_format = format_of(path.name)
     if path.stat().st_size == 0:
@@ -80,7 +81,7 @@ def read_file(path: Path, *, source: str) -> CanonicalTable:
             return read(_unpacked(file, path, source) if compressed else file, source)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DatasetError(
-            f"{source}: not a whole gzip file ({error}); compress or copy it again"
+            f"{source}: not a complete gzip file ({error}); compress or copy it again"
         ) from error
 
 
@@ -92,7 +93,8 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
     content = b"".join(pieces)
     if len(content) > MAX_JSON_BYTES:
         raise DatasetError(
-            f"{source}: more than {MAX_JSON_BYTES} bytes of JSON; write it as JSONL, one object per line"
+            f"{source}: more than {MAX_JSON_BYTES} bytes of JSON; write it as JSONL, one object "
+            "per line"
         )
     try:
         array = _parse_json(_decode(content.removeprefix(UTF8_BOM), source))
@@ -126,7 +128,7 @@ def _jsonl_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
         except json.JSONDecodeError as error:
             raise DatasetError(
                 f"{source}: line {number}, column {error.colno}: broken JSON: {error.msg}; "
-                "a JSONL file has one whole object per line"
+                "a JSONL file has one complete object per line"
             ) from error
         except (ValueError, RecursionError) as error:
             raise DatasetError(f"{source}: line {number}: broken JSON: {error}") from error
@@ -154,8 +156,8 @@ def _csv_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
                 header = _checked_header(row, source)
             elif row and len(row) != len(header):
                 raise DatasetError(
-                    f"{source}: line {first_line}: {len(row)} fields where the header has {len(header)}; "
-                    "quote fields that contain commas, quotes or line breaks"
+                    f"{source}: line {first_line}: {len(row)} fields where the header has "
+                    f"{len(header)}; quote fields that contain commas, quotes or line breaks"
                 )
             elif row:
                 yield Record(dict(zip(header, row, strict=True)), first_line)
@@ -176,7 +178,7 @@ def _checked_header(names: list[str], source: str) -> list[str]:
 
 
 def _read_parquet(path: Path, source: str) -> CanonicalTable:
-    """Reads batch by batch: a column of equal values takes next to nothing in the file, whatever it grows to."""
+    """Read batch by batch: a column of equal values is tiny in the file, whatever it expands to."""
     most_bytes, size_bytes = _most_bytes(path), 0
     batches: list[pa.RecordBatch] = []
     try:
@@ -195,7 +197,7 @@ def _read_parquet(path: Path, source: str) -> CanonicalTable:
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with each value in its place, where a dictionary stood for them."""
+    """Return the batch with its dictionary-encoded columns decoded."""
     columns = [
         item.dictionary_decode() if isinstance(item, pa.DictionaryArray) else item
         for item in batch.columns
@@ -204,7 +206,7 @@ def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 class _Unpacked(RawIOBase):
-    """A gzip file's content up to a number of bytes; more is an error."""
+    """The content of a gzip file, up to a number of bytes; more is an error."""
 
     def __init__(self, file: gzip.GzipFile, most_bytes: int, error: DatasetError) -> None:
         self._file, self._left_bytes, self._error = file, most_bytes, error
@@ -229,19 +231,19 @@ def _unpacked(file: BufferedIOBase, path: Path, source: str) -> BufferedIOBase:
 
 
 def _most_bytes(path: Path) -> int:
-    """How much a compressed file may grow to."""
+    """Return the size to which a compressed file may expand."""
     return min(MAX_TEXT_BYTES, max(HARMLESS_BYTES, MAX_EXPANSION * path.stat().st_size))
 
 
 def _too_large(source: str, path: Path, most_bytes: int) -> DatasetError:
     return DatasetError(
-        f"{source}: its {path.stat().st_size:,} bytes grow to more than {most_bytes:,}; split the file, or leave it "
-        "uncompressed if it really says the same over and over"
+        f"{source}: its {path.stat().st_size:,} bytes expand to more than {most_bytes:,}; split "
+        "the file, or leave it uncompressed if it really is that repetitive"
     )
 
 
 def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
-    """The lines of a UTF-8 stream with their ends; at most `MAX_LINE_BYTES` of it are in memory at a time."""
+    """Yield the lines of a UTF-8 stream with their ends, holding one line in memory at a time."""
     offset = 0
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
@@ -255,7 +257,8 @@ def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
         offset += len(line)
         if offset > MAX_TEXT_BYTES:
             raise DatasetError(
-                f"{source}: more than {MAX_TEXT_BYTES:,} bytes of text; split it into several datasets"
+                f"{source}: more than {MAX_TEXT_BYTES:,} bytes of text; split it into several "
+                "datasets"
             )
 
 

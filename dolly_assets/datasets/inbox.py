@@ -1,13 +1,13 @@
-"""The inbox: a folder or an object store's prefix in which datasets arrive by being put there.
+"""The inbox: a folder or an object store's prefix into which users put new datasets.
 
-`name.jsonl` is the dataset `name`, and so is every file below `name/`. It knows names, sizes and
-ETags; what a file holds is found out when `raw_dataset` reads it. Nothing is ever moved or deleted
-here.
+`name.jsonl` is the dataset `name`, and so are all files below `name/`. The inbox knows names, sizes
+and ETags; the content of a file is checked when `raw_dataset` reads it. Nothing in it is ever moved
+or deleted.
 
-| beside it | means |
+| next to it | meaning |
 | --- | --- |
-| `name.yaml` or `name/dataset.yaml` | license, answers, description of the dataset |
-| `name.done` or `name/_SUCCESS` | the dataset is complete: it is taken without waiting for it to hold still |
+| `name.yaml` or `name/dataset.yaml` | card: license, answers and description of the dataset |
+| `name.done` or `name/_SUCCESS` | the dataset is complete, even if it changed just now |
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.names import check_dataset_name
+from dolly_assets.core.text import one_line
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
@@ -32,42 +33,55 @@ STILL_WRITTEN = (".tmp", ".part", ".partial", ".crdownload", ".filepart", "~")
 
 
 class Card(Config):
-    """What `name.yaml` says of a dataset."""
+    """The card of a dataset, `name.yaml`."""
 
-    license: str = Field(default="unknown", description="SPDX id or the Hub's licence tag.")
-    answers: str = Field(
-        default="open", pattern="^(open|exact)$", description="exact: one answer is right."
+    license: str = Field(
+        default="unknown", description="Licence of the data: an SPDX id or the Hub's tag."
     )
-    description: str = Field(default="", description="What the dataset is.")
+    answers: str = Field(
+        default="open",
+        pattern="^(open|exact)$",
+        description="Kind of answers; `exact` means that each question has one right answer.",
+    )
+    description: str = Field(default="", description="What the dataset contains.")
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A dataset in the inbox, as a listing shows it."""
+    """A dataset in the inbox, as a listing shows it.
 
-    name: str  # as it was found; a dataset's name only if there is no problem
-    source: str  # where raw_dataset finds it: a file, or a folder that ends in /
+    Attributes:
+        name: Its name as it was found, which is a dataset's name only if there is no problem.
+        source: Where raw_dataset finds it: a file, or a folder with a `/` at its end.
+        files: The files with examples.
+        card: The card, if there is one.
+        is_marked_complete: Whether a marker states that it is complete.
+        problem: Why it is rejected, or None.
+    """
+
+    name: str
+    source: str
     files: tuple[ObjectInfo, ...]
     card: ObjectInfo | None
     is_marked_complete: bool
-    problem: str | None  # why it cannot be taken
+    problem: str | None
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when a file or the card is added, removed or written again.
+        """Sixteen hex digits that change when a file or the card is added, removed or rewritten.
 
-        Also when it is written again with what it held before: times count beside ETags, which
-            would be equal then.
+        They change even if it is rewritten with the same content: its ETag would be the same, but
+        its time is not.
         """
         parts = [*self.files, *([self.card] if self.card else [])]
-        facts = [
+        versions = [
             (part.key, part.size_bytes, part.e_tag, part.modified_at.isoformat()) for part in parts
         ]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(versions).encode()).hexdigest()[:16]
 
 
 class Inbox:
-    """Lists what has arrived.
+    """Lists the datasets that have arrived.
 
     Args:
         url: A folder of this machine, or `s3://bucket/prefix` and the like.
@@ -78,11 +92,11 @@ class Inbox:
 
     @property
     def url(self) -> str:
-        """Where datasets arrive."""
+        """The URL in which datasets arrive."""
         return self._objects.url
 
     def arrivals(self) -> dict[str, Arrival]:
-        """Every dataset in the inbox by its name, whole or not, usable or not.
+        """Return every dataset in the inbox by its name, even if it is incomplete or unusable.
 
         Raises:
             ArtifactError: The inbox cannot be listed.
@@ -95,27 +109,24 @@ class Inbox:
         return {arrival.name: arrival for arrival in arrivals if arrival}
 
     def config(self, arrival: Arrival) -> DatasetConfig:
-        """The dataset as the catalogue knows it.
+        """Return the dataset as the catalogue knows it.
 
         Raises:
-            DatasetError: It cannot be taken, or its card is wrong.
+            DatasetError: The dataset is rejected, or its card is wrong.
         """
         if arrival.problem:
             raise DatasetError(f"{arrival.source}: {arrival.problem}")
         card = self._card(arrival.card.key) if arrival.card else Card()
-        facts = {
-            "name": arrival.name,
-            "source": arrival.source,
-            "schedule": None,
-        }  # the inbox itself is watched
-        return DatasetConfig.model_validate({**facts, **card.model_dump()})
+        # Without a schedule, since the inbox itself is watched.
+        own = {"name": arrival.name, "source": arrival.source, "schedule": None}
+        return DatasetConfig.model_validate({**own, **card.model_dump()})
 
     def _card(self, key: str) -> Card:
         where = self._objects.url_of(key)
         try:
             return Card.model_validate(yaml.safe_load(self._objects.read_all(key)) or {})
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+            raise DatasetError(f"{where}: not YAML: {one_line(error)}") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where_in_it = ".".join(map(str, first["loc"])) or "the file"
@@ -159,14 +170,14 @@ class Inbox:
 
 
 def _is_hidden(key: str) -> bool:
-    """Files that programs keep for themselves or have not finished."""
+    """Whether a file is one that programs keep for themselves or are still writing."""
     return any(part.startswith(".") for part in key.split("/")) or key.lower().endswith(
         STILL_WRITTEN
     )
 
 
 def _name_of(key: str) -> str:
-    """The dataset that a key belongs to: that of its folder, or of the file without its suffix."""
+    """Return the dataset of a key: the name of its folder, or of the file without its suffix."""
     folder, slash, _ = key.partition("/")
     if slash:
         return folder
@@ -175,18 +186,24 @@ def _name_of(key: str) -> str:
 
 
 def _problem(name: str, rest: Iterable[ObjectInfo], files: tuple[ObjectInfo, ...]) -> str | None:
-    """Why a dataset cannot be taken, or None."""
+    """Return why a dataset is rejected, or None."""
     try:
         check_dataset_name(name)
     except DatasetError as error:
         return str(error)
     if not files:
-        return f"no file that can be read; expected names that end in one of {', '.join(SUFFIXES)}"
+        return f"no readable file; expected names that end in one of {', '.join(SUFFIXES)}"
     at_top = [item.key for item in rest if "/" not in item.key]
     if len(at_top) > 1 or (at_top and len(files) > 1):
         found = ", ".join(sorted(item.key for item in rest)[:5])
-        return f"several files claim the name {name!r} ({found}): keep one, or put them all into {name}/"
+        return (
+            f"several files claim the name {name!r} ({found}): "
+            f"keep one, or put them all into {name}/"
+        )
     too_large = next((item for item in files if item.size_bytes > MAX_TEXT_BYTES), None)
     if too_large:
-        return f"{too_large.key} has {too_large.size_bytes:,} bytes, more than {MAX_TEXT_BYTES:,}: split it into datasets"
+        return (
+            f"{too_large.key} has {too_large.size_bytes:,} bytes, more than {MAX_TEXT_BYTES:,}: "
+            "split it into several datasets"
+        )
     return None

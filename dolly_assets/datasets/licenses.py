@@ -1,8 +1,8 @@
-"""What licences allow and ask for, and what therefore holds for a model made under several of them.
+"""What licences allow and require, and what that means for a model made under several of them.
 
-It knows SPDX ids and the Hub's tags (https://huggingface.co/docs/hub/repositories-licenses). It is
-a table, no legal advice: what a licence says of training is disputed, so the stricter reading is
-taken.
+Knows SPDX ids and the Hub's tags (https://huggingface.co/docs/hub/repositories-licenses). It is a
+table, not legal advice: how licences apply to training is disputed, so the stricter reading is
+used.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,20 @@ from pydantic import JsonValue
 from dolly_assets.core.errors import LicenseError
 
 UNKNOWN = "unknown"
-LICENSE_FACTS = ("licenses", "commercial_use", "obligations")
+LICENSE_ATTRIBUTES = ("licenses", "commercial_use", "obligations")
 Use = Literal["commercial", "non-commercial"]
 
 
 class Terms(NamedTuple):
-    """What a licence allows and asks for. `restrictions` are those on use, in words."""
+    """What a licence allows and requires.
+
+    Attributes:
+        source: Where its text is published.
+        commercial: Whether commercial use is allowed.
+        attribution: Whether the authors must be named.
+        share_alike: Whether what is derived must be shared under the same licence.
+        restrictions: Restrictions on use, in words.
+    """
 
     source: str
     commercial: bool = True
@@ -46,7 +54,8 @@ def _spdx(name: str, *, attribution: bool = True, share_alike: bool = False) -> 
 def _rail(source: str) -> Terms:
     return Terms(
         source,
-        restrictions="the uses listed in its attachment A are forbidden, and so for all derivatives",
+        restrictions="the uses listed in its attachment A are forbidden, and so for all "
+        "derivatives",
     )
 
 
@@ -54,7 +63,8 @@ def _llama(version: str) -> Terms:
     path = version.replace(".", "_")
     return Terms(
         f"https://www.llama.com/llama{path}/license/",
-        restrictions="Meta's acceptable use policy; no service of more than 700 million users a month",
+        restrictions="Meta's acceptable use policy; no service of more than 700 million users a "
+        "month",
     )
 
 
@@ -104,7 +114,13 @@ _TAGS = {"odc-by": "odc-by-1.0", "odbl": "odbl-1.0", "pddl": "pddl-1.0", "bsd": 
 
 
 class Licensed(NamedTuple):
-    """Something that a model is made from: its asset, the assets between it and the model, and its licence."""
+    """Something that a model is made from.
+
+    Attributes:
+        asset: Its asset.
+        path: The assets between it and the model.
+        license: Its licence.
+    """
 
     asset: str
     path: tuple[str, ...]
@@ -112,12 +128,12 @@ class Licensed(NamedTuple):
 
     @property
     def lineage(self) -> str:
-        """From the licensed thing to the model."""
+        """The path from the licensed asset to the model."""
         return " → ".join([f"{self.asset} ({self.license})", *self.path])
 
 
 def terms_of(license_id: str) -> Terms | None:
-    """The terms of a licence by its SPDX id or Hub tag, in any case; None of one that is not known here."""
+    """Return the terms of a licence by its SPDX id or Hub tag, in any case; None if unknown."""
     name = license_id.lower().removesuffix("-only").removesuffix("-or-later")
     return _TERMS.get(_TAGS.get(name, name))
 
@@ -125,7 +141,7 @@ def terms_of(license_id: str) -> Terms | None:
 def licensed_inputs(
     family: str, dataset: str, *, dataset_license: str, base_model_license: str
 ) -> tuple[Licensed, ...]:
-    """What a family's models of a dataset are made from."""
+    """Return what a family's models of a dataset are made from."""
     checkpoint = f"{family}/model_checkpoint[{dataset}]"
     tokenized = f"{family}/tokenized_dataset[{dataset}]"
     return (
@@ -135,7 +151,7 @@ def licensed_inputs(
 
 
 def commercial_use(inputs: Sequence[Licensed]) -> Literal["allowed", "not allowed", "unknown"]:
-    """Whether a model made from these may be used commercially."""
+    """Return whether a model made from these may be used commercially."""
     terms = [terms_of(each.license) for each in inputs]
     if any(each and not each.commercial for each in terms):
         return "not allowed"
@@ -143,13 +159,13 @@ def commercial_use(inputs: Sequence[Licensed]) -> Literal["allowed", "not allowe
 
 
 def obligations(inputs: Sequence[Licensed]) -> list[str]:
-    """What whoever uses or passes on a model made from these has to observe, and because of what."""
+    """Return what users and distributors of a model made from these must observe, and why."""
     found = []
     for each in inputs:
         because = f"{each.asset} is {each.license}"
         terms = terms_of(each.license)
         if terms is None:
-            found.append(f"unknown: {because}, whose terms are not known here")
+            found.append(f"unknown: {because}, whose terms are unknown")
             continue
         asked = {
             "non-commercial use only": not terms.commercial,
@@ -163,8 +179,8 @@ def obligations(inputs: Sequence[Licensed]) -> list[str]:
     return found
 
 
-def license_facts(inputs: Sequence[Licensed]) -> dict[str, JsonValue]:
-    """What a model made from these carries along: the keys of `LICENSE_FACTS`."""
+def license_attributes(inputs: Sequence[Licensed]) -> dict[str, JsonValue]:
+    """What a model made from these carries along: the keys of `LICENSE_ATTRIBUTES`."""
     licenses: dict[str, JsonValue] = {each.asset: each.license for each in inputs}
     return {
         "licenses": licenses,
@@ -174,18 +190,22 @@ def license_facts(inputs: Sequence[Licensed]) -> dict[str, JsonValue]:
 
 
 def check_use(use: Use, inputs: Sequence[Licensed]) -> None:
-    """Raises LicenseError if a model for this use must not be made from these; the text shows the licence's way."""
+    """Check that a model for this use may be made from these.
+
+    Raises:
+        LicenseError: It must not; the text shows the path from the licensed asset to the model.
+    """
     if use != "commercial":
         return
     for each in inputs:
         terms = terms_of(each.license)
         if terms is None:
             raise LicenseError(
-                f"{each.lineage}: the family says use: commercial, and whether this licence allows it is not known "
-                "here: state an SPDX id or Hub tag that is, or set use: non-commercial"
+                f"{each.lineage}: the family has use: commercial, but it is unknown whether this "
+                "licence allows that: state a known SPDX id or Hub tag, or set use: non-commercial"
             )
         if not terms.commercial:
             raise LicenseError(
-                f"{each.lineage}: the family says use: commercial, and {each.license} allows no commercial use "
-                f"({terms.source}): train on other data, or set use: non-commercial"
+                f"{each.lineage}: the family has use: commercial, but {each.license} allows no "
+                f"commercial use ({terms.source}): train on other data, or set use: non-commercial"
             )

@@ -1,7 +1,7 @@
-"""The canonical form of an example, and how a source's columns are brought to it.
+"""The canonical form of an example, and how a source's columns are mapped to it.
 
-It knows column names and types, and what makes an example useless for training. It does not know
-where records come from; whoever read them may say on which line each one was.
+Knows column names and types, and what makes an example unusable for training. It does not know
+where records come from; their reader may state the line of each.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import pyarrow as pa
 from dolly_assets.core.errors import DatasetError
 
 REQUIRED_COLUMNS = ("instruction", "response")
-OPTIONAL_COLUMNS = ("context", "category")
 
 SCHEMA = pa.schema(
     [
@@ -29,20 +28,20 @@ ALIASES = {
     "response": ("response", "output", "completion", "answer"),
     "category": ("category",),
 }
-"""What a source may call a canonical column: Dolly's names, Alpaca's (`input`, `output`), common others."""
+"""Names of a canonical column in sources: Dolly's, Alpaca's (`input`, `output`), common others."""
 
 _KNOWN_NAMES = frozenset(name for names in ALIASES.values() for name in names)
 
 
 class Record(NamedTuple):
-    """One record as a source has it, and the line it starts on if the source has lines."""
+    """A record of a source, and the line on which it starts if the source has lines."""
 
     values: Mapping[str, object]
     line: int | None = None
 
 
 class CanonicalTable(NamedTuple):
-    """A table in the canonical form, and the source's columns that found no place in it."""
+    """A table in the canonical form, and the source's columns that were dropped."""
 
     table: pa.Table
     dropped_columns: tuple[str, ...]
@@ -71,14 +70,15 @@ def map_columns(names: Sequence[str], *, source: str) -> dict[str, str]:
     if missing:
         accepted = "; ".join(f"{name!r} (or {_quoted(ALIASES[name][1:])})" for name in missing)
         raise DatasetError(
-            f"{source}: no column for {accepted}; found the columns {_quoted(sorted(names)) or 'none'}; "
-            "an example needs an instruction and a response, and may have a context and a category"
+            f"{source}: no column for {accepted}; found the columns "
+            f"{_quoted(sorted(names)) or 'none'}; an example needs an instruction and a response, "
+            "and may have a context and a category"
         )
     return mapping
 
 
 def canonical_from_records(records: Iterable[Record], *, source: str) -> CanonicalTable:
-    """Bring records to the canonical form, as `canonical_from_table` does.
+    """Convert records to the canonical form, as `canonical_from_table` does.
 
     A key that a record lacks counts as null. Only values in known columns are kept, so records may
     stream.
@@ -96,7 +96,10 @@ def canonical_from_records(records: Iterable[Record], *, source: str) -> Canonic
 
 
 def canonical_from_table(table: pa.Table, *, source: str) -> CanonicalTable:
-    """Bring a table to the canonical form: four string columns in order, null contexts and categories empty.
+    """Convert a table to the canonical form: four string columns in order.
+
+    A null context or category becomes empty.
+
 
     Raises:
         DatasetError: There are no records; a column is missing or ambiguous; a value is not a
@@ -115,11 +118,11 @@ def canonical_from_table(table: pa.Table, *, source: str) -> CanonicalTable:
 
 
 def content_digest(table: pa.Table) -> str:
-    """SHA-256 of a canonical table's rows in their order, as hexadecimal digits.
+    """Return the SHA-256 of a canonical table's rows in their order, as hexadecimal digits.
 
     It depends on the strings alone, not on how a file encodes, compresses or chunks them. Every
-    string is hashed as its length in UTF-8 bytes (8 bytes, big-endian) and those bytes, so no two
-    tables look alike.
+    string is hashed as its length in UTF-8 bytes (8 bytes, big-endian) and those bytes, so that
+    different tables never give the same input to the hash.
     """
     digest = hashlib.sha256()
     for batch in table.select(SCHEMA.names).to_batches(max_chunksize=1024):
@@ -158,7 +161,10 @@ def _problem(name: str, value: object) -> str | None:
     if required and not value.strip():
         return f"the {name} is empty; fill it in or remove the record"
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        return f"the {name} has half of a surrogate pair (\\ud800 to \\udfff), which is not text; correct it"
+        return (
+            f"the {name} has half of a surrogate pair (\\ud800 to \\udfff), which is not text; "
+            "correct it"
+        )
     return None
 
 

@@ -1,7 +1,7 @@
-"""Finds a dataset by its source, reads it into canonical columns and tells what is known about it.
+"""Finds a dataset by its source, and reads it into canonical columns, with what is known about it.
 
-It knows where examples come from. How a file is read is `formats`' business, what an example is
-`schema`'s.
+Knows where examples come from. How a file is read is the business of `formats`, and what an example
+is that of `schema`.
 """
 
 import hashlib
@@ -32,20 +32,20 @@ DEMO = "builtin:demo"
 DOWNLOAD_BYTES = 16 * 2**20
 TOO_MANY_REQUESTS = 429
 PATIENCE_SECONDS = 120
-"""How long a source may have us wait before it answers."""
+"""Most seconds to wait for a source that asks for patience."""
 HUB_ID = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it was found at its source.
+    """A dataset as found at its source.
 
     Attributes:
         table: The examples in canonical columns.
-        format: `json`, `jsonl`, `csv` or `parquet`; `hub`; or `generated`.
-        dropped_columns: The columns of the source that no example has.
-        revision: What was read, exactly: `commit:…` on the Hub, `sha256:…` of a file's bytes,
-            `digest:…` of several files'. None for a generated dataset, whose code is its revision.
+        format: `json`, `jsonl`, `csv` or `parquet`, `hub`, or `generated`.
+        dropped_columns: The columns of the source that were dropped.
+        revision: The exact version that was read: `commit:…` on the Hub, `sha256:…` of the bytes of
+            a file, `digest:…` of several files. None for a generated dataset, whose code is its revision.
         license: The licence that the Hub states, if it does.
     """
 
@@ -91,20 +91,22 @@ def read_source(source: str) -> Source:
     if match := HUB_ID.fullmatch(source):
         return _read_hub(match["name"], match["revision"])
     raise DatasetError(
-        f"{source!r} is no dataset source; expected {DEMO}, s3://bucket/key, a Hub id owner/name[@revision], "
-        f"or a file, and there is no file {Path(source).absolute()}"
+        f"{source!r} is not a dataset source; expected {DEMO}, s3://bucket/key, a Hub id "
+        f"owner/name[@revision], or a file, and there is no file {Path(source).absolute()}"
     )
 
 
 def source_version(source: str) -> str | None:
-    """A cheap look at a source: what this gives changes when `read_source` would give something else.
+    """Return a version of a source that changes when `read_source` would read something else.
+
+    It is cheap: no data is read from a store or the Hub.
 
     Returns:
         The Hub's commit, the ETags of objects in a store, or the SHA-256 of local files; None for a
         generated dataset.
 
     Raises:
-        DatasetError: The source cannot be reached, or there is nothing at it.
+        DatasetError: The source cannot be reached, or contains nothing.
     """
     if source.startswith(REMOTE):
         objects, files = _remote_files(source)
@@ -139,7 +141,8 @@ def _local_files(source: str) -> list[Path]:
     )
     if not files:
         raise DatasetError(
-            f"{path}: a folder without dataset files; expected names that end in {', '.join(SUFFIXES)}"
+            f"{path}: a folder without dataset files; expected names that end in "
+            f"{', '.join(SUFFIXES)}"
         )
     return files
 
@@ -160,15 +163,16 @@ def _read_remote(source: str) -> Source:
 
 
 def _remote_files(source: str) -> tuple[ObjectStore, list[ObjectInfo]]:
-    """The object that a URL names, or with a `/` at its end the dataset files below it."""
+    """Return the object that a URL names; with a `/` at its end, the dataset files below it."""
     scheme, _, rest = source.partition("://")
     bucket, _, key = rest.partition("/")
     if not bucket or not key:
         raise DatasetError(
-            f"{source}: expected {scheme}://bucket/key, the key being that of a file, or a prefix with /"
+            f"{source}: expected {scheme}://bucket/key, the key being that of a file, or a prefix "
+            "with /"
         )
     if not key.endswith("/"):
-        format_of(key)  # nothing is asked for that cannot be read
+        format_of(key)  # fails before a request if the file could not be read
     try:
         objects = ObjectStore(f"{scheme}://{bucket}", S3Settings(max_attempts=4))
         if not key.endswith("/"):
@@ -199,7 +203,7 @@ def _download(objects: ObjectStore, file: ObjectInfo, path: Path) -> None:
 
 
 def _is_part(name: str) -> bool:
-    """Whether a file below a dataset's folder holds examples; hidden ones do not."""
+    """Whether a file below a dataset's folder contains examples; hidden files do not."""
     return name.lower().endswith(SUFFIXES) and not any(
         part.startswith(".") for part in name.split("/")
     )
@@ -218,8 +222,8 @@ def _version_of_files(paths: list[Path]) -> str:
     return f"sha256:{digests[0]}" if len(paths) == 1 else _digest_of(digests)
 
 
-def _digest_of(facts: Iterable[object]) -> str:
-    return f"digest:{hashlib.sha256(repr(list(facts)).encode()).hexdigest()}"
+def _digest_of(parts: Iterable[object]) -> str:
+    return f"digest:{hashlib.sha256(repr(list(parts)).encode()).hexdigest()}"
 
 
 def _is_local(source: str) -> bool:
@@ -235,7 +239,7 @@ def _read_hub(name: str, revision: str | None) -> Source:
     from datasets import load_dataset
 
     source = f"{name}@{revision}" if revision else name
-    info = _hub_info(name, revision)  # asked first, so that what is loaded is one known commit
+    info = _hub_info(name, revision)  # first, so that a known commit is loaded
     with _hub_problems_explained(source):
         split = load_dataset(name, revision=info.sha, split="train")
     table, dropped_columns = canonical_from_table(split.data.table, source=source)
@@ -251,7 +255,7 @@ def _hub_info(name: str, revision: str | None) -> "DatasetInfo":
 
 
 def _patiently(ask: Callable[[], "DatasetInfo"]) -> "DatasetInfo":
-    """Asks again for as long as the Hub says when to: `PATIENCE_SECONDS` in all."""
+    """Retry while the Hub states when to, for `PATIENCE_SECONDS` in all."""
     from huggingface_hub.errors import HfHubHTTPError
 
     left_seconds = PATIENCE_SECONDS
@@ -267,13 +271,13 @@ def _patiently(ask: Callable[[], "DatasetInfo"]) -> "DatasetInfo":
 
 
 def _retry_after_seconds(error: "HfHubHTTPError") -> int | None:
-    """How long an answer 429 asks to wait, if it says so in seconds."""
-    said = (
+    """Return how long a response 429 asks to wait, if it states seconds."""
+    stated = (
         error.response.headers.get("Retry-After", "")
         if error.response.status_code == TOO_MANY_REQUESTS
         else ""
     )
-    return int(said) if said.isdigit() else None
+    return int(stated) if stated.isdigit() else None
 
 
 @contextmanager
@@ -286,30 +290,30 @@ def _hub_problems_explained(source: str) -> Iterator[None]:
         yield
     except RevisionNotFoundError as error:
         raise DatasetError(
-            f"{source}: the Hub has no such revision, or no longer: name another one, or none for the newest; "
-            "what was read of it before is kept"
+            f"{source}: the Hub does not have this revision, or no longer: name another one, or "
+            "none for the newest; what was read before is kept"
         ) from error
     except HfHubHTTPError as error:
         if error.response.status_code == TOO_MANY_REQUESTS:
             raise DatasetError(
-                f"{source}: the Hub answers too many requests (429), longer than {PATIENCE_SECONDS} s: materialize "
-                "it again later, or set HF_TOKEN for a higher limit"
+                f"{source}: the Hub responded with too many requests (429) for longer than "
+                f"{PATIENCE_SECONDS} s: materialize it again later, or set HF_TOKEN for a higher "
+                "limit"
             ) from error
         raise DatasetError(
-            f"{source}: the Hub does not serve this dataset ({_first_line(error)}); check name and revision, "
-            "and HF_TOKEN if it is private"
+            f"{source}: the Hub does not serve this dataset ({_first_line(error)}); check name and "
+            "revision, and HF_TOKEN if it is private"
         ) from error
-    except (
-        DatasetsError,
-        ValueError,
-    ) as error:  # unreadable files, several configurations, no train split
+    except (DatasetsError, ValueError) as error:
+        # Unreadable files, several configurations, no train split.
         reason = _first_line(error.__cause__ or error)
         raise DatasetError(
             f"{source}: found on the Hub, but its train split cannot be loaded: {reason}"
         ) from error
     except (ConnectionFailure, OSError) as error:  # no connection, offline mode, a time-out
         raise DatasetError(
-            f"{source}: the Hub cannot be reached ({_first_line(error)}); go online, or name a file instead"
+            f"{source}: the Hub cannot be reached ({_first_line(error)}); go online, or name a "
+            "file instead"
         ) from error
 
 

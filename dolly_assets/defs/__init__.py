@@ -1,1 +1,1 @@
-"""What is declared: datasets, and one folder per model family."""
+"""The declared datasets, and one folder per model family; YAML only."""

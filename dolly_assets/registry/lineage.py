@@ -12,7 +12,7 @@ import numpy as np
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.names import epoch_key
-from dolly_assets.datasets.licenses import license_facts, licensed_inputs
+from dolly_assets.datasets.licenses import license_attributes, licensed_inputs
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE
 from dolly_assets.registry.queries import history
@@ -221,7 +221,7 @@ class Lineage:
         inputs = licensed_inputs(
             at.family, at.dataset, dataset_license=stated[0], base_model_license=stated[1]
         )
-        return license_facts(inputs)
+        return license_attributes(inputs)
 
     def _find(self, item: Artifact, name: str, digest: str) -> Artifact | str:
         for candidate in _candidates(item.name, name):

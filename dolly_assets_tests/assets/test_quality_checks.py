@@ -59,10 +59,10 @@ def test_training_on_what_a_check_stops_is_refused_with_its_sentence_now_and_lat
     )  # nothing is read again: the report is in the store
     for message in (result.stderr, again):
         assert (
-            "dataset marked is not trained on. prompt_markers: 1 of 2 records hold a marker"
+            "dataset marked was refused for training: prompt_markers: 1 of 2 records contain a marker"
             in message
         )
-        assert "such as 0 (### Instruction:" in message
+        assert "such as record 0 (### Instruction:" in message
         assert "checks.prompt_markers.stop_above" in message
 
 
@@ -96,7 +96,7 @@ def test_a_commercial_family_is_refused_other_licences_before_anything_is_read(
     message = refusal(variables, *TRAIN, "--dataset=nc")
     way = "raw_dataset[nc] (CC-BY-NC-4.0) → tiny/tokenized_dataset[nc] → tiny/model_checkpoint[nc]"
     assert (
-        f"{way}: the family says use: commercial, and CC-BY-NC-4.0 allows no commercial use"
+        f"{way}: the family has use: commercial, but CC-BY-NC-4.0 allows no commercial use"
         in message
     )
     assert not (

@@ -70,7 +70,7 @@ def test_an_alert_that_cannot_be_delivered_is_logged_and_the_others_are(
 
 
 def test_a_url_that_cannot_be_posted_to_is_refused_without_showing_it() -> None:
-    with pytest.raises(ConfigurationError, match="entry 2 is no URL") as refused:
+    with pytest.raises(ConfigurationError, match="entry 2 is not a URL") as refused:
         check_urls(("https://one.example", "hooks.example/secret-token"))
     assert "secret-token" not in str(refused.value)
 

@@ -115,8 +115,8 @@ def test_what_cannot_be_taken_is_told_once_and_left_where_it_is(
         record.getMessage() for record in caplog.records if "dataset_refused" in record.getMessage()
     ]
     assert len(told) == 2
-    assert "the name is taken by builtin:demo" in "".join(told)
-    assert "2 refused" in watched.skipped
+    assert "the name is already used by builtin:demo" in "".join(told)
+    assert "2 rejected" in watched.skipped
     assert len(list(watched.folder.iterdir())) == 2
 
 
@@ -146,7 +146,7 @@ def test_a_card_that_was_put_right_lets_its_dataset_in(watched: Watched) -> None
     watched.put("one.yaml", "licence: mit\n")
     watched.tick()
     assert not watched.tick()
-    assert "1 refused" in watched.skipped
+    assert "1 rejected" in watched.skipped
     watched.put("one.yaml", "license: mit\n")
     watched.tick()
     assert set(watched.tick()) == {"one"}
@@ -223,7 +223,7 @@ def test_a_bucket_that_may_not_be_listed_fails_the_tick_and_is_looked_at_again(
         watched.tick()
     closed_bucket.is_closed = False
     assert set(watched.tick()) == {"b"}
-    assert "a is tried again: s3://bucket/a.yaml: access denied" in capfd.readouterr().err
+    assert "a will be retried: s3://bucket/a.yaml: access denied" in capfd.readouterr().err
     assert not watched.tick()
 
 

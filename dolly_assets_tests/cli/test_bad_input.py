@@ -70,7 +70,7 @@ def stored(home: Path) -> dict[str, bytes]:
         (
             "broken.jsonl",
             (GOOD * 2 + '{"instruction": "a"\n').encode(),
-            "{file}: line 3, column 20: broken JSON: Expecting ',' delimiter; a JSONL file has one whole object",
+            "{file}: line 3, column 20: broken JSON: Expecting ',' delimiter; a JSONL file has one complete object",
         ),
         (
             "latin.csv",
@@ -82,7 +82,7 @@ def stored(home: Path) -> dict[str, bytes]:
             b"hello",
             "unknown file type; expected a name that ends in one of .json, .jsonl, .csv",
         ),
-        ("cut.jsonl.gz", b"\x1f\x8b\x08\x00", "{file}: not a whole gzip file"),
+        ("cut.jsonl.gz", b"\x1f\x8b\x08\x00", "{file}: not a complete gzip file"),
         ("noise.parquet", b"PAR1 or not", "{file}: not a readable Parquet file"),
     ],
 )

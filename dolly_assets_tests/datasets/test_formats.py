@@ -219,7 +219,7 @@ def test_a_csv_field_may_be_as_long_as_a_line(read):
     ids=["not-gzip", "cut-short", "wrong-checksum"],
 )
 def test_damaged_gzip_is_refused(read, content):
-    assert_refused(read, "a.jsonl.gz", content, "not a whole gzip file")
+    assert_refused(read, "a.jsonl.gz", content, "not a complete gzip file")
 
 
 def test_damaged_parquet_is_refused(read, tmp_path):
@@ -242,7 +242,7 @@ def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_me
     tracemalloc.start()
 
     assert_refused(
-        read, name, bomb, f"its {len(bomb):,} bytes grow to more than {HARMLESS_BYTES:,}"
+        read, name, bomb, f"its {len(bomb):,} bytes expand to more than {HARMLESS_BYTES:,}"
     )
 
     peak_bytes = tracemalloc.get_traced_memory()[1]
@@ -256,6 +256,6 @@ def test_a_parquet_file_of_one_value_many_times_over_is_refused(tmp_path):
     pq.write_table(pa.table({"instruction": column, "response": column}), tmp_path / "a.parquet")
 
     with pytest.raises(
-        DatasetError, match=rf"a: its [\d,]+ bytes grow to more than {HARMLESS_BYTES:,}"
+        DatasetError, match=rf"a: its [\d,]+ bytes expand to more than {HARMLESS_BYTES:,}"
     ):
         read_file(tmp_path / "a.parquet", source="a")

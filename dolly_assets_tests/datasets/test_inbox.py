@@ -59,8 +59,8 @@ def test_a_wrong_card_names_file_and_key(tmp_path: Path) -> None:
         ("daten_für_uns.jsonl", "not allowed"),
         ("a..b.jsonl", "not allowed"),
         ("a;rm -rf $HOME.jsonl", "not allowed"),
-        ("notes.docx", "not allowed|no file that can be read"),
-        ("folder/readme.md", "no file that can be read"),
+        ("notes.docx", "not allowed|no readable file"),
+        ("folder/readme.md", "no readable file"),
     ],
 )
 def test_what_cannot_be_taken_says_why(tmp_path: Path, name: str, reason: str) -> None:

@@ -177,7 +177,9 @@ def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, mo
     "source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"]
 )
 def test_what_is_no_source_is_refused_with_the_forms_that_are(source):
-    with pytest.raises(DatasetError, match=r"is no dataset source; expected builtin:demo, s3://"):
+    with pytest.raises(
+        DatasetError, match=r"is not a dataset source; expected builtin:demo, s3://"
+    ):
         read_source(source)
 
 
@@ -282,10 +284,10 @@ def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tm
     assert latest == main == [ROWS, "hub", ["text"], f"commit:{COMMIT}", "mit"]
     assert unknown.startswith("owner/nothing: the Hub does not serve this dataset")
     assert vanished.startswith(
-        "owner/name@v9: the Hub has no such revision, or no longer: name another one"
+        "owner/name@v9: the Hub does not have this revision, or no longer: name another one"
     )
     assert busy == latest, "it waited for as long as it was asked to"
-    assert swamped.startswith("owner/swamped: the Hub answers too many requests (429)")
+    assert swamped.startswith("owner/swamped: the Hub responded with too many requests (429)")
     assert "again later" in swamped
 
 

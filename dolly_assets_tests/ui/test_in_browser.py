@@ -100,7 +100,7 @@ def test_a_file_in_the_inbox_becomes_a_partition_and_its_checks_hold_up_training
     ui.wait_for_partition("raw_dataset", "damaged", shows="stops training")
     ui.picture("damaged")
     ui.open("/assets/raw_dataset?view=checks&checkDetail=encoding")
-    ui.sees(re.compile(r"30 of 30 records hold wrongly decoded text"))
+    ui.sees(re.compile(r"30 of 30 records contain wrongly decoded text"))
     ui.materialize("tiny/tokenized_dataset", ["damaged"])
     ui.wait_for_partition("tiny/tokenized_dataset", "damaged", shows="held_out_examples")
     ui.materialize("tiny/model_checkpoint", ["damaged"], ["01"])

@@ -1,5 +1,18 @@
-"""What is wrong with instruction data: one module per family of checks, put together in `suite`.
+"""Quality checks of instruction data: defects are found here, and judged against limits.
 
-It knows texts and record numbers, and of a family only what it is given: markers, prompts, which
-records are held out.
+Knows texts and record numbers, and of a family only what it is given: markers, prompts, and which
+records are held out. It knows neither artifacts nor Dagster.
+
+- `suite`: all checks of a dataset, and those that a family adds.
+- `checks`: the checks by name, with their default limits.
+- `finding`: the result of one check.
+- `report`: findings judged against limits, and as text.
+- `content`: columns, empty texts, lengths.
+- `duplicates`, `minhash`: records that repeat others exactly or nearly.
+- `encoding`: wrongly decoded or damaged text.
+- `language`: responses in an unexpected language.
+- `patterns`: markers of prompt formats, and responses that are known to be bad.
+- `personal_data`: e-mail addresses, phone and account numbers, and the like.
+- `split`: leakage between training and held-out examples.
+- `records`: the texts as the checks read them.
 """

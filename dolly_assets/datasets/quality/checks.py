@@ -1,6 +1,6 @@
-"""The checks by name: what each finds, and how much of it warns or stops.
+"""The checks by name: what each finds, and the shares above which it warns or stops training.
 
-How it is found is the other modules'.
+How a defect is found is the business of the other modules.
 """
 
 from collections.abc import Mapping
@@ -29,18 +29,27 @@ CheckName = Literal[
 
 
 class Limits(Config):
-    """How much of what a check finds is borne, as shares of what it looked at."""
+    """How much a check tolerates, as shares of what it checked."""
 
     warn_above: float = Field(
-        default=0, ge=0, le=1, description="A larger share warns; 1 never does."
+        default=0, ge=0, le=1, description="Share above which the check warns; 1 means never."
     )
     stop_above: float | None = Field(
-        default=None, ge=0, le=1, description="A larger share stops training; null: none."
+        default=None,
+        ge=0,
+        le=1,
+        description="Share above which the check stops training; null means never.",
     )
 
 
 class Check(NamedTuple):
-    """A check in words, and its limits where a dataset sets none."""
+    """A check in words, with its default limits.
+
+    Attributes:
+        finds: What is wrong with the records that it finds, to follow their number.
+        limits: The limits where a dataset sets none.
+        of: What it checks.
+    """
 
     finds: str
     limits: Limits
@@ -50,22 +59,26 @@ class Check(NamedTuple):
 STOPS = Limits(stop_above=0)
 WARNS = Limits()
 CHECKS: dict[CheckName, Check] = {
-    "schema": Check("are not four strings, or there is no record at all", STOPS),
-    "empty": Check("have an instruction or a response without one visible character", STOPS),
+    "schema": Check("are not four strings, or there are no records", STOPS),
+    "empty": Check("have an instruction or a response without a visible character", STOPS),
     "exact_duplicates": Check("repeat an earlier record", WARNS),
-    "near_duplicates": Check("say nearly the same as an earlier record", WARNS),
-    "prompt_markers": Check("hold a marker of a prompt format", Limits(stop_above=0.01)),
-    "encoding": Check("hold wrongly decoded text or control characters", Limits(stop_above=0.05)),
-    "language": Check("answer in another language than most, unasked", WARNS),
+    "near_duplicates": Check("are nearly the same as an earlier record", WARNS),
+    "prompt_markers": Check("contain a marker of a prompt format", Limits(stop_above=0.01)),
+    "encoding": Check(
+        "contain wrongly decoded text or control characters", Limits(stop_above=0.05)
+    ),
+    "language": Check("answer in another language than most, without being asked to", WARNS),
     "known_bad_answers": Check(
         "are of a kind known to be bad in generated data", Limits(stop_above=0.1)
     ),
     "length_outliers": Check("are far longer than the rest", WARNS),
-    "personal_data": Check("seem to hold somebody's personal data", WARNS),
-    "leakage_exact": Check("have a prompt that training has too", STOPS, "held-out records"),
-    "leakage_near": Check("are nearly the same as one in training", WARNS, "held-out records"),
+    "personal_data": Check("seem to contain personal data", WARNS),
+    "leakage_exact": Check(
+        "have a prompt that is also in the training data", STOPS, "held-out records"
+    ),
+    "leakage_near": Check("are nearly the same as a training record", WARNS, "held-out records"),
     "over_long": Check(
-        "are longer than the family's max_length, and left out", Limits(stop_above=0.5)
+        "are longer than the family's max_length and therefore left out", Limits(stop_above=0.5)
     ),
     "evaluation_prompts": Check(
         "occur in the dataset, word for word or nearly", WARNS, "evaluation prompts"
@@ -74,7 +87,7 @@ CHECKS: dict[CheckName, Check] = {
 
 
 def limits_of(name: CheckName, of_dataset: Mapping[CheckName, Limits]) -> Limits:
-    """The check's limits, with what the dataset says laid over them."""
-    said = of_dataset.get(name)
+    """Return the limits of a check: its defaults, overridden by those of the dataset."""
+    own = of_dataset.get(name)
     default = CHECKS[name].limits
-    return default.model_copy(update=said.model_dump(exclude_unset=True)) if said else default
+    return default.model_copy(update=own.model_dump(exclude_unset=True)) if own else default

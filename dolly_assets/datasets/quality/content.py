@@ -1,4 +1,7 @@
-"""Whether there is anything to learn from: the columns, empty texts, and lengths far from all others."""
+"""Whether there is anything to learn from: columns, empty texts, and lengths far above all others.
+
+Knows columns and lengths, not what a text means.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +11,11 @@ from dolly_assets.datasets.quality.records import Records, kernels
 from dolly_assets.datasets.schema import SCHEMA
 
 NO_VISIBLE_CHARACTER = r"^[\p{Z}\p{C}]*$"  # white space, control characters, zero-width ones
-FAR = 4  # times the length that all but one in a hundred texts keep to
+FAR = 4  # times the 99th percentile of lengths
 
 
 def schema(table: pa.Table) -> QualityFinding:
-    """Columns, types, nulls and valid UTF-8; and that there is a record."""
+    """Check columns, types, nulls and UTF-8, and that there is a record."""
     problems = []
     if table.num_rows == 0:
         problems.append(
@@ -28,7 +31,7 @@ def schema(table: pa.Table) -> QualityFinding:
         elif table.schema.field(field.name).type != field.type:
             found = str(table.schema.field(field.name).type)
             problems.append(
-                FlaggedRecord(record=0, kind=f"{field.name} is no string", excerpt=found)
+                FlaggedRecord(record=0, kind=f"{field.name} is not a string", excerpt=found)
             )
         else:
             nulls = np.flatnonzero(kernels.is_null(table[field.name]).to_numpy())
@@ -44,7 +47,7 @@ def schema(table: pa.Table) -> QualityFinding:
 
 
 def empty(records: Records) -> QualityFinding:
-    """Instructions and responses that show nothing."""
+    """Find instructions and responses without a visible character."""
     hits = (
         FlaggedRecord(record=record, kind=f"empty {name}", excerpt=excerpt(text))
         for batch in records.batches()
@@ -55,9 +58,9 @@ def empty(records: Records) -> QualityFinding:
 
 
 def length_outliers(records: Records) -> QualityFinding:
-    """Texts more than FAR times as long as the 99th percentile, in characters.
+    """Find texts that are more than FAR times as long as the 99th percentile, in characters.
 
-    A short answer may be right.
+    Short ones are not defects: a short response may be right.
     """
     hits = []
     for name in ("instruction", "context", "response"):

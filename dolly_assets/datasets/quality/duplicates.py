@@ -1,4 +1,7 @@
-"""Records that repeat an earlier one, exactly or nearly, and the same between two sides of a split."""
+"""Records that repeat an earlier one exactly or nearly, in a dataset or across a split.
+
+Knows which texts are compared; how similar texts are found is the business of `minhash`.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.core.text import percent
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, finding
 from dolly_assets.datasets.quality.minhash import (
     Pair,
@@ -21,7 +25,10 @@ TextOf = Callable[[Batch], pa.Array]
 
 
 def duplicates(records: Records) -> tuple[QualityFinding, QualityFinding]:
-    """Exact ones, white space at the ends apart; and near ones, that are not exact ones."""
+    """Find exact duplicates, and near ones that are not exact.
+
+    White space at the ends of a text makes no difference.
+    """
     exact = dict(_repeated(records))
     near = {
         pair.later: pair
@@ -44,7 +51,7 @@ def duplicates(records: Records) -> tuple[QualityFinding, QualityFinding]:
                 FlaggedRecord(
                     record=later,
                     kind="similar",
-                    excerpt=f"{pair.similarity:.0%} of record {pair.earlier}",
+                    excerpt=f"{percent(pair.similarity)} of record {pair.earlier}",
                 )
                 for later, pair in sorted(near.items())
             ),
@@ -55,10 +62,15 @@ def duplicates(records: Records) -> tuple[QualityFinding, QualityFinding]:
 def near_pairs(
     records: Records, text_of: TextOf, is_query: np.ndarray | None = None
 ) -> Iterator[Pair]:
-    """Pairs of records whose texts are nearly the same; see `minhash.candidate_pairs` for queries.
+    """Yield pairs of records whose texts are nearly the same.
 
-    Signatures of all records are held (256 bytes each), the words of a batch or of the likely pairs
-    only.
+    The signatures of all records are held in memory (256 bytes each), but only the words of one
+    batch, or of the likely pairs.
+
+    Args:
+        records: The records to compare.
+        text_of: Which text of a record is compared.
+        is_query: Which records are queries, as in `minhash.candidate_pairs`; None for no queries.
     """
     signatures = np.concatenate(
         [signatures_of(shingles_of(words_of(text_of(b)))) for b in records.batches()]
@@ -72,7 +84,7 @@ def near_pairs(
 
 
 def _repeated(records: Records) -> Iterator[tuple[int, int]]:
-    """The number of each record that repeats one, and that of the first such."""
+    """Yield the number of each record that repeats one, and the number of the first like it."""
     first: dict[bytes, int] = {}
     for batch in records.batches():
         columns = (

@@ -1,4 +1,7 @@
-"""Text that went wrong on its way: decoded with another encoding than it was written in, cut, or not text at all."""
+"""Damaged text: decoded with another encoding than it was written in, cut off, or not text.
+
+Knows characters and bytes, not words.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,9 +10,9 @@ from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding,
 from dolly_assets.datasets.quality.records import Batch, Records
 
 REPLACEMENT = "�"
-# but tab, line feed, carriage return, next line
+# Except tab, line feed, carriage return and next line.
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"
-# of a surrogate pair, spelled out: Arrow's strings hold no real one
+# Half of a surrogate pair, spelled out: strings in Arrow cannot contain a real one.
 HALF_PAIR = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 # What UTF-8 of two and more bytes looks like in Windows-1252 or Latin-1: a lead byte, then
 # continuation bytes.
@@ -21,7 +24,7 @@ MOJIBAKE_RE2 = rf"[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_HIGH}]"
 
 
 def encoding(records: Records) -> QualityFinding:
-    """Replacement characters, control characters, spelled-out halves of surrogate pairs, and mojibake."""
+    """Find replacement and control characters, halves of surrogate pairs, and mojibake."""
     return finding(
         "encoding", len(records), (hit for batch in records.batches() for hit in _damage(batch))
     )
@@ -46,14 +49,14 @@ def _damage(batch: Batch) -> Iterator[FlaggedRecord]:
 
 
 def _is_whole_pair(text: str) -> bool:
-    r"""Whether every spelled-out half has its other half: `\ud83d\ude00` in code is text as it should be."""
+    r"""Whether each spelled-out half is part of a pair: in code, `\ud83d\ude00` is correct text."""
     return (
         not re.sub(r"(?i)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", "", text).lower().count("\\ud")
     )
 
 
 def _was_utf8(match: re.Match[str]) -> bool:
-    """Whether the characters, as bytes of Windows-1252 or Latin-1, are UTF-8: `Ã©` is, `Ä°` after all may be text."""
+    """Whether the characters are UTF-8 as bytes of Windows-1252 or Latin-1; those of `Ã©` are."""
     text = match[0]
     raw = bytearray()
     for character in text:

@@ -1,4 +1,7 @@
-"""What a check found: how many records, of which kinds, and a few of them to look at."""
+"""What a check found: how many records, of which kinds, and a few examples.
+
+Knows counts, not limits.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,36 +16,36 @@ EXCERPT_CHARACTERS = 80
 
 
 class FlaggedRecord(Config):
-    """One of the records found."""
+    """A record with a defect."""
 
     record: int = Field(
-        description="Index in the raw dataset; of an evaluation prompt, its place in the family."
+        description="Index in the raw dataset; for an evaluation prompt, its index in the family."
     )
-    kind: str = Field(description="What sort of defect it is.")
+    kind: str = Field(description="Kind of defect.")
     excerpt: str = Field(
-        description="The text around it, or the number of the record that it repeats."
+        description="Text around the defect, or the number of the record that is repeated."
     )
 
 
 class QualityFinding(Config):
-    """The result of one check, before any limit is laid on it."""
+    """The result of one check, before limits are applied."""
 
     check: CheckName
-    checked: int = Field(ge=0, description="How many were looked at.")
-    found: int = Field(ge=0, description="How many have the defect, each counted once.")
+    checked: int = Field(ge=0, description="Number of records that were checked.")
+    found: int = Field(ge=0, description="Number of records with the defect, each counted once.")
     kinds: dict[str, int] = Field(
-        default={}, description="How many of each kind; a record may be of several."
+        default={}, description="Number of defects of each kind; a record may have several."
     )
     examples: tuple[FlaggedRecord, ...] = ()
 
     @property
     def share(self) -> float:
-        """Of what was looked at; 1 where there was nothing to look at and that itself is the defect."""
+        """The share of what was checked; 1 if there was nothing to check and that is the defect."""
         return self.found / self.checked if self.checked else float(self.found > 0)
 
 
 def finding(check: CheckName, checked: int, hits: Iterable[FlaggedRecord]) -> QualityFinding:
-    """Counts what was hit. A few examples of each kind in turn are kept, the first ones first."""
+    """Count the hits, and keep a few examples of each kind in turn, the first ones first."""
     records: set[int] = set()
     kinds: Counter[str] = Counter()
     first: list[tuple[int, FlaggedRecord]] = []
@@ -63,7 +66,7 @@ def finding(check: CheckName, checked: int, hits: Iterable[FlaggedRecord]) -> Qu
 
 
 def excerpt(text: str, start: int = 0, end: int = 0) -> str:
-    """The text around a span of it, on one line, with control characters made visible."""
+    """Return the text around a span, on one line, with control characters made visible."""
     room = max(0, EXCERPT_CHARACTERS - (end - start)) // 2
     left, right = max(0, start - room), min(len(text), max(end, start) + EXCERPT_CHARACTERS - room)
     cut = text[left : min(right, left + EXCERPT_CHARACTERS)]

@@ -1,10 +1,9 @@
 """Which language a response is in, by its script and its most frequent words.
 
-A light guess, made for finding strays.
-
-It tells apart the scripts of Unicode, and in Latin script the languages below by short words that
-are frequent in one and not in the others. Text of fewer than `LEAST_WORDS` words of that kind, code
-and numbers have no language. It does not tell Ukrainian from Russian, or Danish from Norwegian.
+This is a cheap guess, for finding strays. It distinguishes the scripts of Unicode and, in Latin
+script, the languages below, by short words that are frequent in one and not in the others. Code,
+numbers, and texts with fewer than `LEAST_WORDS` such words have no language. It does not
+distinguish Ukrainian from Russian, or Danish from Norwegian.
 """
 
 import re
@@ -32,25 +31,31 @@ SCRIPTS = {
 }
 NOT_LATIN = r"[^\p{Latin}\p{Common}\p{Inherited}]"
 FREQUENT_WORDS = {
-    "English": "the of and to is that it was for with as his he be this have from by not but what which you are their "
-    "i a in do on me so man no we can at or an has were had will would been there if more when who its also sin pro",
-    "French": "les des est et dans pour qui pas sur au avec ce sont du vous nous cette être aux leur ses mais elle "
-    "ils comme où plus fait peut très était",
-    "German": "der die und ist nicht ein eine zu mit sich auf für dem von werden auch wird bei einen oder sie des im "
-    "sind als einer durch nach wie kann aber über",
-    "Spanish": "el los las del por una más pero su este y muy está son ser al también lo esta puede sus entre sobre "
-    "hay desde cuando todo fue",
-    "Italian": "il che è per della nel non gli più dei alla anche questo si delle ma essere sono degli dal nella "
-    "può loro quando tra",
-    "Portuguese": "os não uma é em mais dos ao mas foi são também você na pelo à ou até pode pela seu sua isso muito "
-    "quando entre",
-    "Dutch": "het een van dat op te zijn voor met niet aan er ook bij worden deze wordt naar maar of om kan door "
-    "hebben heeft wat uit",
-    "Polish": "nie się jest że przez jak dla od są może oraz który być tego w z ale tym jako po już które",
-    "Swedish": "och att det som är av för på till inte har ett om från kan vi så jag var med den eller också när",
-    "Turkish": "ve bir bu için ile çok olarak gibi daha olan kadar sonra her ama değil mı veya olduğu",
-    "Indonesian": "yang dan itu dengan untuk tidak ini dari dalam akan pada juga saya ke karena adalah oleh atau anda",
-    "Vietnamese": "và của là có không được trong cho một những các với người này để đã khi từ như cũng",
+    "English": "the of and to is that it was for with as his he be this have from by not but what "
+    "which you are their i a in do on me so man no we can at or an has were had will "
+    "would been there if more when who its also sin pro",
+    "French": "les des est et dans pour qui pas sur au avec ce sont du vous nous cette être aux "
+    "leur ses mais elle ils comme où plus fait peut très était",
+    "German": "der die und ist nicht ein eine zu mit sich auf für dem von werden auch wird bei "
+    "einen oder sie des im sind als einer durch nach wie kann aber über",
+    "Spanish": "el los las del por una más pero su este y muy está son ser al también lo esta "
+    "puede sus entre sobre hay desde cuando todo fue",
+    "Italian": "il che è per della nel non gli più dei alla anche questo si delle ma essere sono "
+    "degli dal nella può loro quando tra",
+    "Portuguese": "os não uma é em mais dos ao mas foi são também você na pelo à ou até pode pela "
+    "seu sua isso muito quando entre",
+    "Dutch": "het een van dat op te zijn voor met niet aan er ook bij worden deze wordt naar maar "
+    "of om kan door hebben heeft wat uit",
+    "Polish": "nie się jest że przez jak dla od są może oraz który być tego w z ale tym jako po "
+    "już które",
+    "Swedish": "och att det som är av för på till inte har ett om från kan vi så jag var med den "
+    "eller också när",
+    "Turkish": "ve bir bu için ile çok olarak gibi daha olan kadar sonra her ama değil mı veya "
+    "olduğu",
+    "Indonesian": "yang dan itu dengan untuk tidak ini dari dalam akan pada juga saya ke karena "
+    "adalah oleh atau anda",
+    "Vietnamese": "và của là có không được trong cho một những các với người này để đã khi từ như "
+    "cũng",
 }
 _ASKED_FOR = (
     r"\b(translat|language|spanish|french|german|italian|portuguese|dutch|polish|swedish|turkish|indonesian|vietnamese|"
@@ -59,7 +64,7 @@ _ASKED_FOR = (
 
 
 def language(records: Records) -> QualityFinding:
-    """Responses in another language than most are, unless the prompt speaks of languages."""
+    """Find responses in another language than most, unless the prompt mentions a language."""
     languages = [name for batch in records.batches() for name in languages_of(batch.response)]
     counted = Counter(name for name in languages if name)
     if not counted:
@@ -74,7 +79,7 @@ def language(records: Records) -> QualityFinding:
 
 
 def languages_of(texts: pa.Array) -> list[str]:
-    """The language of each text, "" where it cannot be told."""
+    """Return the language of each text; empty where it is unknown."""
     found = _by_frequent_words(texts)
     is_other = kernels.match_substring_regex(texts, NOT_LATIN).to_numpy(zero_copy_only=False)
     places = np.flatnonzero(is_other)
@@ -86,7 +91,7 @@ def languages_of(texts: pa.Array) -> list[str]:
 
 
 def _by_script(texts: pa.Array) -> list[str]:
-    """The script of more than half of each text's letters, "" where there is none."""
+    """Return the script of more than half of each text's letters; empty if there is none."""
     letters = kernels.count_substring_regex(texts, r"\p{L}").to_numpy()
     counts = np.stack(
         [kernels.count_substring_regex(texts, pattern).to_numpy() for pattern in SCRIPTS.values()]
@@ -104,7 +109,7 @@ def _by_frequent_words(texts: pa.Array) -> list[str]:
     words = words_of(texts)
     names = list(FREQUENT_WORDS)
     place_of = {
-        word: names.index(name) for name, known in _telling_words().items() for word in known
+        word: names.index(name) for name, known in _distinctive_words().items() for word in known
     }
     known = np.array([place_of.get(word, -1) for word in words.dictionary], dtype=np.int64)[
         words.codes
@@ -120,8 +125,8 @@ def _by_frequent_words(texts: pa.Array) -> list[str]:
     ]
 
 
-def _telling_words() -> dict[str, list[str]]:
-    """The frequent words without those that two languages share; English keeps its own."""
+def _distinctive_words() -> dict[str, list[str]]:
+    """Return the frequent words without those that languages share; English keeps all its own."""
     english = FREQUENT_WORDS["English"].split()
     shared = Counter(word for text in FREQUENT_WORDS.values() for word in set(text.split()))
     return {

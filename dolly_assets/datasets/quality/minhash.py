@@ -1,8 +1,8 @@
-"""Texts that are nearly the same: MinHash signatures of their word triples, banded, and every pair then verified.
+"""Texts that are nearly the same, by MinHash signatures in bands; every pair is then verified.
 
 A. Broder, "On the resemblance and containment of documents" (1997); bands as in Leskovec, Rajaraman
-and Ullman, "Mining of Massive Datasets", section 3.4. It knows word hashes; what a text is made of
-is the caller's business.
+and Ullman, "Mining of Massive Datasets", section 3.4. Knows word hashes; which text of a record
+they come from is the caller's business.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,11 @@ import numpy as np
 from dolly_assets.datasets.quality.records import Words
 
 SIMILAR = 0.8
-"""Jaccard similarity of the two sets of word triples from which texts count as nearly the same."""
+"""Least Jaccard similarity of two sets of word triples whose texts count as nearly the same."""
 
 WORDS_PER_SHINGLE = 3
-BANDS, ROWS_PER_BAND = (
-    16,
-    4,
-)  # a pair of similarity s meets in a band with 1 - (1 - s**4)**16: 0.9998 at 0.8
+# A pair of similarity s shares a band with probability 1 - (1 - s**4)**16: 0.9998 at 0.8.
+BANDS, ROWS_PER_BAND = 16, 4
 HASHES = BANDS * ROWS_PER_BAND
 ESTIMATE_MARGIN = 0.2  # some four standard deviations of the estimate from 64 hashes at 0.8
 _RNG = np.random.default_rng(0)
@@ -37,7 +35,7 @@ class Shingles(NamedTuple):
     starts: np.ndarray
 
     def of(self, text: int) -> np.ndarray:
-        """The distinct ones of a text."""
+        """Return the distinct hashes of a text."""
         return np.unique(self.hashes[self.starts[text] : self.starts[text + 1]])
 
 
@@ -50,12 +48,13 @@ class Pair(NamedTuple):
 
 
 def shingles_of(words: Words) -> Shingles:
-    """Every three words in a row; a text of one or two words has one shingle, a text of none has none."""
+    """Hash every three consecutive words; a text of one or two words has one shingle."""
     lengths = np.diff(words.starts)
     counts = np.where(lengths > 0, np.maximum(1, lengths - (WORDS_PER_SHINGLE - 1)), 0)
     starts = np.concatenate([[0], np.cumsum(counts)])
     first = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], counts)
     last = np.repeat(words.starts[1:] - 1, counts)
+    # A triple that would run past the end of its text repeats the last word.
     hashes, word_hashes = np.zeros(len(first), dtype=np.uint64), words.hashes
     for place, factor in enumerate(_MIX):
         hashes = (hashes ^ word_hashes[np.minimum(first + place, last)]) * factor
@@ -64,13 +63,17 @@ def shingles_of(words: Words) -> Shingles:
 
 
 def signatures_of(shingles: Shingles) -> np.ndarray:
-    """uint32 of shape (texts, HASHES); all zero for a text without shingles, which is similar to none."""
+    """Return the signatures: uint32 of shape (texts, HASHES).
+
+    The signature of a text without shingles, which is similar to no other, is all zeros.
+    """
     filled = np.diff(shingles.starts) > 0
     signatures = np.zeros((len(filled), HASHES), dtype=np.uint32)
     if not filled.any():
         return signatures
     starts, hashed = shingles.starts[:-1][filled], np.empty_like(shingles.hashes)
     least = np.empty((HASHES, len(starts)), dtype=np.uint64)
+    # A row is the least multiply-add hash of a text's shingles; the high bits are mixed best.
     for row, (factor, term) in enumerate(zip(_FACTORS, _TERMS, strict=True)):
         np.multiply(shingles.hashes, factor, out=hashed)
         hashed += term
@@ -80,10 +83,14 @@ def signatures_of(shingles: Shingles) -> np.ndarray:
 
 
 def candidate_pairs(signatures: np.ndarray, is_query: np.ndarray | None = None) -> np.ndarray:
-    """Pairs that may be similar, as int64 of shape (pairs, 2), each once.
+    """Return the pairs that may be similar, each once: int64 of shape (pairs, 2).
 
-    In a band, every text is paired with the first that shares its hashes, so that a thousand copies
-    are a thousand pairs. With `is_query` each query is paired with the first text that is none.
+    In a band, every text is paired with the first one that has the same hashes, so that a thousand
+    copies make a thousand pairs, not half a million.
+
+    Args:
+        signatures: The signatures of all texts.
+        is_query: Which texts are queries; each is paired only with the first text that is not one.
     """
     queries = np.zeros(len(signatures), dtype=bool) if is_query is None else is_query
     members = np.ones(len(signatures), dtype=bool) if is_query is None else is_query
@@ -102,7 +109,7 @@ def candidate_pairs(signatures: np.ndarray, is_query: np.ndarray | None = None) 
 
 
 def likely_pairs(signatures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Those pairs whose signatures do not rule out that they are similar."""
+    """Return the pairs whose signatures do not rule out that they are similar."""
     likely = [
         (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1) >= SIMILAR - ESTIMATE_MARGIN
         for part in np.array_split(pairs, len(pairs) // 10_000 + 1)
@@ -111,7 +118,7 @@ def likely_pairs(signatures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def similar_pairs(pairs: np.ndarray, shingles: Shingles) -> Iterator[Pair]:
-    """Those pairs that are similar, by their whole sets of shingles."""
+    """Yield the pairs that are similar, compared by all their shingles."""
     for earlier, later in pairs.tolist():
         one, other = shingles.of(earlier), shingles.of(later)
         common = len(np.intersect1d(one, other, assume_unique=True))

@@ -1,7 +1,7 @@
-"""What is known to be wrong in a text by how it reads: markers of prompt formats, answers that are no answers.
+"""Defects that a pattern finds: markers of prompt formats, and responses that answer nothing.
 
-Patterns are RE2's, looked for in all records at once. Where one is found in many good records too,
-it is narrowed here.
+Patterns are in the syntax of RE2 and searched for in all records at once. A pattern that also
+matches many good records is narrowed here.
 """
 
 import re
@@ -34,12 +34,19 @@ KNOWN_MARKERS = (
 
 
 class BadAnswer(NamedTuple):
-    """A kind of bad record: where it shows, and how it reads, in any case."""
+    """A kind of bad record.
+
+    Attributes:
+        kind: Its name.
+        where: The text in which it shows.
+        pattern: The pattern, in any case.
+        unless: A pattern that makes the record good after all; the default matches nothing.
+    """
 
     kind: str
     where: str
     pattern: str
-    unless: str = r"(?!)"  # what makes it good after all; the default is nothing
+    unless: str = r"(?!)"
 
 
 _PICTURE = r"(image|picture|photo(graph)?|screenshot|painting|video|illustration)"
@@ -57,13 +64,14 @@ BAD_ANSWERS = (
     BadAnswer(
         "speaks as an AI",
         "response",
-        r"\b(as|i am|i'm|i’m|being) (just |only |merely )?an? ((ai|artificial intelligence)\b|(large )?language model)"
-        r"|\bmy (knowledge|training) cut-?off",
+        r"\b(as|i am|i'm|i’m|being) (just |only |merely )?an? ((ai|artificial "
+        r"intelligence)\b|(large )?language model)|\bmy (knowledge|training) cut-?off",
     ),
     BadAnswer(
         "refuses",
         "response",
-        rf"^\W*((i'm|i’m|i am) (very |really )?(sorry|afraid)\b.{{0,40}}|i |unfortunately, i ){_CANNOT}",
+        rf"^\W*((i'm|i’m|i am) (very |really )?(sorry|afraid)\b.{{0,40}}|i |unfortunately, i "
+        rf"){_CANNOT}",
     ),
     BadAnswer(
         "unseen picture",
@@ -82,7 +90,7 @@ FENCE = r"(?m)^\s*```"
 
 
 def prompt_markers(records: Records, markers: Sequence[str] = KNOWN_MARKERS) -> QualityFinding:
-    """Texts that spell a marker: as a rule two examples that were run into one."""
+    """Find texts that contain a marker, usually two examples that were merged into one."""
     pattern = "|".join(re.escape(marker) for marker in markers)
     spelled = re.compile(pattern)
 
@@ -98,7 +106,11 @@ def prompt_markers(records: Records, markers: Sequence[str] = KNOWN_MARKERS) -> 
 
 
 def known_bad_answers(records: Records) -> QualityFinding:
-    """Placeholders, refusals, pictures and pages that a model cannot see, code fences that do not close."""
+    """Find responses that are known to be bad in generated data.
+
+    These are placeholders, refusals, references to pictures and pages that a model cannot see, and
+    code fences that are not closed.
+    """
     hits = (hit for batch in records.batches() for hit in _bad_in(batch))
     return finding("known_bad_answers", len(records), hits)
 
@@ -119,6 +131,6 @@ def _bad_in(batch: Batch) -> Iterator[FlaggedRecord]:
 
 
 def _around(text: str, pattern: str) -> str:
-    """The words found; the patterns that Python's own engine cannot read match texts without any."""
+    """Return an excerpt; patterns with classes of Unicode, unknown to `re`, match whole texts."""
     match = None if r"\p" in pattern else re.search(pattern, text, re.IGNORECASE)
     return excerpt(text, *match.span()) if match else excerpt(text)

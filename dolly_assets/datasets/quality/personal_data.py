@@ -1,7 +1,7 @@
-"""What looks like somebody's personal data: e-mail addresses, phone and account numbers, cards, public IP addresses.
+"""What looks like personal data: e-mail addresses, phone, account and card numbers, IP addresses.
 
-Numbers with a checksum are reported only if it is right. What standards reserve for examples is
-left alone. Excerpts show no more than the first characters of what was found.
+Numbers with a checksum are reported only if it is correct. What standards reserve for examples is
+not reported. Excerpts show no more than the first characters of what was found.
 """
 
 import re
@@ -13,13 +13,18 @@ from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding,
 from dolly_assets.datasets.quality.records import Batch, Records
 
 SHOWN_CHARACTERS = 2
-EXAMPLE_DOMAINS = re.compile(
-    r"(?i)[@.](example|test|invalid|localhost|example\.(com|net|org))$"
-)  # RFC 2606
+# RFC 2606
+EXAMPLE_DOMAINS = re.compile(r"(?i)[@.](example|test|invalid|localhost|example\.(com|net|org))$")
 
 
 class Detector(NamedTuple):
-    """A sort of personal data: how it reads in RE2 and in Python, and whether a match is really one."""
+    """A kind of personal data.
+
+    Attributes:
+        kind: Its name.
+        pattern: A pattern that RE2 and Python read alike.
+        is_one: Whether a match really is one.
+    """
 
     kind: str
     pattern: str
@@ -27,7 +32,7 @@ class Detector(NamedTuple):
 
 
 def is_iban(text: str) -> bool:
-    """ISO 13616: the letters as numbers, the first four characters last, modulo 97 is 1."""
+    """Whether an ISO 13616 checksum is correct: with letters as numbers, modulo 97 is 1."""
     compact = text.replace(" ", "").upper()
     return (
         15 <= len(compact) <= 34
@@ -36,7 +41,7 @@ def is_iban(text: str) -> bool:
 
 
 def is_card(text: str) -> bool:
-    """ISO/IEC 7812: 13 to 19 digits of a payment network's range with a right Luhn digit."""
+    """Whether 13 to 19 digits are a payment card's (ISO/IEC 7812), with a correct Luhn digit."""
     digits = [int(character) for character in text if character.isdigit()]
     doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
     return (
@@ -47,7 +52,7 @@ def is_card(text: str) -> bool:
 
 
 def is_public_ip(text: str) -> bool:
-    """A global IPv4 address, so none of private networks or documentation."""
+    """Whether an IPv4 address is global, so not of a private network or documentation."""
     try:
         return ip_address(text).is_global and not text.startswith(("1.", "8.8."))
     except ValueError:
@@ -55,12 +60,12 @@ def is_public_ip(text: str) -> bool:
 
 
 def is_phone(text: str) -> bool:
-    """10 to 15 digits (ITU E.164), and none of the North American numbers 555-01xx that are reserved for fiction."""
+    """Whether 10 to 15 digits (ITU E.164) are no number that is reserved for fiction (555-01xx)."""
     digits = re.sub(r"\D", "", text)
     return 10 <= len(digits) <= 15 and "555" not in digits[-7:-4] and len(set(digits)) > 3
 
 
-SORTS = (
+DETECTORS = (
     Detector(
         "e-mail address",
         r"\b[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b",
@@ -74,8 +79,8 @@ SORTS = (
     Detector("payment card", r"\b[3-6](?:[ -]?[0-9]){12,18}\b", is_card),
     Detector(
         "phone number",
-        r"(?:\+[1-9][0-9]{0,2}[ .-]?(?:\(?[0-9]{1,4}\)?[ .-]?){2,5}|\(?\b[2-9][0-9]{2}\)?[ .-][2-9][0-9]{2}[ .-])"
-        r"[0-9]{3,4}\b",
+        r"(?:\+[1-9][0-9]{0,2}[ .-]?(?:\(?[0-9]{1,4}\)?[ .-]?){2,5}|\(?\b[2-9][0-9]{2}\)?[ "
+        r".-][2-9][0-9]{2}[ .-])[0-9]{3,4}\b",
         is_phone,
     ),
     Detector("IP address", r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", is_public_ip),
@@ -83,7 +88,7 @@ SORTS = (
 
 
 def personal_data(records: Records) -> QualityFinding:
-    """Records with anything of `SORTS` in them."""
+    """Find records with anything that one of `DETECTORS` finds."""
     return finding(
         "personal_data",
         len(records),
@@ -92,7 +97,7 @@ def personal_data(records: Records) -> QualityFinding:
 
 
 def _found_in(batch: Batch) -> Iterator[FlaggedRecord]:
-    for kind, pattern, is_one in SORTS:
+    for kind, pattern, is_one in DETECTORS:
         for record, text in batch.matching(batch.example, pattern):
             if match := next((m for m in re.finditer(pattern, text) if is_one(m[0])), None):
                 yield FlaggedRecord(record=record, kind=kind, excerpt=_masked(match))

@@ -1,6 +1,6 @@
-"""The records as checks read them: Arrow arrays of texts, some thousand at a time, and their words as numbers.
+"""The records as checks read them: Arrow arrays of texts in batches, and their words as numbers.
 
-It knows the canonical columns, and no defect.
+Knows the canonical columns, and no defect.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-BATCH_RECORDS = 10_000  # what is made of a batch takes some 100 MB
+BATCH_RECORDS = 10_000  # what is derived from a batch takes some 100 MB
 LINE_BREAK = pa.scalar("\n", pa.large_string())
 TEXT_COLUMNS = ("instruction", "context", "response")
-kernels: Any = pyarrow.compute  # its functions are made at run time, unseen by the type checker
+kernels: Any = pyarrow.compute  # its functions are created at run time, unseen by type checkers
 NOT_OF_A_WORD = r"[^\p{L}\p{M}\p{N}]+"
 WRITTEN_WITHOUT_SPACES = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
 
 class Words(NamedTuple):
-    """The words of some texts, lower-case: a dictionary, and for every word its place in it.
+    """The words of some texts, in lower case: a dictionary, and each word's place in it.
 
     The words of text i are `codes[starts[i]:starts[i + 1]]`.
     """
@@ -33,7 +33,7 @@ class Words(NamedTuple):
 
     @property
     def hashes(self) -> np.ndarray:
-        """A 64-bit hash for every word; equal words have equal ones in all batches."""
+        """A 64-bit hash of every word; equal words have equal hashes in all batches."""
         digests = b"".join(
             hashlib.blake2b(word.encode(), digest_size=8).digest() for word in self.dictionary
         )
@@ -41,7 +41,10 @@ class Words(NamedTuple):
 
 
 def words_of(texts: pa.Array) -> Words:
-    """Cuts texts into words: runs of letters and digits, or single characters of scripts without spaces."""
+    """Split texts into words.
+
+    A word is a run of letters and digits, or a single character in scripts without spaces.
+    """
     cleaned = kernels.replace_substring_regex(kernels.utf8_lower(texts), NOT_OF_A_WORD, " ")
     if kernels.any(kernels.match_substring_regex(cleaned, WRITTEN_WITHOUT_SPACES)).as_py():
         cleaned = kernels.replace_substring_regex(cleaned, WRITTEN_WITHOUT_SPACES, r" \1 ")
@@ -53,7 +56,7 @@ def words_of(texts: pa.Array) -> Words:
 
 
 def _without_empty(dictionary: list[str], codes: np.ndarray, starts: np.ndarray) -> Words:
-    """A text without a word is split into one empty one."""
+    """Remove the empty word into which a text without words is split."""
     if "" not in dictionary:
         return Words(dictionary, codes, starts)
     kept = codes != dictionary.index("")
@@ -85,7 +88,13 @@ class Batch:
     def matching(
         self, texts: pa.Array, pattern: str, *, ignore_case: bool = False
     ) -> Iterator[tuple[int, str]]:
-        """Record number and text of those of this batch's texts that match a pattern of RE2."""
+        """Yield record number and text of those texts that match a pattern.
+
+        Args:
+            texts: One of this batch's arrays.
+            pattern: The pattern, in the syntax of RE2.
+            ignore_case: Whether case makes no difference.
+        """
         matches = kernels.match_substring_regex(texts, pattern, ignore_case=ignore_case)
         for place in np.flatnonzero(matches.to_numpy(zero_copy_only=False)):
             yield self.first + int(place), texts[int(place)].as_py()
@@ -93,7 +102,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Records:
-    """A canonical table, checked to be one."""
+    """A canonical table that passed the check of its schema."""
 
     table: pa.Table
 
@@ -101,12 +110,12 @@ class Records:
         return self.table.num_rows
 
     def batches(self) -> Iterator[Batch]:
-        """All records, in order."""
+        """Yield all records, in order."""
         for first in range(0, len(self), BATCH_RECORDS):
             yield self._batch(first, self.table.slice(first, BATCH_RECORDS))
 
     def take(self, records: Sequence[int] | np.ndarray) -> Batch:
-        """Some records, in the order given; their numbers are lost."""
+        """Return some records in the given order; their numbers are lost."""
         return self._batch(0, self.table.take(pa.array(records, pa.int64())))
 
     def _batch(self, first: int, rows: pa.Table) -> Batch:

@@ -1,4 +1,7 @@
-"""Findings with limits laid on them: what passed, what warns, what stops training, and how that reads."""
+"""Findings judged against limits: what passed, what warns, what stops training; and as text.
+
+Knows neither how defects are found nor where findings are stored.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,56 +14,58 @@ from dolly_assets.datasets.quality.finding import QualityFinding
 
 @dataclass(frozen=True)
 class Verdict:
-    """A finding, judged."""
+    """A finding, judged against limits."""
 
     finding: QualityFinding
     limits: Limits
 
     @property
     def name(self) -> CheckName:
-        """The check's."""
+        """The name of the check."""
         return self.finding.check
 
     @property
     def status(self) -> Literal["passed", "warns", "stops training"]:
-        """What follows from it."""
+        """What follows from the finding."""
         if self.limits.stop_above is not None and self.finding.share > self.limits.stop_above:
             return "stops training"
         return "warns" if self.finding.share > self.limits.warn_above else "passed"
 
     @property
     def sentence(self) -> str:
-        """What was found, where for example, and how much may be."""
+        """What was found, an example, and the limit that it exceeds."""
         finding, check = self.finding, CHECKS[self.name]
         text = f"{self.name}: {finding.found:,} of {finding.checked:,} {check.of} {check.finds}"
         if finding.examples:
             first = finding.examples[0]
-            text += f", such as {first.record} ({first.kind}: {first.excerpt})"
+            text += f", such as record {first.record} ({first.kind}: {first.excerpt})"
         if self.status == "stops training":
-            text += f"; a share of {self.limits.stop_above:g} at most is trained on"
+            text += f": the limit is {_limit(self.limits.stop_above or 0)}"
         return text
 
 
 def judged(
     findings: Iterable[QualityFinding], of_dataset: Mapping[CheckName, Limits]
 ) -> list[Verdict]:
-    """Every finding beside the dataset's limits."""
+    """Judge every finding against the dataset's limits."""
     return [Verdict(finding, limits_of(finding.check, of_dataset)) for finding in findings]
 
 
 def refusal(verdicts: Iterable[Verdict], dataset: str) -> str | None:
-    """Why a dataset is not trained on and what to do; None where nothing stops training."""
+    """Return why a dataset is refused for training, and what to do; None if it is not."""
     stops = [verdict for verdict in verdicts if verdict.status == "stops training"]
     if not stops:
         return None
     return (
-        f"dataset {dataset} is not trained on. {'. '.join(verdict.sentence for verdict in stops)}. Mend the source and "
-        f"materialize raw_dataset again, or allow more in the dataset's YAML: checks.{stops[0].name}.stop_above"
+        f"dataset {dataset} was refused for training: "
+        f"{'; '.join(verdict.sentence for verdict in stops)}. Fix the source and materialize "
+        "raw_dataset again, or raise the limit in the dataset's YAML, "
+        f"checks.{stops[0].name}.stop_above"
     )
 
 
 def verdicts_markdown(verdicts: Iterable[Verdict]) -> str:
-    """A table of all checks with their counts."""
+    """Return a table of all checks with their counts."""
     rows = [
         (
             verdict.name,
@@ -74,6 +79,11 @@ def verdicts_markdown(verdicts: Iterable[Verdict]) -> str:
 
 
 def examples_markdown(finding: QualityFinding) -> str:
-    """A table of the records that are shown."""
+    """Return a table of the example records."""
     rows = [(str(example.record), example.kind, example.excerpt) for example in finding.examples]
     return markdown_table(("record", "kind", "excerpt"), rows)
+
+
+def _limit(share: float) -> str:
+    """Return a limit as a percentage, with as many decimals as it needs."""
+    return f"{100 * share:g} %"

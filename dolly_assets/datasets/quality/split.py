@@ -1,6 +1,6 @@
-"""What a family adds: whether its held-out examples or evaluation prompts are in its training data, and what is lost.
+"""The checks that a family adds: leakage of held-out examples and prompts, and what is left out.
 
-It knows numbers of records on either side, not how the split was made.
+Knows the numbers of the records on either side, not how the split was made.
 """
 
 import unicodedata
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.core.text import percent
 from dolly_assets.datasets.quality.duplicates import near_pairs
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records, kernels
@@ -20,15 +21,17 @@ LONG_PROMPT_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class Split:
-    """Which records are trained on and which are held out; those on neither side were left out as too long."""
+    """The records for training and the held-out ones; others were left out as too long."""
 
     train: np.ndarray
     held_out: np.ndarray
 
 
 def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFinding]:
-    """Held-out prompts that training has too, in other cases or spacing at most; and records nearly the same as one,
-    by a long prompt or by prompt and response together.
+    """Find held-out records that are also in the training data, exactly and nearly.
+
+    An exact one has the same prompt, apart from case and spacing. A near one has a long prompt that
+    is nearly the same, or a prompt and response that together are.
     """
     kept = Records(records.table.take(pa.array(np.concatenate([split.train, split.held_out]))))
     numbers = np.concatenate([split.train, split.held_out])
@@ -60,7 +63,7 @@ def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFind
                 FlaggedRecord(
                     record=int(numbers[later]),
                     kind="similar",
-                    excerpt=f"{pair.similarity:.0%} of record {numbers[pair.earlier]}",
+                    excerpt=f"{percent(pair.similarity)} of record {numbers[pair.earlier]}",
                 )
                 for later, pair in sorted(near.items())
             ),
@@ -69,7 +72,7 @@ def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFind
 
 
 def over_long(records: Records, split: Split) -> QualityFinding:
-    """Records that are on neither side."""
+    """Find the records that are on neither side of the split."""
     is_kept = np.zeros(len(records), dtype=bool)
     is_kept[split.train] = is_kept[split.held_out] = True
     hits = (
@@ -84,7 +87,12 @@ def over_long(records: Records, split: Split) -> QualityFinding:
 
 
 def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> QualityFinding:
-    """Instructions and contexts that every epoch is to answer, and that the dataset has already."""
+    """Find prompts for the samples of every epoch that the dataset already contains.
+
+    Args:
+        records: The raw dataset.
+        prompts: Instruction and context of each prompt.
+    """
     known = records.table.select(SCHEMA.names)
     asked = pa.Table.from_pylist(
         [
@@ -97,7 +105,7 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
     is_asked = np.arange(len(both)) >= len(records)
     same = {later: f"record {earlier}" for later, earlier in _same_prompts(both, is_asked).items()}
     near = {
-        pair.later: f"{pair.similarity:.0%} of record {pair.earlier}"
+        pair.later: f"{percent(pair.similarity)} of record {pair.earlier}"
         for pair in near_pairs(both, _long_prompt, is_asked)
     }
     hits = (
@@ -112,12 +120,12 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
 
 
 def folded(prompt: str) -> str:
-    """A prompt without what makes no difference: case, kinds of white space, width, the mark at its end."""
+    """Return a prompt without differences in case, white space, width and final punctuation."""
     return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split()).rstrip(" .?!:;")
 
 
 def _same_prompts(records: Records, is_query: np.ndarray) -> dict[int, int]:
-    """Each query whose prompt one of the others has: its place -> the first such place."""
+    """Return each query whose prompt another record has: its place -> the first such place."""
     first: dict[str, int] = {}
     asked: dict[int, str] = {}
     for batch in records.batches():
@@ -131,7 +139,7 @@ def _same_prompts(records: Records, is_query: np.ndarray) -> dict[int, int]:
 
 
 def _long_prompt(batch: Batch) -> pa.Array:
-    """The prompts; short ones, that are near each other by their template alone, empty."""
+    """Return the prompts, with short ones empty: those are alike by their template alone."""
     is_long = kernels.greater_equal(kernels.utf8_length(batch.prompt), LONG_PROMPT_CHARACTERS)
     return kernels.if_else(is_long, batch.prompt, pa.scalar("", pa.large_string()))
 

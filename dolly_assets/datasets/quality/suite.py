@@ -1,6 +1,6 @@
-"""All checks of a dataset, and all that a family adds to them.
+"""All checks of a dataset, and those that a family adds.
 
-Equal input gives equal findings, on any machine.
+Equal input gives equal findings, on any machine. Limits are applied elsewhere.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from dolly_assets.datasets.quality.records import Records
 from dolly_assets.datasets.quality.split import Split, evaluation_prompts, leakage, over_long
 
 VERSION = 1
-"""Raised when a check finds something else than before: what was found by an older version is looked for again."""
+"""Raised when a check finds something else than before, so that stored findings are not reused."""
 
 
 def check_dataset(table: pa.Table) -> list[QualityFinding]:
-    """What is wrong with a raw dataset; of one whose schema is wrong only that."""
+    """Check a raw dataset; if its schema is wrong, only that is reported."""
     columns = schema(table)
     if columns.found:
         return [columns]
@@ -43,13 +43,13 @@ def check_dataset(table: pa.Table) -> list[QualityFinding]:
 def check_split(
     table: pa.Table, split: Split, *, markers: Sequence[str], prompts: Sequence[tuple[str, str]]
 ) -> list[QualityFinding]:
-    """What is wrong with a dataset as a family splits it.
+    """Check a dataset as a family splits it.
 
     Args:
         table: The raw dataset.
-        split: Numbers of its records on either side.
-        markers: What stands between the parts of an example in the family's prompt style.
-        prompts: Instruction and context of what every epoch is to answer.
+        split: The numbers of its records on either side.
+        markers: The texts between the parts of an example in the family's prompt style.
+        prompts: Instruction and context of each prompt that every epoch answers.
     """
     records = Records(table)
     return [

@@ -88,7 +88,7 @@ def test_equal_data_gives_equal_findings_however_it_is_batched(
         (demo.generate(examples=3).drop_columns(["response"]), "no column response"),
         (
             demo.generate(examples=1).set_column(2, "response", pa.array([3])),
-            "response is no string",
+            "response is not a string",
         ),
         (
             demo.generate(examples=1).set_column(2, "response", pa.array([None], pa.string())),
@@ -113,7 +113,7 @@ def test_limits_decide_what_stops_and_what_warns(found: Findings) -> None:
     assert [verdict.status for verdict in verdicts] == ["stops training", "passed"]
     why = refusal(verdicts, "animals") or ""
     assert why.startswith(
-        "dataset animals is not trained on. known_bad_answers: 2 of 1,000 records"
+        "dataset animals was refused for training: known_bad_answers: 2 of 1,000 records"
     )
     assert "checks.known_bad_answers.stop_above" in why
     assert "| leakage_exact | passed | 1 of " in verdicts_markdown(verdicts)
