@@ -45,7 +45,8 @@ class Source:
         format: `json`, `jsonl`, `csv` or `parquet`, `hub`, or `generated`.
         dropped_columns: The columns of the source that were dropped.
         revision: The exact version that was read: `commit:…` on the Hub, `sha256:…` of the bytes of
-            a file, `digest:…` of several files. None for a generated dataset, whose code is its revision.
+            a file, `digest:…` of several files. None for a generated dataset, whose code is its
+            revision.
         license: The licence that the Hub states, if it does.
     """
 
