@@ -180,7 +180,7 @@ def obligations(inputs: Sequence[Licensed]) -> list[str]:
 
 
 def license_attributes(inputs: Sequence[Licensed]) -> dict[str, JsonValue]:
-    """What a model made from these carries along: the keys of `LICENSE_ATTRIBUTES`."""
+    """Return the attributes of a model made from these: the keys of `LICENSE_ATTRIBUTES`."""
     licenses: dict[str, JsonValue] = {each.asset: each.license for each in inputs}
     return {
         "licenses": licenses,

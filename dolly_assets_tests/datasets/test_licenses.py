@@ -42,7 +42,7 @@ def test_a_licence_that_is_not_known_is_not_taken_for_one_that_is(license_id: st
     assert terms_of(license_id) is None
     assert commercial_use(of(license_id)) == "unknown"
     check_use("non-commercial", of(license_id))
-    with pytest.raises(LicenseError, match="not known"):
+    with pytest.raises(LicenseError, match="unknown whether this licence"):
         check_use("commercial", of(license_id))
 
 
