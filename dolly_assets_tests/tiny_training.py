@@ -47,7 +47,7 @@ class Recorded:
         self.messages.append(MESSAGE.validate_python(payload))
 
     @property
-    def report(self) -> Messenger:
+    def messenger(self) -> Messenger:
         return Messenger(cast(PipesContext, self), rank=0)
 
 
@@ -103,12 +103,12 @@ def make_workbench(folder: Path, answers: str = "exact") -> Workbench:
         kind="raw_dataset",
         attributes={"answers": answers, "rows": RAW.num_rows},
     )
-    report = Recorded().report
+    messenger = Recorded().messenger
     prepare_base_model(
-        workbench.spec(PrepareBaseModel(), folder / "prepare"), workbench.store, report
+        workbench.spec(PrepareBaseModel(), folder / "prepare"), workbench.store, messenger
     )
     task = Tokenize(
         dataset=DATASET, raw_dataset=ref(raw), base_model=ref(workbench.latest("base_model"))
     )
-    tokenize(workbench.spec(task, folder / "tokenize"), workbench.store, report)
+    tokenize(workbench.spec(task, folder / "tokenize"), workbench.store, messenger)
     return workbench

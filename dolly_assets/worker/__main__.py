@@ -1,11 +1,13 @@
 """`python -m dolly_assets.worker SPEC`: one rank of a worker.
 
-| exit code | means |
+| exit code | meaning |
 | --- | --- |
 | 0 | done |
 | 1 | an error, with its traceback in the log |
-| 2 | an error that the user can put right |
-| 75 | stopped when asked to, or another node was lost; the same again goes on from there |
+| 2 | an error that the user can fix |
+| 75 | stopped on request, or because another node was lost; the next run resumes from there |
+
+It knows no task: each is a module of `tasks/`.
 """
 
 import errno
@@ -41,8 +43,8 @@ Task = Callable[[WorkerSpec, ArtifactStore, Messenger, StopRequest], None]
 
 
 def _with_nothing_to_save(task: Callable[[WorkerSpec, ArtifactStore, Messenger], None]) -> Task:
-    """A task that a request to stop ends at once."""
-    return lambda spec, store, report, _: task(spec, store, report)
+    """Return a task that has nothing to save, so that a request to stop ends it at once."""
+    return lambda spec, store, messenger, _: task(spec, store, messenger)
 
 
 TASKS: dict[str, Task] = {
@@ -55,7 +57,7 @@ TASKS: dict[str, Task] = {
 
 
 def main() -> int:
-    """Runs the task of the spec named on the command line; returns the exit code."""
+    """Run the task of the spec that the command line names; return the exit code."""
     stop = StopRequest()
     stop.listen()
     _quiet_libraries()
@@ -64,24 +66,26 @@ def main() -> int:
     spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
     writer = MessageWriter(ObjectStore(spec.store_url, spec.s3))
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
-        report = Messenger(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
+        messenger = Messenger(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
         try:
-            TASKS[spec.task.task](spec, spec.open_store(), report, stop)
+            TASKS[spec.task.task](spec, spec.open_store(), messenger, stop)
         except TrainingStopped as stopped:
-            report.stopped(str(stopped))
+            messenger.emit_stopped(str(stopped))
             return STOPPED
         except DollyError as error:
             if lost_another_node(error):
-                report.log(str(error))
+                messenger.log(str(error))
                 return STOPPED
-            report.failed(str(error), by_user=True)
+            messenger.emit_failed(str(error), by_user=True)
             return 2
         except Exception as error:  # noqa: BLE001 every error is reported before the process ends
             if stop.is_requested or lost_another_node(error):  # another rank left first
                 traceback.print_exc()
                 return STOPPED
             explained = _explained(error, spec)
-            report.failed(explained or f"{type(error).__name__}: {error}", by_user=bool(explained))
+            messenger.emit_failed(
+                explained or f"{type(error).__name__}: {error}", by_user=bool(explained)
+            )
             traceback.print_exc()
             return 2 if explained else 1
     return 0
@@ -90,13 +94,13 @@ def main() -> int:
 def _quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.simplefilter("ignore", FutureWarning)  # of libraries to each other
+    warnings.simplefilter("ignore", FutureWarning)  # from libraries about other libraries
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("DS_LOG_LEVEL", "error")
 
 
 def _explained(error: Exception, spec: WorkerSpec) -> str | None:
-    """What the user can do about an error of a library, if anything."""
+    """Return the cause and the remedy of a library's error, if the user can fix it."""
     if _is_disk_full(error, spec):
         return _disk_full(spec)
     if is_out_of_memory(error):
@@ -108,11 +112,17 @@ def _what_to_change(spec: WorkerSpec) -> str:
     if isinstance(spec.task, Train):
         return what_to_change(spec.family.recipe)
     size = spec.family.evaluation.batch_size
-    return f"change evaluation.batch_size from {size} to {max(1, size // 2)}, or take a machine with more memory"
+    return (
+        f"change evaluation.batch_size from {size} to {max(1, size // 2)}, or use a machine with "
+        "more memory"
+    )
 
 
 def _is_disk_full(error: Exception, spec: WorkerSpec) -> bool:
-    """Whether that is why a write failed; torch.save and safetensors do not say, so the disks are asked too."""
+    """Return whether a write has failed because a disk is full.
+
+    torch.save and safetensors do not report the reason, so the free space is checked too.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     folders = [folder for folder in (spec.scratch_dir, spec.cache_dir) if folder.exists()]
@@ -121,8 +131,8 @@ def _is_disk_full(error: Exception, spec: WorkerSpec) -> bool:
 
 def _disk_full(spec: WorkerSpec) -> str:
     return (
-        f"no space left on the disk of {spec.scratch_dir} or {spec.cache_dir}: free some space and run again; "
-        "what was published before is safe"
+        f"no space left on the disk of {spec.scratch_dir} or {spec.cache_dir}: free some space and "
+        "run again; published epochs are kept"
     )
 
 

@@ -1,7 +1,8 @@
-"""Writes and publishes the epochs of a training as they end, on a thread of its own, while the next one trains.
+"""Writes and publishes each epoch of a training on a thread of its own while the next one trains.
 
-Every rank uploads its own files; rank 0 commits them when all have. For each epoch the profile goes
-first and the checkpoint last: an epoch that is in the store has its profile there too.
+Every rank uploads its own files; rank 0 commits them when all have done so. Of each epoch the
+profile is published first and the checkpoint last: an epoch that is in the store has its profile
+there too. How epochs are trained it doesn't know.
 """
 
 import math
@@ -33,32 +34,45 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
 
 LEAST_GRACE_SECONDS = 30.0
-# Until saving was measured: master weights and two moments in 32 bits beside weights in 16, to a
-# slow disk and a slow store, one after the other.
+# Assumed until saving was measured: master weights and two moments in 32 bits besides weights in
+# 16, written to a slow disk and then to a slow store.
 STATE_PER_WEIGHTS = 7
 SLOW_BYTES_PER_SECOND = 25e6
-# How long rank 0, which has uploaded its own files, waits for those of the others.
+# How long rank 0, after uploading its own files, waits for those of the other ranks.
 OTHER_RANKS_SECONDS = 1800.0
 
 
 class EpochPublisher:
-    """On rank 0 it publishes, with the profiler's help; on the other ranks it uploads what they have of it."""
+    """Publishes epochs and their profiles on rank 0, and uploads their share on the other ranks.
+
+    Args:
+        spec: The training.
+        store: Where to publish.
+        messenger: Gets messages on what was published.
+        base_model: The model that the training starts from.
+        data: The training's data, checked for changes before an epoch is published.
+    """
 
     def __init__(
         self,
         spec: WorkerSpec,
         store: ArtifactStore,
-        report: Messenger,
+        messenger: Messenger,
         base_model: Artifact,
         data: TrainingData,
     ) -> None:
         assert isinstance(spec.task, Train)
         self._spec, self._task = spec, spec.task
-        self._store, self._report, self._base_model, self._data = store, report, base_model, data
+        self._store, self._messenger, self._base_model, self._data = (
+            store,
+            messenger,
+            base_model,
+            data,
+        )
         self._rank, self._ranks = rank_and_size()
         self._active = self._rank == 0
         self._process_id = ""
-        self._profiler = EpochProfiler(spec, store, report)
+        self._profiler = EpochProfiler(spec, store, messenger)
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
         self._left_out: list[str] = []
@@ -85,9 +99,10 @@ class EpochPublisher:
                 self._profiler.__exit__(kind, error, trace)
 
     def on_start(self, process_id: str) -> None:
-        """The model is loaded; the first step is about to begin.
+        """Note that the model is loaded and the first step is about to begin.
 
-        The id is this process's and all other ranks'.
+        Args:
+            process_id: An id that all ranks of this training share.
         """
         self._process_id = process_id
         if self._active:
@@ -96,10 +111,10 @@ class EpochPublisher:
             self.publish_base()
 
     def publish_base(self) -> None:
-        """Publishes the base model as epoch 0. Its profile is that of the start-up."""
+        """Publish the base model as epoch 0. Its profile covers the start-up."""
         if not self._active:
             return
-        self._profiler.publish(0, self._profiler.end_span(), self._facts(0))
+        self._profiler.publish(0, self._profiler.end_span(), self._common_attributes(0))
         weights = [
             entry for entry in self._base_model.manifest.files if entry.path.startswith("weights/")
         ]
@@ -109,22 +124,22 @@ class EpochPublisher:
             kind=MODEL_CHECKPOINT.name,
             inputs=self._inputs(),
             attributes={
-                **self._facts(0),
+                **self._common_attributes(0),
                 **self._task.facts,
                 "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
             },
             made_by=self._spec.made_by,
         )
-        self._report.published(artifact)
+        self._messenger.emit_published(artifact)
 
     def make_room(self) -> None:
-        """Returns when what was handed over last is published."""
+        """Return when what was handed over last is published."""
         if self._pending:
             pending, self._pending = self._pending, None
             pending.result()
 
     def on_epoch(self, result: EpochResult) -> None:
-        """An epoch has ended: its checkpoint is written and published while the next one trains."""
+        """Write and publish the checkpoint of an epoch while the next one trains."""
         if not self._active:
             self._upload_later(result.snapshot, epoch_key(result.epoch))
             return
@@ -133,7 +148,7 @@ class EpochPublisher:
         self._pending = self._thread.submit(self._publish, result, self._profiler.end_span())
 
     def on_state(self, state: PartialState) -> None:
-        """The state in the middle of an epoch: it is written and published while the epoch trains on."""
+        """Write and publish a state within an epoch while the epoch keeps training."""
         if not self._active:
             self._upload_later(state.snapshot, _part(state))
             return
@@ -141,40 +156,45 @@ class EpochPublisher:
 
     @property
     def wants_state(self) -> bool:
-        """Whether this rank publishes, and has nothing to publish now."""
+        """Whether this rank publishes, and is not publishing now."""
         return self._active and (self._pending is None or self._pending.done())
 
     def stopping(self, step_seconds: float) -> None:
-        """The training was asked to stop; that takes as long as a step, and saving and publishing as measured."""
-        self._report.stopping(LEAST_GRACE_SECONDS + 3 * (step_seconds + self._saving_seconds))
+        """Report that the training was asked to stop, and how long that takes.
+
+        It is the duration of a step, and of saving and publishing as measured before.
+        """
+        self._messenger.emit_stopping(
+            LEAST_GRACE_SECONDS + 3 * (step_seconds + self._saving_seconds)
+        )
 
     def log(self, text: str) -> None:
-        """A line for the reader of the run."""
-        self._report.log(text)
+        """Add a line to the run's log."""
+        self._messenger.log(text)
 
     def failed(self, text: str) -> None:
-        """The reason why this process is about to end."""
-        self._report.failed(text, by_user=False)
+        """Report the reason for which this process is about to end."""
+        self._messenger.emit_failed(text, by_user=False)
 
     def _upload_later(self, snapshot: Snapshot, what: str) -> None:
         self._pending = self._thread.submit(self._upload, snapshot, what)
 
     def _upload(self, snapshot: Snapshot, what: str) -> None:
-        """The part of a rank other than 0."""
+        """Upload the share of a rank other than 0."""
         tree = layout.split(snapshot.write())
         self._store.upload_rank(tree, attempt=self._attempt(what), rank=self._rank)
         shutil.rmtree(snapshot.folder)
 
     def _publish_all(
-        self, name: str, tree: Mapping[str, Path], what: str, **facts: Unpack[ArtifactFields]
+        self, name: str, tree: Mapping[str, Path], what: str, **fields: Unpack[ArtifactFields]
     ) -> Artifact:
-        """The part of rank 0."""
+        """Upload the share of rank 0, and commit those of all ranks."""
         if self._ranks == 1:
-            return self._store.publish(name, tree, **facts)
+            return self._store.publish(name, tree, **fields)
         attempt = self._attempt(what)
         self._store.upload_rank(tree, attempt=attempt, rank=0)
         return self._store.commit_ranks(
-            name, attempt=attempt, ranks=self._ranks, timeout_seconds=OTHER_RANKS_SECONDS, **facts
+            name, attempt=attempt, ranks=self._ranks, timeout_seconds=OTHER_RANKS_SECONDS, **fields
         )
 
     def _attempt(self, what: str) -> str:
@@ -183,7 +203,7 @@ class EpochPublisher:
     def _publish(self, result: EpochResult, span: Span) -> None:
         begin = time.time()
         self._data.refuse_changes(result.epoch)
-        self._profiler.publish(result.epoch, span, self._facts(result.epoch))
+        self._profiler.publish(result.epoch, span, self._common_attributes(result.epoch))
         folder = result.snapshot.write()
         if lora := self._spec.family.recipe.lora:
             finish(folder, self._base_model.fetch("weights"), merge=lora.merge)
@@ -196,8 +216,8 @@ class EpochPublisher:
             kind=MODEL_CHECKPOINT.name,
             inputs=self._inputs(),
             attributes={
-                **_figures(result),
-                **self._facts(result.epoch),
+                **_epoch_attributes(result),
+                **self._common_attributes(result.epoch),
                 "recipe": self._recipe,
                 **self._task.facts,
                 "weights_sha256": _weights_digest(tree),
@@ -208,13 +228,13 @@ class EpochPublisher:
         self._previous_digest = artifact.digest
         self._saving_seconds = time.time() - result.ended_at
         self._profiler.mark("publish", begin, time.time(), epoch=result.epoch)
-        self._report.published(artifact)
+        self._messenger.emit_published(artifact)
 
     def _log_left_out(self, folder: Path) -> None:
         """Log which files of the checkpoint are not published, where that has changed."""
         left_out = layout.left_out(folder)
         if left_out and left_out != self._left_out:
-            self._report.log(f"left out of published checkpoints: {', '.join(left_out)}")
+            self._messenger.log(f"left out of published checkpoints: {', '.join(left_out)}")
         self._left_out = left_out
 
     def _publish_state(self, state: PartialState) -> None:
@@ -227,7 +247,7 @@ class EpochPublisher:
             kind=TRAINING_STATE.name,
             inputs=self._inputs(),
             attributes={
-                **self._facts(state.epoch),
+                **self._common_attributes(state.epoch),
                 "recipe": self._recipe,
                 "step": state.step,
                 "steps": state.steps,
@@ -236,10 +256,12 @@ class EpochPublisher:
         )
         shutil.rmtree(state.snapshot.folder)
         self._saving_seconds = state.saving_seconds + time.time() - begin
-        self._report.log(f"state saved at epoch {state.epoch}, step {state.step} of {state.steps}")
+        self._messenger.log(
+            f"state saved at epoch {state.epoch}, step {state.step} of {state.steps}"
+        )
 
     def _step_files(self, result: EpochResult) -> dict[str, Path]:
-        """The epoch's steps as a table and as a picture: path in the artifact -> file."""
+        """Write the epoch's steps as a table and a picture; return path in the artifact -> file."""
         folder = self._spec.scratch_dir / f"steps-{epoch_key(result.epoch)}"
         folder.mkdir()
         steps = step_records(result.steps)
@@ -261,26 +283,22 @@ class EpochPublisher:
             else inputs
         )
 
-    def _facts(self, epoch: int) -> dict[str, Any]:
-        return {
-            "epoch": epoch,
-            "training": self._task.training,
-            "ranks": self._ranks,
-        }
+    def _common_attributes(self, epoch: int) -> dict[str, Any]:
+        """Return the attributes that checkpoints, states and profiles share."""
+        return {"epoch": epoch, "training": self._task.training, "ranks": self._ranks}
 
 
 def _part(state: PartialState) -> str:
     return f"{epoch_key(state.epoch)}-{state.step}"
 
 
-def _figures(result: EpochResult) -> dict[str, Any]:
+def _epoch_attributes(result: EpochResult) -> dict[str, Any]:
     grad_norm = result.steps[-1].grad_norm
     return {
         "loss": result.loss,
         "learning_rate": result.steps[-1].learning_rate,
-        "grad_norm": grad_norm
-        if math.isfinite(grad_norm)
-        else None,  # a step that overflowed has none
+        # A step that overflowed has no norm.
+        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
         "steps": len(result.steps),
         "real_tokens": result.real_tokens,
         "tokens_per_second": result.tokens_per_second,
@@ -298,7 +316,7 @@ def _figures(result: EpochResult) -> dict[str, Any]:
 
 
 def _weights_digest(tree: dict[str, Path]) -> str:
-    """Of what was trained: an adapter's own tensors, where there is one."""
+    """Return the digest of what was trained: of the adapter's tensors, if there is an adapter."""
     return weights_sha256(
         (tree.get("adapter/adapter_config.json") or tree["weights/config.json"]).parent
     )

@@ -1,6 +1,8 @@
-"""Messages through the store: one small object each, in order, so that nobody has to listen when they are sent.
+"""Messages through the store: one small object each, in order, so that they can be read later.
 
-PREFIX/<nanoseconds since 1970>-<pod>-<rank>.json   a dagster_pipes message
+    PREFIX/<nanoseconds since 1970>-<pod>-<rank>.json   a dagster_pipes message
+
+It knows no Job and no meaning of a message.
 """
 
 import json
@@ -23,21 +25,22 @@ from dolly_assets.storage.object_store import ObjectStore
 
 STORE_PREFIX = "store_prefix"  # the key of the pipes parameters
 POD = "pod"
-AGAIN_SECONDS = 5.0
-CLOSING_SECONDS = 120.0  # for what could not be sent yet
-# that a message may come after a newer one: clocks differ, and a store may be away for one node
+RETRY_SECONDS = 5.0
+CLOSING_SECONDS = 120.0  # for messages that are not sent yet
+# How much later than a newer one a message may arrive: clocks differ, and the store may be
+# unreachable for one node.
 LATE_SECONDS = 1800
 
 
 class MessageWriter(PipesDefaultMessageWriter):
-    """Writes to the store if the parameters name a prefix in it, else to the file that they name."""
+    """Writes to the store if the parameters have a prefix in it, else to the file they name."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     @contextmanager
     def open(self, params: PipesParams) -> Iterator[PipesMessageWriterChannel]:
-        """Opens the channel; when the block ends, everything has been sent."""
+        """Open the channel; when the block ends, everything has been sent."""
         if STORE_PREFIX not in params:
             with super().open(params) as channel:
                 yield channel
@@ -51,7 +54,7 @@ class MessageWriter(PipesDefaultMessageWriter):
 
 
 class _Channel(PipesMessageWriterChannel):
-    """Sends on a thread of its own: a store that is away for a while does not hold up a training."""
+    """Sends on its own thread, so that a store that is unreachable does not delay a training."""
 
     def __init__(self, store: ObjectStore, prefix: str, sender: str) -> None:
         self._store, self._prefix, self._sender = store, prefix, sender
@@ -69,7 +72,8 @@ class _Channel(PipesMessageWriterChannel):
         self._thread.join(CLOSING_SECONDS)
         if self._thread.is_alive():
             raise ArtifactError(
-                f"{self._store.url_of(self._prefix)}: what the worker has to say could not be written"
+                f"{self._store.url_of(self._prefix)}: the worker's last messages could not be "
+                "written; check the store"
             )
 
     def _send_all(self) -> None:
@@ -80,13 +84,18 @@ class _Channel(PipesMessageWriterChannel):
                     self._store.write(key, json.dumps(message).encode())
                     break
                 except ArtifactError:
-                    self._closing.wait(AGAIN_SECONDS)
+                    self._closing.wait(RETRY_SECONDS)
 
 
 def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[str]:
-    """The messages, as JSON, whose keys were not seen before; their keys are added.
+    """Yield the messages whose keys are new, as JSON, in order.
 
-    Of those that are older than the newest one seen by `LATE_SECONDS`, none is expected any more.
+    Messages that are older than the newest known one by `LATE_SECONDS` are no longer expected.
+
+    Args:
+        store: Where they are.
+        prefix: The folder of one Job's messages.
+        seen: Keys of earlier messages; those of the new ones are added.
     """
     newest_ns = int(max(seen).rpartition("/")[2].partition("-")[0]) if seen else 0
     after = f"{prefix}/{max(0, newest_ns - LATE_SECONDS * 10**9):020d}"

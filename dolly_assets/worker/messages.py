@@ -1,6 +1,7 @@
-"""What a worker says while it runs: log lines, artifacts published, that it stops, the error it ends with.
+"""The messages of a worker: log lines, published artifacts, that it stops, the error it ends with.
 
-Messages travel as `dagster_pipes` custom messages, so that any pipes message reader can carry them.
+They are custom messages of `dagster_pipes`, so any reader of its messages can receive them. How
+they are transported this module doesn't know.
 """
 
 from typing import Annotated, Literal
@@ -13,14 +14,14 @@ from dolly_assets.storage.artifact import Artifact
 
 
 class Log(Config):
-    """A line for the reader of the run."""
+    """A line for the run's log."""
 
     event: Literal["log"] = "log"
     text: str
 
 
 class Published(Config):
-    """An artifact is whole in the store."""
+    """An artifact is complete in the store."""
 
     event: Literal["published"] = "published"
     name: str
@@ -31,7 +32,7 @@ class Live(Config):
     """The report of the running training is in the store, and is refreshed from now on."""
 
     event: Literal["live"] = "live"
-    key: str = Field(description="Its key in the store.")
+    key: str = Field(description="Key of the report in the store.")
 
 
 class Failed(Config):
@@ -39,24 +40,24 @@ class Failed(Config):
 
     event: Literal["failed"] = "failed"
     rank: int
-    error: str = Field(description="What went wrong, in one paragraph.")
+    error: str = Field(description="The error, in one paragraph.")
     by_user: bool = Field(
-        description="True if the user can put it right, so that a traceback adds nothing."
+        description="Whether the user can fix it, so that a traceback adds nothing."
     )
 
 
 class Stopping(Config):
-    """The worker was asked to stop, and saves where it is first."""
+    """The worker was asked to stop, and saves its state first."""
 
     event: Literal["stopping"] = "stopping"
-    seconds: float = Field(description="What that takes at most.")
+    seconds: float = Field(description="How long saving takes at most.")
 
 
 class Stopped(Config):
-    """The worker ends because it was asked to, and has saved where it is."""
+    """The worker ends on request, and has saved its state."""
 
     event: Literal["stopped"] = "stopped"
-    text: str = Field(description="Where it is.")
+    text: str = Field(description="Where the training has stopped.")
 
 
 Message = Log | Published | Live | Failed | Stopping | Stopped
@@ -64,9 +65,13 @@ MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminat
 
 
 class Messenger:
-    """Sends messages to whoever follows the worker.
+    """Sends messages to the launcher that follows the worker.
 
-    Ranks other than 0 speak only of their failure.
+    Ranks other than 0 report only their failure.
+
+    Args:
+        pipes: The connection.
+        rank: The rank of this process.
     """
 
     def __init__(self, pipes: PipesContext, rank: int) -> None:
@@ -74,34 +79,51 @@ class Messenger:
         self._rank = rank
 
     def log(self, text: str) -> None:
-        """A line for the reader of the run."""
+        """Add a line to the run's log."""
         if self._rank == 0:
             self._send(Log(text=text))
 
-    def published(self, artifact: Artifact) -> None:
-        """Announces an artifact that is whole in the store."""
+    def emit_published(self, artifact: Artifact) -> None:
+        """Report an artifact that is complete in the store."""
         self._send(Published(name=artifact.name, digest=artifact.digest))
 
-    def live(self, key: str) -> None:
-        """Announces the report that is refreshed while the training runs."""
+    def emit_published_again(self, artifact: Artifact) -> None:
+        """Report once more, from one rank, an artifact that an earlier worker has published."""
+        if self._rank == 0:
+            self.emit_published(artifact)
+
+    def emit_live(self, key: str) -> None:
+        """Report that the live report is in the store.
+
+        Args:
+            key: Key of the report in the store.
+        """
         self._send(Live(key=key))
 
-    def published_before(self, artifact: Artifact) -> None:
-        """Announces once more, by one rank, what an earlier worker has put into the store."""
-        if self._rank == 0:
-            self.published(artifact)
+    def emit_failed(self, error: str, *, by_user: bool) -> None:
+        """Report the error that this rank ends with.
 
-    def failed(self, error: str, *, by_user: bool) -> None:
-        """Announces the error that this rank ends with."""
+        Args:
+            error: The error, in one paragraph.
+            by_user: Whether the user can fix it.
+        """
         self._send(Failed(rank=self._rank, error=error, by_user=by_user))
 
-    def stopping(self, seconds: float) -> None:
-        """Announces that this worker saves where it is, and then ends."""
+    def emit_stopping(self, seconds: float) -> None:
+        """Report that this worker saves its state and then ends.
+
+        Args:
+            seconds: How long that takes at most.
+        """
         if self._rank == 0:
             self._send(Stopping(seconds=seconds))
 
-    def stopped(self, text: str) -> None:
-        """Announces that this worker ends because it was asked to."""
+    def emit_stopped(self, text: str) -> None:
+        """Report that this worker ends on request.
+
+        Args:
+            text: Where the training has stopped.
+        """
         if self._rank == 0:
             self._send(Stopped(text=text))
 

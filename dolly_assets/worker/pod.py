@@ -1,17 +1,17 @@
 """`python -m dolly_assets.worker.pod`: one node's part of a worker, in a pod.
 
-What it is to do is in its environment.
+It knows its environment and torchrun, not the task:
 
 | variable | meaning |
 | --- | --- |
 | `DOLLY_SPEC` | the worker's spec, as `dagster_pipes` encodes parameters |
-| `DOLLY_SCRATCH` | a folder of the pod's own |
+| `DOLLY_SCRATCH` | the pod's scratch folder |
 | `DOLLY_MESSAGES` | the prefix in the store that messages go to |
 | `DOLLY_POD` | the pod's name |
 | `DOLLY_DEVICE` | `cpu` if the pod has no GPU |
 | `DOLLY_RANKS` | processes on this node |
 | `DOLLY_CPUS` | CPU cores that they share |
-| `DOLLY_NODES`, `JOB_COMPLETION_INDEX` | pods that train together, and which one this is |
+| `DOLLY_NODES`, `JOB_COMPLETION_INDEX` | number of pods that train together, index of this one |
 | `DOLLY_MEET` | host and port of the first of them |
 | `DOLLY_MEET_SECONDS` | how long they wait for each other |
 """
@@ -35,7 +35,7 @@ from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
 
 def main() -> None:
-    """Becomes the worker, or the torchrun that starts its ranks here."""
+    """Replace this process by the worker, or by the torchrun that starts its ranks."""
     given = os.environ
     scratch = Path(given["DOLLY_SCRATCH"])
     folders = {
@@ -48,20 +48,20 @@ def main() -> None:
     path = spec.scratch_dir / SPEC_FILE
     path.write_text(spec.model_dump_json())
     arguments = [sys.executable, *_arguments(given, spec, path)]
-    os.execve(sys.executable, arguments, {**given, **worker_variables(given)})  # noqa: S606 it is the pod's first process
+    os.execve(sys.executable, arguments, {**given, **worker_variables(given)})  # noqa: S606 no shell
 
 
 def _is_done(spec: WorkerSpec) -> bool:
-    """Whether earlier pods have left nothing to train.
+    """Return whether earlier pods have left nothing to train.
 
-    Those of other nodes may have ended for good, knowing that.
+    The pods of other nodes may have ended for good because of that.
     """
     if not isinstance(spec.task, Train):
         return False
     store = spec.open_store()
     try:
         return left_to_train(spec, store, published_since(spec, store)) is None
-    except ArtifactError:  # the worker comes to it, too, and tells of it
+    except ArtifactError:  # the worker will meet and report it
         return False
 
 
@@ -84,7 +84,7 @@ def _arguments(given: Mapping[str, str], spec: WorkerSpec, path: Path) -> list[s
 
 
 def worker_variables(given: Mapping[str, str]) -> dict[str, str]:
-    """What the worker finds in its environment besides what the pod is given."""
+    """Return the variables that a worker gets in addition to those of its pod."""
     messages = {STORE_PREFIX: given["DOLLY_MESSAGES"], POD: given["DOLLY_POD"]}
     found = {
         DAGSTER_PIPES_CONTEXT_ENV_VAR: encode_param({"data": {"extras": {}}}),

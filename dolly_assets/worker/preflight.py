@@ -1,8 +1,8 @@
-"""What can be known to be wrong before a model is loaded: driver, devices, network, store, disk, clocks.
+"""Checks before a model is loaded: driver, devices, network, store, disk, clocks.
 
-Every rank calls it. What it measures goes to the log and to `preflight.json` in the profile's
-folder, beside what the sampler writes there: a JSON object whose keys are the fields of `Findings`,
-a field that was not measured being null.
+Every rank calls it. The measurements go to the log and to `preflight.json` in the profile's folder,
+next to the sampler's files: a JSON object whose keys are the fields of `Measurements`; a value that
+was not measured is null. It knows a training's needs, and trains nothing.
 """
 
 import os
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
-from dolly_assets.core.text import file_size, memory_size
+from dolly_assets.core.text import duration, file_size, memory_size, one_line
 from dolly_assets.hardware.visible_gpus import driver_cuda_version
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import scratch_bytes
@@ -37,43 +37,53 @@ REDUCED_TIMES = 3
 MATRIX = 1024
 MEET_SECONDS = 60.0
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 NCCL's and gloo's, not ours
-# Docker's default, of which NCCL takes some 10 MiB for each pair of GPUs.
+# Docker's default, of which NCCL needs some 10 MiB for each pair of GPUs.
 SMALL_SHARED_BYTES = 64 << 20
-# S3 refuses requests whose clock is 15 minutes off; locks and retention compare times already at
-# less.
+# S3 refuses requests whose clock is 15 minutes off; a smaller skew already affects locks and
+# retention.
 SKEW_SECONDS, MOST_SKEW_SECONDS = 30.0, 900.0
 
 
-class Findings(Config):
-    """What a preflight measured, on rank 0."""
+class Measurements(Config):
+    """The measurements of a preflight, on rank 0."""
 
-    seconds: float = Field(description="What it took.")
-    ranks: int
-    gpus: int = Field(description="That this rank sees.")
-    cuda_runtime: str | None = Field(description="That torch was built for, such as 12.8.")
-    cuda_driver: str | None = Field(description="The newest that the driver knows.")
+    seconds: float = Field(description="Duration of the preflight.")
+    ranks: int = Field(description="Number of ranks.")
+    gpus: int = Field(description="Number of GPUs that this rank sees.")
+    cuda_runtime: str | None = Field(
+        description="CUDA version that torch was built for, such as 12.8."
+    )
+    cuda_driver: str | None = Field(
+        description="Newest CUDA version that the driver supports, such as 12.8."
+    )
     allreduce_bytes_per_second: float | None = Field(
-        description="Bus bandwidth, as nccl-tests count it."
+        description="Bus bandwidth of an all-reduce, as nccl-tests defines it."
     )
     matmul_flops: float = Field(
-        description="Of this rank while all ranks multiply, in the recipe's precision."
+        description="Operations per second of this rank while all ranks multiply matrices, in the "
+        "recipe's precision."
     )
-    store_write_seconds: float
-    store_read_seconds: float
+    store_write_seconds: float = Field(description="Duration of a small write to the store.")
+    store_read_seconds: float = Field(description="Duration of a small read from the store.")
     clock_skew_seconds: float = Field(
-        description="The store's clock less this machine's; within the time of a write."
+        description="The store's clock minus this machine's, to the duration of a write."
     )
-    disk_free_bytes: int
-    disk_needed_bytes: int
-    shared_memory_bytes: int | None
+    disk_free_bytes: int = Field(description="Free space where the training writes.")
+    disk_needed_bytes: int = Field(description="Space that the training needs there.")
+    shared_memory_bytes: int | None = Field(description="Size of /dev/shm.")
 
 
-def preflight(spec: WorkerSpec, base_model: Artifact, report: Messenger) -> None:
-    """Checks this machine for the training of a spec.
+def preflight(spec: WorkerSpec, base_model: Artifact, messenger: Messenger) -> None:
+    """Check this machine for the training of a spec.
+
+    Args:
+        spec: The training.
+        base_model: The model that it starts from, which determines the space that it needs.
+        messenger: Gets the log lines.
 
     Raises:
-        TrainingError: The training could not run here; the text says what to change.
-        ArtifactError: The store cannot be written to or read.
+        TrainingError: The training could not run here; the message has the remedy.
+        ArtifactError: The store cannot be written or read.
     """
     task = spec.task
     assert isinstance(task, Train)
@@ -89,7 +99,7 @@ def preflight(spec: WorkerSpec, base_model: Artifact, report: Messenger) -> None
     free = _check_disk(spec.scratch_dir, needed)
     store = round_trip(ObjectStore(spec.store_url, spec.s3))
     _check_clock(store.skew_seconds)
-    findings = Findings(
+    measured = Measurements(
         seconds=time.perf_counter() - begin,
         ranks=ranks.count,
         gpus=gpus,
@@ -108,9 +118,9 @@ def preflight(spec: WorkerSpec, base_model: Artifact, report: Messenger) -> None
     )
     folder = profile_dir(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PREFLIGHT_FILE).write_text(findings.model_dump_json(indent=1), encoding="utf-8")
-    for line in _lines(findings):
-        report.log(line)
+    (folder / PREFLIGHT_FILE).write_text(measured.model_dump_json(indent=1), encoding="utf-8")
+    for line in _lines(measured):
+        messenger.log(line)
 
 
 @dataclass(frozen=True)
@@ -122,27 +132,31 @@ class _Ranks:
 
     @classmethod
     def here(cls) -> "_Ranks":
-        """As torchrun says; the only one where it says nothing."""
+        """Return this rank as torchrun numbers it; without torchrun, it is the only one."""
         names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "LOCAL_RANK": 0}
         return cls(*(int(os.environ.get(name, default)) for name, default in names.items()))
 
 
-def _cuda(asked: int, ranks: int) -> tuple[int, str | None, str | None]:
-    """GPUs that are seen, torch's CUDA version, and the driver's newest; refuses what does not go together."""
+def _cuda(requested: int, ranks: int) -> tuple[int, str | None, str | None]:
+    """Return the number of visible GPUs, torch's CUDA version, and the driver's newest.
+
+    Raises:
+        TrainingError: GPUs are requested, and these do not match or are too few.
+    """
     import torch
 
     runtime = torch.version.cuda
     driver = driver_cuda_version() if runtime else None
-    if asked and runtime and driver and _major(driver) < _major(runtime):
+    if requested and runtime and driver and _major(driver) < _major(runtime):
         raise TrainingError(
-            f"the NVIDIA driver knows CUDA {driver} and torch was built for {runtime}: update the driver, or install "
-            f"torch for CUDA {_major(driver)}"
+            f"the NVIDIA driver supports CUDA {driver} and torch was built for {runtime}: update "
+            f"the driver, or install torch for CUDA {_major(driver)}"
         )
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked and seen < ranks:
+    if requested and seen < ranks:
         raise TrainingError(
-            f"the plan is for {ranks} GPUs and torch {torch.__version__} sees {seen}: look at nvidia-smi, "
-            "CUDA_VISIBLE_DEVICES and the container's GPU request"
+            f"the plan is for {ranks} GPUs and torch {torch.__version__} sees {seen}: check "
+            "nvidia-smi, CUDA_VISIBLE_DEVICES and the container's GPU request"
         )
     return seen, runtime, driver
 
@@ -152,7 +166,7 @@ def _major(version: str) -> int:
 
 
 def _devices_at_work(ranks: _Ranks, precision: str, *, on_gpu: bool) -> tuple[float | None, float]:
-    """All-reduce bandwidth among the ranks (None for one), and the rate of a matrix product while all multiply."""
+    """Return the all-reduce bandwidth (None for one rank), and the rate of matrix products."""
     import torch
 
     device = torch.device("cuda", ranks.local) if on_gpu else torch.device("cpu")
@@ -171,8 +185,8 @@ def _devices_at_work(ranks: _Ranks, precision: str, *, on_gpu: bool) -> tuple[fl
         seconds = (time.perf_counter() - begin) / REDUCED_TIMES
     except RuntimeError as error:
         raise TrainingError(
-            f"the {ranks.count} ranks cannot add up {REDUCED_BYTES >> 20} MiB among them "
-            f"({' '.join(str(error).split())[:200]}): look at the network between them"
+            f"an all-reduce of {REDUCED_BYTES >> 20} MiB among the {ranks.count} ranks failed "
+            f"({one_line(error, 200)}): check the network between them"
         ) from error
     # https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md#allreduce
     bandwidth = 2 * (ranks.count - 1) / ranks.count * REDUCED_BYTES / seconds
@@ -180,7 +194,10 @@ def _devices_at_work(ranks: _Ranks, precision: str, *, on_gpu: bool) -> tuple[fl
 
 
 def _group(ranks: _Ranks, *, on_gpu: bool) -> Any:
-    """The ranks as a group of its own, which leaves nothing behind: the training's group is made by DeepSpeed."""
+    """Return the ranks as a process group of its own, which leaves nothing behind.
+
+    DeepSpeed creates the training's group.
+    """
     import torch
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
@@ -197,7 +214,7 @@ def _group(ranks: _Ranks, *, on_gpu: bool) -> Any:
 
 
 def _matmul_flops(device: "torch.device", dtype: "torch.dtype") -> float:
-    """Operations per second: the best of three."""
+    """Return the operations per second of a matrix product: the best of three."""
     import torch
 
     matrix = torch.ones(MATRIX, MATRIX, device=device, dtype=dtype)
@@ -219,43 +236,55 @@ def _wait_for(device: "torch.device") -> None:
 
 
 def _check_disk(folder: Path, needed: int) -> int:
-    """Free bytes where the training writes; refuses too few."""
+    """Return the free bytes where the training writes.
+
+    Raises:
+        TrainingError: There are too few.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainingError(
-            f"the plan needs {file_size(needed)} of disk for the weights and two checkpoints, and {folder} has "
-            f"{file_size(free)} free: free some space, or set DOLLY_HOME to a larger disk"
+            f"the plan needs {file_size(needed)} of disk for the weights and two checkpoints, but "
+            f"{folder} has {file_size(free)} free: free some space, or set DOLLY_HOME to a larger "
+            "disk"
         )
     return free
 
 
 def _check_clock(skew: float) -> None:
-    """Refuses a store's clock that is far from this machine's."""
+    """Raise TrainingError if the store's clock is far from this machine's."""
     if abs(skew) > MOST_SKEW_SECONDS:
         raise TrainingError(
-            f"the store's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's: set this "
-            "machine's clock"
+            f"the store's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} this "
+            "machine's: set this machine's clock"
         )
 
 
-def _lines(found: Findings) -> list[str]:
-    """For the log: what was found, and what is odd."""
+def _lines(found: Measurements) -> list[str]:
+    """Return lines for the log: the measurements, and what is unusual."""
     network = ""
     if found.allreduce_bytes_per_second:
-        network = f"all-reduce {found.allreduce_bytes_per_second / 1e9:,.2f} GB/s among {found.ranks} ranks, "
+        network = (
+            f"all-reduce {found.allreduce_bytes_per_second / 1e9:,.2f} GB/s among {found.ranks} "
+            "ranks, "
+        )
     lines = [
-        f"preflight in {found.seconds:.1f} s: {network}{found.matmul_flops / 1e12:,.3g} TFLOP/s per rank, store "
-        f"{1000 * found.store_write_seconds:.0f} ms to write and {1000 * found.store_read_seconds:.0f} ms to read, "
-        f"disk {file_size(found.disk_free_bytes)} free of {file_size(found.disk_needed_bytes)} needed"
+        f"preflight in {duration(found.seconds)}: {network}"
+        f"{found.matmul_flops / 1e12:,.3g} TFLOP/s per rank, store "
+        f"{duration(found.store_write_seconds)} to write and {duration(found.store_read_seconds)} "
+        f"to read, disk {file_size(found.disk_free_bytes)} free of "
+        f"{file_size(found.disk_needed_bytes)} needed"
     ]
     if abs(found.clock_skew_seconds) > SKEW_SECONDS:
         lines.append(
-            f"the store's clock differs from this machine's by {found.clock_skew_seconds:,.0f} s: set it"
+            f"the store's clock differs from this machine's by {found.clock_skew_seconds:,.0f} s: "
+            "set this machine's clock"
         )
     shared = found.shared_memory_bytes
     if found.gpus and found.ranks > 1 and shared is not None and shared <= SMALL_SHARED_BYTES:
         lines.append(
-            f"{SHARED_MEMORY} has only {memory_size(shared)}, which NCCL can run out of: give the container more"
+            f"{SHARED_MEMORY} has only {memory_size(shared)}, which NCCL may exhaust: give the "
+            "container more"
         )
     return lines

@@ -1,4 +1,7 @@
-"""What is left of a task when a cluster starts its worker again with the document that it began with."""
+"""What is left of a task when a cluster restarts its worker with the original spec.
+
+It knows artifacts, not the cluster.
+"""
 
 from collections.abc import Sequence
 
@@ -10,7 +13,10 @@ from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
 
 def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
-    """Profile and checkpoint of the epochs that earlier pods of the same run have published, in order."""
+    """Return profile and checkpoint of each epoch that earlier pods of this run have published.
+
+    They are in order, up to the first epoch that lacks one of the two.
+    """
     task, found = spec.task, []
     assert isinstance(task, Train)
     for epoch in task.epochs:
@@ -27,7 +33,13 @@ def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
 def left_to_train(
     spec: WorkerSpec, store: ArtifactStore, published: Sequence[Artifact]
 ) -> WorkerSpec | None:
-    """The spec of what is left after what `published_since` has found; None if nothing is."""
+    """Return the spec of what is left to train; None if nothing is.
+
+    Args:
+        spec: The original spec.
+        store: The store.
+        published: What `published_since` has returned.
+    """
     task = spec.task
     assert isinstance(task, Train)
     left = task.epochs[len(published) // 2 :]
@@ -46,7 +58,7 @@ def left_to_train(
 def _newest(
     spec: WorkerSpec, store: ArtifactStore, address: ArtifactAddress, epoch: int | None = None
 ) -> Artifact | None:
-    """The newest artifact of this training by this run; with `epoch`, of those that belong to it."""
+    """Return the newest artifact of this training by this run; with `epoch`, of that epoch."""
     task = spec.task
     assert isinstance(task, Train)
     for item in history(store, address):

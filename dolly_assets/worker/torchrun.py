@@ -1,7 +1,8 @@
-"""`python -m dolly_assets.worker.torchrun ARGUMENTS`: torchrun, whose exit code is that of the rank that ended first.
+"""`python -m dolly_assets.worker.torchrun ARGUMENTS`: torchrun with the first rank's exit code.
 
-Asked to stop, torchrun itself would give its ranks a fixed time and end with 1. Here ranks are
-asked and waited for.
+The exit code is that of the rank that ended first. When asked to stop, torchrun itself would give
+its ranks a fixed time and exit with 1; here ranks are asked to stop and waited for. It knows
+processes, not what they train.
 """
 
 import functools
@@ -20,15 +21,15 @@ from dolly_assets.training.loop.stop import STOPPED, StopRequest
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
-# The end of ranks that were asked before they listened.
+# Exit codes of ranks that were asked to stop before they handled the signal.
 NOT_LISTENING = {-signal.SIGTERM, -signal.SIGINT}
-# All ranks leave their group together, so that other nodes end about now; one that is lost ends
-# never.
+# All ranks leave their group together, so that other nodes end at about the same time; one that is
+# lost never ends.
 OTHER_NODES_SECONDS = 10.0
 
 
 def main() -> int:
-    """Runs the ranks to their end; returns the exit code, 128 + N for a rank that died of signal N."""
+    """Run the ranks to their end; return the exit code, 128 + N for a rank killed by signal N."""
     stop = StopRequest()
     stop.defer(_ask_ranks)
     stop.listen()
@@ -38,7 +39,8 @@ def main() -> int:
     from torch.distributed.launcher import api
 
     agent = functools.partial(LocalElasticAgent, exit_barrier_timeout=OTHER_NODES_SECONDS)
-    api.LocalElasticAgent = agent  # pyright: ignore[reportPrivateImportUsage] torchrun has no option for it
+    # torchrun has no option for it.
+    api.LocalElasticAgent = agent  # pyright: ignore[reportPrivateImportUsage]
     given = run.parse_args(["--signals-to-handle=SIGHUP", *sys.argv[1:]])
     try:
         if given.node_rank:
@@ -49,20 +51,20 @@ def main() -> int:
         if stop.is_requested and failure.exitcode in NOT_LISTENING:
             return STOPPED
         return failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
-    except DistError as error:  # another node did not come, or has gone
+    except DistError as error:  # another node did not join, or was lost
         traceback.print_exception(error)
         return STOPPED
     return 0
 
 
 def _meet_first_node(config: "LaunchConfig") -> None:
-    """Returns when the first node waits for this one.
+    """Return when the first node waits for this one.
 
-    One that has lost this node, and has yet to notice, still answers; torchrun would take it for
-    the one that comes after it, and both would wait. Its store remembers who has come.
+    A first node that has lost this one, and has not noticed yet, still answers; torchrun would
+    mistake it for its successor, and both would wait. Its store remembers which nodes have joined.
 
     Raises:
-        DistError: It did not come in time.
+        DistError: It did not start in time.
     """
     from torch.distributed import DistNetworkError, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
@@ -71,16 +73,17 @@ def _meet_first_node(config: "LaunchConfig") -> None:
     is_first_time = False
     while not is_first_time:
         store = TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=timeout)
-        with suppress(DistNetworkError):  # it has ended
+        with suppress(DistNetworkError):  # the store has ended
             is_first_time = store.add(f"node {config.rdzv_configs['rank']}", 1) == 1
             if not is_first_time:
                 store.wait(["its end"])
 
 
 def _ask_ranks() -> None:
-    """Hands a request to stop on.
+    """Forward a request to stop to the ranks.
 
-    Without ranks, not yet or no more, torchrun waits for other nodes, and ends here.
+    Without ranks, before they start or after they end, torchrun waits for other nodes; it then
+    ends at once.
     """
     ranks = psutil.Process().children()
     if not ranks:

@@ -1,4 +1,8 @@
-"""The file that a training reads while it runs: memory-mapped, and so what somebody does to it would be trained on."""
+"""The file that a training reads while it runs, guarded against changes.
+
+It is memory-mapped, so that training would use whatever is written to it. What the rows mean it
+doesn't know.
+"""
 
 from pathlib import Path
 
@@ -21,16 +25,20 @@ class TrainingData:
         self._tokenized = tokenized
 
     def table(self) -> pa.Table:
-        """All examples, memory-mapped."""
+        """Return all examples, memory-mapped."""
         return self._tokenized.read_table(TRAIN_FILE)
 
     def refuse_changes(self, epoch: int) -> None:
-        """Raises TrainingError if the file is another or has other content than when this was made."""
+        """Check that the file is the same, with the same content, as when this was created.
+
+        Raises:
+            TrainingError: It was replaced or changed.
+        """
         is_same = self._file.is_file() and _identity(self._file) == self._seen
         if not is_same or not is_file_intact(self._file, self._entry):
             raise TrainingError(
-                f"{self._file} was changed while epoch {epoch} trained on it: the epoch is not published; look for "
-                "what writes there, and run again"
+                f"{self._file} was changed while epoch {epoch} trained on it: the epoch is not "
+                "published; find out what writes there, and run again"
             )
 
 

@@ -51,15 +51,17 @@ def main() -> int:
 
 
 class _Script:
-    def __init__(self, spec: WorkerSpec, report: Messenger, stop: StopRequest, rank: int) -> None:
-        self._spec, self._report, self._stop, self._rank = spec, report, stop, rank
+    def __init__(
+        self, spec: WorkerSpec, messenger: Messenger, stop: StopRequest, rank: int
+    ) -> None:
+        self._spec, self._messenger, self._stop, self._rank = spec, messenger, stop, rank
         self._folder = Path(os.environ["SCRIPT"])
         self._store = ArtifactStore(spec.store_url, spec.cache_dir)
 
     def play(self) -> int:
         published = published_since(self._spec, self._store)
         for artifact in published:
-            self._report.published_before(artifact)
+            self._messenger.emit_published_again(artifact)
         spec = left_to_train(self._spec, self._store, published)
         if spec is None:
             return 0
@@ -79,10 +81,10 @@ class _Script:
             )
         ):
             if self._stop.is_requested:
-                self._report.stopping(1)
+                self._messenger.emit_stopping(1)
                 for _ in until(lambda: not (self._folder / "saving").exists()):
                     pass
-                self._report.stopped(f"stopped at epoch {epoch}")
+                self._messenger.emit_stopped(f"stopped at epoch {epoch}")
                 return STOPPED
         if (failure := self._folder / f"fail-{epoch}").exists():
             return self._fail(failure.read_text())
@@ -99,7 +101,7 @@ class _Script:
         said = "change this" if by_user else f"{how}: what"
         if how == "OutOfMemoryError":
             said = f"out of memory (CUDA out of memory): {what_to_change(self._spec.family.recipe)}"
-        self._report.failed(said, by_user=by_user)
+        self._messenger.emit_failed(said, by_user=by_user)
         return 2 if by_user else 1
 
     def _note(self, name: str) -> None:
@@ -119,7 +121,7 @@ class _Script:
                 attributes={"epoch": epoch, "training": task.training},
                 made_by=self._spec.made_by,
             )
-            self._report.published(artifact)
+            self._messenger.emit_published(artifact)
 
 
 def until(happened: Callable[[], bool]) -> Iterator[None]:

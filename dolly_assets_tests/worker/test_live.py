@@ -93,7 +93,7 @@ def _lengthen(workbench: Workbench, folder: Path) -> None:
     task = Tokenize(
         dataset=DATASET, raw_dataset=ref(raw), base_model=ref(workbench.latest("base_model"))
     )
-    tokenize(workbench.spec(task, folder / "tokenize"), workbench.store, Recorded().report)
+    tokenize(workbench.spec(task, folder / "tokenize"), workbench.store, Recorded().messenger)
 
 
 def test_a_live_report_is_in_the_store_soon_after_the_first_step(killed: dict[str, Any]) -> None:

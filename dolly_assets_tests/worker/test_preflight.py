@@ -24,7 +24,7 @@ def fly(
     os.environ.update(variables)
     spec = workbench.spec(workbench.train(0, 1), scratch).model_copy(update=changes)
     recorded = Recorded()
-    preflight(spec, workbench.latest("base_model"), recorded.report)
+    preflight(spec, workbench.latest("base_model"), recorded.messenger)
     file = profile_dir(spec) / PREFLIGHT_FILE
     found = json.loads(file.read_text()) if file.exists() else None
     return found, [message.text for message in recorded.messages if isinstance(message, Log)]

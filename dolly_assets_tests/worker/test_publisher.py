@@ -117,7 +117,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     recorded = Recorded()
     task = workbench.train(0, 2)
     with EpochPublisher(
-        workbench.spec(task, tmp_path / "s"), workbench.store, recorded.report, base_model, data
+        workbench.spec(task, tmp_path / "s"), workbench.store, recorded.messenger, base_model, data
     ) as publisher:
         publisher.on_start("process")
         results = [ended(checkpoint, tmp_path, epoch) for epoch in (1, 2)]
@@ -202,7 +202,7 @@ def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
 ) -> None:
     task = workbench.train(3, 3, resume_from=base_model)
     spec = workbench.spec(task, tmp_path / "s")
-    with EpochPublisher(spec, workbench.store, Recorded().report, base_model, data) as publisher:
+    with EpochPublisher(spec, workbench.store, Recorded().messenger, base_model, data) as publisher:
         publisher.on_start("process")
         publisher.on_epoch(ended(checkpoint, tmp_path, 3))
     third = workbench.latest("model_checkpoint", DATASET, "03")
@@ -217,7 +217,9 @@ def test_an_epoch_that_ended_is_published_though_the_next_one_fails(
     spec = workbench.spec(workbench.train(1, 2), tmp_path / "s")
 
     def train() -> None:
-        with EpochPublisher(spec, workbench.store, recorded.report, base_model, data) as publisher:
+        with EpochPublisher(
+            spec, workbench.store, recorded.messenger, base_model, data
+        ) as publisher:
             publisher.on_start("process")
             publisher.on_epoch(ended(checkpoint, tmp_path, 1))
             raise RuntimeError("the next epoch")
@@ -245,7 +247,7 @@ def test_each_rank_uploads_its_own_files_and_rank_0_publishes_when_all_have(
     def end_epoch(rank: int, result: EpochResult) -> None:
         monkeypatch.setenv("RANK", str(rank))
         spec = own.spec(own.train(1, 1), tmp_path / f"s{rank}")
-        with EpochPublisher(spec, own.store, recorded.report, base_model, data) as publisher:
+        with EpochPublisher(spec, own.store, recorded.messenger, base_model, data) as publisher:
             publisher.on_start("process")
             publisher.on_epoch(result)
 
@@ -278,7 +280,7 @@ def test_an_epoch_whose_data_was_changed_under_it_is_not_published(
 
     def train() -> None:
         spec = own.spec(own.train(1, 1), tmp_path / "s")
-        with EpochPublisher(spec, own.store, recorded.report, base_model, data) as publisher:
+        with EpochPublisher(spec, own.store, recorded.messenger, base_model, data) as publisher:
             publisher.on_start("process")
             for file in (own.folder / "cache").rglob("*train.arrow"):
                 content = bytearray(file.read_bytes())
@@ -307,7 +309,7 @@ def test_a_state_in_the_middle_of_an_epoch_is_published_for_the_next_run_to_find
     ]:
         file.unlink()
     spec = own.spec(task, tmp_path / "s")
-    with EpochPublisher(spec, own.store, Recorded().report, base_model, data) as publisher:
+    with EpochPublisher(spec, own.store, Recorded().messenger, base_model, data) as publisher:
         publisher.on_start("process")
         publisher.on_state(PartialState(4, 2, 4, result.snapshot, 0.1))
     training = Training(own.family, DATASET, base_model, own.latest("tokenized_dataset", DATASET))

@@ -47,7 +47,7 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
     )
     recorded = Recorded()
     task = Evaluate(dataset=DATASET, checkpoints={7: ref(checkpoint)})
-    evaluate(workbench.spec(task, tmp_path / "scratch"), workbench.store, recorded.report)
+    evaluate(workbench.spec(task, tmp_path / "scratch"), workbench.store, recorded.messenger)
 
     evaluation = workbench.latest("evaluation", DATASET, "07")
     attributes: dict[str, Any] = evaluation.manifest.attributes
@@ -77,7 +77,7 @@ def test_every_prompt_of_the_family_is_answered(
     workbench: Workbench, checkpoint: Artifact, tmp_path: Path
 ) -> None:
     task = Sample(dataset=DATASET, checkpoints={7: ref(checkpoint)})
-    sample(workbench.spec(task, tmp_path / "scratch"), workbench.store, Recorded().report)
+    sample(workbench.spec(task, tmp_path / "scratch"), workbench.store, Recorded().messenger)
     responses = workbench.latest("sample_responses", DATASET, "07")
     assert responses.manifest.inputs == {"model_checkpoint": checkpoint.digest}
     document = json.loads(responses.read_bytes("responses.json"))
@@ -121,7 +121,7 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(
                 Evaluate(dataset=DATASET, checkpoints={8: ref(checkpoint)}), tmp_path / folder
             ),
             workbench.store,
-            Recorded().report,
+            Recorded().messenger,
         )
         losses.append(
             workbench.latest("evaluation", DATASET, "08").manifest.attributes["held_out_loss"]
@@ -132,6 +132,6 @@ def test_an_adapter_is_scored_as_its_merged_weights_are(
                 tmp_path / folder / "respond",
             ),
             workbench.store,
-            Recorded().report,
+            Recorded().messenger,
         )
     assert losses[0] == losses[1]

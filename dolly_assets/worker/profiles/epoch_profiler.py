@@ -85,7 +85,7 @@ class EpochProfiler:
     def publish(self, epoch: int, span: Span, facts: dict[str, Any]) -> None:
         """Publishes the profile of an epoch, with its figures and the facts given as attributes."""
         request = ProfileRequest(epoch=epoch, started_at=span[0], ended_at=span[1], facts=facts)
-        self._report.published(self._reporter.publish(request))
+        self._report.emit_published(self._reporter.publish(request))
 
 
 def _top_of_ranks() -> int:

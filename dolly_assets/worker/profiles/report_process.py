@@ -99,7 +99,7 @@ class ReportProcess:
             if "log" in said:
                 self._report.log(said["log"])
             elif "live" in said:
-                self._report.live(said["live"])
+                self._report.emit_live(said["live"])
             else:
                 self._answers.put(said)
         self._answers.put({})  # whoever waits, waits no longer

@@ -1,4 +1,4 @@
-"""The evaluation task: each checkpoint is scored on the held-out split and published with its scores."""
+"""The evaluation task: each checkpoint is scored on a held-out split, and its scores published."""
 
 import json
 import math
@@ -22,8 +22,8 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
 
-def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
-    """Publishes evaluation.json for each checkpoint, as soon as it is scored."""
+def evaluate(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+    """Publish evaluation.json for each checkpoint as soon as it is scored."""
     task, family = spec.task, spec.family
     assert isinstance(task, Evaluate)
     settings = family.evaluation
@@ -45,7 +45,7 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
                 max_new_tokens=settings.max_new_tokens,
                 batch_size=settings.batch_size,
             )
-        report.log(_line(epoch, loss, matches))
+        messenger.log(_line(epoch, loss, matches))
         out = spec.scratch_dir / epoch_key(epoch)
         out.mkdir(parents=True)
         (out / "evaluation.json").write_text(json.dumps(_document(loss, matches), indent=1))
@@ -69,12 +69,12 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
             },
             made_by=spec.made_by,
         )
-        report.published(artifact)
-        del model, tokenizer  # before the next one is loaded
+        messenger.emit_published(artifact)
+        del model, tokenizer  # before the next checkpoint is loaded
 
 
 def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Artifact) -> Artifact:
-    """The tokenized dataset whose held-out split a checkpoint is scored on."""
+    """Return the tokenized dataset on whose held-out split a checkpoint is scored."""
     if task.tokenized_dataset:
         return store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
     name = TOKENIZED_DATASET.address(family, task.dataset).name

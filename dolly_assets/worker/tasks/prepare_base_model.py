@@ -1,4 +1,4 @@
-"""The base model task: whatever the family names becomes one folder of plain weights in the store."""
+"""The base model task: the family's base model becomes a folder of plain weights in the store."""
 
 from dolly_assets.registry.kinds import BASE_MODEL
 from dolly_assets.storage.artifact import ArtifactStore
@@ -7,31 +7,34 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
 
 
-def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
-    """Publishes `weights/` with the prompt style's special tokens in its tokenizer."""
+def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+    """Publish `weights/`, whose tokenizer has the special tokens of the prompt style."""
     assert isinstance(spec.task, PrepareBaseModel)
     family = spec.family
     out = spec.scratch_dir / "base_model"
-    facts = prepare(
+    attributes = prepare(
         family.base_model,
         special_tokens=family.prompt_style.special_tokens,
         texts=lambda: _demo_texts(spec),
         out=out / "weights",
-        log=report.log,
+        log=messenger.log,
     )
-    report.published(
+    messenger.emit_published(
         store.publish(
             BASE_MODEL.address(family.name).name,
             out,
             kind=BASE_MODEL.name,
-            attributes={"settings": BASE_MODEL.code_version(family), **facts},
+            attributes={"settings": BASE_MODEL.code_version(family), **attributes},
             made_by=spec.made_by,
         )
     )
 
 
 def _demo_texts(spec: WorkerSpec) -> list[str]:
-    """What the tokenizer of an untrained model is trained on: the bundled dataset, in the family's prompt style."""
+    """Return the texts that the tokenizer of an untrained model is trained on.
+
+    They are the bundled dataset in the family's prompt style.
+    """
     from dolly_assets.datasets.demo import generate
 
     style = spec.family.prompt_style

@@ -14,8 +14,8 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Sample, WorkerSpec
 
 
-def sample(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
-    """Publishes responses.json for each checkpoint, as soon as it has answered."""
+def sample(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+    """Publish responses.json for each checkpoint as soon as it has answered."""
     task, family = spec.task, spec.family
     assert isinstance(task, Sample)
     settings = family.evaluation
@@ -33,7 +33,7 @@ def sample(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
             temperature=settings.temperature,
             top_p=settings.top_p,
         )
-        report.log(f"epoch {epoch}: answered {len(responses)} prompts")
+        messenger.log(f"epoch {epoch}: answered {len(responses)} prompts")
         out = spec.scratch_dir / epoch_key(epoch)
         out.mkdir(parents=True)
         pairs = list(zip(settings.prompts, responses, strict=True))
@@ -51,15 +51,14 @@ def sample(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
             },
             made_by=spec.made_by,
         )
-        report.published(artifact)
-        del model, tokenizer  # before the next one is loaded
+        messenger.emit_published(artifact)
+        del model, tokenizer  # before the next checkpoint is loaded
 
 
 def _markdown(pairs: list[tuple[Prompt, str]]) -> str:
     parts = []
     for prompt, response in pairs:
         context = f"\n\n*{prompt.context}*" if prompt.context else ""
-        parts.append(
-            f"**{prompt.instruction}**{context}\n\n{markdown_quote(response.strip() or '(no answer)')}"
-        )
+        answer = markdown_quote(response.strip() or "(no answer)")
+        parts.append(f"**{prompt.instruction}**{context}\n\n{answer}")
     return "\n\n".join(parts)

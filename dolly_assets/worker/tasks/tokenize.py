@@ -1,4 +1,4 @@
-"""The tokenizing task: raw examples become labelled token ids with a held-out split."""
+"""The tokenization task: raw examples become labelled token ids, with a held-out split."""
 
 from dolly_assets.registry.kinds import TOKENIZED_DATASET
 from dolly_assets.storage.artifact import ArtifactStore
@@ -7,8 +7,8 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Tokenize, WorkerSpec
 
 
-def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
-    """Publishes train.arrow, held_out.arrow, statistics.json and preview.md."""
+def tokenize(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+    """Publish train.arrow, held_out.arrow, statistics.json and preview.md."""
     from transformers import AutoTokenizer
 
     from dolly_assets.tokenization import tokenize as tokenization
@@ -20,7 +20,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     raw = store.get(task.raw_dataset.name, task.raw_dataset.digest)
     base_model = store.get(task.base_model.name, task.base_model.digest)
     tokenizer = AutoTokenizer.from_pretrained(base_model.fetch("weights"), local_files_only=True)
-    report.log(f"tokenizing {raw.manifest.attributes['rows']:,} examples of {task.dataset}")
+    messenger.log(f"tokenizing {raw.manifest.attributes['rows']:,} examples of {task.dataset}")
     tokenized = tokenization.tokenize(
         raw.read_table(TABLE_FILE),
         tokenizer,
@@ -33,7 +33,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
     out = spec.scratch_dir / "tokenized_dataset"
     tokenized.write(out)
     (out / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
-    report.published(
+    messenger.emit_published(
         store.publish(
             TOKENIZED_DATASET.address(family.name, task.dataset).name,
             out,

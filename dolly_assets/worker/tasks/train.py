@@ -1,4 +1,4 @@
-"""The training task: fine-tune over a range of epochs, and publish each one while the next one trains."""
+"""The training task: fine-tunes over a range of epochs; each is published while the next trains."""
 
 from dolly_assets.core.errors import TrainingStopped
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
@@ -16,16 +16,16 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
 
 
-def train(spec: WorkerSpec, store: ArtifactStore, report: Messenger, stop: StopRequest) -> None:
-    """Every rank runs this; rank 0 samples the devices and publishes.
+def train(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger, stop: StopRequest) -> None:
+    """Train on this rank; rank 0 also samples the devices and publishes.
 
     Raises:
-        TrainingStopped: The worker was asked to stop, and has published where it is.
+        TrainingStopped: The worker was asked to stop, and has published its state.
     """
     if spec.is_restartable:
         published = published_since(spec, store)
-        for artifact in published:  # whoever listened before may have missed it
-            report.published_before(artifact)
+        for artifact in published:  # an earlier launcher may have missed them
+            messenger.emit_published_again(artifact)
         left = left_to_train(spec, store, published)
         if left is None:
             return
@@ -33,11 +33,11 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Messenger, stop: StopR
     task = spec.task
     assert isinstance(task, Train)
     base_model = store.get(task.base_model.name, task.base_model.digest)
-    preflight(spec, base_model, report)
+    preflight(spec, base_model, messenger)
     tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
     stopped: TrainingStopped | None = None
     data = TrainingData(tokenized)
-    with EpochPublisher(spec, store, report, base_model, data) as publisher:
+    with EpochPublisher(spec, store, messenger, base_model, data) as publisher:
         if task.epochs[-1] == 0:
             publisher.publish_base()
             return
@@ -45,7 +45,7 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Messenger, stop: StopR
             fine_tune(_job(spec, store, base_model, data), publisher, stop)
         except TrainingStopped as reason:
             stopped = reason
-    leave_other_ranks()  # together: torchrun ends those that are left behind
+    leave_other_ranks()  # at the same time: torchrun ends ranks that are left behind
     if stopped:
         raise stopped
 
@@ -53,7 +53,7 @@ def train(spec: WorkerSpec, store: ArtifactStore, report: Messenger, stop: StopR
 def _job(
     spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData
 ) -> FineTuneRequest:
-    """What to train, on this machine."""
+    """Return what to train on this machine."""
     task, compute = spec.task, spec.family.compute
     assert isinstance(task, Train)
     rank, ranks = rank_and_size()
