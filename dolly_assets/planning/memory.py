@@ -12,7 +12,7 @@ tokens only.
 from pydantic import Field
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.text import count
+from dolly_assets.core.text import count, memory_size
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.training.recipe import Recipe
 
@@ -174,7 +174,7 @@ def host_memory(
         MemoryPart(
             name="loading weights",
             size_bytes=loading,
-            source=f"{size} B × parameters × {count(whole, 'rank')} that read them",
+            source=f"{size} B × parameters, on {count(whole, 'rank')}",
         ),
         MemoryPart(
             name="offload",
@@ -204,7 +204,7 @@ def _activations(shape: ModelShape, recipe: Recipe, micro_tokens: int) -> Memory
         per_token = shape.layers * element_bytes(recipe) * shape.hidden + layer
         source = f"the inputs of {shape.layers} layers, and one layer recomputed"
     else:
-        per_token, source = shape.layers * layer, f"{layer / 1e3:,.1f} kB × {shape.layers} layers"
+        per_token, source = shape.layers * layer, f"{memory_size(layer)} × {shape.layers} layers"
     return MemoryPart(
         name="activations",
         size_bytes=per_token * micro_tokens,

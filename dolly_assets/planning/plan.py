@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.text import percent
 from dolly_assets.hardware.device_table import device_spec
 from dolly_assets.hardware.machine import Machines
 from dolly_assets.planning.calibration import Calibration
@@ -251,7 +252,7 @@ def _seconds(request: PlanRequest, operations: float) -> tuple[float | None, str
     if peak is None:
         return None, "the device is not known; set compute.device"
     if known and (share := _measured_share(request, known)):
-        source = f"{share:.0%} of {peak / 1e12:,.0f} TFLOP/s, as measured in {known.source}"
+        source = f"{percent(share)} of {peak / 1e12:,.0f} TFLOP/s, as measured in {known.source}"
         return operations / (share * peak), source
     share = ASSUMED_SHARE[machines.kind]
     of_peak = (
@@ -259,7 +260,7 @@ def _seconds(request: PlanRequest, operations: float) -> tuple[float | None, str
         if machines.kind == "cpu"
         else f"of the {precision} peak in the data sheet"
     )
-    source = f"assumed {share:.0%} {of_peak}, {peak / 1e12:,.2f} TFLOP/s in total"
+    source = f"assumed {percent(share)} {of_peak}, {peak / 1e12:,.2f} TFLOP/s in total"
     return operations / (share * peak), source
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import TrainingStopped
-from dolly_assets.core.text import duration, memory_size
+from dolly_assets.core.text import duration, memory_size, percent
 from dolly_assets.training.checkpoint.snapshot import Snapshot, Snapshots
 from dolly_assets.training.loop.guards import Guards
 from dolly_assets.training.loop.meter import STEP_PHASES, StepMeter, StepTotals
@@ -213,7 +213,8 @@ class Epochs:
         step = self._meter.latest
         seconds = step.ended_at - step.started_at
         shares = ", ".join(
-            f"{getattr(step, f'{phase}_seconds') / seconds:.0%} {phase}" for phase in STEP_PHASES
+            f"{percent(getattr(step, f'{phase}_seconds') / seconds)} {phase}"
+            for phase in STEP_PHASES
         )
         utilization = self._meter.utilization(step.flops, seconds)
         parts = [
@@ -227,7 +228,7 @@ class Epochs:
             f"{step.flops / seconds / 1e12:,.3g} TFLOP/s",
         ]
         if utilization:
-            parts.append(f"MFU {utilization:.0%}")
+            parts.append(f"MFU {percent(utilization)}")
         if step.memory_peak_bytes:
             parts.append(f"peak memory {memory_size(step.memory_peak_bytes)}")
         return ", ".join(parts)
