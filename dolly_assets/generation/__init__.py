@@ -9,3 +9,7 @@ was trained.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
 - `playground.py`: asking and chatting on a terminal.
 """
+
+from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
+
+__all__ = ["DEFAULT_PROMPTS", "Prompt"]

@@ -10,3 +10,7 @@ It knows texts, tokenizers and tables; it knows nothing of models, training or t
 - `tokenized_dataset.py`: the result, and its form on disk.
 - `statistics.py`, `preview.py`: the result in numbers, and as a reader sees it.
 """
+
+from dolly_assets.tokenization.prompt_style import PromptStyle
+
+__all__ = ["PromptStyle"]
