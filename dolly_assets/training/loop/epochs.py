@@ -224,7 +224,7 @@ class Epochs:
             f"{rate:,.0f} tokens/s",
             f"{duration(left)} left in this epoch; on rank {step.rank}: step of {seconds:.2f} s "
             f"({shares})",
-            f"{step.processed_tokens / step.real_tokens:.3f} processed/real tokens",
+            f"{step.processed_tokens / step.real_tokens:.3f} processed per real token",
             f"{step.flops / seconds / 1e12:,.3g} TFLOP/s",
         ]
         if utilization:
