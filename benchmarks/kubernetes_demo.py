@@ -31,7 +31,8 @@ from dolly_assets.core.environment import PROJECT, Environment
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.datasets import demo
-from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Session
+from dolly_assets.pipeline.runs import RANGE_END, RANGE_START
+from dolly_assets.pipeline.session import Session
 from dolly_assets_tests.home import Home
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 from dolly_assets_tests.ui.server import serving

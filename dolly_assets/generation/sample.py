@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from dolly_assets.core.base import Config
-from dolly_assets.generation.answer import answer
-from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
 if TYPE_CHECKING:
@@ -66,6 +64,9 @@ def sample_responses(
     state is restored. `dolly_assets.generation.answer.answer` documents the settings.
     """
     import torch
+
+    from dolly_assets.generation.answer import answer
+    from dolly_assets.tokenization.encode import PromptEncoder
 
     encoder = PromptEncoder(tokenizer, style)
     answers = []

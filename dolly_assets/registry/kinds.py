@@ -13,7 +13,6 @@ from pydantic import JsonValue
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import SHARED_ASSETS, ArtifactAddress
-from dolly_assets.tokenization.pack import PACKING_VERSION
 
 
 class Partitioning(Enum):
@@ -90,6 +89,8 @@ def _base_model(family: ModelFamily) -> Sequence[JsonValue]:
 
 
 def _tokenized_dataset(family: ModelFamily) -> Sequence[JsonValue]:
+    from dolly_assets.tokenization.pack import PACKING_VERSION  # which needs numpy
+
     recipe = family.recipe
     return [
         family.prompt_style.model_dump(mode="json"),

@@ -11,7 +11,8 @@ from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS, dataset_epochs
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.hardware.visible_gpus import Device
-from dolly_assets.pipeline.session import RANGE_END, RANGE_START, Session
+from dolly_assets.pipeline.runs import RANGE_END, RANGE_START
+from dolly_assets.pipeline.session import Session
 from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.limits import ProfileLimits
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware

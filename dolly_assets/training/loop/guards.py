@@ -6,13 +6,15 @@ They see numbers, not tensors, and reach the same verdict on every rank.
 import math
 import statistics
 from collections import deque
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
-from dolly_assets.training.loop.steps import Step
+
+if TYPE_CHECKING:
+    from dolly_assets.training.loop.steps import Step
 
 WINDOW_STEPS = 64  # steps that a loss is compared with
 LEAST_STEPS = 16  # before that there is too little to compare with
@@ -50,7 +52,7 @@ class Guards:
         self._overflows = 0
         self._in_spike = False
 
-    def check(self, step: Step, *, epoch: int, overflowed: bool) -> str | None:
+    def check(self, step: "Step", *, epoch: int, overflowed: bool) -> str | None:
         """Return a warning for the log, if there is one.
 
         Args:
@@ -77,7 +79,7 @@ class Guards:
             )
         return self._check_spike(step, where)
 
-    def _check_spike(self, step: Step, where: str) -> str | None:
+    def _check_spike(self, step: "Step", where: str) -> str | None:
         was_in_spike, self._in_spike = self._in_spike, False
         limit = self._limit()
         self._losses.append(step.loss)
