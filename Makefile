@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 UI_PORT ?= 3000
 BUCKET ?= dolly-bench
 
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dolly_assets/__init__.py)
 REGISTRY ?= registry.example.com/dolly
 CUDA_VERSION ?= 13.0.1
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test test-ui lint format bench lock clean image deploy-check docs
+.PHONY: demo ui test test-fast test-all test-ui lint format bench lock clean image deploy-check docs
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -20,11 +20,18 @@ demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and
 ui: $(VENV)/.installed ## The Dagster UI on http://localhost:3000
 	$(BIN)/dolly ui --port $(UI_PORT)
 
-test: lint ## Lint, type checks and tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
+test: lint ## Lint, type checks, and all tests but those that need a browser
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-fast: $(VENV)/.installed-dev ## The tests that start no process, in less than a minute
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --timeout 60
 
 test-ui: $(VENV)/.installed-dev ## The Dagster UI as people use it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
 	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui
+
+test-all: test test-ui ## Everything
 
 lint: $(VENV)/.installed-dev ## Style, types, and the code location as Dagster's own tools check it
 	$(BIN)/ruff check .
@@ -46,8 +53,8 @@ bench: $(VENV)/.installed-dev demo ## Every benchmark beside its baseline; S3 as
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/store.py --bucket $(BUCKET)
 
-lock: $(VENV)/.installed-dev ## Write down the versions of everything that is installed
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+lock: $(VENV)/.installed-dev ## Resolve pyproject.toml into requirements/; LOCK=--upgrade takes the newest versions
+	$(BIN)/python requirements/lock.py $(LOCK)
 
 image: ## Build the images of orchestrator and worker with docker or podman; REGISTRY and CUDA_VERSION as they are set
 	@test -n "$(CONTAINER)" \
@@ -61,7 +68,7 @@ image: ## Build the images of orchestrator and worker with docker or podman; REG
 deploy-check: $(VENV)/.installed-dev ## Check everything under deploy/ without a cluster and without the network
 	$(BIN)/python -m deploy.check
 
-docs: $(VENV)/.installed-docs ## The documentation as a site with search, in build/docs/site; links are checked
+docs: $(VENV)/.installed-dev ## The documentation as a site with search, in build/docs/site; links are checked
 	$(BIN)/python -m docs.build
 
 clean: ## Remove the environment; the store in .dolly/ stays
@@ -72,14 +79,19 @@ $(VENV)/bin/python:
 	  || (echo "Python 3.11 or newer is needed, found: $$($(PYTHON) --version). Try: make PYTHON=python3.11" && exit 1)
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[orchestrator,worker]'
+# Every file is checked against the hashes in requirements/, and nothing is resolved. Where pip finds torch's build for CPUs,
+# on an index or in a folder that it is configured with, that is taken; else the default build, with CUDA's libraries.
+INSTALL := $(BIN)/python -m pip install --progress-bar off --no-deps
+LOCKED := $(INSTALL) --require-hashes
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(wildcard requirements/*.txt)
+	$(LOCKED) --quiet -r requirements/torch-cpu.txt 2>/dev/null || $(LOCKED) -r requirements/torch.txt
+	$(LOCKED) -r requirements/build.txt -r requirements/orchestrator.txt -r requirements/worker.txt
+	$(INSTALL) --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[orchestrator,worker,dev]'
-	@touch $@
-
-$(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[docs]'
+	$(LOCKED) -r requirements/all.txt
+	$(BIN)/python -m pip check
 	@touch $@

@@ -7,14 +7,15 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/dolly
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY requirements requirements
 # The packages are a layer of their own: a change of our code does not install them again.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir dolly_assets && touch dolly_assets/__init__.py \
-    && /opt/dolly/bin/pip install -c constraints.txt '.[orchestrator]'
+    /opt/dolly/bin/pip install --no-deps --require-hashes \
+    --requirement requirements/build.txt --requirement requirements/orchestrator.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY dolly_assets dolly_assets
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/dolly/bin/pip install --no-deps --force-reinstall .
+    /opt/dolly/bin/pip install --no-deps --no-build-isolation . && /opt/dolly/bin/pip check
 
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE}

@@ -23,14 +23,16 @@ RUN apt-get update \
 WORKDIR /src
 # One machine that does both sides (deploy/compose/) builds with EXTRAS=orchestrator,worker.
 ARG EXTRAS=worker
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY requirements requirements
 # The packages are a layer of their own: a change of our code does not install them again.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir dolly_assets && touch dolly_assets/__init__.py \
-    && /opt/dolly/bin/pip install -c constraints.txt ".[${EXTRAS}]"
+    install="/opt/dolly/bin/pip install --no-deps --require-hashes" \
+    && $install --requirement requirements/build.txt --requirement requirements/torch.txt \
+    && for side in $(echo "${EXTRAS}" | tr , " "); do $install --requirement "requirements/$side.txt"; done
+COPY pyproject.toml README.md LICENSE ./
 COPY dolly_assets dolly_assets
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/dolly/bin/pip install --no-deps --force-reinstall .
+    /opt/dolly/bin/pip install --no-deps --no-build-isolation . && /opt/dolly/bin/pip check
 
 FROM base
 RUN groupadd --gid 10001 dolly \
