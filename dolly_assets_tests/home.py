@@ -1,4 +1,4 @@
-"""The family `tiny`, which trains in seconds, and a home of its own in which `dolly` runs as a user runs it."""
+"""The family `tiny`, which trains in seconds, and a home in which `dolly` runs as users run it."""
 
 import json
 import os
@@ -39,7 +39,8 @@ attributes:
     zero_stage: 1
     seed: 7
   compute: {cpu_ranks: 2}
-  evaluation: {examples: 8, max_new_tokens: 4, batch_size: 8, prompts: [{instruction: Name an animal.}]}
+  evaluation: {examples: 8, max_new_tokens: 4, batch_size: 8, prompts: [{instruction: Name an
+      animal.}]}
 """
 
 

@@ -136,6 +136,7 @@ def test_the_storage_package_does_not_pull_in_its_io_manager() -> None:
             assert WITH_DAGSTER_IN_A_LIBRARY not in imported(tree), module
 
 
+@pytest.mark.slow
 def test_the_code_location_loads_without_torch(tmp_path: Path) -> None:
     """All definitions, their jobs included, and the command line's view of them."""
     run_without(
@@ -155,6 +156,7 @@ assert status_rows(Session(environment))
     )
 
 
+@pytest.mark.slow
 def test_the_worker_and_all_its_tasks_load_without_dagster() -> None:
     """dagster_pipes is all of Dagster that a worker has."""
     run_without(
@@ -172,6 +174,7 @@ assert set(TASKS) == {"prepare_base_model", "tokenize", "train", "evaluate", "sa
     )
 
 
+@pytest.mark.slow
 def test_neither_side_imports_a_heavy_package_before_it_is_used() -> None:
     run_without(
         set(),

@@ -141,6 +141,7 @@ def test_the_better_scores_win(publish: Publish, new: Scores, old: Scores, verdi
     assert decide(contender("new", new), contender("old", old)).verdict == verdict
 
 
+@pytest.mark.slow
 def test_a_champion_is_defended_and_stays_the_same_data(contest: Contest) -> None:
     contest.trained("first", BASE, (0.5, 1.0))
     first = contest.champion()
@@ -152,12 +153,14 @@ def test_a_champion_is_defended_and_stays_the_same_data(contest: Contest) -> Non
     assert told(contest.champion())[:2] == ("promoted", "third 1")
 
 
+@pytest.mark.slow
 def test_the_same_comparison_again_changes_nothing(contest: Contest) -> None:
     contest.trained("first", BASE, (0.5, 1.0))
     first, again = contest.champion(), contest.champion()
     assert (told(again)[0], again.digest) == ("unchanged", first.digest)
 
 
+@pytest.mark.slow
 def test_a_champion_carries_its_licence_and_leads_back_to_its_data(contest: Contest) -> None:
     contest.trained("first", BASE, (0.5, 1.0))
     champion = contest.champion()

@@ -49,6 +49,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return variables
 
 
+@pytest.mark.slow
 def test_training_on_what_a_check_stops_is_refused_with_its_sentence_now_and_later(
     variables: dict[str, str],
 ) -> None:
@@ -66,6 +67,7 @@ def test_training_on_what_a_check_stops_is_refused_with_its_sentence_now_and_lat
         assert "checks.prompt_markers.stop_above" in message
 
 
+@pytest.mark.slow
 def test_dagster_shows_every_check_of_the_partition(variables: dict[str, str]) -> None:
     dolly(variables, *TRAIN, "--dataset=marked")
     key = dg.AssetCheckKey(dg.AssetKey("raw_dataset"), "prompt_markers")

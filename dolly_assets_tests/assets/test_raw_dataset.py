@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.dagster_support.partitions import DATASETS
@@ -11,6 +12,8 @@ from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
+
+pytestmark = pytest.mark.slow
 
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 

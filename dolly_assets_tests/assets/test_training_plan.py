@@ -65,6 +65,7 @@ def materialized(workbench: Workbench, family: ModelFamily) -> dg.ExecuteInProce
     ],
     ids=["fits", "too big", "unknown"],
 )
+@pytest.mark.slow
 def test_the_check_is_green_only_for_what_was_found_to_fit(
     workbench: Workbench,
     family: ModelFamily,

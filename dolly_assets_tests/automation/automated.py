@@ -1,4 +1,4 @@
-"""A code location whose conditions tick, and an instance that records what was materialized since."""
+"""A code location whose conditions tick, and an instance that records materializations."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from dolly_assets.dagster_support.partitions import DATASETS
 
 
 class Automated:
-    """Ticks the conditions of a code location, and tells the instance what was materialized since."""
+    """Ticks the conditions of a code location, and records materializations in its instance."""
 
     def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self._definitions, self._instance = definitions, instance
@@ -65,7 +65,7 @@ class Automated:
         dg.GraphDefinition("told", node_defs=[tell]).execute_in_process(instance=self._instance)
 
     def tick(self) -> dict[str, set[str]]:
-        """What is requested now: asset -> partitions, those of unpartitioned assets being empty sets."""
+        """What is requested now: asset -> partitions, empty for an unpartitioned asset."""
         result = dg.evaluate_automation_conditions(
             self._definitions, self._instance, cursor=self._cursor
         )
@@ -74,7 +74,7 @@ class Automated:
 
 
 def requested(definitions: dg.Definitions, result: Any) -> dict[str, set[str]]:
-    """Asset -> partitions that an evaluation asks for, those of unpartitioned assets being empty sets."""
+    """Asset -> partitions that an evaluation requests, empty for an unpartitioned asset."""
     return {
         key.to_user_string(): {
             partition for partition in result.get_requested_partitions(key) if partition

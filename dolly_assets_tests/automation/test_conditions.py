@@ -7,6 +7,8 @@ import pytest
 
 from dolly_assets_tests.automation.automated import Automated
 
+pytestmark = pytest.mark.slow
+
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 AUTOMATIC = "{datasets: ['support*'], training: automatic, epochs: 2}"

@@ -104,6 +104,7 @@ def test_a_tick_that_was_killed_asks_for_the_same_runs_again(watched: Watched) -
     assert watched.tick(is_killed=True) == watched.tick()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_taken_is_told_once_and_left_where_it_is(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_card_that_was_put_right_lets_its_dataset_in(watched: Watched) -> None
     assert set(watched.tick()) == {"one"}
 
 
+@pytest.mark.slow
 def test_clocks_that_jump_neither_lose_nor_double_a_dataset(watched: Watched) -> None:
     now, next_century = 0, 4_102_444_800
     keys = []
@@ -227,6 +229,7 @@ def test_a_bucket_that_may_not_be_listed_fails_the_tick_and_is_looked_at_again(
     assert not watched.tick()
 
 
+@pytest.mark.slow
 def test_cards_that_cannot_be_read_do_not_hold_up_other_datasets(
     closed_bucket: ClosedBucket, tmp_path: Path
 ) -> None:

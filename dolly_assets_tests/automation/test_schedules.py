@@ -15,6 +15,8 @@ from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets.storage.object_store import ObjectStore
 
+pytestmark = pytest.mark.slow
+
 DAILY = "0 5 * * *"
 DECLARED = [
     DatasetConfig(name="by_default", source="builtin:demo"),

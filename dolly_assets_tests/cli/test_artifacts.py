@@ -95,6 +95,7 @@ def test_a_damaged_artifact_leaves_no_folder(home: Path, tree: Path, tmp_path: P
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path):
     first, second = (_publish(home, tmp_path, text) for text in ("1", "2"))
     (tmp_path / "policy.yaml").write_text(POLICY)
@@ -118,6 +119,7 @@ def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path):
     )
 
 
+@pytest.mark.slow
 def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path: Path):
     """A materialization of another partition, and an older one of the same, point at artifacts too."""
     published = [_publish(home, tmp_path, text) for text in "12345"]
@@ -138,6 +140,7 @@ def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path:
     assert all(left.is_complete() for left in store.history("a"))
 
 
+@pytest.mark.slow
 def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Path, tmp_path: Path):
     """The older publication would go; a run of another Dagster instance made the newer one."""
     first, second = (_publish(home, tmp_path, text, run_id="elsewhere") for text in "12")
@@ -154,6 +157,7 @@ def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Pat
     assert len(ArtifactStore(str(home / "store"), home / "cache").history("a")) == 1
 
 
+@pytest.mark.slow
 def test_gc_knows_the_runs_of_its_own_instance(home: Path, tmp_path: Path):
     (home / "dagster").mkdir(parents=True)
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:

@@ -212,6 +212,7 @@ def test_a_checkpoint_that_is_not_there_cannot_be_talked_to(variables: dict[str,
     assert "tiny/model_checkpoint, partition good|02, is not in the store" in message
 
 
+@pytest.mark.slow
 def test_a_line_of_200_mb_is_refused_in_bounded_memory(
     variables: dict[str, str], tmp_path: Path
 ) -> None:

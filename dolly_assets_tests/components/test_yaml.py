@@ -159,6 +159,7 @@ def test_two_families_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two model families are called 'demo': rename the folder in DOLLY_DEFS" in message
 
 
+@pytest.mark.slow
 def test_datasets_can_be_declared_beside_ones_own_families(tmp_path: Path) -> None:
     """Known to the command line and to the raw_dataset asset alike."""
     import dagster as dg

@@ -157,6 +157,7 @@ def test_bytes_are_counted_from_the_start_of_the_file_whatever_precedes(read):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
+@pytest.mark.slow
 def test_an_endless_line_is_refused_by_its_number_without_being_read_whole(read, name):
     first = (
         b'{"instruction": "a", "response": "b"}\n' if "jsonl" in name else b"instruction,response\n"
@@ -237,6 +238,7 @@ def test_damaged_parquet_is_refused(read, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz"])
+@pytest.mark.slow
 def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_memory(read, name):
     bomb = gzip.compress((b" " * 4095 + b"\n") * (2 * HARMLESS_BYTES // 4096))
     tracemalloc.start()

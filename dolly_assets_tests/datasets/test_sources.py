@@ -264,6 +264,7 @@ def read_in_child(names, folder, **environment):
     return [json.loads(line) for line in child.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -294,6 +295,7 @@ def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tm
 @pytest.mark.parametrize(
     "environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}]
 )
+@pytest.mark.slow
 def test_a_hub_dataset_offline_is_refused_with_what_to_do(environment, tmp_path):
     (error,) = read_in_child(["owner/name"], tmp_path, **environment)
 

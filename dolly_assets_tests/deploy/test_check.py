@@ -12,6 +12,7 @@ from dolly_assets.launchers.kubernetes.rights import Right, right_of, rights_in
 
 
 @pytest.mark.parametrize("name", check.CHECKS)
+@pytest.mark.slow
 def test_what_is_deployed_passes(name: str) -> None:
     problems, _ = check.run(check.CHECKS[name])
     assert not problems
@@ -101,6 +102,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.slow
 def test_what_is_wrong_is_said(broken: Callable[[str, str, str], None], name: str) -> None:
     for file, text, by, _ in MISTAKES[name]:
         broken(file, text, by)

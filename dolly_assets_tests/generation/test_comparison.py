@@ -76,6 +76,7 @@ def test_the_best_epoch_has_the_highest_exact_match_else_the_lowest_loss_and_of_
     assert (found.epoch if found else None) == best
 
 
+@pytest.mark.slow
 def test_the_page_shows_any_text_as_text_and_opens_offline() -> None:
     prompt = Prompt(instruction=HOSTILE, context=HOSTILE)
     html = page(

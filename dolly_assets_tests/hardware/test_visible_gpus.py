@@ -59,6 +59,7 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
     ],
     ids=["eight", "two of them", "no driver"],
 )
+@pytest.mark.slow
 def test_the_driver_is_asked_for_gpus_and_its_cuda(gpus: dict[str, str], said: str) -> None:
     code = (
         "from dolly_assets.hardware import driver_cuda_version, visible_devices\n"

@@ -17,6 +17,8 @@ from dolly_assets.worker.messages import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, PrepareBaseModel, WorkerSpec
 from dolly_assets_tests.tiny_training import DATASET, Workbench
 
+pytestmark = pytest.mark.slow
+
 END_SECONDS = 60
 
 

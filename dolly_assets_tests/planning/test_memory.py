@@ -92,6 +92,7 @@ def test_gpt_j_on_8_gpus_is_what_deepspeed_prints(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("model_type", ["gpt_neox", "llama"])
+@pytest.mark.slow
 def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: str) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -23,6 +23,8 @@ from dolly_assets.profiling.series.samples import (
 from dolly_assets_tests.nvml import SCENARIOS, scenario
 from dolly_assets_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SCRIPT_SECONDS = 6.2  # their last change comes after 6
 ALWAYS = (0.0, 1e12)
 

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 
+import pytest
+
 from dolly_assets.profiling.record.host import ProcessTree, read_host
 
 
@@ -17,6 +19,7 @@ def _burn_half_a_second() -> None:
         sum(range(10_000))
 
 
+@pytest.mark.slow
 def test_cpu_time_of_a_child_that_came_and_went_is_counted_once() -> None:
     """What the parent reaped stays in the tree's sum, though the child was never seen alive."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -10,6 +10,8 @@ import pytest
 
 from dolly_assets.profiling.report.report import ReportSummary
 
+pytestmark = pytest.mark.slow
+
 PROFILE = [sys.executable, "-m", "dolly_assets.profiling"]
 
 

@@ -140,6 +140,7 @@ def test_the_parquet_has_every_sample(gpu_report: tuple[Path, ReportSummary]) ->
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 2])
+@pytest.mark.slow
 def test_few_or_no_samples_make_a_report_that_says_so(tmp_path: Path, seconds: int) -> None:
     if seconds:
         _record(tmp_path, seconds, gpu_count=0)
@@ -153,6 +154,7 @@ def test_few_or_no_samples_make_a_report_that_says_so(tmp_path: Path, seconds: i
     assert (tmp_path / "out" / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_verdict_is_about_the_cpus(tmp_path: Path) -> None:
     _record(tmp_path, 60, gpu_count=0)
     summary = build_report(

@@ -20,6 +20,8 @@ from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE, Sa
 from dolly_assets.profiling.series.samples import Samples, read_samples
 from dolly_assets_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 BUSY = [sys.executable, "-c", "while True: sum(range(10_000))"]
 ASLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 

@@ -18,6 +18,8 @@ from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
 from dolly_assets_tests.storage.files import MODEL, contents, flip_a_bit
 from dolly_assets_tests.tiny_training import tiny_family
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 FETCH = """

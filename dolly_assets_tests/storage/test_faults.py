@@ -21,6 +21,7 @@ def _check(outcome: faults.Outcome) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_a_misbehaving_network_loses_nothing_and_returns_no_damage(
     s3: str, s3_endpoint: str, tmp_path: Path, fault: str
 ):
@@ -58,20 +59,24 @@ def test_a_bucket_that_does_not_exist_is_refused(s3: str, tmp_path: Path):
     _check(faults.missing_bucket(tmp_path, seed=0))
 
 
+@pytest.mark.slow
 def test_twenty_kills_leave_every_artifact_whole(shared_url: str, tmp_path: Path):
     _check(faults.kills(shared_url, tmp_path, seed=1, hits=10))
 
 
+@pytest.mark.slow
 def test_two_writers_of_one_artifact_both_succeed(shared_url: str, tmp_path: Path):
     _check(faults.two_writers(shared_url, tmp_path, seed=2, rounds=1))
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_reported(tmp_path: Path):
     outcome = faults.flipped_bits(tmp_path, seed=3, rounds=10)
     _check(outcome)
     assert outcome.refused == outcome.tried
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path: Path):
     outcome = faults.full_disk(tmp_path, seed=4)
     if outcome is None:

@@ -162,6 +162,7 @@ def test_nothing_is_removed_while_a_record_cannot_be_read(
     assert [finding.damaged for finding in store.verify()] == [()]
 
 
+@pytest.mark.slow
 def test_a_publication_beside_removal_after_removal_is_always_whole(
     shared_url: str, tmp_path: Path
 ):
@@ -184,6 +185,7 @@ def test_a_publication_beside_removal_after_removal_is_always_whole(
     assert [finding.damaged for finding in store.verify()] == [()] * len(store.history("a"))
 
 
+@pytest.mark.slow
 def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url: str):
     raw = ObjectStore(shared_url)
     with sweeping(raw):
@@ -206,6 +208,7 @@ def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url
         assert lease.others("commit") == []
 
 
+@pytest.mark.slow
 def test_a_lock_of_a_process_that_died_runs_out(tmp_path: Path):
     raw = ObjectStore(str(tmp_path / "store"))
     process = subprocess.Popen(

@@ -92,6 +92,7 @@ def test_assets_pass_artifacts_values_and_tables(
     assert score.manifest.made_by["run_id"]
 
 
+@pytest.mark.slow
 def test_the_manifest_names_what_the_value_was_made_from(
     resources: dict[str, Any], tmp_path: Path, tree: Path
 ):

@@ -53,6 +53,7 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> list[int]:
     return [process.returncode for process in processes]
 
 
+@pytest.mark.slow
 def test_ranks_in_processes_of_their_own_publish_one_artifact(shared_url: str, folder: Path):
     store = ArtifactStore(shared_url, folder / "cache")
     assert _end(_start(shared_url, folder, "run7-epoch1-try1")) == [0] * RANKS
@@ -67,6 +68,7 @@ def test_ranks_in_processes_of_their_own_publish_one_artifact(shared_url: str, f
         )
 
 
+@pytest.mark.slow
 def test_a_killed_rank_leaves_nothing_published_and_the_next_attempt_succeeds(
     shared_url: str, folder: Path
 ):

@@ -63,6 +63,7 @@ def test_a_second_publication_of_the_same_tree_sends_no_file(
     assert sent_bytes == [sum(map(len, contents(tree).values())), 0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_upload_goes_on_within_a_file(
     s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -116,6 +117,7 @@ def test_progress_counts_every_byte_once_and_ends_at_the_total(
 
 
 @pytest.mark.parametrize("sent", [0.001, 0.6, 1.0, 2.0])
+@pytest.mark.slow
 def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
     shared_url: str, tree: Path, tmp_path: Path, sent: float
 ):
@@ -138,6 +140,7 @@ def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
     assert contents(store.publish("a", tree, kind="k").fetch()) == contents(tree)
 
 
+@pytest.mark.slow
 def test_two_processes_that_publish_one_name_lose_nothing(shared_url: str, tmp_path: Path):
     (tmp_path / "same").write_text("content")
     workers = [
@@ -183,6 +186,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused(any_store: ArtifactStor
     assert again.read_bytes("file", 19 * MIB, 3) == b"new"
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_chunks_and_not_by_files(tmp_path: Path):
     """A file of 256 MiB goes to a store and back; the process may grow by far less."""
     with (tmp_path / "big").open("wb") as file:

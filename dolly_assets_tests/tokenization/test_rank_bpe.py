@@ -143,6 +143,7 @@ def test_what_is_not_known_is_left_to_the_tokenizer():
     assert PromptEncoder(tokenizer, STYLE).encoder == "tokenizers"
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_much_for_tiktoken_is_left_to_the_tokenizer():
     encoder = PromptEncoder(plain_tokenizer(), STYLE)
     text = " " * 1_000_000 + "x"

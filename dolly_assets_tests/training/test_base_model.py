@@ -188,6 +188,7 @@ def test_relative_paths_count_from_the_given_folder_and_other_sources_stay():
 # --- Untrained models
 
 
+@pytest.mark.slow
 def test_an_untrained_model_is_written_with_its_facts(tmp_path):
     attributes = prepared(untrained(), tmp_path)
     model, tokenizer = load(tmp_path)

@@ -62,6 +62,7 @@ def test_the_recipes_own_settings_are_merged_key_by_key() -> None:
     assert config["bf16"] == {"enabled": True}
 
 
+@pytest.mark.slow
 def test_the_trainers_check_of_configuration_against_arguments_passes() -> None:
     """It compares batch sizes, clipping and precision, and raises where they differ."""
     from transformers import TrainingArguments

@@ -19,6 +19,8 @@ from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Runs, jobs_of
 
+pytestmark = pytest.mark.slow
+
 GLOBAL_BATCH = 8
 RECIPE = Recipe(
     epochs=3,

@@ -16,6 +16,8 @@ from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Outcome, Runs
 from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared, published
 
+pytestmark = pytest.mark.slow
+
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["query_key_value"]}
 
 

@@ -85,6 +85,7 @@ def loss_and_gradient(model: Any, loss: LabelLoss, batch: MicroBatch) -> tuple[f
 @pytest.mark.parametrize(
     "architecture", ["llama", "gpt_neox", "gptj", "mistral", "gemma2", "falcon"]
 )
+@pytest.mark.slow
 def test_packed_and_padded_training_have_equal_losses_and_gradients(architecture: str) -> None:
     model, loss = model_of(architecture)
     padded, expected = loss_and_gradient(model, loss, PaddingCollator(0)(rows()))

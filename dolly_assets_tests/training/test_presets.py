@@ -102,6 +102,7 @@ def test_what_contradicts_the_recipe_or_is_unknown_is_refused_by_its_key(
     assert what in error["msg"]
 
 
+@pytest.mark.slow
 def test_names_and_defaults_are_those_of_deepspeeds_own_models() -> None:
     from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig

@@ -20,6 +20,8 @@ from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets_tests.training.runs import Runs
 from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared
 
+pytestmark = pytest.mark.slow
+
 
 class Marker:
     """Creates a file when it is unpickled."""

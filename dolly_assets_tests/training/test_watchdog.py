@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 HANGS = """
 import threading
 from dolly_assets.training.loop.watchdog import Watchdog

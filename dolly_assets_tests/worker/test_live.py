@@ -33,6 +33,8 @@ from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets_tests.tiny_training import DATASET, RAW, Recorded, Workbench
 from dolly_assets_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 MANY = 400  # copies of the examples: an epoch that nobody waits for
 
 

@@ -42,6 +42,7 @@ def test_one_rank_measures_what_one_rank_can(workbench: Workbench, tmp_path: Pat
     assert not list((workbench.folder / "store").glob("preflight/*"))
 
 
+@pytest.mark.slow
 def test_two_ranks_measure_what_is_between_them(workbench: Workbench, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -29,6 +29,8 @@ from dolly_assets.worker.training_data import TrainingData
 from dolly_assets_tests.tiny_training import DATASET, Recorded, Workbench
 from dolly_assets_tests.training.runs import Runs
 
+pytestmark = pytest.mark.slow
+
 STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
 WORK = StepTotals(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
 STATE = {

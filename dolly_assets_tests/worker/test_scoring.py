@@ -87,6 +87,7 @@ def test_every_prompt_of_the_family_is_answered(
     assert "**Name an animal.**" in str(responses.manifest.attributes["responses_markdown"])
 
 
+@pytest.mark.slow
 def test_an_adapter_is_scored_as_its_merged_weights_are(
     workbench: Workbench, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ import pytest
 from dolly_assets.training.loop.stop import STOPPED
 from dolly_assets_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 # A rank says that it has begun, and ends when it is told to.
 RANK = """
 import os, pathlib, sys, time
