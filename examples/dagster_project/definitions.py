@@ -1,0 +1,32 @@
+"""A Dagster project of your own with a model family in it, and an asset that reads what it trains."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from dolly_assets.assets.raw_dataset import build_raw_dataset
+from dolly_assets.core.environment import Environment
+from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.definitions import resources
+
+
+@dg.asset(deps=[["my_model", "champion_model"]], partitions_def=DATASETS)
+def model_card(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
+    """What a page about the best epoch shows, from what the platform recorded about it."""
+    champion = store.open().latest(f"my_model/champion_model/{context.partition_key}")
+    if champion is None:
+        raise dg.Failure(f"no epoch is the champion on {context.partition_key}: train some first")
+    facts = champion.manifest.attributes
+    return dg.MaterializeResult(metadata={name: str(facts[name]) for name in sorted(facts)})
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """Return the components under defs/, the assets here, and what both need from the environment."""
+    return dg.Definitions.merge(
+        dg.load_from_defs_folder(path_within_project=Path(__file__)),
+        dg.Definitions(
+            assets=[build_raw_dataset([]), model_card], resources=resources(Environment.read())
+        ),
+    )
