@@ -1,5 +1,4 @@
-"""Fine-tuned language models as data assets: Dagster outside, DeepSpeed inside, an object store
-between.
+"""Fine-tuned language models as data assets, made by Dagster and DeepSpeed in an object store.
 
 What a notebook needs of it, loaded when it is first used, so that importing the package costs
 nothing:

@@ -1,5 +1,4 @@
-"""What a notebook or a script asks for first: the store, the families, a model that answers, and
-tables of losses.
+"""The API for notebooks and scripts: the store, the families, a model that answers, and tables.
 
 It opens what the command line opens, by the same environment variables, and computes nothing
 itself. Tables are pandas DataFrames; a model needs the packages of the worker, the families those

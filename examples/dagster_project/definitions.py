@@ -13,7 +13,7 @@ from dolly_assets.definitions import resources
 
 @dg.asset(deps=[["my_model", "champion_model"]], partitions_def=DATASETS)
 def model_card(context: dg.AssetExecutionContext, store: StoreResource) -> dg.MaterializeResult:
-    """What a page about the best epoch shows, from what the platform recorded about it."""
+    """Show what the platform recorded about the best epoch."""
     champion = store.open().latest(f"my_model/champion_model/{context.partition_key}")
     if champion is None:
         raise dg.Failure(f"no epoch is the champion on {context.partition_key}: train some first")
