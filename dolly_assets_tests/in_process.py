@@ -1,4 +1,4 @@
-"""`dolly` in this process: what a subprocess would print and return, without the seconds that starting one takes."""
+"""`dolly` in this process: what a subprocess would print and return, without starting one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +23,12 @@ def new_variables(home: Path, family: str = TINY_FAMILY, name: str = "tiny") -> 
 
 
 def dolly(variables: Mapping[str, str], *arguments: str) -> Result:
-    """Runs a command to its end."""
+    """Run a command to its end."""
     return CliRunner().invoke(main, arguments, env=variables)
 
 
 def refusal(variables: Mapping[str, str], *arguments: str) -> str:
-    """The one line on stderr with which a command is refused: exit code 2, nothing on stdout, no other exception."""
+    """Return the one line on stderr that refuses a command; exit code 2, stdout empty."""
     result = dolly(variables, *arguments)
     assert isinstance(result.exception, SystemExit), result.exc_info
     assert result.exit_code == 2

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def gc(policy: Path | None, *, delete: bool, only_instance: bool) -> None:
     """Delete what the retention policy expires and unreferenced content.
 
-    Artifacts of current materializations in Dagster are kept, whatever the policy says.
+    Artifacts of current materializations in Dagster are kept, whatever the policy.
     """
     from dolly_assets.dagster_support.protected_digests import materialized_digests
     from dolly_assets.storage import RetentionPolicy

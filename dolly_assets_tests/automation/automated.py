@@ -41,7 +41,7 @@ class Automated:
         checks = sorted(self._definitions.resolve_asset_graph().get_check_keys_for_assets({key}))
 
         @dg.op
-        def tell(context: dg.OpExecutionContext) -> None:
+        def report(context: dg.OpExecutionContext) -> None:
             context.log_event(
                 dg.AssetMaterialization(key, partition=partition, tags={DATA_VERSION: version})
             )
@@ -62,7 +62,9 @@ class Automated:
                     )
                 )
 
-        dg.GraphDefinition("told", node_defs=[tell]).execute_in_process(instance=self._instance)
+        dg.GraphDefinition("reported", node_defs=[report]).execute_in_process(
+            instance=self._instance
+        )
 
     def tick(self) -> dict[str, set[str]]:
         """What is requested now: asset -> partitions, empty for an unpartitioned asset."""

@@ -1,4 +1,4 @@
-"""Who is told of what: real runs of Dagster's, the sensors on what they left, and a web server that listens."""
+"""Alerts of real runs in Dagster: the sensors read their events, and a web server listens."""
 
 import json
 import logging
@@ -75,7 +75,7 @@ def test_a_url_that_cannot_be_posted_to_is_refused_without_showing_it() -> None:
     assert "secret-token" not in str(refused.value)
 
 
-def test_a_failed_run_a_failed_check_and_a_new_champion_are_told(listener: Listener) -> None:
+def test_a_failed_run_a_failed_check_and_a_new_champion_are_alerted_on(listener: Listener) -> None:
     @dg.asset(
         check_specs=[
             dg.AssetCheckSpec("clean", asset="data"),
@@ -114,9 +114,11 @@ def test_a_failed_run_a_failed_check_and_a_new_champion_are_told(listener: Liste
                 dagster_event=event,
             )
             sensor(context if result.success else context.for_run_failure(), **alerts)
-    told = {alert["kind"]: alert for _, alert in listener.posted}
-    assert set(told) == {"check_failed", "champion_changed", "run_failed"}, "a warning is no alert"
-    assert told["check_failed"]["title"] == "clean failed on data"
-    assert told["check_failed"]["text"] == "3 records are empty"
-    assert told["champion_changed"]["text"] == "exact match 0.9 against 0.1"
-    assert "no such thing" in told["run_failed"]["text"]
+    alerts = {alert["kind"]: alert for _, alert in listener.posted}
+    assert set(alerts) == {"check_failed", "champion_changed", "run_failed"}, (
+        "a warning is no alert"
+    )
+    assert alerts["check_failed"]["title"] == "clean failed on data"
+    assert alerts["check_failed"]["text"] == "3 records are empty"
+    assert alerts["champion_changed"]["text"] == "exact match 0.9 against 0.1"
+    assert "no such thing" in alerts["run_failed"]["text"]

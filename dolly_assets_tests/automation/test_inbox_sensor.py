@@ -105,18 +105,18 @@ def test_a_tick_that_was_killed_asks_for_the_same_runs_again(watched: Watched) -
 
 
 @pytest.mark.slow
-def test_what_cannot_be_taken_is_told_once_and_left_where_it_is(
+def test_what_is_rejected_is_reported_once_and_left_where_it_is(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched.put("two words.jsonl")
     watched.put("declared.jsonl")
     for _ in range(3):
         assert not watched.tick()
-    told = [
+    reported = [
         record.getMessage() for record in caplog.records if "dataset_refused" in record.getMessage()
     ]
-    assert len(told) == 2
-    assert "the name is already used by builtin:demo" in "".join(told)
+    assert len(reported) == 2
+    assert "the name is already used by builtin:demo" in "".join(reported)
     assert "2 rejected" in watched.skipped
     assert len(list(watched.folder.iterdir())) == 2
 

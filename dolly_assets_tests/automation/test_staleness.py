@@ -1,4 +1,4 @@
-"""What Dagster calls stale, and what it requests, after data was read again: on an instance in which a training ran."""
+"""What Dagster calls stale and requests after data was read again, when there was a training."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ POLICY = "  automation: {datasets: ['*'], training: automatic, epochs: 2}\n"
 
 
 class Trained:
-    """A platform whose datasets are `animals`, trained on, and `others`, only read; each is a file of its own."""
+    """A session with the datasets `animals`, trained on, and `others`, read only; each one file."""
 
     def __init__(self, home: Home, animals: Path, others: Path) -> None:
         self.animals = animals

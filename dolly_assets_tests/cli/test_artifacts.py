@@ -121,7 +121,7 @@ def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path: Path):
-    """A materialization of another partition, and an older one of the same, point at artifacts too."""
+    """Materializations of another partition, and older ones of the same, refer to artifacts too."""
     published = [_publish(home, tmp_path, text) for text in "12345"]
     (home / "dagster").mkdir()
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:

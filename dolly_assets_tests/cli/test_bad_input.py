@@ -1,4 +1,4 @@
-"""Whatever is wrong, a user reads one line that says what, where and what to do; exit code 2, and nothing is lost.
+"""Whatever is wrong, a user reads one line: what, where, what to do. Exit code 2; nothing is lost.
 
 Commands that need no worker run in this process, which is the same code from `main` on; the others
 are processes.
@@ -70,12 +70,14 @@ def stored(home: Path) -> dict[str, bytes]:
         (
             "broken.jsonl",
             (GOOD * 2 + '{"instruction": "a"\n').encode(),
-            "{file}: line 3, column 20: broken JSON: Expecting ',' delimiter; a JSONL file has one complete object",
+            "{file}: line 3, column 20: broken JSON: Expecting ',' delimiter; a JSONL file has one "
+            "complete object",
         ),
         (
             "latin.csv",
             "instruction,response\na,café\n".encode("latin-1"),
-            "{file}: line 2: byte 26 of the file is not UTF-8 (0xe9, invalid continuation byte); save the file",
+            "{file}: line 2: byte 26 of the file is not UTF-8 (0xe9, invalid continuation byte); "
+            "save the file",
         ),
         (
             "text.txt",
@@ -216,7 +218,7 @@ def test_a_checkpoint_that_is_not_there_cannot_be_talked_to(variables: dict[str,
 def test_a_line_of_200_mb_is_refused_in_bounded_memory(
     variables: dict[str, str], tmp_path: Path
 ) -> None:
-    """The file is sparse; the child reports the peak of its own memory (getrusage counts its parent's too)."""
+    """The file is sparse; the child reports its own peak memory (getrusage adds its parent)."""
     file = tmp_path / "long.jsonl"
     with file.open("wb") as stream:
         stream.write(GOOD.encode() + b'{"instruction": "')
@@ -261,7 +263,7 @@ def test_a_base_model_that_is_no_model_is_refused_by_the_worker(
 def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(
     new_home: Callable[[], Home],
 ) -> None:
-    """The rest of what `dolly` and its workers say is theirs; no line of it is a traceback of ours."""
+    """Other lines of `dolly` and its workers are allowed, but no traceback of ours."""
     home = new_home()
     process = home.start("train", "--model=tiny", "--dataset=animals", "--epochs=1-4")
     checkpoint = home.path / "store/manifests/tiny/model_checkpoint/animals/01"
@@ -283,7 +285,7 @@ def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(
 def test_a_full_disk_is_named_and_what_was_published_stays_whole(
     trained: Home, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """A small file system of its own holds the home; the next epoch does not fit, and later not even a line."""
+    """The home is a small file system: the next epoch does not fit, and later not even a line."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)],
         capture_output=True,

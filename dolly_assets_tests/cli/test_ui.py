@@ -1,4 +1,4 @@
-"""The Dagster UI's way: a backfill over epochs, launched over GraphQL and carried out by the real daemon."""
+"""As the Dagster UI does: a backfill over epochs, launched over GraphQL, run by the real daemon."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,10 +18,16 @@ mutation Launch($params: LaunchBackfillParams!) {
   }
 }
 """
-BACKFILL = "query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
+BACKFILL = """
+query Backfill($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } }
+}
+"""
 MATERIALIZED = """
 query Materialized($key: AssetKeyInput!) {
-  assetOrError(assetKey: $key) { ... on Asset { assetMaterializations { partition runId timestamp } } }
+  assetOrError(assetKey: $key) {
+    ... on Asset { assetMaterializations { partition runId timestamp } }
+  }
 }
 """
 

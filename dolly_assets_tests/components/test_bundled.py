@@ -100,8 +100,9 @@ def test_both_train_in_bf16_under_zero_3_with_seed_42(
 def test_prompts_have_dollys_sections(bundled: dict[str, ModelFamily], name: str) -> None:
     style = bundled[name].prompt_style
     assert style.prompt("Name a colour.", "The sky.") + style.completion("Blue.") == (
-        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-        "### Instruction:\nName a colour.\n\nInput:\nThe sky.\n\n### Response:\nBlue.\n\n### End"
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\nName a colour.\n\nInput:\nThe sky.\n\n### "
+        "Response:\nBlue.\n\n### End"
     )
 
 

@@ -1,4 +1,4 @@
-"""A YAML file that is wrong is refused in one line that names file, line and key, whatever the command."""
+"""A wrong YAML file is refused in one line that names file, line and key, by every command."""
 
 from pathlib import Path
 

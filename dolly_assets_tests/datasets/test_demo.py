@@ -18,7 +18,7 @@ def test_it_has_the_canonical_columns_and_as_many_examples_as_asked():
 
 
 def test_a_seed_gives_the_same_examples_everywhere():
-    """A changed digest changes everyone's demo: its partitions turn stale and its published scores no longer hold."""
+    """A changed digest makes all demo partitions stale, and its published scores invalid."""
     assert (
         content_digest(TABLE) == "7280dc8aa73fc5d8d1adbf60f9e20c6477bd4f73b4f6333191afeddd537c3f40"
     )
@@ -113,7 +113,7 @@ CHECKS = {
 
 @pytest.mark.parametrize("task", TASKS)
 def test_answers_are_right(task):
-    """Recomputed from the words of the prompt by independent rules, for every example of the task."""
+    """Recomputed by independent rules from the prompt, for every example of the task."""
     rows = [row for row in ROWS if row["category"] == task]
 
     for row in rows:

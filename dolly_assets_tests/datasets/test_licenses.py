@@ -69,5 +69,8 @@ def test_obligations_say_because_of_what() -> None:
 def test_a_refusal_shows_the_way_from_the_licence_to_the_model() -> None:
     with pytest.raises(LicenseError) as refused:
         check_use("commercial", of("cc-by-nc-4.0"))
-    way = "raw_dataset[alpaca] (cc-by-nc-4.0) → dolly/tokenized_dataset[alpaca] → dolly/model_checkpoint[alpaca]"
+    way = (
+        "raw_dataset[alpaca] (cc-by-nc-4.0) → dolly/tokenized_dataset[alpaca] "
+        "→ dolly/model_checkpoint[alpaca]"
+    )
     assert str(refused.value).startswith(way)

@@ -180,7 +180,7 @@ def test_verify_names_the_file_with_a_flipped_bit(trained_copy: Home) -> None:
 def test_zero_3_in_bf16_publishes_whole_weights_and_goes_on_to_the_same_ones(
     new_home: Callable[[], Home],
 ) -> None:
-    """The settings of the large families: weights are gathered from all ranks, and resuming is exact."""
+    """With the settings of the large families, weights are gathered, and resuming is exact."""
     weights = []
     for parts in (["1-2"], ["1", "2"]):
         home = new_home()

@@ -15,15 +15,16 @@ PROMPTS = [
     ("Why does the moon always show us the same side?", "")
 ]  # a family asks it of every epoch
 STORY = (
-    "Once upon a time a miller had three sons, his mill, a donkey and a tomcat; the sons had to grind, the donkey had "
-    "to haul grain and carry away flour, and the cat had to catch the mice. When the miller died, the three sons "
-    "divided up the inheritance: the oldest received the mill, the second the donkey, and nothing was left for the "
-    "third but the cat."
+    "Once upon a time a miller had three sons, his mill, a donkey and a tomcat; the sons had to "
+    "grind, the donkey had to haul grain and carry away flour, and the cat had to catch the mice. "
+    "When the miller died, the three sons divided up the inheritance: the oldest received the "
+    "mill, the second the donkey, and nothing was left for the third but the cat."
 )
 TALE = (
-    "A poor widow lived alone in a little cottage, in front of which was a garden where two rose trees grew, one with "
-    "white roses and the other with red. She had two children who were like the two rose trees, and they were as good "
-    "and happy, as busy and cheerful, as ever two children in the world were."
+    "A poor widow lived alone in a little cottage, in front of which was a garden where two rose "
+    "trees grew, one with white roses and the other with red. She had two children who were like "
+    "the two rose trees, and they were as good and happy, as busy and cheerful, as ever two "
+    "children in the world were."
 )
 DEFECTS: dict[CheckName, list[dict[str, str]]] = {
     "empty": [{"response": " \u200b\n"}],
@@ -55,7 +56,7 @@ SPLIT_DEFECTS: dict[CheckName, tuple[str, str]] = {  # a held-out prompt, and wh
 
 @dataclass(frozen=True)
 class Planted:
-    """A dataset with defects: for each check the record that it has to find, and the split that holds some out."""
+    """A dataset with defects: for each check the record that it must find, and the split."""
 
     table: pa.Table
     split: Split
@@ -64,7 +65,7 @@ class Planted:
 
 
 def plant(clean: pa.Table) -> Planted:
-    """A copy of a dataset, some of whose records are overwritten with defects, and one too long that is on no side."""
+    """A copy of a dataset with defects in some records; one record is too long for either side."""
     rows = clean.to_pylist()
     free = iter(range(10, len(rows), max(1, len(rows) // 40)))
     overwritten: set[int] = set()
