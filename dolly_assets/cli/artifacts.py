@@ -25,9 +25,10 @@ def artifacts() -> None:
 @artifacts.command("list")
 @click.argument("prefix", default="")
 def artifacts_list(prefix: str) -> None:
-    """List the newest publication of each artifact, or of those below PREFIX.
+    """List artifacts by name.
 
-    PREFIX consists of whole parts of a name, such as demo/model_checkpoint.
+    The newest publication of each is listed, or of those below PREFIX, which consists of whole
+    parts of a name, such as demo/model_checkpoint.
     """
     from dolly_assets.core.text import file_size
     from dolly_assets.storage.flow import in_parallel
@@ -48,7 +49,10 @@ def artifacts_list(prefix: str) -> None:
 @click.argument("name")
 @digest_option
 def artifacts_show(name: str, digest: str | None) -> None:
-    """Show an artifact: its files, inputs and attributes, and its other publications."""
+    """Show files, inputs and attributes of an artifact.
+
+    Its other publications are listed too.
+    """
     from dolly_assets.core.text import file_size
 
     store = open_store()
@@ -80,7 +84,10 @@ def artifacts_show(name: str, digest: str | None) -> None:
     "--only", metavar="PATH", default="", help="A folder or file of the artifact, such as weights."
 )
 def artifacts_fetch(name: str, folder: Path, digest: str | None, only: str) -> None:
-    """Copy an artifact's files, verified, into FOLDER, which must be new or empty."""
+    """Copy an artifact's files into FOLDER, verified.
+
+    FOLDER must be new or empty.
+    """
     artifact = find_artifact(open_store(), name, digest)
     with _Progress("fetched") as progress:
         artifact.copy_to(folder, only.strip("/"), on_progress=progress.show)
@@ -92,7 +99,7 @@ def artifacts_fetch(name: str, folder: Path, digest: str | None, only: str) -> N
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kind", default="files", show_default=True, help="Kind of the artifact.")
 def artifacts_push(name: str, folder: Path, kind: str) -> None:
-    """Publish FOLDER, or a single file, as artifact NAME.
+    """Publish a folder or a file as artifact NAME.
 
     Content that the store already holds is not sent again.
     """

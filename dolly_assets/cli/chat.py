@@ -12,7 +12,10 @@ from dolly_assets.cli._session import open_session
 @epoch_option
 @click.argument("message", required=False)
 def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
-    """Chat with a checkpoint; with MESSAGE, print its answer and exit."""
+    """Chat with a checkpoint.
+
+    With MESSAGE, print its answer and exit.
+    """
     from dolly_assets.generation import playground
     from dolly_assets.generation.sample import Prompt
     from dolly_assets.registry.published import fetch

@@ -10,7 +10,7 @@ from dolly_assets.cli._session import open_session
 
 @click.group()
 def datasets() -> None:
-    """List the datasets known by name, and add one."""
+    """List the known datasets, and add new ones."""
 
 
 @datasets.command("add")

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     help="Also check the cluster of DOLLY_KUBERNETES, in which a small pod is run.",
 )
 def doctor(*, in_cluster: bool) -> None:
-    """Check that everything that training needs is there; exit code 1 if something is missing.
+    """Check that nothing is missing that training needs.
 
-    One line per check: ok, MISSING with the remedy, or unknown where a check was not possible.
+    One line per check: ok, MISSING with the remedy, or unknown where a check was not possible. Exit
+    code 1 if something is missing.
     """
     from dolly_assets.core.environment import Environment
 

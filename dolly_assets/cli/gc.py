@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     "while the store holds some that were published by runs unknown to this instance.",
 )
 def gc(policy: Path | None, *, delete: bool, only_instance: bool) -> None:
-    """Delete what the retention policy expires and unreferenced content.
+    """Delete expired artifacts and unreferenced content.
 
-    Artifacts of current materializations in Dagster are kept, whatever the policy.
+    A retention policy decides which artifacts expire. Artifacts of current materializations in
+    Dagster are kept, whatever the policy.
     """
     from dolly_assets.dagster_support.protected_digests import materialized_digests
     from dolly_assets.storage import RetentionPolicy

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 def lineage(
     name: str, digest: str | None, record: int | None, step: int | None, *, as_json: bool
 ) -> None:
-    """Show what ARTIFACT was made from: data, code, recipe, devices and licences.
+    """Show what an artifact was made from.
 
-    ARTIFACT is a name such as demo/model_checkpoint/demo/03. Steps are counted over all epochs,
-    from 1; records as in the raw dataset, from 0.
+    Shows the data, code, recipe, devices and licences of ARTIFACT, such as
+    demo/model_checkpoint/demo/03. Steps are counted over all epochs, from 1; records as in the raw
+    dataset, from 0.
     """
     from dolly_assets.registry.lineage import Lineage, lineage_text
 

@@ -26,7 +26,6 @@ COMMANDS = (
     "ui",
     "verify",
 )
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h, with which a stopped worker exits too
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 
@@ -45,7 +44,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DollyError as error:
-            click.echo(f"dolly: {' '.join(str(error).split())}", err=True)
+            from dolly_assets.core.text import one_line
+            from dolly_assets.training.loop.stop import STOPPED
+
+            click.echo(f"dolly: {one_line(error)}", err=True)
             ctx.exit(STOPPED if isinstance(error, WorkerStopped) else 2)
         except KeyboardInterrupt:
             click.echo(

@@ -36,7 +36,7 @@ def plan(
     *,
     as_json: bool,
 ) -> None:
-    """Estimate whether a training fits, how long it takes and what it costs.
+    """Estimate memory, time and cost of a training.
 
     Nothing is started. The base model and the tokenized dataset must be in the store. Exit code 1
     if the training does not fit.

@@ -13,7 +13,7 @@ from dolly_assets.cli._session import open_session
     "--row", type=int, metavar="N", help="Row to show. Default: the rows of the first records."
 )
 def preview(model: str, dataset: str, row: int | None) -> None:
-    """Show the training rows: token ids as text, with their examples and labels."""
+    """Show training rows as text, with their examples and labels."""
     from tokenizers import Tokenizer
 
     from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET

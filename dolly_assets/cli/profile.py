@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def profile() -> None:
-    """Show what the devices did in a training or an epoch, and what it cost."""
+    """Show what the devices did in a training, and its cost."""
 
 
 @profile.command("show")
@@ -56,7 +56,7 @@ def show(model: str, dataset: str, epoch: int | None, against: int | None) -> No
     help="Write the page to this file, and open no browser.",
 )
 def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -> None:
-    """Open the report of a training or an epoch in the browser; with --out, write it to a file."""
+    """Open the report of a training or an epoch in the browser."""
     from dolly_assets.core.environment import Environment
     from dolly_assets.profiling.report.report import REPORT_FILE
 

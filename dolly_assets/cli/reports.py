@@ -15,10 +15,10 @@ from dolly_assets.core.errors import ConfigurationError
 @port_option(3001)
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 def reports(host: str, port: int, *, end_with_stdin: bool) -> None:
-    """Serve reports to browsers from the store, until Ctrl-C; `dolly ui` starts this server too.
+    """Serve reports to browsers, until Ctrl-C.
 
-    If browsers reach it at another address, set DOLLY_REPORTS_URL for the runs, which write the
-    links.
+    The reports are read from the store. `dolly ui` starts this server too. If browsers reach it at
+    another address, set DOLLY_REPORTS_URL for the runs, which write the links.
     """
     from dolly_assets.core.environment import Environment
     from dolly_assets.report_server import report_server

@@ -12,9 +12,10 @@ from dolly_assets.cli._session import open_session
 @epochs_option(required=True)
 @click.option("--retrain", is_flag=True, help="Retrain epochs that are already in the store.")
 def train(model: str, dataset: str, epochs: str, *, retrain: bool) -> None:
-    """Fine-tune a model on a dataset, then score and compare its epochs.
+    """Fine-tune a model on a dataset, and compare its epochs.
 
-    Whatever is missing or out of date is materialized, and nothing else.
+    Whatever is missing or out of date is materialized, from the dataset to the scores, and nothing
+    else.
     """
     from dolly_assets.core.names import parse_epochs
     from dolly_assets.core.text import count

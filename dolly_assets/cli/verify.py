@@ -9,7 +9,10 @@ from dolly_assets.cli._session import open_store
 
 @click.command()
 def verify() -> None:
-    """Check every published file against its manifest's digests; exit code 1 if one is damaged."""
+    """Check every published file against its manifest.
+
+    Exit code 1 if a file is damaged.
+    """
     from dolly_assets.core.text import count
 
     checked = damaged = 0
