@@ -68,7 +68,7 @@ image: ## Build the images of orchestrator and worker with docker or podman; REG
 deploy-check: $(VENV)/.installed-dev ## Check everything under deploy/ without a cluster and without the network
 	$(BIN)/python -m deploy.check
 
-docs: $(VENV)/.installed-dev ## The documentation as a site with search, in build/docs/site; links are checked
+docs: $(VENV)/.installed-docs ## The documentation as a site with search, in build/docs/site; links are checked
 	$(BIN)/python -m docs.build
 
 clean: ## Remove the environment; the store in .dolly/ stays
@@ -93,5 +93,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(wildcard requirements/*.
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(LOCKED) -r requirements/all.txt
+	$(BIN)/python -m pip check
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed-dev
+	$(LOCKED) -r requirements/docs.txt
 	$(BIN)/python -m pip check
 	@touch $@

@@ -51,7 +51,9 @@ def test_the_newest_section_of_the_changelog_is_this_version() -> None:
     assert headings[0].split()[0] == dolly_assets.__version__
 
 
-@pytest.mark.parametrize("part", ["all", "build", "orchestrator", "torch", "torch-cpu", "worker"])
+@pytest.mark.parametrize(
+    "part", ["all", "build", "docs", "orchestrator", "torch", "torch-cpu", "worker"]
+)
 def test_every_package_is_pinned_by_hashes_and_by_no_address(part: str) -> None:
     text = (PROJECT / "requirements" / f"{part}.txt").read_text()
     assert "//" not in text
@@ -68,7 +70,7 @@ def test_every_package_is_pinned_by_hashes_and_by_no_address(part: str) -> None:
     [
         (["orchestrator"], ["orchestrator"]),
         (["worker", "torch"], ["worker"]),
-        (["all", "torch"], list(EXTRAS)),
+        (["all", "docs", "torch"], list(EXTRAS)),
     ],
 )
 def test_the_lock_satisfies_what_is_declared(parts: list[str], extras: list[str]) -> None:

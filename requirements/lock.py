@@ -4,6 +4,7 @@ Run by `make lock`, which needs `uv`; installing needs pip alone. One resolution
 3.11 and newer on every platform, and every file in this folder is a part of it:
 
 * `all.txt`: everything but torch, for development and tests
+* `docs.txt`: what the documentation site needs besides
 * `orchestrator.txt`, `worker.txt`: one side each, without torch
 * `torch.txt`: torch's default build, with the CUDA libraries that it needs on Linux
 * `torch-cpu.txt`: the same release for machines without a GPU, from torch's own index
@@ -39,11 +40,13 @@ FOR_CPUS = {
 def main() -> None:
     """Resolve everything once, and each part within it."""
     upgrade = ("--upgrade",) if "--upgrade" in sys.argv else ()
-    packages = compiled("all", str(PROJECT), "--all-extras", *upgrade)
+    extras = [f"--extra={name}" for name in ("orchestrator", "worker", "notebook", "dev")]
+    packages = compiled("all", str(PROJECT), *extras, *upgrade)
     parts = {
         side: compiled(side, str(PROJECT), "--extra", side, "--constraints", str(HERE / "all.txt"))
-        for side in ("orchestrator", "worker")
+        for side in ("orchestrator", "worker", "docs")
     }
+    parts["docs"] = [package for package in parts["docs"] if package not in packages]
     build = "\n".join([*tomllib.loads(PROJECT.read_text())["build-system"]["requires"], EDITABLE])
     compiled("build", "-", "--constraints", str(HERE / "all.txt"), stdin=build)
     write("torch", filter(TORCH.match, packages))

@@ -99,14 +99,6 @@ def test_the_architecture_page_names_every_folder_of_the_package() -> None:
     assert not {path for path in listed if not (ROOT / path).exists()}
 
 
-def test_the_settings_page_lists_every_environment_variable() -> None:
-    environment = (ROOT / "dolly_assets" / "core" / "environment.py").read_text()
-    variables = set(re.findall(r"\bDOLLY_[A-Z_]+\b", environment))
-    settings = (ROOT / "docs" / "settings.md").read_text()
-    assert variables
-    assert not {name for name in variables if f"`{name}`" not in settings}
-
-
 def test_decisions_are_numbered_in_a_row_and_follow_one_template() -> None:
     records = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
     assert [int(record.name[:4]) for record in records] == list(range(1, len(records) + 1))
