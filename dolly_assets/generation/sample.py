@@ -3,14 +3,13 @@
 The same prompt and seed give the same response.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.hashing import json_digest
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
 if TYPE_CHECKING:
@@ -86,7 +85,4 @@ def sample_responses(
 
 
 def _prompt_seed(seed: int, prompt: Prompt) -> int:
-    digest = hashlib.sha256(
-        json.dumps([seed, prompt.instruction, prompt.context]).encode()
-    ).digest()
-    return int.from_bytes(digest[:4], "big")
+    return int(json_digest([seed, prompt.instruction, prompt.context])[:8], 16)

@@ -96,7 +96,7 @@ class RetentionPolicy(Config):
         except ValidationError as error:
             raise ConfigurationError(f"{path}: {one_line(error)}") from error
         except (yaml.YAMLError, ValueError) as error:
-            raise ConfigurationError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+            raise ConfigurationError(f"{path}: not YAML: {one_line(error)}") from error
 
     def rule_for(self, name: str) -> Rule | None:
         """Return the first rule that matches a name."""

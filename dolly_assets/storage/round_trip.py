@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 from dolly_assets.core.errors import ArtifactError, DollyError
+from dolly_assets.core.text import one_line
 from dolly_assets.storage.object_store import ObjectStore
 
 PREFIX = "preflight"  # every role may write and delete below it
@@ -76,7 +77,7 @@ def main() -> int:
             )
         result = round_trip(store)
     except DollyError as error:
-        print(" ".join(str(error).split()))  # noqa: T201 the pod's log
+        print(one_line(error))  # noqa: T201 the pod's log
         return 1
     print(summary(result))  # noqa: T201
     return 0

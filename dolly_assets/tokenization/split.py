@@ -1,10 +1,10 @@
 """Which examples are held out from training. It knows texts, not tokens."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 
 import numpy as np
+
+from dolly_assets.core.hashing import json_digest
 
 
 def held_out_mask(
@@ -31,14 +31,10 @@ def held_out_mask(
         rows_by_prompt.setdefault(prompt, []).append(row)
 
     held_out: list[int] = []
-    for prompt in sorted(rows_by_prompt, key=lambda prompt: _digest(seed, prompt)):
+    for prompt in sorted(rows_by_prompt, key=lambda prompt: json_digest([seed, *prompt])):
         if len(held_out) >= held_out_examples:
             break
         held_out += rows_by_prompt[prompt]
     mask = np.zeros(len(instructions), dtype=bool)
     mask[held_out] = True
     return mask
-
-
-def _digest(seed: int, prompt: tuple[str, str]) -> bytes:
-    return hashlib.sha256(json.dumps([seed, *prompt]).encode()).digest()

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import one_line
 
 
 class KubernetesSettings(Config):
@@ -66,12 +67,5 @@ class KubernetesSettings(Config):
         """
         try:
             return cls.model_validate(yaml.safe_load(file.read_text()))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigurationError(
-                f"DOLLY_KUBERNETES={file}: {' '.join(str(error).split())}"
-            ) from error
-        except ValidationError as error:
-            found = "; ".join(
-                f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-            )
-            raise ConfigurationError(f"DOLLY_KUBERNETES={file}: {found}") from error
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise ConfigurationError(f"DOLLY_KUBERNETES={file}: {one_line(error)}") from error
