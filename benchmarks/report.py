@@ -95,10 +95,9 @@ def _log_steps(folder: Path, ranks: int, samples: int) -> int:
                     processed_tokens=15_100,
                     labelled_tokens=5_000,
                     flops=5e14,
-                    memory_peak_bytes=64_000_000_000,
+                    peak_rank_memory_bytes=64_000_000_000,
                 )
             )
-        log.close()
     return steps
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE, Sampler
-from dolly_assets.profiling.series.samples import read_samples
+from dolly_assets.profiling.series.samples import last_sample_at
 from dolly_assets_tests.nvml import scenario
 from dolly_assets_tests.waiting import wait_until
 
@@ -111,7 +111,7 @@ def lost_seconds() -> float:
             killed_at = time.time()
             os.kill(training.pid, signal.SIGKILL)
             os.kill(sampler.pid, signal.SIGKILL)
-        return killed_at - read_samples(Path(folder) / SAMPLES_FILE, 0, 1e12).time_seconds[-1]
+        return killed_at - (last_sample_at(Path(folder) / SAMPLES_FILE) or 0.0)
 
 
 def sample_count(folder: str) -> int:

@@ -1,8 +1,7 @@
-"""Shows reports in a browser: a small read-only HTTP server over the store, whatever kind of store it is.
+"""Serves reports to a browser: a small read-only HTTP server over a store of any kind.
 
 `/FAMILY/ASSET/DATASET[/EPOCH]/DIGEST/FILE.html` is a page of an artifact, `/live/…/report.html`
-that of a training that runs. Nothing else is served, and whoever reaches it needs no credentials of
-the store.
+that of a running training. Nothing else is served; readers need no credentials for the store.
 """
 
 import re
@@ -18,16 +17,19 @@ from dolly_assets.storage.object_store import ObjectStore
 _PAGE = re.compile(r"(?P<name>[^/]+(?:/[^/]+)+)/(?P<digest>[0-9a-f]{64})/(?P<file>[\w-]+\.html)")
 _LIVE_PAGE = re.compile(rf"{LIVE}(?:/[\w-][\w.-]*){{3}}/report\.html")
 # A page is one file that loads nothing; Vega makes functions of its expressions.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data:"
+)
 
 
 def report_server(
     store: ArtifactStore, objects: ObjectStore, host: str, port: int
 ) -> ThreadingHTTPServer:
-    """A server that listens; call its `serve_forever`.
+    """Return a server that listens; call its `serve_forever`.
 
     Raises:
-        OSError: The address is taken.
+        OSError: The address is in use.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,13 +55,13 @@ def report_server(
             self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 as in the base class
-            """Says nothing."""
+            """Log nothing."""
 
     return ThreadingHTTPServer((host, port), Handler)
 
 
 def find_page(store: ArtifactStore, objects: ObjectStore, path: str) -> bytes | None:
-    """The page of a path; None if the path is not one of a page, or there is none.
+    """Return the page of a path; None if there is none.
 
     Raises:
         DollyError: The artifact is not in the store, or the store fails.

@@ -14,7 +14,7 @@ import dagster as dg
 from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_of
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
-from dolly_assets.profiling.analysis.findings import Check
+from dolly_assets.profiling.analysis.finding import Check
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE

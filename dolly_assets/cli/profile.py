@@ -88,7 +88,7 @@ def _show_figures(figures: list[tuple[str, str]]) -> None:
 def _show_changes(before: "ReportSummary", now: "ReportSummary") -> None:
     from dolly_assets.profiling.analysis.compare import compare
 
-    click.echo(f"\n{'against ' + before.title:<38} {'then':>14} {'now':>14} {'change':>9}")
+    click.echo(f"\n{'against ' + before.title:<38} {'before':>14} {'now':>14} {'change':>9}")
     for line in compare(before, now):
         click.echo(f"{line.name:<38} {line.before:>14} {line.now:>14} {line.change:>9}")
 
@@ -102,8 +102,12 @@ def _figures(summary: "ReportSummary") -> list[tuple[str, str]]:
         ("steps", number(steps.steps if steps else None)),
         ("mean step", duration(steps.step_seconds if steps else None)),
         ("tokens per second", number(steps.tokens_per_second if steps else None)),
+        (
+            "tokens per second while stepping",
+            number(steps.tokens_per_second_while_stepping if steps else None),
+        ),
         ("MFU", share(steps.mfu if steps else None)),
-        ("stalled for checkpoints", duration(summary.checkpoints.stalled_seconds)),
+        ("stalled by saving", duration(summary.checkpoints.saving_seconds)),
         ("effective training time", share(summary.effective_ratio)),
         ("GPU-hours", number(cost.gpu_hours)),
         ("energy of the GPUs", energy(cost.energy_joules)),

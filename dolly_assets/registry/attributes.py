@@ -142,9 +142,17 @@ class CheckpointAttributes(LicenseAttributes):
     real_tokens: int | None = None
     processed_tokens: int | None = None
     labelled_tokens: int | None = None
-    tokens_per_second: float | None = None
-    training_seconds: float | None = None
-    saving_seconds: float | None = None
+    tokens_per_second: float | None = Field(
+        default=None,
+        description="Tokens of examples, without padding, per second of training time.",
+    )
+    training_seconds: float | None = Field(
+        default=None, description="Training time of the epoch, without saving."
+    )
+    saving_seconds: float | None = Field(
+        default=None,
+        description="Time in which no rank trained, because the state was copied or written.",
+    )
     data_seconds: float | None = None
     forward_seconds: float | None = None
     backward_seconds: float | None = None
@@ -152,7 +160,11 @@ class CheckpointAttributes(LicenseAttributes):
     wait_seconds: float | None = None
     flops_per_second: float | None = None
     mfu: float | None = None
-    memory_peak_bytes: int | None = None
+    peak_rank_memory_bytes: int | None = Field(
+        default=None,
+        validation_alias=AliasChoices("peak_rank_memory_bytes", "memory_peak_bytes"),
+        description="Most memory that any rank held: allocated on its GPU, or resident on a CPU.",
+    )
 
 
 class TrainingStateAttributes(Attributes):

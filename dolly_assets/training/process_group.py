@@ -7,6 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import TrainingArguments
 
 # Ranks wait for rank 0 while it waits for an upload that is slower than an epoch.
@@ -105,6 +107,27 @@ class HostGroup:
         self._group: Any = None  # the default group
         if torch.distributed.is_initialized() and torch.distributed.get_backend() != "gloo":
             self._group = torch.distributed.new_group(backend="gloo")
+
+    def sum(self, values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Return the sums over the ranks; all of them call it at the same point of the training."""
+        import torch.distributed
+
+        return self._reduced(values, torch.distributed.ReduceOp.SUM)
+
+    def maximum(self, values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Return the largest over the ranks, likewise."""
+        import torch.distributed
+
+        return self._reduced(values, torch.distributed.ReduceOp.MAX)
+
+    def _reduced(self, values: "NDArray[np.float64]", operation: Any) -> "NDArray[np.float64]":
+        import torch
+
+        if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+            return values
+        tensor = torch.from_numpy(values.copy())
+        torch.distributed.all_reduce(tensor, operation, group=self._group)
+        return tensor.numpy()
 
     def largest(self, value: int) -> int:
         """Return the largest of all ranks' values.

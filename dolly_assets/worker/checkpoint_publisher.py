@@ -18,14 +18,15 @@ from typing import Any, Self, Unpack
 import pyarrow.parquet as pq
 
 from dolly_assets.core.names import epoch_key
+from dolly_assets.profiling.analysis.step_figures import EpochTotals
 from dolly_assets.registry.kinds import MODEL_CHECKPOINT, TRAINING_STATE
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
+from dolly_assets.training.loop.loss_curve import loss_curve_png
 from dolly_assets.training.loop.observer import EpochResult, PartialState
-from dolly_assets.training.loop.steps import loss_curve_png, step_records
 from dolly_assets.training.lora import finish
 from dolly_assets.training.process_group import rank_and_size
 from dolly_assets.worker.messages import Messenger
@@ -152,6 +153,8 @@ class EpochPublisher:
         if not self._active:
             self._upload_later(state.snapshot, _part(state))
             return
+        now = time.time()
+        self._profiler.mark("save", now - state.saving_seconds, now, epoch=state.epoch)
         self._pending = self._thread.submit(self._publish_state, state)
 
     @property
@@ -203,7 +206,9 @@ class EpochPublisher:
     def _publish(self, result: EpochResult, span: Span) -> None:
         begin = time.time()
         self._data.refuse_changes(result.epoch)
-        self._profiler.publish(result.epoch, span, self._common_attributes(result.epoch))
+        self._profiler.publish(
+            result.epoch, span, self._common_attributes(result.epoch), _totals(result)
+        )
         folder = result.snapshot.write()
         if lora := self._spec.family.recipe.lora:
             finish(folder, self._base_model.fetch("weights"), merge=lora.merge)
@@ -264,9 +269,8 @@ class EpochPublisher:
         """Write the epoch's steps as a table and a picture; return path in the artifact -> file."""
         folder = self._spec.scratch_dir / f"steps-{epoch_key(result.epoch)}"
         folder.mkdir()
-        steps = step_records(result.steps)
-        pq.write_table(steps, folder / "steps.parquet")
-        (folder / PICTURE_FILE).write_bytes(loss_curve_png(steps))
+        pq.write_table(result.steps, folder / "steps.parquet")
+        (folder / PICTURE_FILE).write_bytes(loss_curve_png(result.steps))
         return {file.name: file for file in folder.iterdir()}
 
     def _checkpoint_name(self, epoch: int) -> str:
@@ -292,14 +296,24 @@ def _part(state: PartialState) -> str:
     return f"{epoch_key(state.epoch)}-{state.step}"
 
 
+def _totals(result: EpochResult) -> EpochTotals:
+    """What the profile takes over, so that both give the same figures of an epoch."""
+    return EpochTotals(
+        real_tokens=result.real_tokens,
+        flops=result.work.flops,
+        training_seconds=result.training_seconds,
+        saving_seconds=result.saving_seconds,
+    )
+
+
 def _epoch_attributes(result: EpochResult) -> dict[str, Any]:
-    grad_norm = result.steps[-1].grad_norm
+    last = result.steps.slice(result.steps.num_rows - 1).to_pylist()[0]
+    grad_norm = last["grad_norm"]  # None where nobody measured it; a step that overflowed has none
     return {
         "loss": result.loss,
-        "learning_rate": result.steps[-1].learning_rate,
-        # A step that overflowed has no norm.
-        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
-        "steps": len(result.steps),
+        "learning_rate": last["learning_rate"],
+        "grad_norm": None if grad_norm is None or not math.isfinite(grad_norm) else grad_norm,
+        "steps": result.steps.num_rows,
         "real_tokens": result.real_tokens,
         "tokens_per_second": result.tokens_per_second,
         "training_seconds": result.training_seconds,
@@ -311,7 +325,7 @@ def _epoch_attributes(result: EpochResult) -> dict[str, Any]:
             for name, value in asdict(result.work).items()
             if name not in ("real_tokens", "flops")
         },
-        "memory_peak_bytes": result.work.memory_peak_bytes or None,
+        "peak_rank_memory_bytes": result.work.peak_rank_memory_bytes or None,
     }
 
 

@@ -14,7 +14,7 @@ from dolly_assets.hardware.visible_gpus import Device
 from dolly_assets.pipeline.runs import RANGE_END, RANGE_START
 from dolly_assets.pipeline.session import Session
 from dolly_assets.profiling.analysis.figures import ReportContext
-from dolly_assets.profiling.analysis.limits import ProfileLimits
+from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
@@ -45,7 +45,7 @@ def publish(
         out=folder / "out",
         started_at=START,
         ended_at=START + 19,
-        circumstances=known,
+        context=known,
     )
     store.publish(f"tiny/gpu_profile/{DATASET}/{epoch}", folder / "out", kind="gpu_profile")
 

@@ -26,7 +26,6 @@ def _profile(folder: Path, idle: bool) -> Path:
             "1": {"gpu_utilization_percent": 0 if idle else 90},
         }
         journal.append({"time_seconds": START + second, "gpu": gpus})
-    journal.close()
     build_report(
         folder, title=f"{folder.name}", started_at=START, ended_at=START + 19, out=folder / "out"
     )

@@ -62,7 +62,7 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
 @pytest.mark.slow
 def test_the_driver_is_asked_for_gpus_and_its_cuda(gpus: dict[str, str], said: str) -> None:
     code = (
-        "from dolly_assets.hardware import driver_cuda_version, visible_devices\n"
+        "from dolly_assets.hardware.visible_gpus import driver_cuda_version, visible_devices\n"
         "print(len(visible_devices()), driver_cuda_version())"
     )
     process = subprocess.run(

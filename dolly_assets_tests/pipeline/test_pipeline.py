@@ -16,6 +16,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from dolly_assets.profiling.analysis.units import number
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.home import Home
 
@@ -46,6 +47,63 @@ def test_every_epoch_is_published_scored_and_compared(trained: Home) -> None:
     assert "tokens per second" in trained.dolly(
         "profile", "show", "--model", "tiny", "--dataset", "animals"
     )
+
+
+def test_an_epoch_has_the_same_speed_on_every_page(trained: Home) -> None:
+    """In the checkpoint, the status, the profile's attributes and numbers, and on its page."""
+    store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
+    rows = trained.status()
+    for epoch in (1, 2):
+        checkpoint = store.latest(f"tiny/model_checkpoint/animals/{epoch:02d}")
+        profile = store.latest(f"tiny/gpu_profile/animals/{epoch:02d}")
+        assert checkpoint
+        assert profile
+        measured = checkpoint.manifest.attributes
+        steps = json.loads(profile.read_bytes("summary.json"))["steps"]
+        speed = measured["tokens_per_second"]
+        assert speed == steps["tokens_per_second"] == rows[epoch]["tokens_per_second"]
+        assert profile.manifest.attributes["tokens_per_second"] == speed
+        assert steps["tokens_per_second_while_stepping"] > steps["tokens_per_second"]
+        for name in ("saving_seconds", "training_seconds", "mfu"):
+            assert profile.manifest.attributes[name] == measured[name], name
+        shown = number(steps["tokens_per_second"])
+        assert (
+            f"<strong>{shown}</strong><span>tokens per second</span>"
+            in profile.read_bytes("report.html").decode()
+        )
+
+
+def test_a_step_is_one_record_and_its_ranks_are_in_the_profile(trained: Home) -> None:
+    store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
+    checkpoint = store.latest("tiny/model_checkpoint/animals/02")
+    profile = store.latest("tiny/gpu_profile/animals/02")
+    assert checkpoint
+    assert profile
+    steps = checkpoint.read_table("steps.parquet").to_pylist()
+    ranks = profile.read_table("rank_steps.parquet").to_pylist()
+    assert [step["step"] for step in steps] == [6, 7, 8, 9, 10]
+    assert len(ranks) == 2 * len(steps)
+    for step in steps:
+        parts = [part for part in ranks if part["step"] == step["step"]]
+        assert step["loss"] == parts[0]["loss"] == parts[1]["loss"]
+        assert step["real_tokens"] == sum(part["real_tokens"] for part in parts)
+        assert step["started_at"] == min(part["started_at"] for part in parts)
+        assert step["ended_at"] == max(part["ended_at"] for part in parts)
+        assert step["grad_norm"] > 0
+        assert step["learning_rate"] > 0
+    assert (
+        sum(step["real_tokens"] for step in steps) == checkpoint.manifest.attributes["real_tokens"]
+    )
+
+
+def test_a_report_names_the_software_that_torch_runs_with(trained: Home) -> None:
+    import torch
+
+    store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
+    profile = store.latest("tiny/gpu_profile/animals/01")
+    assert profile
+    page = profile.read_bytes("report.html").decode()
+    assert f"<td>torch</td><td>{torch.__version__}</td>" in page
 
 
 def test_a_second_run_finds_nothing_to_do(trained: Home) -> None:

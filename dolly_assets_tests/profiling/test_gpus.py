@@ -17,10 +17,10 @@ from dolly_assets.profiling.series.samples import (
     THERMAL_REASONS,
     Samples,
     Series,
-    read_samples,
     time_share,
 )
 from dolly_assets_tests.nvml import SCENARIOS, scenario
+from dolly_assets_tests.profiling.journals import read_samples
 from dolly_assets_tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ class Record:
 
     @property
     def samples(self) -> Samples:
-        return read_samples(self.folder / SAMPLES_FILE, *ALWAYS)
+        return read_samples(self.folder / SAMPLES_FILE)
 
     @property
     def events(self) -> list[Event]:

@@ -46,7 +46,6 @@ def _record(folder: Path, seconds: int, gpu_count: int) -> None:
         journal.append(
             {"time_seconds": START + second, "host": host, "process": process, "gpu": gpus}
         )
-    journal.close()
 
 
 class _Elements(HTMLParser):
@@ -86,7 +85,7 @@ def test_the_numbers_and_the_verdict_follow_from_the_samples(
     assert summary.cost.energy_joules == pytest.approx(3 * 500 * 599)
     assert summary.verdict == "GPU 2 is idle 25 % of the time."
     assert summary.busy == (
-        "3 GPUs busy 88 % of the time on average; memory peaked at 73.0 GiB of 80.0 GiB on GPU 2; 249.6 Wh used."
+        "3 GPUs busy 88 % of the time on average; memory peaked at 73 GiB of 80 GiB on GPU 2; 249.6 Wh used."
     )
     cores = next(
         each for each in summary.series if (each.panel, each.label) == ("CPU", "process tree")
@@ -94,7 +93,7 @@ def test_the_numbers_and_the_verdict_follow_from_the_samples(
     assert cores.mean == pytest.approx(50)  # 4 of 8 cores
 
 
-def test_phases_are_cut_to_the_span_and_have_their_own_utilization(
+def test_phases_are_clipped_to_the_span_and_have_their_own_utilization(
     gpu_report: tuple[Path, ReportSummary],
 ) -> None:
     train, odd = gpu_report[1].phases
@@ -163,12 +162,12 @@ def test_without_a_gpu_the_verdict_is_about_the_cpus(tmp_path: Path) -> None:
     assert summary.verdict == "Nothing stands out."
     assert summary.busy == (
         "CPUs busy 97 % of the time; the watched processes used 4.0 of 8 cores on average; "
-        "their memory peaked at 2.0 GiB of 64.0 GiB."
+        "their memory peaked at 2 GiB of 64 GiB."
     )
     summary = build_report(
         tmp_path, title="cpu", started_at=START, ended_at=START + 118, out=tmp_path / "out"
     )
-    assert "50 % of the span is unseen" in summary.verdict
+    assert "50 % of the span has no samples" in summary.verdict
     started = build_report(
         tmp_path, title="cpu", started_at=START - 8, ended_at=START + 59, out=tmp_path / "out"
     )

@@ -17,7 +17,8 @@ import pytest
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.record.sampler import DEVICES_FILE, SAMPLES_FILE, Sampler
-from dolly_assets.profiling.series.samples import Samples, read_samples
+from dolly_assets.profiling.series.samples import Samples
+from dolly_assets_tests.profiling.journals import read_samples
 from dolly_assets_tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _samples(folder: Path) -> Samples:
-    return read_samples(folder / SAMPLES_FILE, 0, 1e12)
+    return read_samples(folder / SAMPLES_FILE)
 
 
 def test_a_busy_process_is_seen_busy(tmp_path: Path) -> None:

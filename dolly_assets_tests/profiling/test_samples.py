@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dolly_assets.profiling.series.samples import counter_increase, read_samples, thin
+from dolly_assets.profiling.series.samples import counter_increase, thin
+from dolly_assets_tests.profiling.journals import read_samples
 
 
 def _write(path: Path, *records: dict[str, object]) -> None:

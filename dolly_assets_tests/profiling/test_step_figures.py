@@ -41,13 +41,11 @@ def _log_steps(folder: Path, data: tuple[float, ...], forward: tuple[float, ...]
                 processed_tokens=1000,
                 labelled_tokens=300,
                 flops=TFLOP,
-                memory_peak_bytes=None,
             )
             log.append(record)
-        log.close()
 
 
-def _report(folder: Path, circumstances: ReportContext | None = None) -> ReportSummary:
+def _report(folder: Path, context: ReportContext | None = None) -> ReportSummary:
     end = START + STEPS * SECONDS
     return build_report(
         folder,
@@ -55,7 +53,7 @@ def _report(folder: Path, circumstances: ReportContext | None = None) -> ReportS
         started_at=START,
         ended_at=end,
         out=folder / "out",
-        circumstances=circumstances,
+        context=context,
     )
 
 
@@ -79,7 +77,7 @@ def test_where_the_time_of_steps_went_and_what_was_computed(tmp_path: Path) -> N
     )
     assert steps.tokens_per_second == pytest.approx(800)
     assert steps.mfu == pytest.approx(0.25)  # one of two devices' 2 TFLOP/s
-    assert pq.read_table(tmp_path / "out" / "steps.parquet").num_rows == 2 * STEPS
+    assert pq.read_table(tmp_path / "out" / "rank_steps.parquet").num_rows == 2 * STEPS
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Steps by rank" in page
     assert "not measured" in page  # no GPU: neither energy nor cost
@@ -95,7 +93,7 @@ def test_a_rank_that_waits_for_data_and_one_that_is_slow_are_named(tmp_path: Pat
     assert slow[0].text.startswith("rank 2 needs 400 ms more than the others")
 
 
-def test_attempts_that_were_cut_count_in_the_effective_training_time(tmp_path: Path) -> None:
+def test_interrupted_attempts_count_in_the_effective_training_time(tmp_path: Path) -> None:
     _log_steps(tmp_path, data=(0.0,), forward=(1.0,))
     assert _report(tmp_path).effective_ratio == pytest.approx(1)
     lost = Attempt(
@@ -116,7 +114,7 @@ def test_saves_hold_training_up_and_uploads_hide_behind_steps(tmp_path: Path) ->
     summary = build_report(
         tmp_path, title="saves", started_at=START, ended_at=end + 10, out=tmp_path / "out"
     )
-    assert summary.checkpoints.stalled_seconds == pytest.approx(5)
+    assert summary.checkpoints.saving_seconds == pytest.approx(5)
     assert summary.checkpoints.publish_seconds == pytest.approx(25)
     assert summary.checkpoints.hidden_share == pytest.approx(0.8)
-    assert summary.findings[0].text == "training stands still 10 % of the time for its checkpoints"
+    assert summary.findings[0].text == "checkpointing stalls training for 10 % of the time"

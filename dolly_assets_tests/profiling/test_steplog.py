@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from dolly_assets.profiling.series.steplog import STEP_SCHEMA, StepLog, StepRecord, read_steps
+from dolly_assets.profiling.series.steplog import RANK_STEP_SCHEMA, StepLog, StepRecord, read_steps
 
 STEP = StepRecord(
     step=1,
@@ -20,7 +20,9 @@ STEP = StepRecord(
     processed_tokens=100,
     labelled_tokens=40,
     flops=1e9,
-    memory_peak_bytes=None,
+    peak_rank_memory_bytes=None,
+    loss=2.5,
+    learning_rate=1e-4,
 )
 
 
@@ -34,13 +36,11 @@ def test_the_steps_of_all_ranks_are_one_table_by_step_and_rank(tmp_path: Path) -
     for step in steps:
         logs[step.rank].append(step)  # and read while the files are open
     table = read_steps(tmp_path)
-    assert table.schema == STEP_SCHEMA
+    assert table.schema == RANK_STEP_SCHEMA
     assert table.to_pylist() == [
         asdict(step) for step in sorted(steps, key=lambda step: (step.step, step.rank))
     ]
     assert [row["step"] for row in read_steps(tmp_path, 101.5, 102.0).to_pylist()] == [2, 2]
-    for log in logs.values():
-        log.close()
 
 
 def test_a_torn_last_line_costs_only_itself(tmp_path: Path) -> None:
@@ -53,4 +53,4 @@ def test_a_torn_last_line_costs_only_itself(tmp_path: Path) -> None:
 
 def test_no_steps_are_an_empty_table(tmp_path: Path) -> None:
     table = read_steps(tmp_path)
-    assert (table.num_rows, table.schema) == (0, STEP_SCHEMA)
+    assert (table.num_rows, table.schema) == (0, RANK_STEP_SCHEMA)

@@ -1,4 +1,4 @@
-"""The report over a whole training: what its epochs and a try that was cut add up to."""
+"""The report over a whole training: what its epochs and an interrupted attempt add up to."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from dolly_assets.worker.profiles.profile_publisher import attempt_of
 
 START = 1_800_000_000.0
 GPUS, WATTS, GPU_HOUR_USD = 2, 400, 3.0
-EPOCH, CUT, PAUSE, STEP = 120, 40, 1000, 2  # seconds
+EPOCH, ATTEMPT, PAUSE, STEP = 120, 40, 1000, 2  # seconds
 LABELLED = 300  # tokens of a step, of each rank
 
 
@@ -68,7 +68,7 @@ class Recorder:
             started_at=start,
             ended_at=start + seconds,
             out=self.folder / f"out-{start}",
-            circumstances=known,
+            context=known,
         )
 
 
@@ -88,26 +88,27 @@ def _step(rank: int, start: float, number: int, epoch: int, waits: float) -> Ste
         processed_tokens=1000,
         labelled_tokens=LABELLED,
         flops=1e12,
-        memory_peak_bytes=None,
+        peak_rank_memory_bytes=None,
     )
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
-    """Epoch 1; a try at epoch 2 that was cut; and, after a pause, epoch 2, whose rank 1 waits for data."""
+    """Epoch 1; an attempt at epoch 2 that was interrupted; and, after a pause, epoch 2, whose rank 1 waits for data."""
     recorder = Recorder(tmp_path_factory.mktemp("training"))
-    second, third = START + EPOCH + 1, START + EPOCH + CUT + PAUSE
+    second, third = START + EPOCH + 1, START + EPOCH + ATTEMPT + PAUSE
     recorder.record(START, EPOCH, epoch=1)
-    recorder.record(second, CUT, epoch=2)
+    recorder.record(second, ATTEMPT, epoch=2)
     recorder.record(third, EPOCH, epoch=2, waits=1.0)
     known = ReportContext(gpu_hour_usd=GPU_HOUR_USD, peak_flops=1e12)
-    cut = recorder.report(second, CUT, replace(known, cut="the training ended at noon"))
+    reason = "the training ended at noon"
+    attempt = recorder.report(second, ATTEMPT, replace(known, interrupted=reason))
     return [
         Part(1, recorder.report(START, EPOCH, known), "first/report.html"),
-        Part(2, cut),
+        Part(2, attempt),
         Part(
             2,
-            recorder.report(third, EPOCH, replace(known, attempts=[attempt_of(cut)])),
+            recorder.report(third, EPOCH, replace(known, attempts=[attempt_of(attempt)])),
             "second/report.html",
         ),
     ]
@@ -121,11 +122,13 @@ def report(
     return out, build_training_report("a <b> training", parts, out)
 
 
-def test_a_training_is_its_epochs_and_what_was_cut(report: tuple[Path, TrainingSummary]) -> None:
+def test_a_training_is_its_epochs_and_interrupted_attempts(
+    report: tuple[Path, TrainingSummary],
+) -> None:
     summary = report[1]
-    hours = GPUS * (2 * EPOCH + CUT) / 3600
-    assert (summary.epochs, summary.cut_tries) == (2, 1)
-    assert summary.duration_seconds == pytest.approx(2 * EPOCH + CUT)
+    hours = GPUS * (2 * EPOCH + ATTEMPT) / 3600
+    assert (summary.epochs, summary.interrupted_attempts) == (2, 1)
+    assert summary.duration_seconds == pytest.approx(2 * EPOCH + ATTEMPT)
     assert summary.cost.gpu_hours == pytest.approx(hours)
     assert summary.cost.usd == pytest.approx(hours * GPU_HOUR_USD)
     assert summary.cost.energy_joules == pytest.approx(hours * 3600 * WATTS, rel=0.03)
@@ -134,7 +137,7 @@ def test_a_training_is_its_epochs_and_what_was_cut(report: tuple[Path, TrainingS
         hours * GPU_HOUR_USD * 1e6 / summary.labelled_tokens
     )
     assert summary.peak_gpu_memory_bytes == 2 * 2**30
-    assert summary.effective_ratio == pytest.approx(2 * EPOCH / (2 * EPOCH + CUT), rel=0.02)
+    assert summary.effective_ratio == pytest.approx(2 * EPOCH / (2 * EPOCH + ATTEMPT), rel=0.02)
     assert summary.mfu == pytest.approx(1 / STEP)
 
 
@@ -143,19 +146,19 @@ def test_the_verdict_names_the_epoch_with_the_worst_finding(
 ) -> None:
     assert report[1].verdict.startswith("Epoch 2: ")
     assert report[1].verdict.removeprefix("Epoch 2: ").lower() == parts[2].summary.verdict.lower()
-    assert "2 epochs and 1 try that was cut took 4 min 40 s" in report[1].busy
+    assert "2 epochs and 1 interrupted attempt took 4 min 40 s" in report[1].busy
 
 
-def test_a_training_that_was_cut_says_so_first(parts: list[Part], tmp_path: Path) -> None:
-    summary = build_training_report("cut", parts[:2], tmp_path)
-    assert summary.verdict.startswith("Epoch 2: Cut: the training ended at noon.")
-    assert "Cut: the training ended at noon." in (tmp_path / "report.html").read_text()
+def test_a_training_that_was_interrupted_says_so_first(parts: list[Part], tmp_path: Path) -> None:
+    summary = build_training_report("interrupted", parts[:2], tmp_path)
+    assert summary.verdict.startswith("Epoch 2: Interrupted: the training ended at noon.")
+    assert "Interrupted: the training ended at noon." in (tmp_path / "report.html").read_text()
 
 
 def test_the_page_links_its_epochs_and_loads_nothing(report: tuple[Path, TrainingSummary]) -> None:
     page = (report[0] / "report.html").read_text()
     assert '<a href="first/report.html">epoch 1</a>' in page
-    assert "<td>epoch 2, cut</td>" in page
+    assert "<td>epoch 2, interrupted</td>" in page
     assert "a &lt;b&gt; training" in page
     assert "1000 s" not in page
     assert "<script src" not in page
@@ -178,4 +181,6 @@ def test_trainings_are_compared_figure_by_figure(
     lines = {line.name: line for line in compare_trainings(report[1], alone)}
     assert lines["epochs"].change == "-50.0 %"
     assert lines["cost"].change == "-57.1 %"
-    assert "Against the training before" in (report[0] / "alone" / "report.html").read_text()
+    assert (
+        "Compared with the previous training" in (report[0] / "alone" / "report.html").read_text()
+    )

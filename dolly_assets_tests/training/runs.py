@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dolly_assets.core.errors import TrainingStopped
 from dolly_assets.training.checkpoint.snapshot import Snapshot
@@ -22,7 +23,6 @@ from dolly_assets.training.loop.fine_tune import fine_tune
 from dolly_assets.training.loop.meter import StepTotals
 from dolly_assets.training.loop.observer import EpochResult, PartialState
 from dolly_assets.training.loop.request import FineTuneRequest
-from dolly_assets.training.loop.steps import Step
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 
@@ -39,7 +39,7 @@ class Outcome:
     """What a rank saw of its training."""
 
     epochs: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[dict[str, Any], ...]  # of all ranks together, by column
     weights: Mapping[int, str]  # epoch -> digest of its weights
     states: Mapping[int, Path]  # step of the training -> folder of all ranks' state saved after it
     stopped: str | None  # where, if it was asked to stop
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def losses(self) -> list[float]:
-        return [step.loss for step in self.steps]
+        return [step["loss"] for step in self.steps]
 
 
 class Runs:
@@ -221,7 +221,7 @@ def _run(
     results = recorder.results
     return Outcome(
         epochs=tuple(result.epoch for result in results),
-        steps=tuple(step for result in results for step in result.steps),
+        steps=tuple(step for result in results for step in result.steps.to_pylist()),
         weights=recorder.digests,
         states=recorder.states,
         stopped=stopped,

@@ -3,7 +3,7 @@
 import math
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
         picked = log_probabilities.gather(1, ids[0, 1:, None])[labelled.start - 1 :, 0]
         total -= float(picked.sum())
         tokens += len(picked)
-    assert first.loss == pytest.approx(total / tokens, rel=1e-5)
+    assert first["loss"] == pytest.approx(total / tokens, rel=1e-5)
     assert work.labelled_tokens == tokens
     assert (
         work.real_tokens == work.processed_tokens == sum(map(len, train["input_ids"].to_pylist()))
@@ -141,7 +141,7 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
             work.forward_seconds,
             work.backward_seconds,
             work.optimizer_seconds,
-            work.memory_peak_bytes,
+            work.peak_rank_memory_bytes,
         )
         > 0
     )
@@ -219,10 +219,10 @@ def test_epochs_2_and_3_resumed_give_the_weights_of_epochs_1_to_3_in_one_go(
     )
     outcome = runs.run(resumed)
     assert outcome.epochs == (2, 3)
-    assert [step.step for step in outcome.steps] == [4, 5, 6, 7, 8, 9]
+    assert [step["step"] for step in outcome.steps] == [4, 5, 6, 7, 8, 9]
     assert outcome.losses == expected.losses[3:]
-    assert [step.learning_rate for step in outcome.steps] == [
-        step.learning_rate for step in expected.steps[3:]
+    assert [step["learning_rate"] for step in outcome.steps] == [
+        step["learning_rate"] for step in expected.steps[3:]
     ]
     assert outcome.weights == {epoch: expected.weights[epoch] for epoch in (2, 3)}
 
@@ -266,11 +266,19 @@ def test_stopped_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(
     )
     outcome = runs.run(rest, ranks=ranks)
     assert outcome.stopped is None
-    assert [replace(step, ended_at=0) for step in outcome.steps] == [
-        replace(step, ended_at=0) for step in expected.steps[3:]
-    ]
+    assert list(map(learned, outcome.steps)) == list(map(learned, expected.steps[3:]))
     assert outcome.weights[2] == expected.weights[2]
     assert counted(outcome.work[-1]) == counted(expected.work[-1])
+
+
+def learned(step: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step computed, without how long it took and what memory it needed."""
+    timed = ("started_at", "ended_at", "peak_rank_memory_bytes")
+    return {
+        name: value
+        for name, value in step.items()
+        if name not in timed and not name.endswith("_seconds")
+    }
 
 
 def counted(work: StepTotals) -> tuple[float, ...]:
@@ -300,7 +308,7 @@ def test_on_another_number_of_ranks_it_resumes_within_rounding(
     )
     outcome = runs.run(rest, ranks=now)
     assert outcome.losses == pytest.approx(expected.losses[3:], rel=1e-5)
-    assert [step.step for step in outcome.steps] == [4, 5, 6]
+    assert [step["step"] for step in outcome.steps] == [4, 5, 6]
 
 
 def test_offloading_changes_where_it_is_computed_and_not_what(
@@ -340,5 +348,5 @@ def test_what_does_not_fill_a_last_global_batch_waits_for_the_next_epochs_order(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
     outcome = runs.run(job(weights, tmp_path, train=examples(15), last_epoch=2))
-    assert [step.step for step in outcome.steps] == [1, 2]
+    assert [step["step"] for step in outcome.steps] == [1, 2]
     assert all(math.isfinite(loss) for loss in outcome.losses)

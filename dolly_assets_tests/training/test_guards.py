@@ -6,16 +6,11 @@ import pytest
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training.loop.guards import OVERFLOWS_IN_A_ROW, Guards, GuardSettings
-from dolly_assets.training.loop.steps import Step
-
-
-def step(number: int, loss: float) -> Step:
-    return Step(number, loss, 1e-3, 1.0, float(number))
 
 
 def judged(guards: Guards, losses: list[float], *, overflowed: bool = False) -> list[str]:
     found = [
-        guards.check(step(number, loss), epoch=2, overflowed=overflowed)
+        guards.check(number, loss, epoch=2, overflowed=overflowed)
         for number, loss in enumerate(losses, start=1)
     ]
     return [text for text in found if text]

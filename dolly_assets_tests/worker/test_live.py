@@ -20,7 +20,6 @@ from dolly_assets.core.errors import WorkerError
 from dolly_assets.launchers.local import LocalLauncher
 from dolly_assets.profiling.analysis.summary import ReportSummary
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
-from dolly_assets.profiling.series.samples import read_samples
 from dolly_assets.profiling.series.steplog import read_steps
 from dolly_assets.storage.artifact import artifact_name
 from dolly_assets.storage.object_store import ObjectStore
@@ -30,6 +29,7 @@ from dolly_assets.worker.profiles.live import left_behind
 from dolly_assets.worker.profiles.profile_publisher import profile_dir, spec_in
 from dolly_assets.worker.spec import Tokenize, WorkerSpec, ref
 from dolly_assets.worker.tasks.tokenize import tokenize
+from dolly_assets_tests.profiling.journals import read_samples
 from dolly_assets_tests.tiny_training import DATASET, RAW, Recorded, Workbench
 from dolly_assets_tests.waiting import wait_until
 
@@ -109,7 +109,7 @@ def test_a_live_report_is_in_the_store_soon_after_the_first_step(killed: dict[st
     assert "Running: " in page
 
 
-def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_it_was_cut(
+def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_it_was_interrupted(
     killed: dict[str, Any],
 ) -> None:
     spec: WorkerSpec = killed["spec"]
@@ -126,9 +126,9 @@ def test_after_sigkill_the_report_covers_all_but_the_last_moment_and_says_that_i
     )
     assert summary.samples_count >= len(seen)
     assert summary.steps
-    assert summary.verdict.startswith("Cut: the training ended at ")
+    assert summary.verdict.startswith("Interrupted: the training ended at ")
     assert f"after step {summary.steps.last_step}" in summary.verdict
-    assert "Cut: the training ended" in artifact.read_bytes("report.html").decode()
+    assert "Interrupted: the training ended" in artifact.read_bytes("report.html").decode()
     assert artifact.name == f"tiny/interrupted_profile/{DATASET}/01"
     whole = workbench.store.latest(
         f"tiny/gpu_profile/{DATASET}/01"
@@ -151,7 +151,10 @@ def test_where_the_machine_is_gone_the_live_report_becomes_the_report(
     )
     assert artifact.manifest.attributes["training"] == killed["spec"].task.training
     page = artifact.read_bytes("report.html").decode()
-    assert "Cut: the training ended after " in page
+    assert "Interrupted: the training ended after " in page
     assert 'http-equiv="refresh"' not in page
-    assert "Cut: " in ReportSummary.model_validate_json(artifact.read_bytes("summary.json")).verdict
+    assert (
+        "Interrupted: "
+        in ReportSummary.model_validate_json(artifact.read_bytes("summary.json")).verdict
+    )
     assert left_behind(objects, "tiny", DATASET) == []

@@ -4,17 +4,21 @@ Real are the store, the sampler, and the files that the Trainer and DeepSpeed wr
 order of events is played by hand.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.profiling.series.steplog import STEP_SCHEMA
 from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.checkpoint.snapshot import Snapshot
@@ -22,7 +26,6 @@ from dolly_assets.training.checkpoint.tensors import weights_sha256
 from dolly_assets.training.loop.meter import StepTotals
 from dolly_assets.training.loop.observer import EpochResult, PartialState
 from dolly_assets.training.loop.request import FineTuneRequest
-from dolly_assets.training.loop.steps import Step
 from dolly_assets.worker.checkpoint_publisher import EpochPublisher
 from dolly_assets.worker.messages import Log, Published
 from dolly_assets.worker.training_data import TrainingData
@@ -31,8 +34,25 @@ from dolly_assets_tests.training.runs import Runs
 
 pytestmark = pytest.mark.slow
 
-STEPS = (Step(1, 3.0, 1e-3, 0.5, 11.0), Step(2, 1.0, 2e-3, 0.25, 12.0))
-WORK = StepTotals(500, 510, 300, 8e9, 0.1, 0.5, 1.0, 0.3, 0.1)
+STEP = {
+    "epoch": 1,
+    "real_tokens": 250,
+    "processed_tokens": 255,
+    "labelled_tokens": 150,
+    "flops": 4e9,
+    "data_seconds": 0.05,
+    "forward_seconds": 0.25,
+    "backward_seconds": 0.5,
+    "optimizer_seconds": 0.15,
+    "wait_seconds": 0.05,
+    "peak_rank_memory_bytes": None,
+}
+LEARNED = (
+    {"step": 1, "loss": 3.0, "learning_rate": 1e-3, "grad_norm": 0.5},
+    {"step": 2, "loss": 1.0, "learning_rate": 2e-3, "grad_norm": 0.25},
+)
+TIMES = ({"started_at": 10.0, "ended_at": 11.0}, {"started_at": 11.0, "ended_at": 12.0})
+STEPS = [{**STEP, **learned, **times} for learned, times in zip(LEARNED, TIMES, strict=True)]
 STATE = {
     "trainer_state.json",
     "rng_state.pth",
@@ -86,6 +106,7 @@ def checkpoint(trained: Callable[[int], list[Path]]) -> Path:
 def ended(trained: Path, folder: Path, epoch: int) -> EpochResult:
     """An epoch with the files that a rank has of it, in a folder of its own."""
     checkpoint = Path(shutil.copytree(trained, folder / f"checkpoint-{3 * epoch}"))
+    steps = pa.Table.from_pylist(STEPS, schema=STEP_SCHEMA)
     now = time.time()
     return EpochResult(
         epoch=epoch,
@@ -94,8 +115,8 @@ def ended(trained: Path, folder: Path, epoch: int) -> EpochResult:
         ended_at=now,
         training_seconds=2.0,
         saving_seconds=0.1,
-        steps=STEPS,
-        work=WORK,
+        steps=steps,
+        work=StepTotals.of(steps),
         real_tokens=500,
         utilization=0.4,
     )
@@ -161,7 +182,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "backward_seconds": 1.0,
         "optimizer_seconds": 0.3,
         "wait_seconds": 0.1,
-        "memory_peak_bytes": None,
+        "peak_rank_memory_bytes": None,
         "recipe": workbench.family.recipe.model_dump(mode="json"),
         "weights_sha256": weights_sha256(checkpoint),
     }
@@ -175,13 +196,7 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         "steps.parquet",
         *(entry.path for entry in base_model.manifest.files),
     }
-    assert second.read_table("steps.parquet").to_pylist()[1] == {
-        "step": 2,
-        "loss": 1.0,
-        "learning_rate": 2e-3,
-        "grad_norm": 0.25,
-        "ended_at": 12.0,
-    }
+    assert second.read_table("steps.parquet").to_pylist() == STEPS
     assert not any(result.snapshot.folder.exists() for result in results)
 
     lines = [message.text for message in recorded.messages if isinstance(message, Log)]
@@ -197,6 +212,27 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         entry.path for entry in profile.manifest.files
     }
     assert facts["duration_seconds"] > 0
+
+
+@pytest.mark.parametrize("norm", [None, math.inf])
+def test_a_norm_that_nobody_measured_or_that_overflowed_is_none(
+    own: Workbench,
+    base_model: Artifact,
+    checkpoint: Path,
+    data: TrainingData,
+    tmp_path: Path,
+    norm: float | None,
+) -> None:
+    steps = pa.Table.from_pylist(
+        [*STEPS[:-1], {**STEPS[-1], "grad_norm": norm}], schema=STEP_SCHEMA
+    )
+    spec = own.spec(own.train(1, 1), tmp_path / "s")
+    with EpochPublisher(spec, own.store, Recorded().report, base_model, data) as publisher:
+        publisher.on_start("process")
+        publisher.on_epoch(replace(ended(checkpoint, tmp_path, 1), steps=steps))
+    published = own.latest("model_checkpoint", DATASET, "01")
+    assert published.manifest.attributes["grad_norm"] is None
+    assert published.read_table("steps.parquet")["grad_norm"].to_pylist() == [0.5, norm]
 
 
 def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(

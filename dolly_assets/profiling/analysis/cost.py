@@ -1,7 +1,7 @@
-"""What a span took: GPU-hours, energy, money and carbon, in total and per million labelled tokens.
+"""What a span cost: GPU-hours, energy, money and carbon, in total and per million labelled tokens.
 
-Money and carbon are None where no price, no energy or no such token is known; a CPU's energy is not
-measured.
+Money and carbon are None where the price, the energy or the number of tokens is not known; the
+energy of CPUs is not measured.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,25 @@ JOULES_PER_KWH = 3.6e6
 
 
 class CostFigures(Config):
-    """What a span took."""
+    """What a span cost."""
 
     gpu_hours: float | None = Field(
-        description="Devices times hours, whether they worked or not; None without GPUs."
+        description="GPUs times hours, whether they worked or not; None without GPUs."
     )
-    energy_joules: float | None = Field(description="What the GPUs' counters grew by.")
-    usd: float | None
-    co2_grams: float | None = Field(description="Of the GPUs' energy alone: no host, no cooling.")
-    usd_per_million_labelled: float | None
-    co2_grams_per_million_labelled: float | None
-    joules_per_million_labelled: float | None
+    energy_joules: float | None = Field(description="Increase of the GPUs' energy counters.")
+    usd: float | None = Field(description="Price of the GPU-hours, in US dollars.")
+    co2_grams: float | None = Field(
+        description="Carbon dioxide of the GPUs' energy alone, without host and cooling."
+    )
+    usd_per_million_labelled: float | None = Field(
+        description="US dollars per million labelled tokens."
+    )
+    co2_grams_per_million_labelled: float | None = Field(
+        description="Grams of carbon dioxide per million labelled tokens."
+    )
+    joules_per_million_labelled: float | None = Field(
+        description="Energy of the GPUs per million labelled tokens."
+    )
 
 
 def cost_figures(
@@ -35,7 +43,16 @@ def cost_figures(
     gpu_hour_usd: float | None,
     carbon_g_per_kwh: float | None,
 ) -> CostFigures:
-    """The figures of a span of so many seconds, at US dollars per GPU and hour and grams of CO2 per kilowatt-hour."""
+    """Return what a span cost.
+
+    Args:
+        gpu_count: Number of GPUs, whether they worked or not.
+        seconds: Length of the span.
+        energy_joules: What the GPUs used; None if not measured.
+        labelled_tokens: Tokens that the loss counted.
+        gpu_hour_usd: Price of an hour of one GPU; None if not known.
+        carbon_g_per_kwh: Grams of carbon dioxide per kilowatt-hour; None if not known.
+    """
     gpu_hours = gpu_count * seconds / 3600 if gpu_count else None
     usd = gpu_hours * gpu_hour_usd if gpu_hours and gpu_hour_usd is not None else None
     co2 = None
@@ -45,7 +62,7 @@ def cost_figures(
 
 
 def total_cost(costs: Sequence[CostFigures], labelled_tokens: int | None) -> CostFigures:
-    """The figures of several spans together; None where one of them lacks it, for a part is no total."""
+    """Add up several spans; a figure that one of them lacks is None, for a part is no total."""
 
     def total(amounts: Sequence[float | None]) -> float | None:
         known = [amount for amount in amounts if amount is not None]

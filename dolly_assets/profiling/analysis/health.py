@@ -1,4 +1,7 @@
-"""How the devices were before and after a span: error counts, what the driver reported, what slowed their clocks."""
+"""The health of the GPUs over a span: error counts, reported events, what throttled the clocks.
+
+Knows nothing of findings: it collects, and judges nothing.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +13,27 @@ from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.record.events import XID_WORDS, Event, Health, read_health
 from dolly_assets.profiling.series.samples import THROTTLE_REASONS, Samples, time_share
 
-GOOD_TO_KNOW = 0x1 | 0x2 | 0x100  # reasons that tell of no trouble
+HARMLESS = 0x1 | 0x2 | 0x100  # reasons for a lower clock that are no problem
 
 
 class DeviceHealth(Config):
     """One GPU over a span."""
 
-    gpu: int
+    gpu: int = Field(description="Index of the GPU.")
     before: dict[str, int] = Field(description="Error counts when the span began, by name.")
     after: dict[str, int] = Field(
-        description="The last ones of the span, or `before` if none came later."
+        description="The last error counts of the span; those of `before` if there are no later."
     )
     slowed: dict[str, float] = Field(
-        description="Share of the readings in which a reason slowed its clocks, 0 to 1."
+        description="Share of the readings in which its clocks were throttled, by reason, 0 to 1."
     )
-    reports: list[str] = Field(description="What the driver and the sampler said of it, in order.")
+    reports: list[str] = Field(
+        description="Events that the driver and the sampler reported, in order."
+    )
 
     @property
     def grown(self) -> dict[str, int]:
-        """By how much counts grew."""
+        """By how much each error count grew."""
         counts = {name: count - self.before.get(name, 0) for name, count in self.after.items()}
         return {name: count for name, count in counts.items() if count > 0}
 
@@ -40,7 +45,15 @@ def device_health(
     folder: Path,
     span: tuple[float, float],
 ) -> list[DeviceHealth]:
-    """The health of each GPU; the folder is the sampler's. The span is in UTC epoch seconds."""
+    """Return the health of each GPU.
+
+    Args:
+        hardware: The GPUs.
+        samples: Of the span.
+        events: Of the span.
+        folder: Where the sampler wrote.
+        span: Start and end, in UTC epoch seconds.
+    """
     readings = read_health(folder)
     before = [reading for reading in readings if reading.time_seconds <= span[0]][-1:] or readings[
         :1
@@ -68,7 +81,7 @@ def _slowed(samples: Samples, gpu: int) -> dict[str, float]:
     shares = {
         word: time_share(reasons, bit)
         for bit, word in THROTTLE_REASONS.items()
-        if not bit & GOOD_TO_KNOW
+        if not bit & HARMLESS
     }
     return {word: share for word, share in shares.items() if share > 0}
 

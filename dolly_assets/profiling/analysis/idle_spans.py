@@ -1,4 +1,7 @@
-"""Dips of the main curve, each with the name of what ran meanwhile."""
+"""Times in which the devices did little, each with the phases that ran meanwhile.
+
+Knows one curve and the phases, not where they come from.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,17 +15,17 @@ from dolly_assets.profiling.series.samples import Series
 
 BELOW_SHARE = 0.5  # of the median
 SHORTEST_SAMPLES = 2
-MOST_DIPS = 12
+MOST_SPANS = 12
 UNKNOWN = "no phase marked"
 
 
 class IdleSpan(Config):
-    """A stretch in which the devices did less than half of what they usually do."""
+    """A time in which the devices did less than half of what they usually do."""
 
     started_at: float = Field(description="UTC epoch seconds.")
-    ended_at: float
-    mean_percent: float
-    phase: str = Field(description="The phases that ran then, the longest first.")
+    ended_at: float = Field(description="UTC epoch seconds.")
+    mean_percent: float = Field(description="Mean utilization meanwhile.")
+    phase: str = Field(description="Phases that ran meanwhile, the shortest first.")
 
     @property
     def seconds(self) -> float:
@@ -33,7 +36,7 @@ class IdleSpan(Config):
 def find_idle_spans(
     time_seconds: Series, percent: Series, phases: Sequence[Phase]
 ) -> list[IdleSpan]:
-    """The longest dips of a curve, in order of time."""
+    """Return the longest idle spans of a curve, in order of time."""
     if len(percent) < SHORTEST_SAMPLES or np.isnan(percent).all():
         return []
     low = np.nan_to_num(percent, nan=np.inf) < BELOW_SHARE * np.nanmedian(percent)
@@ -42,7 +45,7 @@ def find_idle_spans(
         (first, last) for first, last in edges.reshape(-1, 2) if last - first >= SHORTEST_SAMPLES
     ]
     longest = sorted(spans, key=lambda span: time_seconds[span[0]] - time_seconds[span[1] - 1])[
-        :MOST_DIPS
+        :MOST_SPANS
     ]
     return [
         IdleSpan(
@@ -57,18 +60,17 @@ def find_idle_spans(
 
 
 def _names(phases: Sequence[Phase], start: float, end: float) -> str:
-    """What overlaps a span.
+    """Return the names of the phases that overlap a span.
 
-    Phases lie over each other ("train" has all of its steps): the shorter ones say more.
+    Phases nest ("train" contains all of its steps): the shorter ones are more specific.
     """
     overlap: dict[str, float] = defaultdict(float)
     length: dict[str, float] = defaultdict(float)
     for phase in phases:
-        ended_at = phase.ended_at if phase.ended_at is not None else end
-        shared = min(ended_at, end) - max(phase.started_at, start)
+        shared = min(phase.ended_at, end) - max(phase.started_at, start)
         if shared > 0:
             overlap[phase.name] += shared
-            length[phase.name] = max(length[phase.name], ended_at - phase.started_at)
-    telling = {name: shared for name, shared in overlap.items() if shared >= 0.2 * (end - start)}
-    names = sorted(telling, key=lambda name: length[name])[:2]
+            length[phase.name] = max(length[phase.name], phase.seconds)
+    relevant = {name: shared for name, shared in overlap.items() if shared >= 0.2 * (end - start)}
+    names = sorted(relevant, key=lambda name: length[name])[:2]
     return ", ".join(names) or UNKNOWN

@@ -1,7 +1,7 @@
 """What a report shows: which series go together, under which name, in which unit.
 
-The single table of it: charts, statistics and later readings all go through here. Panels without a
-reading are left out.
+Charts and statistics both read this one table, and a new reading is added here. Panels without a
+reading are left out. Knows nothing of charts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 class Curves(Mapping[str, Series]):
-    """Series by label, in another unit. They are read when they are asked for, and not kept."""
+    """Series by label, in another unit. Each is read when it is accessed, and not kept."""
 
     def __init__(self, samples: Samples, names: Mapping[str, str], per_unit: float = 1.0) -> None:
         self._samples, self._per_unit = samples, per_unit
@@ -44,7 +44,7 @@ class Panel:
         top: The axis' end where there is a natural one (100 %, the memory's size).
         from_zero: Whether the axis has to show zero.
         alike: Whether the curves are of one kind (the GPUs), so that their mean means something.
-        tells_idle: Whether low values mean that the device is idle.
+        shows_idle: Whether low values mean that the device is idle.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Panel:
     top: float | None = None
     from_zero: bool = True
     alike: bool = False
-    tells_idle: bool = False
+    shows_idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,21 @@ class Stack:
 
 
 def panels_of(samples: Samples, hardware: Hardware) -> list[Panel]:
-    """The panels that have something to show, the most telling first."""
+    """Return the panels that have something to show, the most informative first."""
     panels = [*_gpu_panels(samples, hardware), *_host_panels(samples, hardware)]
     return [panel for panel in panels if panel.curves]
 
 
 def digest(panel: Panel, time_seconds: Series, points: int) -> Thinned:
-    """The panel in one curve: of alike ones their mean, between the lowest and the highest of them; else the first."""
+    """Return a panel as one curve, with its lowest and highest values.
+
+    It is the mean of curves that are alike, else the first curve.
+
+    Args:
+        panel: The panel; it must have a curve.
+        time_seconds: When its samples were taken.
+        points: The most points that the curve may have.
+    """
     low = high = total = present = None
     times = time_seconds[:0]
     for label in panel.curves:
@@ -108,7 +116,9 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
     sizes = [device.memory_total_bytes or 0 for device in hardware.devices]
     memory_top = max(sizes, default=0) / GIB or None
     instances = {
-        f"GPU {device.index} MIG {instance.index}": f"gpu.{device.index}.mig.{instance.index}.memory_used_bytes"
+        f"GPU {device.index} MIG {instance.index}": (
+            f"gpu.{device.index}.mig.{instance.index}.memory_used_bytes"
+        )
         for device in hardware.devices
         for instance in device.mig_instances
     }
@@ -119,7 +129,7 @@ def _gpu_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
             curves("gpu_utilization_percent"),
             top=100,
             alike=True,
-            tells_idle=True,
+            shows_idle=True,
         ),
         Panel("GPU memory", "GiB", curves("memory_used_bytes", GIB), top=memory_top, alike=True),
         Panel("GPU power", "W", curves("power_watts"), alike=True),
@@ -150,7 +160,7 @@ def _host_panels(samples: Samples, hardware: Hardware) -> list[Panel]:
     host = Curves(samples, {"host": "host.cpu_percent"})
     tree = Curves(samples, {"process tree": "process.cpu_percent"}, hardware.cpu_count)
     return [
-        Panel("CPU", "% of all cores", {**host, **tree}, top=100, tells_idle=True),
+        Panel("CPU", "% of all cores", {**host, **tree}, top=100, shows_idle=True),
         Panel("Memory", "GiB", Curves(samples, memory, GIB), top=memory_top),
         Panel("Disk", "MiB/s", Curves(samples, disk, MIB)),
         Panel("Network", "MiB/s", Curves(samples, network, MIB)),

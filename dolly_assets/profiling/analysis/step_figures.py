@@ -1,9 +1,9 @@
-"""What the steps of a span say: where their time went, rank by rank, what was computed, and how full the devices were.
+"""The steps of a span in numbers: where their time went, rank by rank, and what was computed.
 
 Knows nothing of samples. Rank r of a machine works on its GPU r.
 """
 
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.profiling.series.phases import Phase, seconds_of
+from dolly_assets.profiling.series.steplog import STEP_PHASES, StepPhase
+from dolly_assets.profiling.series.throughput import flops_utilization, tokens_per_second
 
 Numbers = NDArray[np.float64]
-StepPhase = Literal["data", "forward", "backward", "optimizer", "wait"]
-STEP_PHASES: tuple[StepPhase, ...] = ("data", "forward", "backward", "optimizer", "wait")
 STEP_PHASE_NAMES: dict[str, str] = {
     "data": "data wait",
     "forward": "forward",
@@ -23,64 +24,92 @@ STEP_PHASE_NAMES: dict[str, str] = {
     "wait": "wait for ranks",
 }
 STEP_PHASE_MEANS: dict[str, str] = {
-    "data": "waits for its micro-batches",
+    "data": "waiting for micro-batches",
     "forward": "forward passes and the loss",
-    "backward": "backward passes, with the gradients exchanged meanwhile",
+    "backward": "backward passes, with the gradients that are exchanged meanwhile",
     "optimizer": "optimizer, clipping and the exchange that belongs to them",
-    "wait": "waits for other ranks or for whatever else holds a step up",
+    "wait": "waiting for other ranks, or for whatever else delays a step",
 }
+
+
+class EpochTotals(Config):
+    """What the training itself counted of an epoch, in all processes that trained a part of it.
+
+    A profile takes its figures from here, so that they are those of the epoch's checkpoint.
+    """
+
+    real_tokens: int = Field(description="Tokens of the examples trained on, of all ranks.")
+    flops: float = Field(description="Floating-point operations of the model, of all ranks.")
+    training_seconds: float = Field(description="Training time, without saving.")
+    saving_seconds: float = Field(description="Time in which the state was saved.")
 
 
 class RankFigures(Config):
     """The steps of one rank. Seconds are means over its steps."""
 
-    rank: int
-    steps: int
-    step_seconds: float
-    p95_seconds: float
-    seconds: dict[str, float] = Field(description="Of a step, by phase.")
+    rank: int = Field(description="Global rank.")
+    steps: int = Field(description="Number of its steps.")
+    step_seconds: float = Field(description="Mean duration of a step.")
+    p95_seconds: float = Field(description="95th percentile of the durations.")
+    seconds: dict[str, float] = Field(description="Seconds of a step by phase.")
     own_seconds: float = Field(
-        description="Of a step in data and forward: what no other rank can hold up."
+        description="Seconds of a step in data and forward: what no other rank can delay."
     )
-    memory_peak_bytes: int | None
+    peak_rank_memory_bytes: int | None = Field(
+        description="Most memory that the process held: of its GPU, or resident on a CPU."
+    )
 
     def share(self, phase: StepPhase) -> float:
-        """Share of a step's time, 0 to 1."""
+        """Return a phase's share of a step's time, 0 to 1."""
         return self.seconds[phase] / self.step_seconds if self.step_seconds else 0.0
 
 
 class StepFigures(Config):
-    """All steps of a span. A step lasts until its last rank is through."""
+    """All steps of a span. A step lasts until its last rank has finished it."""
 
-    steps: int
-    first_step: int
-    last_step: int
-    seconds: float = Field(description="Spent in steps; between them a checkpoint is saved.")
-    step_seconds: float = Field(description="Mean of a step.")
-    p50_seconds: float
-    p95_seconds: float
-    max_seconds: float
-    shares: dict[str, float] = Field(description="Of the ranks' step time, by phase, 0 to 1.")
-    ranks: list[RankFigures]
-    labelled_tokens: int
-    prompt_tokens: int = Field(description="Trained on, and without a label.")
-    padding_tokens: int
+    steps: int = Field(description="Number of steps in the span.")
+    first_step: int = Field(description="Number of the first step, counted from 1.")
+    last_step: int = Field(description="Number of the last step.")
+    seconds: float = Field(description="Time spent in steps.")
+    training_seconds: float = Field(
+        description="Training time: from the first step's start to the last one's end, "
+        "without saving."
+    )
+    step_seconds: float = Field(description="Mean duration of a step.")
+    p95_seconds: float = Field(description="95th percentile of the durations.")
+    shares: dict[str, float] = Field(description="Share of the ranks' step time by phase, 0 to 1.")
+    ranks: list[RankFigures] = Field(description="The same by rank.")
+    labelled_tokens: int = Field(description="Tokens that the loss counts.")
+    prompt_tokens: int = Field(description="Tokens that are trained on without a label.")
+    padding_tokens: int = Field(description="Tokens that only fill batches.")
     tokens_per_second: float = Field(
-        description="Of examples, padding not counted, while stepping."
+        description="Tokens of examples, without padding, per second of training time."
+    )
+    tokens_per_second_while_stepping: float = Field(
+        description="The same per second spent in steps: what happens between steps not counted."
     )
     flops_per_second: float = Field(
-        description="That the model asks for, of all ranks, while stepping."
+        description="Floating-point operations of the model, of all ranks, per second of "
+        "training time."
     )
     mfu: float | None = Field(
-        description="Model FLOPs utilization: their share of the devices' peak."
+        description="Model FLOPs utilization: the share of the devices' peak, over training time."
     )
 
 
-def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | None:
-    """The figures of a table of steps (`dolly_assets.profiling.series.steplog.STEP_SCHEMA`); None without any.
+def step_figures(
+    steps: pa.Table,
+    phases: Sequence[Phase],
+    peak_flops: float | None,
+    totals: EpochTotals | None = None,
+) -> StepFigures | None:
+    """Return the figures of the steps of all ranks in a span; None without any.
 
-    `peak_flops` is that of one rank's device, in floating-point operations per second. MFU as in
-    PaLM (https://arxiv.org/abs/2204.02311, appendix B).
+    Args:
+        steps: With the columns of `steplog.RANK_STEP_SCHEMA`.
+        phases: What was marked in the span; "save" is no training time.
+        peak_flops: Of one rank's device, in operations per second; None if not known.
+        totals: What the training counted of the whole epoch; else the span is counted.
     """
     if not steps.num_rows:
         return None
@@ -92,16 +121,20 @@ def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | Non
     real, processed, labelled = (
         int(columns[f"{kind}_tokens"].sum()) for kind in ("real", "processed", "labelled")
     )
-    flops_per_second = float(columns["flops"].sum()) / max(seconds, 1e-9)
+    counted = totals or EpochTotals(
+        real_tokens=real,
+        flops=float(columns["flops"].sum()),
+        training_seconds=_training_seconds(columns, phases),
+        saving_seconds=seconds_of(phases, "save"),
+    )
     return StepFigures(
         steps=len(lasted),
         first_step=int(columns["step"].min()),
         last_step=int(columns["step"].max()),
         seconds=seconds,
+        training_seconds=counted.training_seconds,
         step_seconds=float(lasted.mean()),
-        p50_seconds=float(np.percentile(lasted, 50)),
         p95_seconds=float(np.percentile(lasted, 95)),
-        max_seconds=float(lasted.max()),
         shares={
             phase: float(columns[f"{phase}_seconds"].sum()) / max(rank_seconds, 1e-9)
             for phase in STEP_PHASES
@@ -110,32 +143,45 @@ def step_figures(steps: pa.Table, peak_flops: float | None) -> StepFigures | Non
         labelled_tokens=labelled,
         prompt_tokens=real - labelled,
         padding_tokens=processed - real,
-        tokens_per_second=real / max(seconds, 1e-9),
-        flops_per_second=flops_per_second,
-        mfu=flops_per_second / (peak_flops * len(ranks)) if peak_flops else None,
+        tokens_per_second=tokens_per_second(counted.real_tokens, counted.training_seconds),
+        tokens_per_second_while_stepping=tokens_per_second(real, seconds),
+        flops_per_second=counted.flops / max(counted.training_seconds, 1e-9),
+        mfu=flops_utilization(counted.flops, counted.training_seconds * len(ranks), peak_flops)
+        if peak_flops
+        else None,
     )
 
 
-def step_seconds(steps: pa.Table) -> tuple[Numbers, Numbers]:
-    """When each step ended (UTC epoch seconds) and how long it took, from its first rank's start to its last one's end.
+def _training_seconds(columns: dict[str, NDArray], phases: Sequence[Phase]) -> float:
+    """Return the time from the first step to the last, without the saves between them."""
+    started_at, ended_at = float(columns["started_at"].min()), float(columns["ended_at"].max())
+    saved = sum(
+        max(0.0, min(phase.ended_at, ended_at) - max(phase.started_at, started_at))
+        for phase in phases
+        if phase.name == "save"
+    )
+    return ended_at - started_at - saved
 
-    Shape (steps,) each, by step.
+
+def step_seconds(steps: pa.Table) -> tuple[Numbers, Numbers]:
+    """Return when each step ended (UTC epoch seconds) and how long it took, by step.
+
+    A step takes from its first rank's start to its last one's end. Shape (steps,) each.
     """
     order = np.argsort(steps["step"].to_numpy(), kind="stable")
     number, started, ended = (
         steps[name].to_numpy()[order] for name in ("step", "started_at", "ended_at")
     )
     starts = np.flatnonzero(np.diff(number, prepend=-1))
-    return np.maximum.reduceat(ended, starts), np.maximum.reduceat(
-        ended, starts
-    ) - np.minimum.reduceat(started, starts)
+    last = np.maximum.reduceat(ended, starts)
+    return last, last - np.minimum.reduceat(started, starts)
 
 
 def _rank_figures(columns: dict[str, NDArray], rank: int) -> RankFigures:
     of_rank = columns["rank"] == rank
     lasted = (columns["ended_at"] - columns["started_at"])[of_rank]
     seconds = {phase: float(columns[f"{phase}_seconds"][of_rank].mean()) for phase in STEP_PHASES}
-    memory = np.asarray(columns["memory_peak_bytes"], dtype=np.float64)[of_rank]
+    memory = np.asarray(columns["peak_rank_memory_bytes"], dtype=np.float64)[of_rank]
     return RankFigures(
         rank=rank,
         steps=len(lasted),
@@ -143,5 +189,5 @@ def _rank_figures(columns: dict[str, NDArray], rank: int) -> RankFigures:
         p95_seconds=float(np.percentile(lasted, 95)),
         seconds=seconds,
         own_seconds=seconds["data"] + seconds["forward"],
-        memory_peak_bytes=None if np.isnan(memory).all() else int(np.nanmax(memory)),
+        peak_rank_memory_bytes=None if np.isnan(memory).all() else int(np.nanmax(memory)),
     )

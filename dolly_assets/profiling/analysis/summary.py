@@ -1,13 +1,17 @@
-"""A report in numbers: what is kept of a span beside its samples, compared with other spans, and shown in Dagster."""
+"""A report in numbers: kept beside its samples, compared with other reports, shown in Dagster.
+
+Knows nothing of how the numbers were measured, and nothing of pages.
+"""
 
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ProfileError
 from dolly_assets.profiling.analysis.cost import CostFigures
+from dolly_assets.profiling.analysis.earlier_version import upgrade_report
 from dolly_assets.profiling.analysis.findings import ProfileFinding
 from dolly_assets.profiling.analysis.health import DeviceHealth
 from dolly_assets.profiling.analysis.idle_spans import IdleSpan
@@ -22,126 +26,135 @@ class SeriesSummary(Config):
     panel: str = Field(description="Such as 'GPU memory'.")
     label: str = Field(description="Such as 'GPU 0'.")
     unit: str = Field(description="Such as 'GiB'.")
-    mean: float
-    p50: float
-    p95: float
-    max: float
+    mean: float = Field(description="Mean over the span.")
+    p50: float = Field(description="Median.")
+    p95: float = Field(description="95th percentile.")
+    max: float = Field(description="Maximum.")
     idle_share: float | None = Field(
-        default=None, description="Of the readings, where idle has a meaning; 0 to 1."
+        default=None,
+        description="Share of idle readings, 0 to 1; None where low values do not mean idle.",
     )
 
 
 class PhaseSummary(Config):
-    """All spans of one name."""
+    """All phases of one name."""
 
-    name: str
-    span_count: int
+    name: str = Field(description="Such as 'train' or 'save'.")
+    span_count: int = Field(description="How often the phase occurred.")
     seconds: float = Field(
-        description="Sum of the spans' durations; nested or parallel spans are all counted."
+        description="Sum of the durations; nested and parallel phases are all counted."
     )
     mean_utilization_percent: float | None = Field(
-        description="Of the GPUs, without any of the host's CPUs."
+        description="Mean utilization of the GPUs meanwhile; without GPUs, of the host's CPUs."
     )
 
 
 class CheckpointFigures(Config):
     """What checkpoints cost the training."""
 
-    stalled_seconds: float = Field(
-        description="Ranks stood still while a checkpoint was written or copied."
+    saving_seconds: float = Field(
+        description="Time in which no rank trained, because the state was copied or written."
     )
     publish_seconds: float = Field(
-        description="Uploads took, from the span's own and earlier epochs."
+        description="Time that uploads of this and earlier epochs took in the span."
     )
     hidden_share: float | None = Field(
-        description="Of the uploads' time, during which steps were made; 0 to 1."
+        description="Share of the upload time during which steps were made, 0 to 1."
     )
 
 
 class Attempt(Config):
-    """An earlier try at this epoch that was cut: its process was killed or failed."""
+    """An earlier attempt at this epoch that was interrupted: its process was killed or failed."""
 
     started_at: float = Field(description="UTC epoch seconds.")
     ended_at: float = Field(description="UTC epoch seconds.")
-    first_step: int | None
-    last_step: int | None
-    step_seconds: float = Field(description="Spent in its steps, all together.")
+    first_step: int | None = Field(description="Number of its first step; None without a step.")
+    last_step: int | None = Field(description="Number of its last step.")
+    step_seconds: float = Field(description="Time that it spent in steps.")
 
 
 class Overview(Config):
     """The main curve in few points, for the report over several epochs."""
 
-    title: str
-    unit: str
+    title: str = Field(description="Such as 'GPU utilization'.")
+    unit: str = Field(description="Such as '%'.")
     t: list[float] = Field(description="UTC epoch seconds.")
-    low: list[float | None]
-    mean: list[float | None]
-    high: list[float | None]
+    low: list[float | None] = Field(description="Lowest value at each point.")
+    mean: list[float | None] = Field(description="Mean at each point.")
+    high: list[float | None] = Field(description="Highest value at each point.")
 
 
 class ReportSummary(Config):
     """The report in numbers. A number is None where nothing measured it."""
 
-    title: str
-    verdict: str = Field(description="One sentence that names the worst thing.")
-    busy: str = Field(description="What the devices did on the whole, in a sentence.")
-    findings: list[ProfileFinding]
-    cut: str = Field(
-        description="When and how the training ended, if it did not end well; else empty."
+    title: str = Field(description="Heading of the report.")
+    verdict: str = Field(description="One sentence that names the worst finding.")
+    busy: str = Field(description="How busy the devices were, in a sentence.")
+    findings: list[ProfileFinding] = Field(description="What stands out, the worst first.")
+    interrupted: str = Field(
+        description="When and how the training was interrupted; empty if it was not."
     )
     started_at: float = Field(description="UTC epoch seconds.")
     ended_at: float = Field(description="UTC epoch seconds.")
-    duration_seconds: float
+    duration_seconds: float = Field(description="Length of the span.")
     unseen_seconds: float = Field(description="Time of the span without samples.")
-    samples_count: int
-    device_kind: Literal["gpu", "cpu"]
-    device_names: list[str]
+    samples_count: int = Field(description="Number of samples in the span.")
+    device_kind: Literal["gpu", "cpu"] = Field(description="What the training ran on.")
+    device_names: list[str] = Field(description="Names of the GPUs.")
     no_device_reason: str = Field(description="Why device_kind is cpu, else empty.")
-    mean_gpu_utilization_percent: float | None = Field(description="Over time and GPUs.")
-    max_gpu_utilization_percent: float | None
+    mean_gpu_utilization_percent: float | None = Field(description="Mean over time and GPUs.")
     gpu_idle_percent: float | None = Field(
         description="Share of idle readings of the GPU that idles most, 0 to 100."
     )
-    peak_gpu_memory_bytes: int | None = Field(description="Of the fullest GPU.")
-    mean_gpu_power_watts: float | None = Field(description="Of all GPUs together.")
-    max_gpu_temperature_celsius: float | None
-    mean_cpu_percent: float | None = Field(description="Of the host, all cores.")
-    max_cpu_percent: float | None
+    peak_gpu_memory_bytes: int | None = Field(description="Peak of the fullest GPU.")
+    mean_gpu_power_watts: float | None = Field(description="Mean power of all GPUs together.")
+    max_gpu_temperature_celsius: float | None = Field(description="Highest of all GPUs.")
+    mean_cpu_percent: float | None = Field(description="Mean over time and all cores of the host.")
     peak_process_memory_bytes: int | None = Field(
-        description="Sum of the watched tree's resident sizes."
+        description="Peak of the resident memory of all processes of the training on this machine."
     )
-    peak_host_memory_bytes: int | None
-    steps: StepFigures | None
-    cost: CostFigures
-    checkpoints: CheckpointFigures
-    attempts: list[Attempt] = Field(description="Earlier ones at the same epoch, the oldest first.")
+    steps: StepFigures | None = Field(description="The steps of the span; None without any.")
+    cost: CostFigures = Field(description="Energy, money and carbon.")
+    checkpoints: CheckpointFigures = Field(description="What checkpoints cost the training.")
+    attempts: list[Attempt] = Field(
+        description="Earlier attempts at the same epoch, the oldest first."
+    )
     effective_ratio: float | None = Field(
-        description="Of all attempts' time, that in steps which were kept; 0 to 1."
+        description="Share of the time of all attempts that was spent in steps which were kept."
     )
-    health: list[DeviceHealth] = Field(description="Of the GPUs.")
-    series: list[SeriesSummary]
-    phases: list[PhaseSummary]
-    dips: list[IdleSpan]
-    overview: Overview | None
+    health: list[DeviceHealth] = Field(description="Health of the GPUs.")
+    series: list[SeriesSummary] = Field(description="Statistics of each curve.")
+    phases: list[PhaseSummary] = Field(description="What the time was spent on.")
+    idle_spans: list[IdleSpan] = Field(
+        description="Times in which the devices did less than half of what is usual."
+    )
+    overview: Overview | None = Field(description="The main curve in few points.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: Any) -> Any:
+        return upgrade_report(values) if isinstance(values, dict) else values
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The numbers of a report in a folder.
+        """Read the numbers of a report in a folder.
 
         Raises:
-            ProfileError: The folder has none, or they are of another version.
+            ProfileError: The folder has none, or they were written by an unknown version.
         """
         file = folder / SUMMARY_FILE
         try:
             return cls.model_validate_json(file.read_bytes())
         except (OSError, ValidationError) as error:
-            what = "is missing" if isinstance(error, OSError) else "was written by another version"
+            what = (
+                "is missing" if isinstance(error, OSError) else "was written by an unknown version"
+            )
             raise ProfileError(
                 f"{file} {what}: expected the numbers of a profile's report"
             ) from error
 
     def figures(self) -> dict[str, Any]:
-        """What Dagster shows and plots: flat, by plain names."""
+        """Return what Dagster shows and plots, by name."""
         shown: dict[str, Any] = {
             "verdict": self.verdict,
             "busy": self.busy,
@@ -159,7 +172,7 @@ class ReportSummary(Config):
             "max_gpu_temperature_celsius": self.max_gpu_temperature_celsius,
             "mean_cpu_percent": self.mean_cpu_percent,
             "peak_process_memory_bytes": self.peak_process_memory_bytes,
-            "checkpoint_stall_seconds": self.checkpoints.stalled_seconds,
+            "saving_seconds": self.checkpoints.saving_seconds,
             "effective_training_time_percent": _percent(self.effective_ratio),
             **self.cost.model_dump(),
         }
@@ -168,7 +181,9 @@ class ReportSummary(Config):
                 "step_seconds": self.steps.step_seconds,
                 "steps_per_second": 1 / self.steps.step_seconds,
                 "tokens_per_second": self.steps.tokens_per_second,
-                "mfu_percent": _percent(self.steps.mfu),
+                "tokens_per_second_while_stepping": self.steps.tokens_per_second_while_stepping,
+                "training_seconds": self.steps.training_seconds,
+                "mfu": self.steps.mfu,
                 "labelled_tokens": self.steps.labelled_tokens,
                 "prompt_tokens": self.steps.prompt_tokens,
                 "padding_tokens": self.steps.padding_tokens,

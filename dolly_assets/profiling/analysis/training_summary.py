@@ -1,15 +1,20 @@
-"""A whole training in numbers: the reports of its epochs, and of the tries that were cut, taken together."""
+"""A whole training in numbers: the reports of its epochs and of interrupted attempts together.
+
+Knows the numbers of those reports, not their samples.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.text import count
 from dolly_assets.profiling.analysis import units
 from dolly_assets.profiling.analysis.compare import Line, line_of
 from dolly_assets.profiling.analysis.cost import CostFigures, total_cost
+from dolly_assets.profiling.analysis.earlier_version import upgrade_training
 from dolly_assets.profiling.analysis.health import DeviceHealth
 from dolly_assets.profiling.analysis.step_figures import STEP_PHASES, StepFigures
 from dolly_assets.profiling.analysis.summary import ReportSummary
@@ -17,10 +22,12 @@ from dolly_assets.profiling.analysis.summary import ReportSummary
 
 @dataclass(frozen=True)
 class Part:
-    """The report of an epoch, or of a try at one that was cut.
+    """The report of an epoch, or of an interrupted attempt at one.
 
     Attributes:
-        link: Where that report opens, or empty.
+        epoch: Number of the epoch.
+        summary: The numbers of the report.
+        link: Where the report opens, or empty.
     """
 
     epoch: int
@@ -29,55 +36,65 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Such as `epoch 2` or `epoch 2, cut`."""
-        return f"epoch {self.epoch}{', cut' if self.summary.cut else ''}"
+        """Such as `epoch 2` or `epoch 2, interrupted`."""
+        return f"epoch {self.epoch}{', interrupted' if self.summary.interrupted else ''}"
 
 
 class TrainingSummary(Config):
     """A training in numbers. A number is None where it was not measured of each part."""
 
-    title: str
+    title: str = Field(description="Heading of the report.")
     verdict: str = Field(
-        description="One sentence that names the worst thing, and in which epoch it was."
+        description="One sentence that names the worst finding, and in which epoch it was."
     )
-    busy: str = Field(description="What it took, in a sentence.")
-    epochs: int = Field(description="Trained to their ends.")
-    cut_tries: int
+    busy: str = Field(description="What the training took, in a sentence.")
+    epochs: int = Field(description="Number of epochs that were finished.")
+    interrupted_attempts: int = Field(description="Number of attempts that were interrupted.")
     started_at: float = Field(description="UTC epoch seconds.")
     ended_at: float = Field(description="UTC epoch seconds.")
     duration_seconds: float = Field(
-        description="Of all parts, those that were cut too; pauses between them don't count."
+        description="Time of all parts, interrupted ones included; without pauses between them."
     )
-    steps: int
-    step_seconds: float | None = Field(description="Mean of a step.")
+    steps: int = Field(description="Number of steps of the finished epochs.")
+    step_seconds: float | None = Field(description="Mean duration of a step.")
     tokens_per_second: float | None = Field(
-        description="Of examples, padding not counted, while stepping."
+        description="Tokens of examples, without padding, per second of training time."
     )
-    mfu: float | None
-    shares: dict[str, float] = Field(description="Of the ranks' step time, by phase, 0 to 1.")
-    labelled_tokens: int
-    prompt_tokens: int
-    padding_tokens: int
-    peak_gpu_memory_bytes: int | None
-    peak_process_memory_bytes: int | None
-    stalled_seconds: float = Field(description="Ranks stood still for checkpoints.")
-    publish_seconds: float
+    tokens_per_second_while_stepping: float | None = Field(
+        description="The same per second spent in steps."
+    )
+    mfu: float | None = Field(description="Model FLOPs utilization, over training time.")
+    shares: dict[str, float] = Field(description="Share of the ranks' step time by phase, 0 to 1.")
+    labelled_tokens: int = Field(description="Tokens that the loss counts.")
+    prompt_tokens: int = Field(description="Tokens that are trained on without a label.")
+    padding_tokens: int = Field(description="Tokens that only fill batches.")
+    peak_gpu_memory_bytes: int | None = Field(description="Peak of the fullest GPU.")
+    peak_process_memory_bytes: int | None = Field(
+        description="Peak of the resident memory of all processes of the training on a machine."
+    )
+    saving_seconds: float = Field(
+        description="Time in which no rank trained, because the state was copied or written."
+    )
+    publish_seconds: float = Field(description="Time that uploads took.")
     effective_ratio: float | None = Field(
-        description="Of all tries' time, that in steps which were kept; 0 to 1."
+        description="Share of the time of all attempts that was spent in steps which were kept."
     )
     cost: CostFigures = Field(
-        description="Of all parts; per million labelled tokens of the epochs that were kept."
+        description="Cost of all parts; per million labelled tokens of the finished epochs."
     )
     health: list[DeviceHealth] = Field(
-        description="Of the GPUs: before the first part, after the last."
+        description="Health of the GPUs: before the first part, and after the last."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: Any) -> Any:
+        return upgrade_training(values) if isinstance(values, dict) else values
+
     def figures(self) -> dict[str, Any]:
-        """What Dagster shows and plots: flat, by plain names."""
-        shown = self.model_dump(
-            exclude={"title", "mfu", "effective_ratio", "shares", "cost", "health"}
-        )
-        percents = {"mfu": self.mfu, "effective_training_time": self.effective_ratio, **self.shares}
+        """Return what Dagster shows and plots, by name."""
+        shown = self.model_dump(exclude={"title", "effective_ratio", "shares", "cost", "health"})
+        percents = {"effective_training_time": self.effective_ratio, **self.shares}
         shown |= {
             f"{name}_percent": None if part is None else 100 * part
             for name, part in percents.items()
@@ -86,27 +103,37 @@ class TrainingSummary(Config):
 
 
 def summarize_training(title: str, parts: Sequence[Part]) -> TrainingSummary:
-    """The numbers of a training; its parts in order of time, at least one."""
-    whole = [part.summary for part in parts if not part.summary.cut]
+    """Return the numbers of a training.
+
+    Args:
+        title: Heading of the report.
+        parts: In order of time; at least one.
+    """
+    whole = [part.summary for part in parts if not part.summary.interrupted]
     everything = [part.summary for part in parts]
     stepped = [summary.steps for summary in whole if summary.steps]
     labelled = sum(steps.labelled_tokens for steps in stepped)
     cost = total_cost([summary.cost for summary in everything], labelled)
     duration_seconds = sum(summary.duration_seconds for summary in everything)
-    cut_tries = len(everything) - len(whole)
+    interrupted_attempts = len(everything) - len(whole)
     return TrainingSummary(
         title=title,
         verdict=_verdict(parts),
-        busy=_busy(len(whole), cut_tries, duration_seconds, cost),
+        busy=_busy(len(whole), interrupted_attempts, duration_seconds, cost),
         epochs=len(whole),
-        cut_tries=cut_tries,
+        interrupted_attempts=interrupted_attempts,
         started_at=everything[0].started_at,
         ended_at=everything[-1].ended_at,
         duration_seconds=duration_seconds,
         steps=sum(steps.steps for steps in stepped),
         step_seconds=_mean(stepped, lambda steps: steps.step_seconds, lambda steps: steps.steps),
-        tokens_per_second=_mean(stepped, lambda steps: steps.tokens_per_second),
-        mfu=_mean(stepped, lambda steps: steps.mfu),
+        tokens_per_second=_mean(
+            stepped, lambda steps: steps.tokens_per_second, lambda steps: steps.training_seconds
+        ),
+        tokens_per_second_while_stepping=_mean(
+            stepped, lambda steps: steps.tokens_per_second_while_stepping
+        ),
+        mfu=_mean(stepped, lambda steps: steps.mfu, lambda steps: steps.training_seconds),
         shares={phase: _mean(stepped, _share_of(phase)) or 0.0 for phase in STEP_PHASES}
         if stepped
         else {},
@@ -117,7 +144,7 @@ def summarize_training(title: str, parts: Sequence[Part]) -> TrainingSummary:
         peak_process_memory_bytes=_highest(
             summary.peak_process_memory_bytes for summary in everything
         ),
-        stalled_seconds=sum(summary.checkpoints.stalled_seconds for summary in everything),
+        saving_seconds=sum(summary.checkpoints.saving_seconds for summary in everything),
         publish_seconds=sum(summary.checkpoints.publish_seconds for summary in everything),
         effective_ratio=_effective_ratio(whole, duration_seconds),
         cost=cost,
@@ -126,25 +153,28 @@ def summarize_training(title: str, parts: Sequence[Part]) -> TrainingSummary:
 
 
 def training_figures(training: TrainingSummary) -> list[tuple[str, str]]:
-    """Its figures by name, in words."""
+    """Return the figures of a training by name, in words."""
     return [(name, words(read(training))) for name, read, words in _FIGURES]
 
 
 def compare_trainings(before: TrainingSummary, now: TrainingSummary) -> list[Line]:
-    """The figures that at least one of two trainings has."""
+    """Return the figures that at least one of two trainings has."""
     lines = (line_of(name, read(before), read(now), words) for name, read, words in _FIGURES)
     return [line for line in lines if line]
 
 
-_FIGURES: tuple[
-    tuple[str, Callable[[TrainingSummary], float | None], Callable[[float | None], str]], ...
-] = (
-    ("time of all tries", lambda training: training.duration_seconds, units.duration),
+_FIGURES: tuple[tuple[str, Callable[[TrainingSummary], float | None], units.Words], ...] = (
+    ("time of all attempts", lambda training: training.duration_seconds, units.duration),
     ("epochs", lambda training: training.epochs, units.number),
     ("tokens per second", lambda training: training.tokens_per_second, units.number),
+    (
+        "tokens per second while stepping",
+        lambda training: training.tokens_per_second_while_stepping,
+        units.number,
+    ),
     ("MFU", lambda training: training.mfu, units.share),
     ("mean step", lambda training: training.step_seconds, units.duration),
-    ("GPU memory at its peak", lambda training: training.peak_gpu_memory_bytes, units.size),
+    ("peak GPU memory", lambda training: training.peak_gpu_memory_bytes, units.size),
     ("GPU-hours", lambda training: training.cost.gpu_hours, units.number),
     ("energy of the GPUs", lambda training: training.cost.energy_joules, units.energy),
     ("cost", lambda training: training.cost.usd, units.dollars),
@@ -154,15 +184,15 @@ _FIGURES: tuple[
         lambda training: training.cost.usd_per_million_labelled,
         units.dollars,
     ),
-    ("stood still for checkpoints", lambda training: training.stalled_seconds, units.duration),
+    ("stalled by saving", lambda training: training.saving_seconds, units.duration),
     ("effective training time", lambda training: training.effective_ratio, units.share),
 )
 
 
 def _verdict(parts: Sequence[Part]) -> str:
-    """The newest part's end if it was cut; else the worst finding of all epochs."""
+    """Return the newest part's verdict if it was interrupted, else the worst finding of all."""
     newest = parts[-1]
-    if newest.summary.cut:
+    if newest.summary.interrupted:
         return f"{newest.name.split(',')[0].capitalize()}: {newest.summary.verdict}"
     found = [
         (finding.weight, part.name, finding.text)
@@ -175,10 +205,10 @@ def _verdict(parts: Sequence[Part]) -> str:
     return f"{name.capitalize()}: {text}."
 
 
-def _busy(epochs: int, cut_tries: int, seconds: float, cost: CostFigures) -> str:
-    what = f"{epochs} {'epoch' if epochs == 1 else 'epochs'}"
-    if cut_tries:
-        what += f" and {cut_tries} {'try that was' if cut_tries == 1 else 'tries that were'} cut"
+def _busy(epochs: int, interrupted_attempts: int, seconds: float, cost: CostFigures) -> str:
+    what = count(epochs, "epoch")
+    if interrupted_attempts:
+        what += f" and {count(interrupted_attempts, 'interrupted attempt')}"
     spent = [units.duration(seconds)]
     if cost.gpu_hours is not None:
         spent.append(f"{units.number(cost.gpu_hours)} GPU-hours")
@@ -192,7 +222,7 @@ def _mean(
     read: Callable[[StepFigures], float | None],
     weight: Callable[[StepFigures], float] = lambda steps: steps.seconds,
 ) -> float | None:
-    """Weighted by time unless told otherwise; None when an epoch lacks it."""
+    """Return a mean over epochs, weighted by the time in steps; None when an epoch lacks it."""
     pairs = [(read(steps), weight(steps)) for steps in stepped]
     known = [(value, part) for value, part in pairs if value is not None]
     total = sum(part for _, part in known)
@@ -212,7 +242,11 @@ def _highest(values: Iterable[int | None]) -> int | None:
 
 
 def _effective_ratio(whole: Sequence[ReportSummary], duration_seconds: float) -> float | None:
-    """An epoch's own ratio counts the tries at it that were cut; those at an epoch that has no end yet kept nothing."""
+    """Return the share of all time that was spent in steps which were kept.
+
+    An epoch's own ratio counts the interrupted attempts at it; those at an epoch that was not
+    finished kept nothing.
+    """
     kept = [
         summary.effective_ratio
         * (

@@ -1,74 +1,42 @@
-"""Numbers in words, the same wherever a profile is shown.
+"""Figures of a profile in words, the same on pages, in tables and on the terminal.
 
-What is None was not measured, and says so.
+Formats through `core.text`; what is None was not measured, and its text says so.
 """
+
+from collections.abc import Callable
+from functools import partial
+
+from dolly_assets.core import text
 
 UNMEASURED = "not measured"
 
-
-def duration(seconds: float | None) -> str:
-    """Such as `41.2 s`, `3 min 05 s` or `2 h 17 min`."""
-    if seconds is None:
-        return UNMEASURED
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+Words = Callable[[float | None], str]
 
 
-def number(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """Three significant digits, thousands apart."""
-    if value is None:
-        return UNMEASURED
-    text = (
-        f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.{digits}g}"
-    )
-    return f"{text} {unit}".rstrip()
+def _or_unmeasured(words: Callable[[float], str]) -> Words:
+    return lambda value: UNMEASURED if value is None else words(value)
 
 
-def share(value: float | None) -> str:
-    """0 to 1 as percent."""
-    return UNMEASURED if value is None else f"{100 * value:.1f} %"
+def _number(value: float) -> str:
+    is_whole = abs(value) >= 100 or float(value).is_integer()
+    return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
-def size(size_bytes: float | None) -> str:
-    """GiB or MiB."""
-    if size_bytes is None:
-        return UNMEASURED
-    return (
-        f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
-    )
-
-
-def energy(joules: float | None) -> str:
-    """Wh or kWh."""
-    if joules is None:
-        return UNMEASURED
-    watt_hours = joules / 3600
-    return f"{watt_hours / 1000:.2f} kWh" if watt_hours >= 1000 else f"{watt_hours:.1f} Wh"
-
-
-def dollars(usd: float | None) -> str:
-    """US dollars."""
-    return UNMEASURED if usd is None else f"${usd:,.2f}"
-
-
-def grams(value: float | None) -> str:
-    """g or kg."""
-    if value is None:
-        return UNMEASURED
+def _grams(value: float) -> str:
     return f"{value / 1000:.2f} kg" if value >= 1000 else f"{value:.1f} g"
 
 
-def flops(per_second: float | None) -> str:
-    """GFLOP/s or TFLOP/s."""
-    if per_second is None:
-        return UNMEASURED
-    return (
-        f"{per_second / 1e12:,.1f} TFLOP/s"
-        if per_second >= 1e12
-        else f"{per_second / 1e9:,.1f} GFLOP/s"
-    )
+def _flops(per_second: float) -> str:
+    if per_second >= 1e12:
+        return f"{per_second / 1e12:,.1f} TFLOP/s"
+    return f"{per_second / 1e9:,.1f} GFLOP/s"
+
+
+duration = _or_unmeasured(text.duration)
+size = _or_unmeasured(text.memory_size)
+energy = _or_unmeasured(text.energy)
+dollars = _or_unmeasured(text.dollars)
+share = _or_unmeasured(partial(text.percent, digits=1))  # 0 to 1 as percent
+number = _or_unmeasured(_number)  # three significant digits, thousands separated
+grams = _or_unmeasured(_grams)
+flops = _or_unmeasured(_flops)  # given per second

@@ -33,10 +33,6 @@ class Journal:
         line = json.dumps(record, separators=(",", ":"), default=str) + "\n"
         self._file.write(line.encode())
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
 
 def _ends_torn(path: Path) -> bool:
     with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""The linked charts of a page: panels, phases and steps as one Vega-Lite specification, through Altair.
+"""The linked charts of a page: panels, phases and steps as one Vega-Lite specification.
 
-Numbers travel beside the specification, column by column, and become rows in the browser: a row of
+Made with Altair, and knowing nothing of what is in the panels. Numbers travel beside the specification, column by column, and become rows in the browser: a row of
 JSON for each point would be ten times the bytes. Colours are middle tones that read on white and on
 black.
 """
@@ -71,11 +71,11 @@ def page_charts(
     step_panel: tuple[Panel, Series] | None,
     step_stack: Stack | None,
 ) -> Charts:
-    """An overview to drag over, the phases as lanes, the steps, and every panel under it.
+    """Return an overview to drag over, the phases as lanes, the steps, and every panel below.
 
     Args:
         panels: At least one.
-        phases: With their ends known and inside the span.
+        phases: Clipped to the span.
         time_seconds: UTC epoch seconds of the panels' samples, shape (samples,).
         span: Start and end in UTC epoch seconds.
         step_panel: How long steps took by rank, in seconds, and when they ended.
@@ -104,7 +104,7 @@ def page_charts(
 
 
 def configured(drawn: alt.VConcatChart) -> Row:
-    """Charts under each other as the specification of a page, in the style of all pages."""
+    """Return stacked charts as the specification of a page, in the style of all pages."""
     return drawn.configure(
         background="transparent",
         font="system-ui, sans-serif",
@@ -155,9 +155,12 @@ def _lanes(rows: list[Row], time: alt.X) -> alt.Chart:
 
 
 def _panel_chart(charts: Charts, name: str, panel: Panel, time_seconds: Series, time: alt.X) -> Any:
-    """A panel as curves; as strips where curves would jump between 0 and 100; as one band where there are too many."""
+    """Draw a panel: as curves, as strips or as one band.
+
+    Strips where curves would jump between 0 and 100; a band where there are too many curves.
+    """
     data = alt.NamedData(name)
-    if panel.tells_idle and panel.alike and len(panel.curves) > 2:
+    if panel.shows_idle and panel.alike and len(panel.curves) > 2:
         charts.curves[name] = _columns(
             {label: thin(time_seconds, panel.curves[label], STRIP_POINTS) for label in panel.curves}
         )
@@ -165,7 +168,8 @@ def _panel_chart(charts: Charts, name: str, panel: Panel, time_seconds: Series, 
     if len(panel.curves) > MOST_CURVES:
         charts.curves[name] = _columns({"all": digest(panel, time_seconds, POINTS)})
         shade, line = digest_layers(name, panel, time)
-        title = f"{panel.title}, {panel.unit}: mean of {len(panel.curves)}, shaded from the lowest to the highest"
+        many = f"mean of {len(panel.curves)}, shaded from the lowest to the highest"
+        title = f"{panel.title}, {panel.unit}: {many}"
         layers = alt.layer(bands(time), shade, line, _reader(data, ["all"], time))
         return layers.properties(width=WIDTH_PIXELS, height=110, title=title)
     charts.curves[name] = _columns(
@@ -203,10 +207,10 @@ def _curves(data: alt.NamedData, panel: Panel, name: str, time: alt.X) -> Any:
 
 
 def _strips(data: alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
-    """A strip per GPU, the fuller the colour the busier: an idle one shows as a hole."""
+    """Draw a strip per GPU, the darker the busier: an idle one shows as a gap."""
     few = len(panel.curves) <= 2 * MOST_CURVES
     return (
-        alt.Chart(data, title=f"{panel.title}, {panel.unit}: the fuller the colour, the busier")
+        alt.Chart(data, title=f"{panel.title}, {panel.unit}: the darker, the busier")
         .mark_rect(clip=True, color=CURVE_COLOURS[0])
         .encode(
             x=time,
@@ -233,7 +237,7 @@ def _strips(data: alt.NamedData, panel: Panel, time: alt.X) -> alt.Chart:
 
 
 def _stack_chart(charts: Charts, stack: Stack, time: alt.X) -> Any:
-    """How long a step took, split into what it was spent on."""
+    """Draw how long steps took, split into their phases."""
     charts.curves["stack"] = _columns(
         {
             label: thin(stack.time_seconds, values, POINTS // 2)
@@ -253,7 +257,7 @@ def _stack_chart(charts: Charts, stack: Stack, time: alt.X) -> Any:
 
 
 def _reader(data: alt.NamedData, labels: list[str], time: alt.X) -> alt.Chart:
-    """Unseen columns, one per point in time, that read all curves of the panel to the pointer."""
+    """Draw invisible columns, one per point in time, that show all values in a tooltip."""
     if labels == ["all"]:
         tooltip = [alt.Tooltip(f"{kind}:Q", format=",.2f") for kind in ("mean", "low", "high")]
         chart = alt.Chart(data)
@@ -269,7 +273,7 @@ def _reader(data: alt.NamedData, labels: list[str], time: alt.X) -> alt.Chart:
 
 
 def bands(time: alt.X) -> alt.Chart:
-    """The phases of data set `phases` behind a chart."""
+    """Draw the phases of the data set `phases` behind a chart."""
     chart = alt.Chart(alt.NamedData("phases")).mark_rect(opacity=0.12, clip=True)
     return chart.encode(x=time, x2="end", color=alt.Color("colour:N", scale=None))
 
@@ -277,7 +281,7 @@ def bands(time: alt.X) -> alt.Chart:
 def digest_layers(
     dataset: str, panel: Panel, time: alt.X, ticks: int = 3
 ) -> tuple[alt.Chart, alt.Chart]:
-    """A panel in little: the shade from the lowest to the highest, and the line of the mean."""
+    """Draw a panel in brief: a shade from the lowest to the highest, and a line of the mean."""
     colour = alt.value(CURVE_COLOURS[0])
     # Two charts from scratch: copies of one share Altair's name for it, and a parameter lands on
     # both.
@@ -295,7 +299,7 @@ def time_axis(
     labels: bool = True,
     ticks: int = 8,
 ) -> alt.X:
-    """The axis of time that charts share."""
+    """Return the time axis that charts share."""
     start, end = span
     clock = "%H:%M:%S" if end - start < 86_400 else "%d %b %H:%M"
     axis = alt.Axis(
@@ -317,7 +321,7 @@ def time_axis(
 
 
 def value_axis(panel: Panel, of: str, ticks: int = 5) -> alt.Y:
-    """The axis of a panel's values."""
+    """Return the axis of a panel's values."""
     nothing = all(
         not np.nanmax(np.abs(panel.curves[label])) for label in list(panel.curves)[:MOST_CURVES]
     )
@@ -327,7 +331,7 @@ def value_axis(panel: Panel, of: str, ticks: int = 5) -> alt.Y:
 
 
 def axis_config(colour: str | None = None) -> alt.AxisConfig:
-    """Quiet axes; a page gives its own colours."""
+    """Return unobtrusive axes; a page sets its own colours."""
     colours: dict[str, Any] = (
         {"labelColor": colour, "tickColor": colour, "gridColor": colour} if colour else {}
     )
@@ -337,22 +341,21 @@ def axis_config(colour: str | None = None) -> alt.AxisConfig:
 
 
 def band_rows(phases: Sequence[Phase]) -> list[Row]:
-    """Phases as rows: the longest ones, in order of time."""
+    """Return the longest phases as rows, in order of time."""
     names = list(dict.fromkeys(phase.name for phase in phases))
     colours = {name: PHASE_COLOURS[place % len(PHASE_COLOURS)] for place, name in enumerate(names)}
-    closed = [(phase, phase.ended_at) for phase in phases if phase.ended_at is not None]
-    drawn = sorted(closed, key=lambda pair: pair[0].started_at - pair[1])[:MOST_BANDS]
-    drawn.sort(key=lambda pair: pair[0].started_at)
+    drawn = sorted(phases, key=lambda phase: -phase.seconds)[:MOST_BANDS]
+    drawn.sort(key=lambda phase: phase.started_at)
     return [
         {
             "phase": phase.name,
             "colour": colours[phase.name],
             "t": milliseconds(phase.started_at),
-            "end": milliseconds(ended_at),
-            "seconds": round(ended_at - phase.started_at, 3),
-            "details": ", ".join(f"{key} {value}" for key, value in phase.facts.items()),
+            "end": milliseconds(phase.ended_at),
+            "seconds": round(phase.seconds, 3),
+            "details": ", ".join(f"{key} {value}" for key, value in phase.details.items()),
         }
-        for phase, ended_at in drawn
+        for phase in drawn
     ]
 
 
@@ -365,7 +368,10 @@ def _time_tooltip(of: str, title: str) -> list[alt.Tooltip]:
 
 
 def _columns(curves: dict[str, Thinned]) -> Row:
-    """Curves that share their times: `t` in milliseconds, and of each the lowest, the mean and the highest."""
+    """Return curves that share their times, as columns.
+
+    These are `labels`, `t` in milliseconds, and of each curve `low`, `mean` and `high`.
+    """
     times = next(iter(curves.values())).time_seconds
     return {
         "labels": list(curves),
@@ -378,7 +384,7 @@ def _columns(curves: dict[str, Thinned]) -> Row:
 
 
 def curve_rows(columns: Row) -> list[Row]:
-    """What a page's script makes of `curves`, for drawing without a browser."""
+    """Return the rows that a page's script derives from `curves`, for drawing without a browser."""
     following = [*columns["t"][1:], columns["t"][-1] + 1] if columns["t"] else []
     return [
         {"label": label, "t": t, "next": after, "low": low, "mean": mean, "high": high}
@@ -393,12 +399,12 @@ def curve_rows(columns: Row) -> list[Row]:
 
 
 def curves_of(panel: Panel, time_seconds: Series, points: int) -> Row:
-    """A panel in little, as columns."""
+    """Return a panel in brief, as columns."""
     return _columns({"all": digest(panel, time_seconds, points)})
 
 
 def _numbers(values: Series) -> list[float | int | None]:
-    """Four digits are more than a pixel shows."""
+    """Return values rounded to four digits, which is more than a pixel shows."""
     return [None if np.isnan(value) else _short(float(f"{value:.4g}")) for value in values.tolist()]
 
 
@@ -407,5 +413,5 @@ def _short(value: float) -> float | int:
 
 
 def milliseconds(seconds: float) -> int:
-    """As Vega counts time."""
+    """Return seconds in the unit of Vega's times."""
     return round(seconds * 1000)

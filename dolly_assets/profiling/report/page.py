@@ -1,4 +1,7 @@
-"""A report as a page: one HTML file that loads nothing, in light and dark."""
+"""A report as a page: one HTML file that loads nothing, in light and dark.
+
+Knows sections of HTML and charts, not how they were computed.
+"""
 
 import functools
 import html
@@ -7,15 +10,14 @@ import os
 import string
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dolly_assets.core.text import clock_time, count, date_and_time, duration, memory_size
 from dolly_assets.profiling.analysis.figures import Recording, ReportContext
 from dolly_assets.profiling.analysis.summary import ReportSummary
-from dolly_assets.profiling.analysis.units import duration
 from dolly_assets.profiling.record.devices import Hardware
 from dolly_assets.profiling.report import tables
 from dolly_assets.profiling.series.samples import typical_interval_seconds
@@ -32,23 +34,23 @@ def write_page(
     recording: Recording,
     charts: "Charts | None",
     previous: Sequence[ReportSummary],
-    known: ReportContext,
+    context: ReportContext,
 ) -> None:
-    """Writes the page of a report; without charts, where there was nothing to draw."""
+    """Write the page of a report; without charts, where there was nothing to draw."""
     sections = [
         tables.findings(summary),
         tables.tiles(summary),
         _charts_section(summary) if charts else "",
         tables.devices(summary),
         tables.ranks(summary),
-        tables.dips(summary),
+        tables.idle_spans(summary),
         tables.phases(summary),
         tables.tokens_and_cost(summary),
         tables.checkpoints(summary),
         tables.health(summary),
         tables.topology(recording.hardware),
         tables.comparison(summary, previous),
-        tables.before_the_start(recording.preflight),
+        tables.preflight(recording.preflight),
         tables.host(summary),
         tables.sampler(recording.samples),
         tables.software(recording.hardware),
@@ -56,14 +58,14 @@ def write_page(
     fill(
         path,
         title=summary.title,
-        state=_state(summary, known),
+        state=_state(summary, context),
         verdict=summary.verdict,
         busy=summary.busy,
         facts=_facts(summary, recording),
         sections=sections,
         charts=charts,
-        cache_dir=known.cache_dir,
-        refresh_seconds=known.refresh_seconds,
+        cache_dir=context.cache_dir,
+        refresh_seconds=context.refresh_seconds,
     )
 
 
@@ -80,7 +82,7 @@ def fill(
     cache_dir: Path | None,
     refresh_seconds: int | None = None,
 ) -> None:
-    """Writes a page that loads nothing. Sections are HTML; all else is text."""
+    """Write a page that loads nothing. Sections are HTML; everything else is text."""
     path.write_text(
         _template("report_template.html").substitute(
             title=html.escape(title),
@@ -104,12 +106,12 @@ def _template(name: str) -> string.Template:
     )
 
 
-def _state(summary: ReportSummary, known: ReportContext) -> str:
-    """How the training is, where it did not end well or has not ended."""
-    if known.refresh_seconds:
-        moment = datetime.fromtimestamp(summary.ended_at, UTC).strftime("%H:%M:%S")
-        return f"Running: this is how it was at {moment} UTC. The page loads itself anew."
-    return f"Cut: {summary.cut}." if summary.cut else ""
+def _state(summary: ReportSummary, context: ReportContext) -> str:
+    """Return the state of a training that runs or was interrupted; else empty."""
+    if context.refresh_seconds:
+        moment = clock_time(summary.ended_at)
+        return f"Running: state at {moment} UTC. The page refreshes itself."
+    return f"Interrupted: {summary.interrupted}." if summary.interrupted else ""
 
 
 def _charts_section(summary: ReportSummary) -> str:
@@ -120,21 +122,20 @@ def _charts_section(summary: ReportSummary) -> str:
 
 def _facts(summary: ReportSummary, recording: Recording) -> list[str]:
     hardware = recording.hardware
-    start, end = (
-        datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        for moment in (summary.started_at, summary.ended_at)
-    )
+    start, end = date_and_time(summary.started_at), date_and_time(summary.ended_at)
     interval = typical_interval_seconds(recording.samples.time_seconds)
-    rate = f", one each {interval:.2g} s" if interval else ""
+    rate = f", one every {duration(interval)}" if interval else ""
     limits = ""
     if hardware.container_cpu_limit or hardware.container_memory_limit_bytes:
         cpus = (
             f"{hardware.container_cpu_limit:g} CPUs" if hardware.container_cpu_limit else "all CPUs"
         )
-        limits = f"; this container may use {cpus}{_gib(hardware.container_memory_limit_bytes)}"
+        limits = f"; this container may use {cpus}{_memory(hardware.container_memory_limit_bytes)}"
     facts = [
-        f"{start} to {end} UTC ({duration(summary.duration_seconds)}), {summary.samples_count:,} samples{rate}",
-        f"{hardware.host or 'host unknown'}: {hardware.cpu_count} CPUs{_gib(hardware.memory_total_bytes)}{limits}",
+        f"{start} to {end} UTC ({duration(summary.duration_seconds)}), "
+        f"{count(summary.samples_count, 'sample')}{rate}",
+        f"{hardware.host or 'unknown host'}: {count(hardware.cpu_count, 'CPU')}"
+        f"{_memory(hardware.memory_total_bytes)}{limits}",
         *_device_facts(hardware),
     ]
     if hardware.image_digest:
@@ -157,24 +158,25 @@ def _device_facts(hardware: Hardware) -> list[str]:
         for device in hardware.devices
     )
     facts = []
-    for (name, memory_bytes, mig, ecc, missing), count in alike.items():
+    for (name, memory_bytes, mig, ecc, missing), number in alike.items():
         modes = f"{', MIG on' if mig else ''}{', ECC off' if ecc is False else ''}"
         lack = ", ".join(reading for reading, _ in missing)
         facts.append(
-            f"{count} × {name}{_gib(memory_bytes)}{modes}{f'; not measured: {lack}' if lack else ''}"
+            f"{number} × {name}{_memory(memory_bytes)}{modes}"
+            f"{f'; not measured: {lack}' if lack else ''}"
         )
     return facts
 
 
-def _gib(size_bytes: int | None) -> str:
-    return f", {size_bytes / 2**30:.1f} GiB" if size_bytes else ""
+def _memory(size_bytes: int | None) -> str:
+    return f", {memory_size(size_bytes)}" if size_bytes else ""
 
 
 @functools.cache
 def vega(cache_dir: Path | None) -> str:
-    """Vega's own script.
+    """Return Vega's own script.
 
-    Bundling it takes two seconds, so it is kept, where there is a place for it.
+    Bundling it takes two seconds, so it is kept in the folder, if one is given.
     """
     import vl_convert
 
@@ -191,7 +193,7 @@ def vega(cache_dir: Path | None) -> str:
 
 
 def _scripts(charts: "Charts", cache_dir: Path | None) -> str:
-    """Vega itself and what it draws, inline: the page opens without a network."""
+    """Return Vega and what it draws, inline: the page opens without a network."""
     drawn = {"specification": charts.specification, "curves": charts.curves, "rows": charts.rows}
     # In a script element only "</" and "<!--" could end or bend it; JSON may write "<" as an
     # escape.

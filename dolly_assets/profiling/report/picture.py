@@ -1,6 +1,6 @@
-"""The small picture of a report, for places that show a PNG: the first two panels, and the verdict over them.
+"""The small picture of a report: the first two panels, below the verdict.
 
-It can't know where it will be shown, so it brings its own dark ground.
+It cannot know where it will be shown, so it has a dark background of its own.
 """
 
 import textwrap
@@ -28,9 +28,14 @@ def picture(
     span: tuple[float, float],
     headline: str,
 ) -> bytes:
-    """A small PNG.
+    """Draw a small PNG; without panels it is the headline alone.
 
-    Without panels it is the headline alone. See `charts.page_charts` for the arguments.
+    Args:
+        panels: The first two are drawn.
+        phases: Clipped to the span.
+        time_seconds: UTC epoch seconds of the samples, shape (samples,).
+        span: Start and end, in UTC epoch seconds.
+        headline: The verdict.
     """
     datasets: dict[str, Any] = {"phases": charts.band_rows(phases)}
     rows: list[Any] = []

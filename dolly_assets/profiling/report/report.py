@@ -1,4 +1,4 @@
-"""The report over one span of samples: a page, a small picture, the samples as Parquet, and the numbers.
+"""The report over one span of samples: a page, a small picture, tables in Parquet, the numbers.
 
 Takes the folder that a sampler, a trainer and its ranks wrote to, and two times. Knows no epochs
 and no Dagster.
@@ -30,7 +30,7 @@ from dolly_assets.profiling.series.steplog import read_steps
 REPORT_FILE = "report.html"
 PICTURE_FILE = "picture.png"
 PARQUET_FILE = "samples.parquet"
-STEPS_FILE = "steps.parquet"
+RANK_STEPS_FILE = "rank_steps.parquet"
 PREFLIGHT_FILE = (
     "preflight.json"  # beside the samples: a JSON object, what was measured before the start
 )
@@ -45,28 +45,29 @@ def build_report(
     started_at: float,
     ended_at: float,
     out: Path,
-    circumstances: ReportContext | None = None,
+    context: ReportContext | None = None,
     previous: Sequence[ReportSummary] = (),
 ) -> ReportSummary:
-    """Writes report.html, picture.png, samples.parquet, steps.parquet and summary.json over a span.
+    """Write the report over a span; return its numbers.
 
-    Of a training that still runs there is no picture. Without samples the report says so; it never
-    fails for what was not measured.
+    It consists of report.html, picture.png, samples.parquet, rank_steps.parquet and summary.json. A
+    training that still runs has no picture. Without samples the report says so; it never fails for
+    what was not measured.
 
     Args:
         folder: Where the sampler, the phase log and the step log wrote.
-        title: Stands over the report.
+        title: Heading of the report.
         started_at: Start of the span, UTC epoch seconds.
         ended_at: End of the span, UTC epoch seconds.
-        out: The folder to write into; made when missing.
-        circumstances: What only the caller knows, such as prices.
+        out: The folder to write into; created if missing.
+        context: What only the caller knows, such as prices.
         previous: Reports to compare with, under their titles.
     """
     from dolly_assets.profiling.report.charts import page_charts
     from dolly_assets.profiling.report.picture import picture
 
     out.mkdir(parents=True, exist_ok=True)
-    known = circumstances or ReportContext()
+    known = context or ReportContext()
     span = (started_at, ended_at)
     recording = _read(folder, span, out / PARQUET_FILE)
     panels = panels_of(recording.samples, recording.hardware)
@@ -87,13 +88,13 @@ def build_report(
             picture(panels, recording.phases, times, span, summary.verdict)
         )
     if recording.steps.num_rows:
-        pq.write_table(recording.steps, out / STEPS_FILE, compression="zstd")
+        pq.write_table(recording.steps, out / RANK_STEPS_FILE, compression="zstd")
     (out / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n")
     return summary
 
 
 def get_ready(cache_dir: Path) -> None:
-    """Loads what every report needs, which takes seconds, so that the first one is there sooner."""
+    """Load what every report needs, which takes seconds, so that the first report is quicker."""
     importlib.import_module(
         "dolly_assets.profiling.report.picture"
     )  # and with it charts.py and altair
@@ -121,20 +122,18 @@ def _read_preflight(path: Path) -> dict[str, Any]:
 
 
 def _inside(phases: Sequence[Phase], started_at: float, ended_at: float) -> list[Phase]:
-    """The phases that touch the span, cut to it; one that never ended lasts to its end."""
-    cut = [
+    """Return the phases that overlap the span, clipped to it."""
+    clipped = [
         replace(
             phase,
             started_at=max(phase.started_at, started_at),
-            ended_at=min(ended_at if phase.ended_at is None else phase.ended_at, ended_at),
+            ended_at=min(phase.ended_at, ended_at),
         )
         for phase in phases
     ]
-    return [
-        phase for phase in cut if phase.ended_at is not None and phase.ended_at > phase.started_at
-    ]
+    return [phase for phase in clipped if phase.ended_at > phase.started_at]
 
 
 def _with_steps(phases: Sequence[Phase], steps: pa.Table, span: tuple[float, float]) -> list[Phase]:
-    """The phases that were marked, and those of the steps that are long enough to be seen."""
+    """Return the marked phases, and those of the steps that are long enough to be visible."""
     return [*phases, *step_phases(steps, SHORTEST_SHARE * (span[1] - span[0]), MOST_STEP_PHASES)]

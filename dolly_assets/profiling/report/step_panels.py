@@ -16,9 +16,15 @@ Numbers = NDArray[np.float64]
 
 
 def step_phases(steps: pa.Table, shortest_seconds: float, most: int) -> list[Phase]:
-    """Rank 0's steps as phases, laid one after the other as they come; those too short to be seen are left out.
+    """Return the phases of rank 0's steps; those too short to be visible are left out.
 
-    A step of several micro-batches changes between forward and backward: here each is in one piece.
+    A step of several micro-batches alternates between forward and backward: here each is one
+    piece, in the order of `STEP_PHASES`.
+
+    Args:
+        steps: With the columns of `steplog.RANK_STEP_SCHEMA`.
+        shortest_seconds: A phase that is shorter is left out.
+        most: The most phases to return; the longest are kept.
     """
     steps = steps.filter(pc.field("rank") == 0)
     start = steps["started_at"].to_numpy()
@@ -40,10 +46,10 @@ def step_phases(steps: pa.Table, shortest_seconds: float, most: int) -> list[Pha
 
 
 def step_panel(steps: pa.Table) -> tuple[Panel, Numbers]:
-    """How long steps took on each rank, in seconds, and when they ended (UTC epoch seconds, shape (steps,)).
+    """Return how long steps took on each rank, and when they ended.
 
-    Ranks end a step together, so that they share the times of the first one. A rank that lacks
-    steps is cut short.
+    The times are UTC epoch seconds, shape (steps,). Ranks end a step together, so they share the
+    times of the first one; where a rank lacks steps, all are shortened to it.
     """
     columns = {name: steps[name].to_numpy() for name in ("rank", "started_at", "ended_at")}
     lasted = columns["ended_at"] - columns["started_at"]
@@ -56,7 +62,7 @@ def step_panel(steps: pa.Table) -> tuple[Panel, Numbers]:
 
 
 def step_stack(steps: pa.Table) -> Stack:
-    """What a step's time went to, as the mean over the ranks."""
+    """Return the phases of the steps, as the mean over the ranks."""
     _, times = step_panel(steps)
     ranks, rank = np.unique(steps["rank"].to_numpy()), steps["rank"].to_numpy()
     curves = {}
@@ -65,4 +71,4 @@ def step_stack(steps: pa.Table) -> Stack:
         curves[STEP_PHASE_NAMES[phase]] = np.mean(
             [seconds[rank == each][: len(times)] for each in ranks], axis=0
         )
-    return Stack("Where a step's time goes, s (mean of the ranks)", times, curves)
+    return Stack("Step phases, s (mean of the ranks)", times, curves)

@@ -1,4 +1,7 @@
-"""The sections of a report's page: each a piece of HTML over its numbers, or empty where there is nothing to tell."""
+"""The sections of a report's page: each is HTML over its numbers, or empty without any.
+
+Knows numbers, not how they were measured.
+"""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -6,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dolly_assets.core.text import clock_time, percent
 from dolly_assets.profiling.analysis.compare import compare
 from dolly_assets.profiling.analysis.cost import CostFigures
-from dolly_assets.profiling.analysis.findings import ProfileFinding, clock
+from dolly_assets.profiling.analysis.finding import ProfileFinding
 from dolly_assets.profiling.analysis.health import DeviceHealth
 from dolly_assets.profiling.analysis.step_figures import (
     STEP_PHASE_MEANS,
@@ -35,14 +39,14 @@ MOST_RANKS = 64
 
 
 def findings(summary: ReportSummary) -> str:
-    """What stands out, and what to do about it."""
+    """Return what stands out, and what to do about it."""
     if not summary.findings:
         return ""
     return section("What stands out", _list(summary.findings))
 
 
 def findings_by_part(parts: Sequence[tuple[str, ReportSummary]]) -> str:
-    """What stands out in each of several reports, under their names."""
+    """Return what stands out in each of several reports, under their names."""
     lists = [
         f"<h3>{_capital(name)}</h3>{_list(part.findings)}" for name, part in parts if part.findings
     ]
@@ -58,7 +62,7 @@ def _list(found: Sequence[ProfileFinding]) -> str:
 
 
 def tiles(summary: ReportSummary) -> str:
-    """The figures that people ask for first."""
+    """Return the figures that users ask for first."""
     steps, cost = summary.steps, summary.cost
     busy = (
         summary.mean_gpu_utilization_percent
@@ -85,17 +89,17 @@ def tiles(summary: ReportSummary) -> str:
 
 
 def tiles_of(shown: Sequence[tuple[str, str]]) -> str:
-    """Figures by name, large."""
+    """Return figures by name, in large type."""
     cells = "".join(
-        f'<div class="tile{" unmeasured" if value == UNMEASURED else ""}"><strong>{html.escape(value)}</strong>'
-        f"<span>{label}</span></div>"
+        f'<div class="tile{" unmeasured" if value == UNMEASURED else ""}">'
+        f"<strong>{html.escape(value)}</strong><span>{label}</span></div>"
         for label, value in shown
     )
     return f'<section><div class="tiles">{cells}</div></section>'
 
 
 def devices(summary: ReportSummary) -> str:
-    """Mean, median, 95th percentile, maximum and share idle of each GPU."""
+    """Return mean, median, 95th percentile, maximum and idle share of each GPU."""
     series = {(each.panel, each.label): each for each in summary.series}
     panels = [panel for panel in IN_DEVICE_TABLE if any(of == panel for of, _ in series)]
     labels = list(dict.fromkeys(label for panel, label in series if panel in panels))
@@ -107,7 +111,7 @@ def devices(summary: ReportSummary) -> str:
         spreads = [_spread(series.get((panel, label))) for panel in panels]
         rows.append([label, *spreads, share(utilization.idle_share if utilization else None)])
     heads = [f"{panel}, {_unit(summary, panel)}" for panel in panels]
-    note = '<p class="note">Each: mean / median / 95th percentile / maximum.</p>'
+    note = '<p class="note">Each cell: mean / median / 95th percentile / maximum.</p>'
     return section("Devices", table(["device", *heads, "idle"], rows) + note)
 
 
@@ -124,7 +128,7 @@ def _unit(summary: ReportSummary, panel: str) -> str:
 
 
 def ranks(summary: ReportSummary) -> str:
-    """How long steps took on each rank, and on what."""
+    """Return how long steps took on each rank, and their phases."""
     steps = summary.steps
     if steps is None:
         return ""
@@ -134,7 +138,7 @@ def ranks(summary: ReportSummary) -> str:
         "mean step",
         "p95",
         *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES),
-        "memory peak",
+        "peak memory",
     ]
     rows = [
         [
@@ -143,34 +147,42 @@ def ranks(summary: ReportSummary) -> str:
             duration(rank.step_seconds),
             duration(rank.p95_seconds),
             *(
-                f"{duration(rank.seconds[phase])} ({100 * rank.share(phase):.0f} %)"
+                f"{duration(rank.seconds[phase])} ({percent(rank.share(phase))})"
                 for phase in STEP_PHASES
             ),
-            size(rank.memory_peak_bytes),
+            size(rank.peak_rank_memory_bytes),
         ]
         for rank in sorted(steps.ranks, key=lambda rank: -rank.own_seconds)[:MOST_RANKS]
     ]
     means = "; ".join(
         f"{STEP_PHASE_NAMES[phase]}: {STEP_PHASE_MEANS[phase]}" for phase in STEP_PHASES
     )
-    note = f"The slowest at its own work comes first. {means[0].upper()}{means[1:]}. "
-    note += "Communication by itself is not measured: it is part of backward and optimizer."
+    note = "The rank with the most work of its own comes first. "
+    note += f"{means[0].upper()}{means[1:]}. "
+    note += "Communication is not measured separately: it is part of backward and optimizer."
     return section("Steps by rank", table(heads, rows) + f'<p class="note">{html.escape(note)}</p>')
 
 
-def dips(summary: ReportSummary) -> str:
-    """Where the devices did less than half of what they usually do, and what ran then."""
-    if not summary.dips:
+def idle_spans(summary: ReportSummary) -> str:
+    """Return when the devices did less than half of what is usual, and what ran meanwhile."""
+    if not summary.idle_spans:
         return ""
     rows = [
-        [clock(dip.started_at), duration(dip.seconds), f"{dip.mean_percent:.0f} %", dip.phase]
-        for dip in summary.dips
+        [
+            clock_time(span.started_at),
+            duration(span.seconds),
+            f"{span.mean_percent:.0f} %",
+            span.phase,
+        ]
+        for span in summary.idle_spans
     ]
-    return section("Dips", table(["from (UTC)", "for", "mean", "what ran"], rows))
+    return section(
+        "Idle spans", table(["start (UTC)", "duration", "mean utilization", "phases"], rows)
+    )
 
 
 def phases(summary: ReportSummary) -> str:
-    """What the span went to, in large."""
+    """Return what the time of the span was spent on."""
     used = "GPU utilization" if summary.device_kind == "gpu" else "CPU"
     rows = [
         [
@@ -192,14 +204,16 @@ def phases(summary: ReportSummary) -> str:
             for name, part in steps.shares.items()
         ]  # fmt: skip
     return (
-        section("Phases", table(["phase", "spans", "time", "of the span", f"mean {used}"], rows))
+        section(
+            "Phases", table(["phase", "count", "time", "share of the span", f"mean {used}"], rows)
+        )
         if rows
         else ""
     )
 
 
 def tokens_and_cost(summary: ReportSummary) -> str:
-    """Tokens by kind, and what a million of those that count took."""
+    """Return tokens by kind, and the cost of a million labelled ones."""
     steps = summary.steps
     if steps is None:
         return ""
@@ -209,7 +223,7 @@ def tokens_and_cost(summary: ReportSummary) -> str:
 
 
 def tokens_table(labelled: int, prompt: int, padding: int, cost: CostFigures) -> str:
-    """Counts of tokens by kind, and what they cost."""
+    """Return counts of tokens by kind, and what they cost."""
     total = max(1, labelled + prompt + padding)
     rows = [
         [f"{kind} tokens", f"{count:,}", share(count / total)]
@@ -220,38 +234,44 @@ def tokens_table(labelled: int, prompt: int, padding: int, cost: CostFigures) ->
         ["cost per million labelled tokens", dollars(cost.usd_per_million_labelled), ""],
         ["CO₂ per million labelled tokens", grams(cost.co2_grams_per_million_labelled), ""],
     ]
-    return section("Tokens and what they cost", table(["", "", "share"], rows + per_million))
+    return section("Tokens and their cost", table(["", "", "share"], rows + per_million))
 
 
 def checkpoints(summary: ReportSummary) -> str:
-    """What checkpoints and earlier attempts cost."""
+    """Return what checkpoints and interrupted attempts cost."""
     figures = summary.checkpoints
     if summary.steps is None and not summary.attempts:
         return ""
     rows = [
-        ["training stood still for checkpoints", duration(figures.stalled_seconds)],
-        ["uploads", duration(figures.publish_seconds)],
-        ["of them while steps were made", share(figures.hidden_share)],
+        ["training stalled by saving", duration(figures.saving_seconds)],
+        ["time spent on uploads", duration(figures.publish_seconds)],
+        ["share of it hidden behind steps", share(figures.hidden_share)],
         ["effective training time", share(summary.effective_ratio)],
     ]
     rows += [
-        [f"attempt {number_} was cut after", f"{duration(attempt.ended_at - attempt.started_at)}, at step "
-         f"{attempt.last_step if attempt.last_step is not None else 'none'}"]
-        for number_, attempt in enumerate(summary.attempts, 1)
-    ]  # fmt: skip
-    note = "Effective training time is that in steps which were kept, of the time of all attempts at this epoch."
+        [
+            f"attempt {place} was interrupted after",
+            duration(attempt.ended_at - attempt.started_at)
+            + (
+                ", before a step" if attempt.last_step is None else f", at step {attempt.last_step}"
+            ),
+        ]
+        for place, attempt in enumerate(summary.attempts, 1)
+    ]
+    note = "Effective training time: the share of the time of all attempts at this epoch that was "
+    note += "spent in steps which were kept."
     return section(
         "Checkpoints and attempts", table(["", ""], rows) + f'<p class="note">{note}</p>'
     )
 
 
 def health(summary: ReportSummary) -> str:
-    """Error counts before and after, what slowed the clocks, and what the driver said."""
+    """Return error counts, what throttled the clocks, and what the driver reported."""
     return health_table(summary.health)
 
 
 def health_table(states: Sequence[DeviceHealth]) -> str:
-    """The same of any states."""
+    """Return the same of given states."""
     if not states:
         return ""
     rows = []
@@ -260,15 +280,15 @@ def health_table(states: Sequence[DeviceHealth]) -> str:
         grown = ", ".join(f"{_words(name)} +{count}" for name, count in state.grown.items())
         had = ", ".join(f"{_words(name)} {count}" for name, count in state.before.items() if count)
         slowed = ", ".join(f"{word} {share(part)}" for word, part in state.slowed.items())
-        said = "; ".join(dict.fromkeys(state.reports))
+        events = "; ".join(dict.fromkeys(state.reports))
         cells = [
             had or "no errors" if known else UNMEASURED,
             grown or "nothing" if known else UNMEASURED,
         ]
-        rows.append([f"GPU {state.gpu}", *cells, slowed or "no", said or "–"])
+        rows.append([f"GPU {state.gpu}", *cells, slowed or "no", events or "–"])
     return section(
         "Health",
-        table(["device", "before", "came", "clocks slowed", "reports"], rows, kind="words"),
+        table(["device", "errors before", "new errors", "throttled", "events"], rows, kind="words"),
     )
 
 
@@ -277,7 +297,7 @@ def _words(name: str) -> str:
 
 
 def topology(hardware: Hardware) -> str:
-    """Who is connected to whom, and how."""
+    """Return how the GPUs are connected."""
     if not hardware.links:
         return ""
     indices = [device.index for device in hardware.devices]
@@ -298,23 +318,23 @@ def topology(hardware: Hardware) -> str:
         if device.numa_nodes
     }
     near = "; ".join(f"GPU {index}: NUMA {text}" for index, text in nodes.items())
-    note = "NV12: 12 NVLinks. PIX: one PCIe switch, PXB: several, PHB: a CPU's bridge, NODE: a NUMA node, "
-    note += f"SYS: across sockets. {near}"
+    note = "NV12: 12 NVLinks. PIX: one PCIe switch, PXB: several, PHB: a CPU's PCIe bridge, "
+    note += f"NODE: a NUMA node, SYS: across sockets. {near}"
     return section(
-        "How they are connected",
+        "Topology",
         table(["", *(f"GPU {index}" for index in indices)], rows, kind="matrix")
         + f'<p class="note">{html.escape(note)}</p>',
     )
 
 
-def before_the_start(preflight: Mapping[str, Any]) -> str:
-    """What was measured before the model was loaded."""
+def preflight(measured: Mapping[str, Any]) -> str:
+    """Return what was measured before the model was loaded."""
     rows = [
         [name.replace("_", " "), _with_unit(name, value)]
-        for name, value in preflight.items()
+        for name, value in measured.items()
         if value is not None
     ]
-    return section("Before the start", table(["", ""], rows)) if rows else ""
+    return section("Preflight", table(["", ""], rows)) if rows else ""
 
 
 def _with_unit(name: str, value: Any) -> str:
@@ -328,7 +348,7 @@ def _with_unit(name: str, value: Any) -> str:
 
 
 def sampler(samples: Samples) -> str:
-    """What the measuring itself took."""
+    """Return what sampling itself took."""
     seconds, memory = samples.get("sampler.cpu_seconds"), samples.get("sampler.memory_bytes")
     if len(seconds) < 2:
         return ""
@@ -336,25 +356,26 @@ def sampler(samples: Samples) -> str:
     lasted = float(samples.time_seconds[-1] - samples.time_seconds[0])
     rows = [["CPU time", f"{duration(took)}, {share(took / lasted)} of one core"]]
     if len(memory):
-        rows.append(["memory at its peak", size(float(np.nanmax(memory)))])
-    return section("What the sampler took", table(["", ""], rows))
+        rows.append(["peak memory", size(float(np.nanmax(memory)))])
+    return section("Sampler overhead", table(["", ""], rows))
 
 
 def comparison(summary: ReportSummary, previous: Sequence[ReportSummary]) -> str:
-    """What changed against other reports."""
+    """Return what changed since other reports."""
     parts = []
     for other in previous:
         rows = [[line.name, line.before, line.now, line.change] for line in compare(other, summary)]
         parts.append(
             section(
-                f"Against {html.escape(other.title)}", table(["", "then", "now", "change"], rows)
+                f"Compared with {html.escape(other.title)}",
+                table(["", "before", "now", "change"], rows),
             )
         )
     return "\n".join(parts)
 
 
 def host(summary: ReportSummary) -> str:
-    """The statistics of all curves that are not in the device table."""
+    """Return the statistics of all curves that are not in the device table."""
     rows = [
         [
             f"{each.panel}, {each.label}",
@@ -365,17 +386,17 @@ def host(summary: ReportSummary) -> str:
         if each.panel not in IN_DEVICE_TABLE
     ]
     return (
-        section("All curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows))
+        section("Other curves", table(["curve", "unit", "mean", "p50", "p95", "max"], rows))
         if rows
         else ""
     )
 
 
 def software(hardware: Hardware) -> str:
-    """Driver and package versions."""
+    """Return driver and package versions."""
     versions: Mapping[str, str] = {
         "NVIDIA driver": hardware.driver_version,
-        "CUDA of the driver": hardware.cuda_driver_version,
+        "CUDA supported by the driver": hardware.cuda_driver_version,
         **hardware.versions,
     }
     known = [[name, version] for name, version in versions.items() if version]
@@ -383,7 +404,7 @@ def software(hardware: Hardware) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """Rows of text as a table; its cells are escaped."""
+    """Return rows of text as a table; its cells are escaped."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header) if any(header) else ""
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -393,7 +414,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") 
 
 
 def section(heading: str, body: str) -> str:
-    """A card of the page; heading and body are HTML."""
+    """Return a card of the page; heading and body are HTML."""
     return f"<section><h2>{heading}</h2>{body}</section>"
 
 

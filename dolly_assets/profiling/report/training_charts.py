@@ -1,4 +1,7 @@
-"""The charts of a whole training: the devices over all its parts, its speed and its steps, part by part."""
+"""The charts of a whole training: its devices over time, and the speed and steps of each part.
+
+Made with Altair, from the numbers of reports and not from samples.
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -20,11 +23,11 @@ from dolly_assets.profiling.report.charts import (
 )
 from dolly_assets.profiling.report.picture import GROUND, INK
 
-WHOLE_COLOUR, CUT_COLOUR = "#8a93a3", "#d0504a"
+FINISHED_COLOUR, INTERRUPTED_COLOUR = "#8a93a3", "#d0504a"
 
 
 def training_charts(parts: Sequence[Part]) -> Charts:
-    """What the page draws; where no part has curves or steps, less of it."""
+    """Return the charts of the page; those that no part has numbers for are left out."""
     seconds = sum(part.summary.duration_seconds for part in parts)
     unit, unit_seconds = ("hours", 3600.0) if seconds > 2 * 3600 else ("minutes", 60.0)
     rows = {
@@ -40,7 +43,7 @@ def training_charts(parts: Sequence[Part]) -> Charts:
 
 
 def training_picture(charts: Charts, headline: str) -> bytes:
-    """The timeline as a small PNG, the verdict over it."""
+    """Draw the timeline as a small PNG, below the verdict."""
     timeline = {
         **charts.specification,
         "vconcat": charts.specification["vconcat"][:1],
@@ -66,7 +69,7 @@ def _part_rows(parts: Sequence[Part], unit_seconds: float) -> list[Row]:
     rows, at = [], 0.0
     for part in parts:
         end = at + part.summary.duration_seconds / unit_seconds
-        colour = CUT_COLOUR if part.summary.cut else WHOLE_COLOUR
+        colour = INTERRUPTED_COLOUR if part.summary.interrupted else FINISHED_COLOUR
         rows.append(
             {
                 "part": part.name,
@@ -81,7 +84,7 @@ def _part_rows(parts: Sequence[Part], unit_seconds: float) -> list[Row]:
 
 
 def _curve_rows(parts: Sequence[Part], unit_seconds: float) -> list[Row]:
-    """The parts' overviews one after another; a row without a value keeps them apart."""
+    """Return the parts' overviews one after another, separated by rows without values."""
     rows: list[Row] = []
     at = 0.0
     for part in parts:
@@ -118,7 +121,7 @@ def _timeline(parts: Sequence[Part], unit: str) -> Any:
     overview = next((part.summary.overview for part in parts if part.summary.overview), None)
     time = alt.X("t:Q", scale=alt.Scale(nice=False), axis=alt.Axis(title=None, grid=False))
     bands = alt.Chart(alt.NamedData("parts")).mark_rect(
-        opacity=0.12, stroke=WHOLE_COLOUR, strokeOpacity=0.6
+        opacity=0.12, stroke=FINISHED_COLOUR, strokeOpacity=0.6
     )
     layers: list[Any] = [
         bands.encode(
@@ -128,7 +131,7 @@ def _timeline(parts: Sequence[Part], unit: str) -> Any:
             tooltip=["part:N", "verdict:N"],
         ),
         alt.Chart(alt.NamedData("parts"))
-        .mark_text(align="left", baseline="top", dx=4, dy=3, fontSize=10, color=WHOLE_COLOUR)
+        .mark_text(align="left", baseline="top", dx=4, dy=3, fontSize=10, color=FINISHED_COLOUR)
         .encode(x=time, y=alt.value(0), text="part:N"),
     ]
     if overview:
@@ -157,7 +160,9 @@ def _speed(names: list[str]) -> alt.Chart:
 
 
 def _phases(names: list[str]) -> alt.Chart:
-    bars = alt.Chart(alt.NamedData("steps"), title="A step's time, in seconds").mark_bar(height=12)
+    bars = alt.Chart(alt.NamedData("steps"), title="Mean step by phase, in seconds").mark_bar(
+        height=12
+    )
     domain = [STEP_PHASE_NAMES[phase] for phase in STEP_PHASES]
     return bars.encode(
         x=alt.X("seconds:Q", axis=alt.Axis(title=None)),

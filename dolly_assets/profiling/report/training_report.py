@@ -1,15 +1,15 @@
-"""The report over a whole training: one page over the reports of its epochs, a small picture, and the numbers.
+"""The report over a whole training: one page over the reports of its epochs, and a small picture.
 
-It knows the numbers of those reports, not their samples: a training of many days is as quickly told
-as a short one.
+It knows the numbers of those reports, not their samples: a training of many days is summarized as
+quickly as a short one.
 """
 
 import html
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dolly_assets.core.text import date_and_time, percent
 from dolly_assets.profiling.analysis.step_figures import STEP_PHASE_NAMES, STEP_PHASES
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
 from dolly_assets.profiling.analysis.training_summary import (
@@ -27,8 +27,9 @@ from dolly_assets.profiling.report.report import PICTURE_FILE, REPORT_FILE
 if TYPE_CHECKING:
     from dolly_assets.profiling.report.charts import Charts
 
-CHARTS_SECTION = """<section><div id="charts"></div><p class="note">Time is that of training, without the pauses between
-the parts. Lines are means, shades run from the lowest to the highest sample of each point.</p></section>"""
+CHARTS_SECTION = """<section><div id="charts"></div><p class="note">The time axis leaves out pauses
+between the parts. Lines are means; shades run from the lowest to the highest sample of each point.
+</p></section>"""
 
 
 def build_training_report(
@@ -39,15 +40,16 @@ def build_training_report(
     previous: TrainingSummary | None = None,
     cache_dir: Path | None = None,
 ) -> TrainingSummary:
-    """Writes report.html, picture.png and summary.json of a training.
+    """Write report.html, picture.png and summary.json of a training; return its numbers.
 
     Args:
-        title: Stands over the report.
-        parts: The reports of its epochs and of the tries that were cut, in order of time; at least
+        title: Heading of the report.
+        parts: The reports of its epochs and of interrupted attempts, in order of time; at least
             one.
-        out: The folder to write into; made when missing.
-        previous: The training before this one, to compare with.
-        cache_dir: Where this machine keeps what is dear to make and the same for every report.
+        out: The folder to write into; created if missing.
+        previous: The previous training, to compare with.
+        cache_dir: Where this machine keeps what is expensive to build and the same for every
+            report.
     """
     from dolly_assets.profiling.report.training_charts import training_charts, training_picture
 
@@ -72,7 +74,7 @@ def _write_page(
     fill(
         path,
         title=summary.title,
-        state=f"Cut: {newest.cut}." if newest.cut else "",
+        state=f"Interrupted: {newest.interrupted}." if newest.interrupted else "",
         verdict=summary.verdict,
         busy=summary.busy,
         facts=_facts(summary, parts),
@@ -94,10 +96,7 @@ def _write_page(
 
 
 def _facts(summary: TrainingSummary, parts: Sequence[Part]) -> list[str]:
-    start, end = (
-        datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        for moment in (summary.started_at, summary.ended_at)
-    )
+    start, end = date_and_time(summary.started_at), date_and_time(summary.ended_at)
     pauses = summary.ended_at - summary.started_at - summary.duration_seconds
     facts = [
         f"{start} to {end} UTC"
@@ -117,9 +116,9 @@ def _parts_table(parts: Sequence[Part]) -> str:
         "steps",
         "tokens/s",
         "MFU",
-        "GPU memory",
-        "process memory",
-        "stalled",
+        "peak GPU memory",
+        "peak process memory",
+        "stalled by saving",
         "effective",
         "cost",
     ]
@@ -134,7 +133,7 @@ def _parts_table(parts: Sequence[Part]) -> str:
             share(steps.mfu if steps else None),
             size(summary.peak_gpu_memory_bytes),
             size(summary.peak_process_memory_bytes),
-            duration(summary.checkpoints.stalled_seconds),
+            duration(summary.checkpoints.saving_seconds),
             share(summary.effective_ratio),
             dollars(summary.cost.usd),
         ]
@@ -171,7 +170,7 @@ def _steps_table(parts: Sequence[Part]) -> str:
         *(STEP_PHASE_NAMES[phase] for phase in STEP_PHASES),
         "slowest rank",
     ]
-    return tables.section("Where a step's time went", tables.table(heads, rows)) if rows else ""
+    return tables.section("Steps by phase", tables.table(heads, rows)) if rows else ""
 
 
 def _with_share(of_step: float, step_seconds: float) -> str:
@@ -179,16 +178,14 @@ def _with_share(of_step: float, step_seconds: float) -> str:
 
 
 def _slowest(part: Part) -> str:
-    """The rank with the most work of its own, where there are several."""
+    """Return the rank with the most work of its own, where there are several."""
     steps = part.summary.steps
     if steps is None or len(steps.ranks) < 2:
         return "–"
     slowest = max(steps.ranks, key=lambda rank: rank.own_seconds)
     others = [rank.own_seconds for rank in steps.ranks if rank.rank != slowest.rank]
     mean = sum(others) / len(others)
-    return (
-        f"rank {slowest.rank}{f', +{100 * (slowest.own_seconds / mean - 1):.0f} %' if mean else ''}"
-    )
+    return f"rank {slowest.rank}{f', +{percent(slowest.own_seconds / mean - 1)}' if mean else ''}"
 
 
 def _comparison(previous: TrainingSummary | None, summary: TrainingSummary) -> str:
@@ -199,5 +196,5 @@ def _comparison(previous: TrainingSummary | None, summary: TrainingSummary) -> s
         for line in compare_trainings(previous, summary)
     ]
     return tables.section(
-        "Against the training before", tables.table(["", "then", "now", "change"], rows)
+        "Compared with the previous training", tables.table(["", "before", "now", "change"], rows)
     )

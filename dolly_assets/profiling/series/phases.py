@@ -1,17 +1,11 @@
-"""What the trainer was doing when: named spans of time, written as they begin and end.
+"""What the trainer was doing when: named spans of time, one JSON line each.
 
-    phases = PhaseLog(folder / PHASES_FILE)
-    with phases.span("evaluate", epoch=2):
-        ...
+    PhaseLog(folder / PHASES_FILE).mark("save", started_at, ended_at, epoch=2)
 
-A span is written twice, when it begins (open) and when it ends, so a crash in the middle of one
-still tells what was running. Several ranks may share a file. Knows nothing of samples.
+Several ranks may share a file. Knows nothing of samples.
 """
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,47 +17,44 @@ PHASES_FILE = "phases.jsonl"
 
 @dataclass(frozen=True)
 class Phase:
-    """One span.
+    """One span of time, in UTC epoch seconds.
 
-    Times are UTC epoch seconds; `ended_at` is None for a span that was never closed.
+    Attributes:
+        name: Such as "load", "train", "save" or "publish".
+        started_at: When it began.
+        ended_at: When it ended.
+        details: What a reader may want to know of it, such as the epoch.
     """
 
     name: str
     started_at: float
-    ended_at: float | None
-    facts: dict[str, Any]
+    ended_at: float
+    details: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.ended_at - self.started_at
 
 
 class PhaseLog:
-    """Appends spans to a file."""
+    """Appends phases to a file."""
 
     def __init__(self, path: Path) -> None:
         self._journal = Journal(path)
 
-    @contextmanager
-    def span(self, name: str, **facts: Any) -> Iterator[None]:
-        """Marks the block as one span, also when it ends by an exception."""
-        start = time.time()
-        self._write(name, start, None, facts)
-        try:
-            yield
-        finally:
-            self._write(name, start, time.time(), facts)
-
-    def mark(self, name: str, start: float, end: float, **facts: Any) -> None:
-        """Writes a span that was timed elsewhere, in UTC epoch seconds."""
-        self._write(name, start, end, facts)
-
-    def _write(self, name: str, start: float, end: float | None, facts: dict[str, Any]) -> None:
-        self._journal.append({"name": name, "started_at": start, "ended_at": end, "facts": facts})
+    def mark(self, name: str, started_at: float, ended_at: float, **details: Any) -> None:
+        """Write a phase that has ended; times are UTC epoch seconds."""
+        record = {"name": name, "started_at": started_at, "ended_at": ended_at, "details": details}
+        self._journal.append(record)
 
 
 def read_phases(path: Path) -> list[Phase]:
-    """Reads the spans in the order they began; a missing file has none, a torn line is skipped."""
-    phases: dict[str, Phase] = {}
-    for record in read_journal(path):
-        identity = json.dumps(
-            [record["name"], record["started_at"], record["facts"]], sort_keys=True
-        )
-        phases[identity] = Phase(**record)  # the line of the end replaces that of the beginning
-    return sorted(phases.values(), key=lambda phase: phase.started_at)
+    """Read the phases in the order they began; a missing file has none, a torn line is skipped."""
+    phases = [Phase(**record) for record in read_journal(path)]
+    return sorted(phases, key=lambda phase: phase.started_at)
+
+
+def seconds_of(phases: Iterable[Phase], name: str) -> float:
+    """Return how long the phases of a name lasted together."""
+    return sum(phase.seconds for phase in phases if phase.name == name)

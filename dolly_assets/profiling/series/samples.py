@@ -1,8 +1,8 @@
-"""Samples as columns: reading a span of the journal, deriving rates, statistics, and thinning for the eye.
+"""Samples as columns: reads a span of the journal, derives rates, thins series for charts.
 
 A series is named by its path in the sample, such as `gpu.0.power_watts` or `host.cpu_percent`, and
-is an array with NaN where a reading is missing. New readings become new series with no change here.
-Knows nothing of charts.
+is an array with NaN where a reading is missing. New readings become new series without a change
+here. Knows nothing of charts.
 
 At each tick there are, of each GPU `gpu.<index>.`
 
@@ -86,7 +86,6 @@ THROTTLE_REASONS = {
     0x100: "display clocks",
 }
 THERMAL_REASONS = 0x20 | 0x40
-SLOWING_REASONS = THERMAL_REASONS | 0x4 | 0x8 | 0x80  # those that cost speed while there is work
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ class Samples:
 
     Attributes:
         time_seconds: UTC epoch seconds, shape (samples,).
-        series: Arrays of shape (samples,), by name. They may come from a file when they are asked
-            for.
+        series: Arrays of shape (samples,), by name. They may be read from a file when they are
+            accessed.
     """
 
     time_seconds: Series
@@ -106,31 +105,22 @@ class Samples:
         return len(self.time_seconds)
 
     def get(self, name: str) -> Series:
-        """The series, or an empty array when no sample has it."""
+        """Return the series, or an empty array when no sample has it."""
         values = self.series.get(name)
         return np.empty(0) if values is None or np.isnan(values).all() else values
 
 
-def read_samples(path: Path, started_at: float, ended_at: float) -> Samples:
-    """Reads the samples between two UTC epoch times (both inclusive) and adds the rates of the known counters.
-
-    `process.cpu_percent` counts one busy core as 100.
-    """
-    blocks = list(read_blocks(path, TIME, started_at, ended_at))
-    table = (
-        pa.concat_tables(blocks, promote_options="default")
-        if blocks
-        else pa.table({TIME: pa.array([], pa.float64())})
-    )
-    columns = _Columns(table.column_names, lambda name: table[name])
-    return Samples(columns.time_seconds, columns)
-
-
 def write_samples(path: Path, started_at: float, ended_at: float, parquet: Path) -> Samples:
-    """As `read_samples`, by way of a Parquet file that the series are read from when they are asked for.
+    """Write the samples of a span of the journal to a Parquet file, and open it.
 
-    So 64 GPUs over days fit in little memory. In the file `time_seconds` is UTC epoch seconds, null
-    is not measured.
+    Series are read from the file when they are accessed, so 64 GPUs over days fit in little memory.
+    In the file `time_seconds` is UTC epoch seconds, and null means not measured.
+
+    Args:
+        path: The journal; if it is missing, there are no samples.
+        started_at: Start of the span, UTC epoch seconds, inclusive.
+        ended_at: End of the span, likewise.
+        parquet: The file to write.
     """
     parts: list[Path] = []
     writer: pq.ParquetWriter | None = None
@@ -158,7 +148,7 @@ def write_samples(path: Path, started_at: float, ended_at: float, parquet: Path)
 
 
 def last_sample_at(path: Path) -> float | None:
-    """When the last whole sample of a journal was taken, UTC epoch seconds; None if there is none."""
+    """Return when the last whole sample was taken, in UTC epoch seconds; None without any."""
     if not path.exists():
         return None
     with path.open("rb") as file:
@@ -171,14 +161,14 @@ def last_sample_at(path: Path) -> float | None:
 
 
 def open_samples(parquet: Path) -> Samples:
-    """The samples in a file that `write_samples` wrote."""
+    """Open the samples in a file that `write_samples` wrote."""
     file = pq.ParquetFile(parquet, memory_map=True)
     columns = _Columns(file.schema_arrow.names, lambda name: file.read([name]).column(0))
     return Samples(columns.time_seconds, columns)
 
 
 def _gathered(blocks: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Blocks put together to row groups that are worth a Parquet file's trouble."""
+    """Join blocks to row groups of a size that suits Parquet."""
     waiting: list[pa.Table] = []
     for block in blocks:
         waiting.append(block)
@@ -197,7 +187,7 @@ def _writer(path: Path, names: list[str]) -> pq.ParquetWriter:
 
 
 def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with all columns of the schema, null where it has none."""
+    """Return the table with all columns of the schema, null where it has none."""
     missing = pa.nulls(table.num_rows, pa.float64())
     present = set(table.column_names)
     return pa.table({name: table[name] if name in present else missing for name in schema.names})
@@ -206,7 +196,7 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 class _Columns(Mapping[str, Series]):
     """Columns in order of time, and the rates of the counters among them.
 
-    Those used last are kept.
+    Those used last are kept in memory.
     """
 
     def __init__(self, names: list[str], read: Callable[[str], pa.ChunkedArray]) -> None:
@@ -247,7 +237,7 @@ class _Columns(Mapping[str, Series]):
 
 
 def _rate_of(counter: str) -> Iterator[tuple[str, float]]:
-    """The rate that is derived from a series, and its factor, if it is a counter that has one."""
+    """Yield the rate that is derived from a series, and its factor, if it has one."""
     group, _, name = counter.rpartition(".")
     if name in _RATES:
         rate, factor = _RATES[name]
@@ -255,9 +245,9 @@ def _rate_of(counter: str) -> Iterator[tuple[str, float]]:
 
 
 def _rate(time_seconds: Series, counter: Series) -> Series:
-    """Increase per second since the reading before.
+    """Return the increase per second since the previous reading.
 
-    Where a counter fell (restarted) there is none.
+    Where a counter fell (was restarted) there is none.
     """
     rate = np.full_like(counter, np.nan)
     read = np.flatnonzero(~np.isnan(counter))
@@ -268,7 +258,7 @@ def _rate(time_seconds: Series, counter: Series) -> Series:
 
 
 def time_share(throttle_reasons: Series, mask: int) -> float:
-    """In which share of the readings, 0 to 1, some reason of the mask held.
+    """Return the share of the readings, 0 to 1, in which a reason of the mask held.
 
     Without a reading it is 0.
     """
@@ -277,21 +267,25 @@ def time_share(throttle_reasons: Series, mask: int) -> float:
 
 
 def counter_increase(counter: Series) -> float:
-    """How much a counter grew over the span; a restart at zero costs the one step."""
+    """Return how much a counter grew; a restart at zero loses the one interval."""
     steps = np.diff(counter[~np.isnan(counter)])
     return float(steps[steps > 0].sum())
 
 
 def typical_interval_seconds(time_seconds: Series) -> float:
-    """The median time between samples, 0 with fewer than two."""
+    """Return the median time between samples, 0 with fewer than two."""
     return float(np.median(np.diff(time_seconds))) if len(time_seconds) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Thinned:
-    """A series in buckets of consecutive samples: shape (buckets,) each, NaN where a bucket has no reading.
+    """A series in buckets of consecutive samples, shape (buckets,) each.
 
-    `time_seconds` is the bucket's first sample.
+    Attributes:
+        time_seconds: When the bucket's first sample was taken.
+        low: Lowest reading of the bucket; NaN without any.
+        mean: Mean of its readings.
+        high: Highest reading.
     """
 
     time_seconds: Series
@@ -301,7 +295,7 @@ class Thinned:
 
 
 def thin(time_seconds: Series, values: Series, bucket_count: int) -> Thinned:
-    """Thins a series to at most `bucket_count` points and keeps each bucket's minimum and maximum.
+    """Thin a series to at most `bucket_count` points, with each bucket's minimum and maximum.
 
     No extreme is lost: what one sample in a hundred thousand did is still on the chart. A reading
     that is taken every tenth sample holds until the next one.
@@ -322,7 +316,10 @@ def thin(time_seconds: Series, values: Series, bucket_count: int) -> Thinned:
 
 
 def _held(values: Series) -> Series:
-    """The series with each reading held for as many samples as usually lie between two; a longer gap stays one."""
+    """Repeat each reading for as many samples as usually lie between two readings.
+
+    A longer gap stays a gap.
+    """
     read = np.flatnonzero(~np.isnan(values))
     reach = int(np.median(np.diff(read))) if len(read) > 1 else 1
     if reach == 1:

@@ -12,15 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from dolly_assets.core.errors import TrainingStopped
 from dolly_assets.core.text import duration, memory_size, percent
+from dolly_assets.profiling.series.steplog import STEP_PHASES
+from dolly_assets.profiling.series.throughput import tokens_per_second
 from dolly_assets.training.checkpoint.snapshot import Snapshot, Snapshots
 from dolly_assets.training.loop.guards import Guards
-from dolly_assets.training.loop.meter import STEP_PHASES, StepMeter, StepTotals
+from dolly_assets.training.loop.meter import StepMeter, StepTotals
 from dolly_assets.training.loop.observer import EpochResult, PartialState, TrainingObserver
 from dolly_assets.training.loop.progress import Progress
 from dolly_assets.training.loop.request import FineTuneRequest
-from dolly_assets.training.loop.steps import Step
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.watchdog import Watchdog
 from dolly_assets.training.process_group import HostGroup, rank_and_size, wait_for_all_ranks
@@ -70,8 +73,9 @@ class Epochs:
         self._epoch = request.first_epoch
         # What was done of the epoch when its state was saved last.
         self._before = Progress.read(request.resume_from)
-        self._steps = list(self._before.steps)
-        self._work, self._saving_seconds = self._before.work, self._before.saving_seconds
+        self._steps, self._work = self._before.steps, self._before.work  # until the last save
+        self._saving_seconds = self._before.saving_seconds
+        self._done = self._steps.num_rows  # steps of the epoch
         self._guards = Guards(request.recipe.guards)
         self._watchdog = Watchdog(request.hang_seconds, observer.failed)
         self._hosts = HostGroup()
@@ -89,11 +93,11 @@ class Epochs:
         """Start the clock of an epoch, before this process's first step in it."""
         self._started_at = self._logged_at = self._saved_at = time.time()
 
-    def step_done(self, step: Step, steps_per_epoch: int, *, overflowed: bool) -> None:
-        """Record a finished step, and save or stop after it where that is due.
+    def step_done(self, loss: float, steps_per_epoch: int, *, overflowed: bool) -> None:
+        """Check the step that the meter measured last, and save or stop after it where that is due.
 
         Args:
-            step: The step that was done.
+            loss: The loss of the step.
             steps_per_epoch: How many steps an epoch has.
             overflowed: Whether its gradients overflowed, so that the weights did not change.
 
@@ -102,21 +106,22 @@ class Epochs:
             TrainingError: A guard ends the training.
         """
         self._watchdog.step()
-        self._steps.append(step)
+        self._done += 1
+        step = self._meter.latest
         self._snapshots.reserve(self._folder("reserve"))
-        if warning := self._guards.check(step, epoch=self._epoch, overflowed=overflowed):
+        if warning := self._guards.check(step.step, loss, epoch=self._epoch, overflowed=overflowed):
             self._observer.log(warning)
         if step.ended_at - self._logged_at >= PROGRESS_SECONDS:
             self._logged_at = step.ended_at
-            self._observer.log(self._progress_line(steps_per_epoch))
+            self._observer.log(self._progress_line(loss, steps_per_epoch))
         upcoming = self._agree()
-        is_last = len(self._steps) == steps_per_epoch  # the end of an epoch is saved anyway
+        is_last = self._done == steps_per_epoch  # the end of an epoch is saved anyway
         if upcoming == _Next.STEP or is_last:
             return
         self._watchdog.pause()
         self._save_partly(steps_per_epoch)
         if upcoming == _Next.STOP:
-            raise TrainingStopped(self._epoch, len(self._steps), steps_per_epoch)
+            raise TrainingStopped(self._epoch, self._done, steps_per_epoch)
         self._watchdog.step()
 
     def end_epoch(self) -> bool:
@@ -127,8 +132,8 @@ class Epochs:
         """
         self._watchdog.pause()
         ended_at = time.time()
-        snapshot = self._snapshot(f"checkpoint-{self._steps[-1].step}", weights=True)
-        self._work += self._meter.take()
+        snapshot = self._snapshot(f"checkpoint-{self._meter.latest.step}", weights=True)
+        self._take_steps()
         self._saving_seconds += time.time() - ended_at
         seconds = self._seconds(ended_at)
         if not snapshot.in_memory:
@@ -144,7 +149,7 @@ class Epochs:
                 ended_at=ended_at,
                 training_seconds=seconds,
                 saving_seconds=self._saving_seconds,
-                steps=tuple(self._steps),
+                steps=self._steps,
                 work=self._work,
                 real_tokens=self._real_tokens(),
                 utilization=self._meter.utilization(self._work.flops, seconds * rank_and_size()[1]),
@@ -158,10 +163,11 @@ class Epochs:
 
     def _next_epoch(self) -> bool:
         """Reset for the next epoch; return whether there is none."""
-        steps = len(self._steps)
+        steps = self._done
         self._epoch += 1
-        self._steps, self._before = [], Progress()
-        self._work, self._saving_seconds = StepTotals(), 0.0
+        self._before = Progress()
+        self._steps, self._work = self._before.steps, self._before.work
+        self._done, self._saving_seconds = 0, 0.0
         if self._epoch > self._request.last_epoch:
             return True
         if self._agree() == _Next.STOP:
@@ -180,20 +186,23 @@ class Epochs:
 
     def _save_partly(self, steps_per_epoch: int) -> None:
         began = time.time()
-        snapshot = self._snapshot(f"state-{self._steps[-1].step}", weights=False)
-        self._work += self._meter.take()
+        snapshot = self._snapshot(f"state-{self._meter.latest.step}", weights=False)
+        self._take_steps()
         self._saved_at = time.time()
         seconds = self._saved_at - began
         self._saving_seconds += seconds
         if rank_and_size()[0] == 0:
-            done = Progress(
-                tuple(self._steps), self._seconds(began), self._saving_seconds, self._work
-            )
+            done = Progress(self._steps, self._seconds(began), self._saving_seconds, self._work)
             done.write(snapshot.folder)
         self._observer.on_state(
-            PartialState(self._epoch, len(self._steps), steps_per_epoch, snapshot, seconds)
+            PartialState(self._epoch, self._done, steps_per_epoch, snapshot, seconds)
         )
         self._before = replace(self._before, seconds=self._before.seconds - seconds)
+
+    def _take_steps(self) -> None:
+        taken = self._meter.take(self._hosts)
+        self._steps = pa.concat_tables([self._steps, taken])
+        self._work += StepTotals.of(taken)
 
     def _snapshot(self, name: str, *, weights: bool) -> Snapshot:
         self._observer.make_room()
@@ -205,12 +214,12 @@ class Epochs:
     def _seconds(self, until: float) -> float:
         return self._before.seconds + until - self._started_at
 
-    def _progress_line(self, steps_per_epoch: int) -> str:
-        done, done_here = len(self._steps), len(self._steps) - len(self._before.steps)
-        elapsed = self._steps[-1].ended_at - self._started_at
-        rate = self._real_tokens() * done_here / steps_per_epoch / elapsed
-        left = elapsed / done_here * (steps_per_epoch - done)
-        step = self._meter.latest
+    def _progress_line(self, loss: float, steps_per_epoch: int) -> str:
+        step, done = self._meter.latest, self._done
+        tokens = self._real_tokens() * done / steps_per_epoch
+        rate = tokens_per_second(tokens, self._seconds(step.ended_at))
+        done_here = done - self._before.steps.num_rows
+        left = (step.ended_at - self._started_at) / done_here * (steps_per_epoch - done)
         seconds = step.ended_at - step.started_at
         shares = ", ".join(
             f"{percent(getattr(step, f'{phase}_seconds') / seconds)} {phase}"
@@ -220,7 +229,7 @@ class Epochs:
         parts = [
             f"epoch {self._epoch} of {self._request.first_epoch}-{self._request.last_epoch}: "
             f"step {done}/{steps_per_epoch}",
-            f"loss {self._steps[-1].loss:.3f}",
+            f"loss {loss:.3f}",
             f"{rate:,.0f} tokens/s",
             f"{duration(left)} left in this epoch; on rank {step.rank}: step of {seconds:.2f} s "
             f"({shares})",
@@ -229,8 +238,8 @@ class Epochs:
         ]
         if utilization:
             parts.append(f"MFU {percent(utilization)}")
-        if step.memory_peak_bytes:
-            parts.append(f"peak memory {memory_size(step.memory_peak_bytes)}")
+        if step.peak_rank_memory_bytes:
+            parts.append(f"peak memory {memory_size(step.peak_rank_memory_bytes)}")
         return ", ".join(parts)
 
 
@@ -263,11 +272,7 @@ def as_callback(epochs: Epochs, overflowed: Callable[[], bool]) -> "TrainerCallb
             **_: Any,
         ) -> None:
             if logs and "loss" in logs:
-                grad_norm = float(logs.get("grad_norm", 0.0))
-                step = Step(
-                    state.global_step, logs["loss"], logs["learning_rate"], grad_norm, time.time()
-                )
-                epochs.step_done(step, _steps_per_epoch(state), overflowed=overflowed())
+                epochs.step_done(logs["loss"], _steps_per_epoch(state), overflowed=overflowed())
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = epochs.end_epoch()

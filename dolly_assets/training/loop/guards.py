@@ -6,15 +6,12 @@ They see numbers, not tensors, and reach the same verdict on every rank.
 import math
 import statistics
 from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
-
-if TYPE_CHECKING:
-    from dolly_assets.training.loop.steps import Step
 
 WINDOW_STEPS = 64  # steps that a loss is compared with
 LEAST_STEPS = 16  # before that there is too little to compare with
@@ -52,11 +49,12 @@ class Guards:
         self._overflows = 0
         self._in_spike = False
 
-    def check(self, step: "Step", *, epoch: int, overflowed: bool) -> str | None:
+    def check(self, step: int, loss: float, *, epoch: int, overflowed: bool) -> str | None:
         """Return a warning for the log, if there is one.
 
         Args:
-            step: The step that was just done.
+            step: Number of the step that was just done.
+            loss: Its loss.
             epoch: The epoch that it belongs to.
             overflowed: Whether its gradients overflowed, so that the weights did not change.
 
@@ -64,9 +62,9 @@ class Guards:
             TrainingError: The training cannot or should not continue.
         """
         where = f"of epoch {epoch}"
-        if not math.isfinite(step.loss):
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss {where} became {step.loss} at step {step.step}: lower "
+                f"the loss {where} became {loss} at step {step}: lower "
                 "recipe.learning_rate, add warmup_steps, or check the examples; the epoch is not "
                 "published"
             )
@@ -74,20 +72,20 @@ class Guards:
         if self._overflows == OVERFLOWS_IN_A_ROW:
             raise TrainingError(
                 f"the gradients {where} overflowed in {self._overflows} steps in a row, up to step "
-                f"{step.step}: set recipe.precision to bf16 or fp32, or lower "
+                f"{step}: set recipe.precision to bf16 or fp32, or lower "
                 "recipe.learning_rate; the epoch is not published"
             )
-        return self._check_spike(step, where)
+        return self._check_spike(step, loss, where)
 
-    def _check_spike(self, step: "Step", where: str) -> str | None:
+    def _check_spike(self, step: int, loss: float, where: str) -> str | None:
         was_in_spike, self._in_spike = self._in_spike, False
         limit = self._limit()
-        self._losses.append(step.loss)
-        if limit is None or step.loss <= limit:
+        self._losses.append(loss)
+        if limit is None or loss <= limit:
             return None
         self._in_spike = True
         text = (
-            f"the loss {where} jumped to {step.loss:.4g} at step {step.step}; the median of the "
+            f"the loss {where} jumped to {loss:.4g} at step {step}; the median of the "
             f"last steps is {statistics.median(self._losses):.4g}, and up to {limit:.4g} is normal"
         )
         if self._settings.on_spike == "stop":

@@ -1,16 +1,29 @@
-"""Measures the steps of one rank: where their time goes, and what was computed meanwhile."""
+"""Measures the steps of one rank: where their time goes, and what was computed meanwhile.
+
+Knows micro-batches and devices, and nothing of epochs, checkpoints or profiles.
+"""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import pyarrow as pa
 
 from dolly_assets.hardware.device_table import Precision, peak_flops
-from dolly_assets.profiling.series.steplog import StepLog, StepRecord
+from dolly_assets.profiling.series.steplog import (
+    STEP_PHASES,
+    STEP_SCHEMA,
+    StepLog,
+    StepRecord,
+)
+from dolly_assets.profiling.series.throughput import flops_utilization
 from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.packing.batches import MicroBatch
+from dolly_assets.training.process_group import HostGroup, rank_and_size
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +31,6 @@ if TYPE_CHECKING:
 Phase = Literal["data", "forward", "backward", "optimizer"]
 _PHASES: tuple[Phase, ...] = ("data", "forward", "backward", "optimizer")
 _SUMS = ("real_tokens", "processed_tokens", "labelled_tokens", "flops")
-STEP_PHASES = (*_PHASES, "wait")  # whose seconds are those of a step
 _MEANS = tuple(f"{phase}_seconds" for phase in STEP_PHASES)
 _STATUS = Path("/proc/self/status")
 
@@ -31,9 +43,9 @@ class StepTotals:
         real_tokens: Tokens of the examples trained on.
         processed_tokens: The same with padding.
         labelled_tokens: Tokens that the loss counted.
-        flops: Floating-point operations that the model asked for.
-        data_seconds: Mean over the ranks of what their steps say; likewise the next four.
-        memory_peak_bytes: The most of any rank; 0 if not known.
+        flops: Floating-point operations of the model.
+        data_seconds: Mean over the ranks, summed over the steps; likewise the next four.
+        peak_rank_memory_bytes: The most of any rank; 0 if not known.
     """
 
     real_tokens: int = 0
@@ -45,37 +57,23 @@ class StepTotals:
     backward_seconds: float = 0.0
     optimizer_seconds: float = 0.0
     wait_seconds: float = 0.0
-    memory_peak_bytes: int = 0
+    peak_rank_memory_bytes: int = 0
 
     @classmethod
-    def of(cls, records: Sequence[StepRecord]) -> Self:
-        """Adds up the steps of this rank and those that the others give; a collective operation."""
-        import torch.distributed
-
-        mine: dict[str, float] = {
-            name: sum(getattr(record, name) for record in records) for name in (*_SUMS, *_MEANS)
-        }
-        mine["memory_peak_bytes"] = max(
-            (record.memory_peak_bytes or 0 for record in records), default=0
-        )
-        everyones = [mine]
-        if torch.distributed.is_initialized():
-            everyones = [{}] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everyones, mine)
-        sums: dict[str, Any] = {name: sum(each[name] for each in everyones) for name in mine}
-        means = {name: sums[name] / len(everyones) for name in _MEANS}
-        peak = max(each["memory_peak_bytes"] for each in everyones)
-        return cls(**{**sums, **means, "memory_peak_bytes": peak})
+    def of(cls, steps: pa.Table) -> Self:
+        """Add up steps, given with the columns of STEP_SCHEMA."""
+        sums = {name: sum(steps[name].to_pylist()) for name in (*_SUMS, *_MEANS)}
+        peaks = [peak or 0 for peak in steps["peak_rank_memory_bytes"].to_pylist()]
+        return cls(**sums, peak_rank_memory_bytes=max(peaks, default=0))
 
     def __add__(self, later: "StepTotals") -> "StepTotals":
         added = {name: getattr(self, name) + getattr(later, name) for name in (*_SUMS, *_MEANS)}
-        return StepTotals(
-            **added, memory_peak_bytes=max(self.memory_peak_bytes, later.memory_peak_bytes)
-        )
+        peak = max(self.peak_rank_memory_bytes, later.peak_rank_memory_bytes)
+        return StepTotals(**added, peak_rank_memory_bytes=peak)
 
 
 class StepMeter:
-    """What happens between `begin` and `end` is one step.
+    """Measures what happens between `begin` and `end` as one step.
 
     On a GPU, what is measured of forward, backward and optimizer is the device's time and not that
     of the process, which runs ahead of it.
@@ -92,9 +90,10 @@ class StepMeter:
         self._flops, self._device, self._rank, self._log = flops, device, rank, log
         self._peak_flops = _peak_flops(device, precision)
         self._records: list[StepRecord] = []
+        self._latest: StepRecord | None = None
 
     def begin(self) -> None:
-        """A step begins: its data are asked for."""
+        """Begin a step: its data are asked for."""
         self._started_at, self._clock = time.time(), time.perf_counter()
         self._marks: dict[Phase, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {}
         self._seconds = dict.fromkeys(_PHASES, 0.0)
@@ -103,10 +102,12 @@ class StepMeter:
 
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
-        """What runs within belongs to a phase of the step."""
+        """Count the time of a block to a phase of the step."""
         if self._device.type == "cuda" and name != "data":
             import torch
 
+            # Events are timed by the device when it gets there: reading a clock here would measure
+            # how fast kernels are launched.
             marks = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             marks[0].record()
             yield
@@ -118,15 +119,31 @@ class StepMeter:
             self._seconds[name] += time.perf_counter() - began
 
     def count(self, batch: MicroBatch) -> None:
-        """A micro-batch of the step is trained on."""
+        """Count a micro-batch of the step."""
         lengths = batch["lengths"][: batch["examples"]]
         self._real += sum(lengths)
         self._processed += batch["input_ids"].numel()
         self._labelled += batch["targets"].numel()
         self._operations += self._flops.of_examples(lengths, batch["targets"].numel())
 
-    def end(self, step: int, epoch: int) -> None:
-        """The step has ended and its loss is known."""
+    def end(
+        self,
+        step: int,
+        epoch: int,
+        *,
+        loss: float,
+        learning_rate: float | None,
+        grad_norm: float | None,
+    ) -> None:
+        """End the step: its loss is known.
+
+        Args:
+            step: Number of the step since the first epoch's first, counted from 1.
+            epoch: Counted from 1.
+            loss: Mean over the labelled tokens of the global batch.
+            learning_rate: The rate that the step was made with.
+            grad_norm: Norm of the gradients; None if nobody measured it.
+        """
         elapsed = time.perf_counter() - self._clock
         for name, marks in self._marks.items():
             marks[-1][1].synchronize()
@@ -143,26 +160,64 @@ class StepMeter:
             processed_tokens=self._processed,
             labelled_tokens=self._labelled,
             flops=self._operations,
-            memory_peak_bytes=memory_peak(self._device),
+            peak_rank_memory_bytes=peak_memory(self._device),
+            loss=loss,
+            learning_rate=learning_rate,
+            grad_norm=grad_norm,
         )
         self._records.append(record)
+        self._latest = record
         if self._log:
             self._log.append(record)
 
     @property
     def latest(self) -> StepRecord:
-        """Of the step that ended last."""
-        return self._records[-1]
+        """The step that ended last; there must have been one."""
+        assert self._latest
+        return self._latest
 
     def utilization(self, flops: float, rank_seconds: float) -> float | None:
-        """Model FLOPs utilization, 0 to 1, by the data sheet of the device; None if it is not known, as of CPUs."""
-        return flops / rank_seconds / self._peak_flops if self._peak_flops else None
+        """Return the model FLOPs utilization by the device's data sheet, 0 to 1.
 
-    def take(self) -> StepTotals:
-        """What all ranks did since the last call. All of them call it at the same point."""
-        work = StepTotals.of(self._records)
-        self._records = []
-        return work
+        None if the device's peak is not known, as of CPUs.
+        """
+        if not self._peak_flops:
+            return None
+        return flops_utilization(flops, rank_seconds, self._peak_flops)
+
+    def take(self, hosts: HostGroup) -> pa.Table:
+        """Return the steps made since the last call, of all ranks together; a collective operation.
+
+        The columns are those of STEP_SCHEMA: tokens and operations are sums over the ranks, seconds
+        of phases their means; a step lasts from its first rank's start to its last one's end.
+        """
+        records, self._records = self._records, []
+        return _of_all_ranks(records, hosts)
+
+
+def _of_all_ranks(records: list[StepRecord], hosts: HostGroup) -> pa.Table:
+    _, ranks = rank_and_size()
+    sums = hosts.sum(_numbers(records, (*_SUMS, *_MEANS)))
+    ends = _numbers(records, ("started_at", "ended_at"))
+    memory = [[float(record.peak_rank_memory_bytes or -1)] for record in records]
+    # One exchange for the smallest and the largest: a start's negative is the larger, the earlier.
+    most = hosts.maximum(np.hstack([ends * (-1, 1), np.array(memory).reshape(-1, 1)]))
+    columns = {name: [getattr(record, name) for record in records] for name in _OF_ANY_RANK}
+    columns |= {name: sums[:, place].astype(np.int64) for place, name in enumerate(_SUMS[:-1])}
+    columns |= {"flops": sums[:, len(_SUMS) - 1]}
+    columns |= {name: sums[:, len(_SUMS) + place] / ranks for place, name in enumerate(_MEANS)}
+    columns |= {"started_at": -most[:, 0], "ended_at": most[:, 1]}
+    columns |= {"peak_rank_memory_bytes": [int(peak) if peak > 0 else None for peak in most[:, 2]]}
+    return pa.table({name: columns[name] for name in STEP_SCHEMA.names}, schema=STEP_SCHEMA)
+
+
+_OF_ANY_RANK = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+
+
+def _numbers(records: list[StepRecord], names: tuple[str, ...]) -> "np.ndarray":
+    """Return fields of records as floats, shape (steps, names)."""
+    rows = [[float(getattr(record, name)) for name in names] for record in records]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(names))
 
 
 def _peak_flops(device: "torch.device", precision: Precision) -> float | None:
@@ -173,8 +228,11 @@ def _peak_flops(device: "torch.device", precision: Precision) -> float | None:
     return peak_flops(torch.cuda.get_device_name(device), precision)
 
 
-def memory_peak(device: "torch.device") -> int | None:
-    """Most bytes that this process has held so far: allocated on its GPU, or resident on a CPU; None if not known."""
+def peak_memory(device: "torch.device") -> int | None:
+    """Return the most bytes that this process has held so far; None if that is not known.
+
+    Allocated on its GPU, or resident on a CPU.
+    """
     if device.type == "cuda":
         import torch
 

@@ -7,9 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import pyarrow as pa
+
+from dolly_assets.profiling.series.throughput import tokens_per_second
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.loop.meter import StepTotals
-from dolly_assets.training.loop.steps import Step
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class EpochResult:
         snapshot: This rank's part of the checkpoint.
         started_at: When this process began with it, in seconds since the Unix epoch.
         ended_at: When its last step ended.
-        training_seconds: Training time in all processes that trained a part of it.
+        training_seconds: Training time in all processes that trained a part of it, without saving.
         saving_seconds: Time in them during which training waited for a save.
-        steps: Its optimizer steps.
+        steps: Its optimizer steps, of all ranks together, with the columns of STEP_SCHEMA.
         work: Totals over its steps.
         real_tokens: Tokens of the examples trained on, without padding.
         utilization: Share of the devices' peak arithmetic (MFU); None if it is not known.
@@ -35,7 +37,7 @@ class EpochResult:
     ended_at: float
     training_seconds: float
     saving_seconds: float
-    steps: tuple[Step, ...]
+    steps: pa.Table
     work: StepTotals
     real_tokens: int
     utilization: float | None
@@ -43,12 +45,12 @@ class EpochResult:
     @property
     def loss(self) -> float:
         """Mean training loss of the epoch's steps, in nats per labelled token."""
-        return math.fsum(step.loss for step in self.steps) / len(self.steps)
+        return math.fsum(self.steps["loss"].to_pylist()) / self.steps.num_rows
 
     @property
     def tokens_per_second(self) -> float:
-        """Real tokens per second of training, without saving and evaluation."""
-        return self.real_tokens / self.training_seconds
+        """Real tokens per second of training time; see `profiling.series.throughput`."""
+        return tokens_per_second(self.real_tokens, self.training_seconds)
 
 
 @dataclass(frozen=True)

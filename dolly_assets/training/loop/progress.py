@@ -7,8 +7,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
+from dolly_assets.profiling.series.steplog import STEP_SCHEMA
 from dolly_assets.training.loop.meter import StepTotals
-from dolly_assets.training.loop.steps import Step
 
 PROGRESS_FILE = "progress.json"
 
@@ -18,20 +20,22 @@ class Progress:
     """The finished part of an epoch.
 
     Attributes:
-        steps: Its optimizer steps.
+        steps: Its optimizer steps, with the columns of STEP_SCHEMA. Where an earlier version saved
+            the state, tokens and timings of single steps are null; their totals are known.
         seconds: Training time, without saving.
         saving_seconds: How long training waited for saves.
         work: Totals over the steps.
     """
 
-    steps: tuple[Step, ...] = ()
+    steps: pa.Table = field(default_factory=STEP_SCHEMA.empty_table)
     seconds: float = 0.0
     saving_seconds: float = 0.0
     work: StepTotals = field(default_factory=StepTotals)
 
     def write(self, folder: Path) -> None:
         """Write it beside a saved state."""
-        (folder / PROGRESS_FILE).write_text(json.dumps(asdict(self)))
+        document = {**vars(self), "steps": self.steps.to_pylist(), "work": asdict(self.work)}
+        (folder / PROGRESS_FILE).write_text(json.dumps(document))
 
     @classmethod
     def read(cls, folder: Path | None) -> "Progress":
@@ -40,9 +44,12 @@ class Progress:
         if file is None or not file.is_file():
             return cls()
         document = json.loads(file.read_text())
+        work = document["work"]
+        if "memory_peak_bytes" in work:  # its name in earlier versions
+            work["peak_rank_memory_bytes"] = work.pop("memory_peak_bytes")
         return cls(
-            steps=tuple(Step(**step) for step in document["steps"]),
+            steps=pa.Table.from_pylist(document["steps"], schema=STEP_SCHEMA),
             seconds=document["seconds"],
             saving_seconds=document["saving_seconds"],
-            work=StepTotals(**document["work"]),
+            work=StepTotals(**work),
         )

@@ -170,7 +170,13 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             """End the measured step, once its loss is known."""
             if "loss" in logs:
-                meter.end(self.state.global_step, math.ceil(self.state.epoch or 0))
+                meter.end(
+                    self.state.global_step,
+                    math.ceil(self.state.epoch or 0),
+                    loss=logs["loss"],
+                    learning_rate=logs.get("learning_rate"),
+                    grad_norm=logs.get("grad_norm"),
+                )
             super().log(logs, start_time)
 
     return LabelTrainer()

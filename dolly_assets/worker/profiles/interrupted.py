@@ -1,17 +1,17 @@
-"""What a training that was killed, or failed, left of its profile: published as `interrupted_profile`, marked as cut.
+"""What a training that was killed, or failed, left of its profile, published as interrupted.
 
 From what is on this machine's disk, which lacks at most the last sampling interval; or, where that
-is gone with the machine, from the live report in the store, which lacks what came after it was last
-refreshed.
+is lost with the machine, from the live report in the store, which lacks what came after its last
+refresh.
 """
 
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
+from dolly_assets.core.text import date_and_time
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
-from dolly_assets.profiling.analysis.verdict import cut_sentence
+from dolly_assets.profiling.analysis.verdict import interruption_sentence
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
 from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.profiling.series.samples import last_sample_at
@@ -35,30 +35,29 @@ from dolly_assets.worker.profiles.profile_publisher import (
 )
 from dolly_assets.worker.spec import Train, WorkerSpec
 
-DEAD_SECONDS = (
-    300.0  # without a refresh, before a live report counts as left by a run that nobody knows
-)
+# Without a refresh, before a live report counts as left behind by a run that nobody knows.
+DEAD_SECONDS = 300.0
 
 
 def recover_profiles(
     spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]
 ) -> list[Artifact]:
-    """Publishes the epochs of a training that has ended which have no profile, from this machine's disk.
+    """Publish a profile of each epoch of an ended training that has none, from this machine's disk.
 
-    An epoch without a step has none: there is nothing to tell of it.
+    An epoch without a step gets none: there is nothing to report.
     """
     folder, profiles = profile_dir(spec), ProfilePublisher(spec, store, log)
     last_at = last_sample_at(folder / SAMPLES_FILE)
-    harvested = []
+    recovered = []
     for span in read_spans(folder):
         if last_at is None:
             break
         request = _request(spec, span, last_at, folder)
         if request and not _is_published(spec, store, profiles, span.epoch):
-            harvested.append(profiles.publish(request))
+            recovered.append(profiles.publish(request))
     if folder.is_dir():
         LiveReport(spec).end()
-    return harvested
+    return recovered
 
 
 def recover_profiles_from_store(
@@ -68,13 +67,21 @@ def recover_profiles_from_store(
     dataset: str,
     has_ended: Callable[[LiveState], bool],
 ) -> list[Artifact]:
-    """Publishes what runs left as live reports that ended without a word; `has_ended` knows whether they did."""
-    harvested = []
+    """Publish the live reports of runs that ended without publishing their profiles.
+
+    Args:
+        store: Where profiles are published.
+        objects: The same store, as objects.
+        family: Whose runs.
+        dataset: Of the runs.
+        has_ended: Tells whether the run of a live report has ended.
+    """
+    recovered = []
     for state in left_behind(objects, family, dataset):
         if has_ended(state):
-            harvested.append(_from_live(store, objects, state))
+            recovered.append(_from_live(store, objects, state))
             write_state(objects, state.model_copy(update={"ended": True}))
-    return harvested
+    return recovered
 
 
 def _request(
@@ -86,24 +93,24 @@ def _request(
     if not steps.num_rows:
         return None
     last_step = max(steps["step"].to_pylist())
-    what = "while it was saved and published" if span.ended_at else f"after step {last_step}"
+    what = "while the epoch was saved and published" if span.ended_at else f"after step {last_step}"
     return ProfileRequest(
         epoch=span.epoch,
         started_at=span.started_at,
         ended_at=ended_at,
-        facts={
+        attributes={
             "epoch": span.epoch,
             "training": spec.task.training,
             "ranks": len(step_files(folder)),
         },
-        cut=f"the training ended at {_clock(last_at)} UTC, {what}",
+        interrupted=f"the training ended at {date_and_time(last_at)} UTC, {what}",
     )
 
 
 def _is_published(
     spec: WorkerSpec, store: ArtifactStore, profiles: ProfilePublisher, epoch: int
 ) -> bool:
-    """Whether this very run has published a profile of the epoch."""
+    """Return whether this very run has published a profile of the epoch."""
     made = [
         item
         for kind in (GPU_PROFILE, INTERRUPTED_PROFILE)
@@ -113,13 +120,17 @@ def _is_published(
 
 
 def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> Artifact:
-    cut = f"the training ended after {_clock(state.refreshed_at)} UTC, when this was last refreshed"
+    refreshed_at = date_and_time(state.refreshed_at)
+    interrupted = f"the training ended after {refreshed_at} UTC, the last refresh of this report"
+    sentence = interruption_sentence(interrupted)
     page = objects.read_all(f"{state.folder}/{REPORT_FILE}").decode()
     live = ReportSummary.model_validate_json(objects.read_all(f"{state.folder}/{SUMMARY_FILE}"))
-    summary = live.model_copy(update={"cut": cut, "verdict": cut_sentence(cut) + live.verdict})
+    summary = live.model_copy(
+        update={"interrupted": interrupted, "verdict": sentence + live.verdict}
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / REPORT_FILE).write_text(with_state(page, cut_sentence(cut)), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(with_state(page, sentence), encoding="utf-8")
         (folder / SUMMARY_FILE).write_text(
             summary.model_dump_json(indent=2) + "\n", encoding="utf-8"
         )
@@ -131,7 +142,3 @@ def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> 
             attributes={**summary.figures(), "epoch": state.epoch, "training": state.training},
             made_by=state.made_by,
         )
-
-
-def _clock(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,8 +1,8 @@
-"""The report of a training that runs, in the store: `live/FAMILY/DATASET/RUN/`, overwritten again and again.
+"""The report of a running training, in the store at `live/FAMILY/DATASET/RUN/`, refreshed in place.
 
 `report.html` is the page, `summary.json` its numbers, `state.json` says whose they are. Artifacts
-are immutable; this is not one. It stays when the training has ended, until garbage collection finds
-it old.
+are immutable; this is not one. It stays after the training has ended, until garbage collection
+deletes it.
 """
 
 import re
@@ -25,22 +25,22 @@ STATE_FILE = "state.json"
 class LiveState(Config):
     """Whose live report it is."""
 
-    family: str
-    dataset: str
-    run_id: str
-    training: str = Field(description="Digest of what decides the weights.")
-    tokenized_dataset: str = Field(description="Its digest.")
-    epoch: int
-    started_at: float = Field(description="Of the epoch's profile, UTC epoch seconds.")
-    refreshed_at: float = Field(description="UTC epoch seconds.")
+    family: str = Field(description="Model family that is trained.")
+    dataset: str = Field(description="Dataset that it is trained on.")
+    run_id: str = Field(description="Run of the orchestrator.")
+    training: str = Field(description="Digest of what determines the weights.")
+    tokenized_dataset: str = Field(description="Digest of the tokenized dataset.")
+    epoch: int = Field(description="Epoch that is trained.")
+    started_at: float = Field(description="Start of the epoch's profile, in UTC epoch seconds.")
+    refreshed_at: float = Field(description="Last refresh, in UTC epoch seconds.")
     ended: bool = Field(
-        default=False, description="Whether all that it showed was published as profiles."
+        default=False, description="Whether everything it showed was published as profiles."
     )
-    made_by: dict[str, str]
+    made_by: dict[str, str] = Field(description="What the run's artifacts record of their origin.")
 
     @property
     def seconds_since_refresh(self) -> float:
-        """By this machine's clock."""
+        """Seconds since the last refresh, by this machine's clock."""
         return time.time() - self.refreshed_at
 
     @property
@@ -50,7 +50,7 @@ class LiveState(Config):
 
 
 def live_folder(family: str, dataset: str, run_id: str) -> str:
-    """Key prefix of a run's live report."""
+    """Return the key prefix of a run's live report."""
     return f"{LIVE}/{family}/{dataset}/{run_id}"
 
 
@@ -66,7 +66,7 @@ class LiveReport:
         )
 
     def write(self, page: bytes, summary: ReportSummary, request: ProfileRequest) -> str:
-        """Puts a new page in place of the one before; returns its key."""
+        """Replace the page with a new one; return its key."""
         self._store.write(f"{self.folder}/{SUMMARY_FILE}", summary.model_dump_json().encode())
         key = f"{self.folder}/{REPORT_FILE}"
         self._store.write(key, page)
@@ -74,7 +74,7 @@ class LiveReport:
         return key
 
     def end(self) -> None:
-        """Says that nothing is left to be made of it; one that was never written stays so."""
+        """Mark the report as ended; one that was never written stays unwritten."""
         if state := read_state(self._store, self.folder):
             write_state(self._store, state.model_copy(update={"ended": True}))
             key = f"{self.folder}/{REPORT_FILE}"
@@ -82,7 +82,7 @@ class LiveReport:
             self._store.write(
                 key,
                 with_state(
-                    page, "This training has ended: its epochs have their reports."
+                    page, "This training has ended; each of its epochs has a report."
                 ).encode(),
             )
 
@@ -102,18 +102,18 @@ class LiveReport:
 
 
 def read_state(store: ObjectStore, folder: str) -> LiveState | None:
-    """The state in a folder of the store; None if there is none."""
+    """Return the state in a folder of the store; None if there is none."""
     found = store.find(f"{folder}/{STATE_FILE}")
     return LiveState.model_validate_json(found) if found else None
 
 
 def write_state(store: ObjectStore, state: LiveState) -> None:
-    """Overwrites the state of a live report."""
+    """Overwrite the state of a live report."""
     store.write(f"{state.folder}/{STATE_FILE}", state.model_dump_json().encode())
 
 
 def left_behind(store: ObjectStore, family: str, dataset: str) -> list[LiveState]:
-    """The live reports of a family on a dataset that were not ended: their runs go on, or have died."""
+    """Return the live reports that were not ended: their runs still train, or have died."""
     keys = store.keys(f"{LIVE}/{family}/{dataset}")
     folders = [key.removesuffix(f"/{STATE_FILE}") for key in keys if key.endswith(f"/{STATE_FILE}")]
     states = [read_state(store, folder) for folder in folders]
@@ -121,7 +121,7 @@ def left_behind(store: ObjectStore, family: str, dataset: str) -> list[LiveState
 
 
 def with_state(page: str, text: str) -> str:
-    """A live page that is loaded anew no more, and says why."""
+    """Return a live page that no longer refreshes itself, with the reason."""
     page = re.sub(r'<meta http-equiv="refresh"[^>]*>', "", page, count=1)
     return re.sub(
         r'<p class="state">.*?</p>', f'<p class="state">{escape(text)}</p>', page, count=1

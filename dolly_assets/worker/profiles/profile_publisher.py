@@ -1,4 +1,4 @@
-"""From what was written down about a training to the reports of its epochs, and into the store.
+"""Builds the reports of a training's epochs from what was recorded, and publishes them.
 
 It knows epochs as spans of time. Who samples, and whether the training still runs, it doesn't know.
 """
@@ -16,6 +16,7 @@ from dolly_assets.core.errors import DollyError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.hardware.device_table import peak_flops
 from dolly_assets.profiling.analysis.figures import ReportContext
+from dolly_assets.profiling.analysis.step_figures import EpochTotals
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, Attempt, ReportSummary
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.report.report import build_report
@@ -31,24 +32,31 @@ PROFILE_FOLDER = "profile"
 class ProfileRequest(Config):
     """An epoch whose report is wanted."""
 
-    epoch: int
+    epoch: int = Field(description="Number of the epoch.")
     started_at: float = Field(description="UTC epoch seconds.")
     ended_at: float = Field(description="UTC epoch seconds.")
-    facts: dict[str, JsonValue] = Field(
-        default={}, description="Attributes beside the report's own figures."
+    attributes: dict[str, JsonValue] = Field(
+        default={}, description="Attributes of the artifact besides the report's own figures."
     )
-    cut: str = Field(
-        default="", description="How the training ended, if it did so in this epoch; else empty."
+    totals: EpochTotals | None = Field(
+        default=None, description="What the training counted of the epoch, if it is finished."
+    )
+    interrupted: str = Field(
+        default="",
+        description="When and how the training was interrupted in this epoch; else empty.",
     )
 
 
 def profile_dir(spec: WorkerSpec) -> Path:
-    """Where the sampler, the phases and every rank's step timings of this run go."""
+    """Return the folder of this run's samples, phases and steps of every rank."""
     return spec.scratch_dir / PROFILE_FOLDER
 
 
 def spec_in(scratch: Path) -> WorkerSpec | None:
-    """What the training in a scratch folder was told, if it left something to report; None also of another version."""
+    """Return the specification of the training in a scratch folder, if it left something.
+
+    None also if another version wrote it.
+    """
     with contextlib.suppress(OSError, ValidationError):
         return WorkerSpec.model_validate_json((scratch / PROFILE_FOLDER / SPEC_FILE).read_bytes())
     return None
@@ -58,9 +66,9 @@ class ProfilePublisher:
     """Builds and publishes.
 
     Args:
-        spec: What the worker was told.
+        spec: What the worker does.
         store: Where profiles are published.
-        log: Takes a line for the reader of the run.
+        log: Writes a line to the log of the run.
     """
 
     def __init__(self, spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) -> None:
@@ -69,9 +77,9 @@ class ProfilePublisher:
         self._folder = profile_dir(spec)
 
     def publish(self, request: ProfileRequest) -> Artifact:
-        """Publishes the report of an epoch: as `gpu_profile`, or as `interrupted_profile` if the training ended in it.
+        """Publish the report of an epoch, as interrupted if the training ended in it.
 
-        Without a report it says why: an epoch is not lost for want of a picture.
+        If no report can be built, the artifact says why: the epoch is worth more than its report.
         """
         out = self._spec.scratch_dir / f"profile-{epoch_key(request.epoch)}"
         shutil.rmtree(out, ignore_errors=True)
@@ -82,13 +90,13 @@ class ProfilePublisher:
             (out / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             self._log(f"epoch {request.epoch} has no profile report: {error}")
             figures = {"verdict": f"the report could not be built: {error}"}
-        kind = INTERRUPTED_PROFILE if request.cut else GPU_PROFILE
+        kind = INTERRUPTED_PROFILE if request.interrupted else GPU_PROFILE
         artifact = self._store.publish(
             self.address(request.epoch, kind).name,
             out,
             kind=kind.name,
             inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
-            attributes={**figures, **request.facts},
+            attributes={**figures, **request.attributes},
             made_by=self._spec.made_by,
         )
         shutil.rmtree(out)
@@ -97,7 +105,7 @@ class ProfilePublisher:
     def build(
         self, request: ProfileRequest, out: Path, refresh_seconds: int | None = None
     ) -> ReportSummary:
-        """Writes the report into a folder; with `refresh_seconds` that of a training which runs."""
+        """Write the report into a folder; with `refresh_seconds`, that of a running training."""
         previous = [] if refresh_seconds else self._previous(request.epoch)
         return build_report(
             self._folder,
@@ -105,7 +113,7 @@ class ProfilePublisher:
             started_at=request.started_at,
             ended_at=request.ended_at,
             out=out,
-            circumstances=self._circumstances(request, refresh_seconds),
+            context=self._context(request, refresh_seconds),
             previous=previous,
         )
 
@@ -113,7 +121,7 @@ class ProfilePublisher:
         """Return the address of an epoch's profile."""
         return kind.address(self._spec.family.name, self._task.dataset, epoch)
 
-    def _circumstances(self, request: ProfileRequest, refresh_seconds: int | None) -> ReportContext:
+    def _context(self, request: ProfileRequest, refresh_seconds: int | None) -> ReportContext:
         compute, prices = self._spec.family.compute, self._task.prices
         devices = Hardware.load(self._folder / DEVICES_FILE).devices
         price = compute.gpu_hour_usd
@@ -132,29 +140,37 @@ class ProfilePublisher:
             else None,
             limits=self._spec.family.profile,
             attempts=self._attempts(request.epoch),
-            cut=request.cut,
+            totals=request.totals,
+            interrupted=request.interrupted,
             refresh_seconds=refresh_seconds,
             cache_dir=self._spec.cache_dir,
         )
 
     def _attempts(self, epoch: int) -> list[Attempt]:
-        """Those that were cut since this epoch of this training was whole, the oldest first."""
+        """Return the interrupted attempts since this epoch was last finished, the oldest first."""
         whole = [
             item
             for item in history(self._store, self.address(epoch, GPU_PROFILE))
             if self._is_of_this_training(item)
         ]
         since = whole[0].manifest.created_at if whole else None
-        cut = [
+        interrupted = [
             item
             for item in history(self._store, self.address(epoch, INTERRUPTED_PROFILE))
             if self._is_of_this_training(item)
             and (since is None or item.manifest.created_at > since)
         ]
-        return [attempt_of(summary) for item in reversed(cut) if (summary := self._summary(item))]
+        return [
+            attempt_of(summary)
+            for item in reversed(interrupted)
+            if (summary := self._summary(item))
+        ]
 
     def _previous(self, epoch: int) -> list[ReportSummary]:
-        """The reports to compare with: of the epoch before, and of the same epoch in the training before this one."""
+        """Return the reports to compare with.
+
+        That of the epoch before, and that of the same epoch in the previous training.
+        """
         same = [
             item
             for item in history(self._store, self.address(epoch, GPU_PROFILE))
@@ -173,7 +189,8 @@ class ProfilePublisher:
             return summary_of(artifact)
         except DollyError:
             self._log(
-                f"{artifact.name} is not compared with: its report has no numbers of this version"
+                f"not compared with {artifact.name}: the numbers of its report are missing or were "
+                "written by an unknown version"
             )
             return None
 
@@ -182,16 +199,16 @@ class ProfilePublisher:
 
 
 def summary_of(artifact: Artifact) -> ReportSummary:
-    """The numbers of a profile.
+    """Read the numbers of a profile.
 
     Raises:
-        DollyError: It has none, or they are of another version or damaged.
+        DollyError: It has none, or they are damaged or were written by an unknown version.
     """
     return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
 
 
 def attempt_of(summary: ReportSummary) -> Attempt:
-    """A report that was cut, as an attempt at its epoch."""
+    """Return the report of an interrupted epoch as an attempt at it."""
     steps = summary.steps
     return Attempt(
         started_at=summary.started_at,

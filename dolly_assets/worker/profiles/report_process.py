@@ -1,10 +1,10 @@
-"""A process of low priority beside rank 0 that builds and publishes its profiles, and keeps the live report fresh.
+"""A low-priority process beside rank 0 that builds and publishes profiles and the live report.
 
     python -m dolly_assets.worker.profiles.report_process SPEC
 
-It reads requests as JSON lines and answers each with one; what it says besides comes as lines in
-between. It ends with its input, or with its parent. Building a report takes seconds of CPU that the
-training's own process has no time for.
+It reads requests as JSON lines and answers each with one line; log lines come in between. It ends
+with its input, or with its parent. Building a report takes seconds of CPU that the training's own
+process has no time for.
 """
 
 import json
@@ -37,11 +37,11 @@ LOOK_SECONDS = 1.0
 FIRST_LIVE_SECONDS = 5.0  # after the first step: a training that is over by then needs none
 REFRESH_SECONDS = 15.0
 REFRESH_SHARE = 0.05  # of one core that refreshing may take
-LOG_FILE = "reporter.log"
+LOG_FILE = "report_process.log"
 
 
 class ReportProcess:
-    """The parent's end. What the process can't do, for it is gone, is done here."""
+    """The parent's end; if the process has died, profiles are built here."""
 
     def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
         self._spec, self._store, self._report = spec, store, report
@@ -49,7 +49,7 @@ class ReportProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> int:
-        """Starts the process; returns its id."""
+        """Start the process; return its id."""
         folder = profile_dir(self._spec)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPEC_FILE).write_text(self._spec.model_dump_json(), encoding="utf-8")
@@ -67,17 +67,18 @@ class ReportProcess:
         return self._process.pid
 
     def publish(self, request: ProfileRequest) -> Artifact:
-        """Builds and publishes a profile; returns when it is in the store."""
+        """Build and publish a profile; return when it is in the store."""
         answer = self._ask(request) if self._process else {}
         if "digest" in answer:
             return self._store.get(answer["name"], answer["digest"])
         self._report.log(
-            f"the reporter has failed ({answer.get('failed', 'it has ended')}): reporting from here"
+            f"the report process failed ({answer.get('failed', 'it has exited')}): building the "
+            "profile in the training process"
         )
         return ProfilePublisher(self._spec, self._store, self._report.log).publish(request)
 
     def stop(self) -> None:
-        """Ends the process, whatever it is at."""
+        """Stop the process, whatever it is doing."""
         if self._process:
             self._process.terminate()
             self._process.wait()
@@ -95,14 +96,14 @@ class ReportProcess:
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout
         for line in process.stdout:
-            said = json.loads(line)
-            if "log" in said:
-                self._report.log(said["log"])
-            elif "live" in said:
-                self._report.emit_live(said["live"])
+            message = json.loads(line)
+            if "log" in message:
+                self._report.log(message["log"])
+            elif "live" in message:
+                self._report.emit_live(message["live"])
             else:
-                self._answers.put(said)
-        self._answers.put({})  # whoever waits, waits no longer
+                self._answers.put(message)
+        self._answers.put({})  # wakes whoever waits for an answer
 
 
 class _Loop:
@@ -114,15 +115,15 @@ class _Loop:
         self._profiles = ProfilePublisher(
             spec,
             spec.open_store(),
-            lambda text: self._say({"log": text}),
+            lambda text: self._send({"log": text}),
         )
         self._live = LiveReport(spec)
         self._live_at: float | None = None  # monotonic seconds; None before the first step
-        self._said_live = False
+        self._sent_live = False
         self._parent = os.getppid()
 
     def run(self, requests: "queue.SimpleQueue[str | None]") -> None:
-        """Until the input ends or the parent is gone."""
+        """Serve requests until the input ends or the parent is gone."""
         while os.getppid() == self._parent:
             try:
                 line = requests.get(timeout=LOOK_SECONDS)
@@ -136,10 +137,10 @@ class _Loop:
     def _answer(self, request: ProfileRequest) -> None:
         try:
             artifact = self._profiles.publish(request)
-        except Exception as error:  # noqa: BLE001 the parent tries by itself, and says what is wrong
-            self._say({"failed": f"{type(error).__name__}: {error}"})
+        except Exception as error:  # noqa: BLE001 the parent builds it, and logs why
+            self._send({"failed": f"{type(error).__name__}: {error}"})
         else:
-            self._say({"name": artifact.name, "digest": artifact.digest})
+            self._send({"name": artifact.name, "digest": artifact.digest})
 
     def _look_after_live(self) -> None:
         if self._live_at is None:
@@ -166,11 +167,11 @@ class _Loop:
         summary = self._profiles.build(request, out, refresh_seconds=int(REFRESH_SECONDS))
         key = self._live.write((out / REPORT_FILE).read_bytes(), summary, request)
         shutil.rmtree(out)
-        if not self._said_live:
-            self._said_live = True
-            self._say({"live": key})
+        if not self._sent_live:
+            self._sent_live = True
+            self._send({"live": key})
 
-    def _say(self, what: dict[str, Any]) -> None:
+    def _send(self, what: dict[str, Any]) -> None:
         print(json.dumps(what), file=self._out, flush=True)
 
 
@@ -181,7 +182,7 @@ def _read_lines(requests: "queue.SimpleQueue[str | None]") -> None:
 
 
 def main() -> None:
-    """The command line of the process."""
+    """Run the process."""
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no answer

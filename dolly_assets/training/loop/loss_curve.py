@@ -1,7 +1,4 @@
-"""The optimizer steps of an epoch: as records, as a table, as a picture."""
-
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+"""The loss over the steps of an epoch, as a picture."""
 
 import pyarrow as pa
 
@@ -11,27 +8,12 @@ from dolly_assets.profiling.series.samples import thin
 PICTURE_POINTS = 30
 
 
-@dataclass(frozen=True)
-class Step:
-    """One optimizer step."""
-
-    step: int
-    loss: float  # nats per labelled token, mean over the global batch
-    learning_rate: float
-    grad_norm: float
-    ended_at: float  # seconds since the Unix epoch
-
-
-def step_records(steps: Sequence[Step]) -> pa.Table:
-    """The steps as a table: step, loss, learning_rate, grad_norm, ended_at."""
-    return pa.Table.from_pylist([asdict(step) for step in steps])
-
-
 def loss_curve_png(steps: pa.Table) -> bytes:
-    """Loss over the steps of a table of `step_records`, as a small PNG: the mean of neighbours, from lowest to highest.
+    """Draw the loss of a table of steps (`step`, `loss`) as a small PNG.
 
-    Every epoch carries its picture, so it has few points: a line through each step would be most of
-    what is sent.
+    The line is the mean of neighbouring steps, the shade runs from the lowest to the highest. Every
+    epoch carries its picture, so it has few points: a line through each step would be most of what
+    is sent.
     """
     import altair
 
