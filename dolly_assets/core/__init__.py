@@ -9,7 +9,9 @@ are imported one by one, so that a command which needs only errors does not load
 - `names`: which names of datasets and families are allowed, and ranges of epochs.
 - `text`: numbers, times and errors in words.
 - `markdown`: tables and quotations that hold whatever text they are given.
+- `mappings`: merging of nested settings.
 - `png`: charts as small pictures.
+- `processes`: how a process exits together with its parent.
 - `hashing`: digests of JSON values.
 - `code_digest`: the digest of this package's own code.
 """

@@ -1,6 +1,6 @@
-"""How a process ends together with the one that started it.
+"""How a process exits together with the one that started it.
 
-It knows pipes, not what the processes do.
+Knows pipes, not what the processes do.
 """
 
 import os
