@@ -1,7 +1,9 @@
 """The pages are true without building the site: links, anchors, paths, diagrams and headings."""
 
+import ast
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -97,6 +99,32 @@ def test_the_architecture_page_names_every_folder_of_the_package() -> None:
     there = {str(path.relative_to(ROOT)) for path in packages | modules}
     assert not there - listed
     assert not {path for path in listed if not (ROOT / path).exists()}
+
+
+def test_the_messages_under_troubleshooting_are_those_of_the_code() -> None:
+    """Numbers and names differ, so seven in ten pairs of neighbouring words have to be there."""
+    texts = " ".join(
+        " ".join(node.value.split())
+        for file in (ROOT / "dolly_assets").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    rows = (ROOT / "docs" / "troubleshooting.md").read_text().splitlines()
+    messages = [
+        text
+        for row in rows
+        if row[:3] == "| `"
+        for text in re.findall("`(.+?)`", row[:200].split(" | ")[0])
+    ]
+    assert len(messages) > 10
+    missing = {}
+    for message in messages:
+        parts = [part.split() for part in re.split(r"…|[(),;:/]|\S*\d\S*", message)]
+        pairs = [" ".join(pair) for part in parts for pair in pairwise(part)]
+        absent = [pair for pair in pairs if pair not in texts]
+        if len(absent) > 0.3 * len(pairs):
+            missing[message] = absent
+    assert not missing
 
 
 def test_decisions_are_numbered_in_a_row_and_follow_one_template() -> None:
