@@ -10,12 +10,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig
+from dolly_assets.training.context import Context
 from dolly_assets.training.recipe import Recipe
 
 Owner = Annotated[str, Field(pattern=r"^(team:[\w.-]+|[^@\s:]+@[^@\s:]+\.[^@\s:]+)$")]
@@ -142,6 +144,17 @@ class FamilyAttributes(Config):
             raise ValueError(
                 f"automation.epochs {self.automation.epochs} is more than recipe.epochs {self.recipe.epochs}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _untrained_model_has_the_positions(self) -> Self:
+        untrained = self.base_model.untrained
+        context = Context.of(untrained.config) if untrained else None
+        if context and context.is_fixed:
+            try:
+                context.check(self.recipe.max_length, "base_model.untrained")
+            except TrainingError as error:
+                raise ValueError(str(error)) from error
         return self
 
 

@@ -12,7 +12,9 @@ from pydantic import Field
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import BaseModelError, some_of
 from dolly_assets.storage.artifact import Artifact
+from dolly_assets.training.context import Context
 from dolly_assets.training.flops import ModelFlops
+from dolly_assets.training.packing.expected import ExpectedLayouts
 
 # The names that architectures of transformers have for the same thing.
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
@@ -41,6 +43,13 @@ class ModelShape(Config):
         description="Whether the feed-forward part has a gate besides its first matrix."
     )
     dropout: bool = Field(description="Whether dropout keeps masks for the backward pass.")
+    inactive: int = Field(
+        default=0, ge=0, description="Parameters of experts that a token does not pass."
+    )
+    layouts: ExpectedLayouts | None = Field(
+        default=None, description="How examples can be laid out; None if it is not known."
+    )
+    context: Context | None = Field(default=None, description="How long examples may be.")
 
     @classmethod
     def of(
@@ -102,13 +111,21 @@ class ModelShape(Config):
     def of_artifact(cls, base_model: Artifact) -> Self:
         """Read the sizes of a base model in the store, from attributes and configuration."""
         attributes = base_model.manifest.attributes
-        return cls.of(
-            json.loads(base_model.read_bytes("weights/config.json")),
+        config = json.loads(base_model.read_bytes("weights/config.json"))
+        layouts = attributes.get("layouts")
+        shape = cls.of(
+            config,
             parameters=int(str(attributes["parameters"])),
             vocabulary_rows=int(str(attributes["embedding_rows"])),
             tied_embeddings=bool(attributes["tied_embeddings"]),
             name=base_model.name,
         )
+        found = {
+            "inactive": int(str(attributes.get("inactive_parameters", 0))),
+            "layouts": ExpectedLayouts.model_validate(layouts) if layouts else None,
+            "context": Context.of(config),
+        }
+        return shape.model_copy(update=found)
 
     @property
     def largest_layer(self) -> int:
@@ -120,7 +137,9 @@ class ModelShape(Config):
         """What the count of operations needs."""
         head = self.vocabulary_rows * self.hidden
         return ModelFlops(
-            body_weights=self.parameters - head * (1 if self.tied_embeddings else 2),
+            body_weights=self.parameters
+            - self.inactive
+            - head * (1 if self.tied_embeddings else 2),
             head_weights=head,
             attention_width=self.layers * self.attention,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.text import percent
 from dolly_assets.hardware.device_table import device_spec
 from dolly_assets.hardware.machine import Machines
@@ -24,6 +25,7 @@ from dolly_assets.planning.memory import (
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
+from dolly_assets.training.packing.expected import Expected
 from dolly_assets.training.recipe import Recipe
 
 # The share of its peak arithmetic that a device is assumed to reach before anything was measured.
@@ -97,6 +99,9 @@ class Plan(Config):
     energy_kwh: float | None = Field(description="Energy of the GPUs over all epochs.")
     carbon_kg: float | None
     energy_source: str
+    remarks: tuple[str, ...] = Field(
+        default=(), description="What to know about the examples' length and layout."
+    )
 
     @property
     def formula_bytes(self) -> int:
@@ -152,7 +157,10 @@ def plan(request: PlanRequest) -> Plan:
     """
     recipe, machines, data = request.recipe, request.machines, request.data
     recipe.accumulation_steps(machines.ranks)
-    micro_tokens, micro_labels = data.largest_micro_batch(recipe.micro_batch_size)
+    layout, remarks = _layout(request)
+    micro_tokens, micro_labels = data.largest_micro_batch(
+        recipe.micro_batch_size, padded=layout == "padded"
+    )
     share = data.share_trained(recipe.global_batch_size)
     on_gpu = machines.kind == "gpu"
     operations = share * _operations(request)
@@ -192,7 +200,35 @@ def plan(request: PlanRequest) -> Plan:
         energy_kwh=energy,
         carbon_kg=energy * request.prices.carbon_g_per_kwh / 1000 if energy is not None else None,
         energy_source=energy_source,
+        remarks=remarks,
     )
+
+
+def _layout(request: PlanRequest) -> tuple[Expected, tuple[str, ...]]:
+    """Return how examples will be laid out, and what to know about it.
+
+    Raises:
+        TrainingError: The model has no positions for `recipe.max_length`, or no layout that the
+            recipe allows is exact.
+    """
+    recipe, shape = request.recipe, request.shape
+    remark = shape.context.check(recipe.max_length, "the base model") if shape.context else None
+    remarks = (remark,) if remark else ()
+    if not recipe.packing:
+        return "padded", remarks
+    if shape.layouts is None:
+        return "packed", remarks
+    expected = shape.layouts.of(recipe.max_length * recipe.micro_batch_size)
+    if expected == "padded" and recipe.packing == "required":
+        raise TrainingError(
+            f"recipe.packing is required, and the base model cannot be trained on packed rows: "
+            f"{shape.layouts.reason}. Set recipe.packing: true to have examples padded"
+        )
+    if expected == "padded":
+        remarks = (*remarks, f"examples are padded instead of packed: {shape.layouts.reason}")
+    elif expected == "refused":
+        remarks = (*remarks, f"the training may be refused: {shape.layouts.reason}")
+    return expected, remarks
 
 
 def checkpoint_bytes(shape: ModelShape, recipe: Recipe) -> int:

@@ -16,11 +16,15 @@ class TrainingRows:
         row_tokens: Tokens of each row.
         row_labels: Labelled tokens of each row.
         lengths: Tokens of each example.
+        row_examples: Number of examples of each row; None if it is not known.
+        row_longest: Tokens of the longest example of each row; None if they are not known.
     """
 
     row_tokens: np.ndarray
     row_labels: np.ndarray
     lengths: np.ndarray
+    row_examples: np.ndarray | None = None
+    row_longest: np.ndarray | None = None
 
     @classmethod
     def of(cls, train: pa.Table) -> Self:
@@ -32,6 +36,8 @@ class TrainingRows:
             row_tokens=np.add.reduceat(lengths, starts),
             row_labels=np.add.reduceat(labels, starts),
             lengths=lengths,
+            row_examples=np.diff(np.append(starts, len(lengths))),
+            row_longest=np.maximum.reduceat(lengths, starts),
         )
 
     @property
@@ -47,13 +53,22 @@ class TrainingRows:
         """Return the share of the rows that an epoch trains on."""
         return self.steps(global_batch_size) * global_batch_size / self.rows
 
-    def largest_micro_batch(self, micro_batch_size: int) -> tuple[int, int]:
+    def largest_micro_batch(
+        self, micro_batch_size: int, *, padded: bool = False
+    ) -> tuple[int, int]:
         """Return the most tokens and the most labels of a micro-batch of shuffled rows.
 
         The two maxima may come from different micro-batches.
+
+        Args:
+            micro_batch_size: Rows per micro-batch.
+            padded: Whether each example is a sequence, padded to the longest of its micro-batch.
         """
         order = np.random.default_rng(0).permutation(self.rows)
         starts = np.arange(0, self.rows, micro_batch_size)
         tokens = np.add.reduceat(self.row_tokens[order], starts)
         labels = np.add.reduceat(self.row_labels[order], starts)
+        if padded and self.row_examples is not None and self.row_longest is not None:
+            examples = np.add.reduceat(self.row_examples[order], starts)
+            tokens = examples * np.maximum.reduceat(self.row_longest[order], starts)
         return int(tokens.max()), int(labels.max())

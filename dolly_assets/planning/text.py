@@ -74,7 +74,12 @@ def verdict(plan: Plan, changes: Sequence[Change]) -> str:
 
 def rows(plan: Plan) -> list[PlanRow]:
     """Return the table: what is needed, how much, and where the number comes from."""
-    return [*_memory_rows(plan), *_storage_and_data_rows(plan), *_time_and_money_rows(plan)]
+    return [
+        *_memory_rows(plan),
+        *_storage_and_data_rows(plan),
+        *_time_and_money_rows(plan),
+        *(PlanRow("note", "", remark) for remark in plan.remarks),
+    ]
 
 
 def table_markdown(plan: Plan) -> str:

@@ -8,9 +8,10 @@ labelled tokens only, since only they need it, and attention only for the pairs 
 each other (causal, within an example).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dolly_assets.training.seams import parameter_size
 
@@ -24,14 +25,31 @@ _PER_WEIGHT = 6
 _PER_FROZEN_WEIGHT = 4
 # Per pair of tokens and unit of width: scores, and their product with the values.
 _PER_PAIR = 2 * _PER_WEIGHT
+# What transformers' architectures call the same thing.
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
+_EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+_SELECTED = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "moe_k",
+    "top_k_experts",
+    "num_selected_experts",
+)
+# Layers that compute no pairs of tokens.
+_NO_PAIRS = re.compile(r"linear|conv|mamba|recurrent|mlp|moe|ssm|lightning")
 
 
 @dataclass(frozen=True)
 class ModelFlops:
-    """What the count needs to know of a dense model.
+    """What the count needs to know of a model.
 
     Attributes:
-        body_weights: Weights that every token passes: all but the embeddings and the output layer.
+        body_weights: Weights that a token passes, without the embeddings and the output layer: of
+            experts, as many as are selected for it.
         head_weights: Weights of the output layer, whether shared with the embeddings or not.
         attention_width: Number of heads times their size, summed over the layers.
         frozen_body_weights: Weights of the body that are not trained.
@@ -45,26 +63,39 @@ class ModelFlops:
     head_is_frozen: bool = False
 
     @classmethod
-    def of(cls, model: "PreTrainedModel") -> Self:
-        """Count a model's weights, sharded by ZeRO or not."""
-        config = model.config.get_text_config()
+    def of(cls, model: "PreTrainedModel") -> Self | None:
+        """Count a model's weights, also when ZeRO has sharded them.
+
+        Returns:
+            The count, or None for an architecture whose layers do not follow from its
+            configuration: what is measured must not end what it measures.
+        """
+        try:
+            return cls._of(model)
+        except Exception:  # noqa: BLE001 optional settings are missing in many ways
+            return None
+
+    @classmethod
+    def _of(cls, model: "PreTrainedModel") -> Self:
+        config = _settings(model)
         embedding, head = (
-            cast("torch.Tensor", layer.weight)
+            cast("torch.Tensor", layer.weight) if layer is not None else None
             for layer in (model.get_input_embeddings(), model.get_output_embeddings())
-            if layer is not None
         )
         apart = {id(embedding), id(head)}
-        heads = config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-        body = [weight for weight in model.parameters() if id(weight) not in apart]
+        body = [
+            (share * parameter_size(weight), weight)
+            for weight, share in _shares(model, config)
+            if id(weight) not in apart
+        ]
         return cls(
-            body_weights=sum(map(parameter_size, body)),
-            head_weights=parameter_size(head),
-            attention_width=config.num_hidden_layers * heads * head_size,
-            frozen_body_weights=sum(
-                parameter_size(weight) for weight in body if not weight.requires_grad
+            body_weights=round(sum(size for size, _ in body)),
+            head_weights=parameter_size(head) if head is not None else 0,
+            attention_width=_attention_width(config),
+            frozen_body_weights=round(
+                sum(size for size, weight in body if not weight.requires_grad)
             ),
-            head_is_frozen=not head.requires_grad,
+            head_is_frozen=head is not None and not head.requires_grad,
         )
 
     def with_adapter(self, weights: int) -> "ModelFlops":
@@ -88,3 +119,66 @@ class ModelFlops:
             + per_label * labelled_tokens
             + _PER_PAIR * self.attention_width * pairs
         )
+
+
+def inactive_weights(model: "PreTrainedModel") -> int:
+    """Return how many weights a token does not pass: those of experts that are not selected.
+
+    It is 0 where that isn't known.
+    """
+    try:
+        config = _settings(model)
+        return round(
+            sum((1 - share) * parameter_size(weight) for weight, share in _shares(model, config))
+        )
+    except Exception:  # noqa: BLE001 optional settings are missing in many ways
+        return 0
+
+
+def _settings(model: "PreTrainedModel") -> dict[str, Any]:
+    """The configuration of a model's text part, with those of its parts merged under it."""
+    values = model.config.get_text_config().to_dict()
+    parts = [
+        part
+        for name, part in values.items()
+        if isinstance(part, Mapping) and name in ("attn_config", "ffn_config")
+    ]
+    merged: dict[str, Any] = {}
+    for part in (*parts, values):
+        merged |= {name: value for name, value in part.items() if value is not None}
+    return merged
+
+
+def _shares(
+    model: "PreTrainedModel", config: Mapping[str, Any]
+) -> "Iterator[tuple[torch.Tensor, float]]":
+    """Yield each weight, and the share of it that a token passes."""
+    experts, selected = _first(config, _EXPERTS), _first(config, _SELECTED)
+    for name, weight in model.named_parameters():
+        shape = getattr(weight, "ds_shape", weight.shape)
+        is_stacked = len(shape) == 3 and experts is not None and shape[0] == experts > 1
+        if not is_stacked and ".experts." not in name:
+            yield weight, 1.0
+            continue
+        if not experts or not selected:
+            raise ValueError(f"{name}: how many experts a token passes is not known")
+        yield weight, min(1.0, selected / experts)
+
+
+def _attention_width(config: Mapping[str, Any]) -> int:
+    """Heads times their size, over the layers that have attention."""
+    layers, kinds = _first(config, _LAYERS), config.get("layer_types")
+    if isinstance(kinds, list):
+        layers = sum(1 for kind in kinds if not _NO_PAIRS.search(str(kind)))
+    heads = _first(config, _HEADS)
+    if not heads or not layers:
+        return 0  # state-space models have none
+    size = config.get("head_dim") or (_first(config, _HIDDEN) or 0) // heads
+    if config.get("qk_rope_head_dim") and config.get("v_head_dim"):
+        key = (config.get("qk_nope_head_dim") or 0) + config["qk_rope_head_dim"]
+        size = (key + config["v_head_dim"]) // 2
+    return layers * heads * size
+
+
+def _first(config: Mapping[str, Any], names: Sequence[str]) -> int | None:
+    return next((value for name in names if isinstance(value := config.get(name), int)), None)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from dolly_assets.training.packing import attention
-from dolly_assets.training.seams import attention_implementation
+from dolly_assets.training.packing.layout import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -32,17 +32,24 @@ def use_fused_kernels(arguments: "TrainingArguments") -> None:
         arguments.use_liger_kernel, arguments.liger_kernel_config = True, dict(_LIGER)
 
 
-def describe(trainer: "Trainer", *, packing: bool) -> str:
-    """Describe the kernels in use for the log, such as `FlashAttention 2 per example, Liger`."""
+def describe(trainer: "Trainer", layout: Layout) -> str:
+    """Describe the kernels in use for the log, such as `FlashAttention 2 per example, Liger`.
+
+    Where examples could not be laid out as the recipe prefers, the description says why.
+    """
     import torch
 
     model = cast("PreTrainedModel", trainer.model)
-    name, arguments = attention_implementation(model), trainer.args
-    if name != attention.NAME:
-        found = f"{name} attention, {'masked between examples' if packing else 'padded'}"
+    arguments = trainer.args
+    if not layout.packed:
+        found = f"{layout.attention} attention, padded"
+    elif layout.is_own_attention:
+        found = f"{layout.attention} attention, masked between examples"
     elif attention.has_flash(arguments.device, model.dtype):
         is_third = torch.nn.attention.current_flash_attention_impl() == "FA3"
         found = f"FlashAttention {3 if is_third else 2} per example"
     else:
         found = "SDPA per example"
-    return f"{found}, Liger" if arguments.use_liger_kernel else found
+    if arguments.use_liger_kernel:
+        found += ", Liger"
+    return f"{found} ({layout.reason})" if layout.refused else found

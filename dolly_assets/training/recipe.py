@@ -32,8 +32,10 @@ class Recipe(Config):
         description="Length of the longest row in tokens; longer examples are dropped and counted, "
         "never truncated.",
     )
-    packing: bool = Field(
-        default=True, description="Whether several examples share a row, up to max_length."
+    packing: bool | Literal["required"] = Field(
+        default=True,
+        description="Whether several examples share a row, up to max_length. Where a model would "
+        "mix them, they are padded instead; `required` refuses such a model.",
     )
     held_out_examples: int = Field(
         ge=1, description="Number of examples that are kept from training, to score every epoch."
@@ -144,7 +146,7 @@ class Recipe(Config):
 
         That excludes the guards and, with a constant learning rate, the number of epochs.
         """
-        return json_digest(self.model_dump(exclude=self._without_effect))
+        return json_digest(self._with_effect())
 
     def changes_since(self, before: Mapping[str, Any]) -> list[str]:
         """Return what determines the weights and has changed, such as `recipe.seed from 1 to 2`.
@@ -152,12 +154,16 @@ class Recipe(Config):
         Args:
             before: An earlier recipe, as JSON.
         """
-        now = self.model_dump(mode="json", exclude=self._without_effect)
+        now, earlier = self._with_effect("json"), _packed_or_not(before)
         return [
-            f"recipe.{key} from {json.dumps(before.get(key))} to {json.dumps(value)}"
+            f"recipe.{key} from {json.dumps(earlier.get(key))} to {json.dumps(value)}"
             for key, value in now.items()
-            if before.get(key) != value
+            if earlier.get(key) != value
         ]
+
+    def _with_effect(self, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+        """Return the settings that affect the weights."""
+        return _packed_or_not(self.model_dump(mode=mode, exclude=self._without_effect))
 
     @property
     def _without_effect(self) -> set[str]:
@@ -178,3 +184,8 @@ class Recipe(Config):
                 "change one of the three"
             )
         return self.global_batch_size // per_pass
+
+
+def _packed_or_not(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce a recipe's `packing` to a boolean: requiring it does not affect the weights."""
+    return {**values, "packing": bool(values.get("packing", True))}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, Trainer
+    from transformers import PretrainedConfig, PreTrainedModel, Trainer
 
 CHECKED_VERSIONS = {"transformers": "5.24", "deepspeed": "0.19", "torch": "2.13"}
 """What the functions below were written against; the test names the one that has moved on."""
@@ -45,6 +45,36 @@ def attention_implementation(model: "PreTrainedModel") -> str:
 def can_set_attention(model: "PreTrainedModel") -> bool:
     """Return whether a model accepts another attention by name."""
     return model._can_set_attn_implementation()
+
+
+def set_config_attention(config: "PretrainedConfig", name: str) -> None:
+    """Have models of a configuration compute with an attention by name."""
+    config._attn_implementation = name
+
+
+def model_from_config(
+    model_class: "type[PreTrainedModel]", config: "PretrainedConfig"
+) -> "PreTrainedModel":
+    """Build a model of random float32 weights, as the auto classes do."""
+    import torch
+
+    return model_class._from_config(config, dtype=torch.float32)
+
+
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """Build and call models in the block as if no DeepSpeed configuration was active.
+
+    Otherwise transformers shards each model that it builds under ZeRO 3.
+    """
+    from transformers.integrations import deepspeed
+
+    before = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = before
 
 
 # --- DeepSpeed: states before they are written, and weights that are sharded

@@ -318,7 +318,8 @@ def _epoch_attributes(result: EpochResult) -> dict[str, Any]:
         "tokens_per_second": result.tokens_per_second,
         "training_seconds": result.training_seconds,
         "saving_seconds": result.saving_seconds,
-        "flops_per_second": result.work.flops / result.training_seconds,
+        # Not every architecture's operations are known.
+        "flops_per_second": result.work.flops / result.training_seconds or None,
         "mfu": result.utilization,
         **{
             name: value

@@ -95,7 +95,10 @@ def preflight(spec: WorkerSpec, base_model: Artifact, messenger: Messenger) -> N
     bandwidth, flops = _devices_at_work(ranks, spec.family.recipe.precision, on_gpu=gpus > 0)
     if ranks.rank:
         return
-    needed = scratch_bytes(ModelShape.of_artifact(base_model), spec.family.recipe)
+    shape, recipe = ModelShape.of_artifact(base_model), spec.family.recipe
+    if shape.context and (remark := shape.context.check(recipe.max_length, base_model.name)):
+        messenger.log(remark)
+    needed = scratch_bytes(shape, recipe)
     free = _check_disk(spec.scratch_dir, needed)
     store = round_trip(ObjectStore(spec.store_url, spec.s3))
     _check_clock(store.skew_seconds)

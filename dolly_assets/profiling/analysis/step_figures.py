@@ -88,9 +88,9 @@ class StepFigures(Config):
     tokens_per_second_while_stepping: float = Field(
         description="The same per second spent in steps: what happens between steps not counted."
     )
-    flops_per_second: float = Field(
+    flops_per_second: float | None = Field(
         description="Floating-point operations of the model, of all ranks, per second of "
-        "training time."
+        "training time; None where they cannot be counted."
     )
     mfu: float | None = Field(
         description="Model FLOPs utilization: the share of the devices' peak, over training time."
@@ -145,9 +145,9 @@ def step_figures(
         padding_tokens=processed - real,
         tokens_per_second=tokens_per_second(counted.real_tokens, counted.training_seconds),
         tokens_per_second_while_stepping=tokens_per_second(real, seconds),
-        flops_per_second=counted.flops / max(counted.training_seconds, 1e-9),
+        flops_per_second=counted.flops / max(counted.training_seconds, 1e-9) or None,
         mfu=flops_utilization(counted.flops, counted.training_seconds * len(ranks), peak_flops)
-        if peak_flops
+        if peak_flops and counted.flops
         else None,
     )
 

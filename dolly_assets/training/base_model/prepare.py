@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from dolly_assets.core.errors import BaseModelError
+from dolly_assets.training.base_model.check import check
 from dolly_assets.training.base_model.config import BaseModelConfig, is_path
 from dolly_assets.training.base_model.load import load, load_path, resolve_commit
 from dolly_assets.training.base_model.special_tokens import add_special_tokens, embedding_rows
 from dolly_assets.training.base_model.untrained import build
+from dolly_assets.training.flops import inactive_weights
+from dolly_assets.training.packing.expected import expected_layouts
 from dolly_assets.training.weights_files import is_model_file
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ def prepare(
     Returns:
         Attributes of the artifact: source, revision (the commit, for a Hub id), license,
         architecture, parameters, dtype, vocabulary_size (in tokens), embedding_rows,
-        context_length (in tokens; None if unlimited) and tied_embeddings.
+        context_length (in tokens; None if unlimited), tied_embeddings, inactive_parameters (of
+        experts that a token does not pass) and layouts (`ExpectedLayouts`).
 
     Raises:
         BaseModelError: It cannot be found or loaded, or is not a causal language model.
@@ -58,7 +62,7 @@ def prepare(
             commit, (model, tokenizer) = None, build(config.untrained, special_tokens, texts())
         else:
             commit, (model, tokenizer) = _load_source(name, config.revision, log)
-        _check_causal(model, name)
+        check(model, name)
         add_special_tokens(model, tokenizer, special_tokens)
         model.save_pretrained(out, max_shard_size=_MAX_SHARD_SIZE)
         tokenizer.save_pretrained(out)
@@ -74,6 +78,8 @@ def prepare(
             "embedding_rows": embedding_rows(model),
             "context_length": _context_length(model.config),
             "tied_embeddings": bool(model.config.tie_word_embeddings),
+            "inactive_parameters": inactive_weights(model),
+            "layouts": expected_layouts(model).model_dump(mode="json"),
         }
         del model  # before its copy is loaded: a large model fits in memory once
         load(str(out), local_files_only=True)
@@ -93,26 +99,6 @@ def _load_source(
     commit = resolve_commit(source, revision)
     log(f"{source}: loading commit {commit}")
     return commit, load(source, revision=commit)
-
-
-def _check_causal(model: "PreTrainedModel", name: str) -> None:
-    """Raise BaseModelError if the first position sees later ones, as in BERT.
-
-    Transformers loads such models as causal ones, too. A causal mask makes that gradient exactly
-    zero, in every dtype, so there is no tolerance to choose.
-    """
-    import torch
-
-    token_ids = torch.arange(8)[None]
-    embeddings = model.get_input_embeddings()(token_ids).detach().requires_grad_()
-    with torch.enable_grad():
-        first_logits = model(inputs_embeds=embeddings, use_cache=False).logits[0, 0]
-    (gradient,) = torch.autograd.grad(first_logits.float().square().sum(), embeddings)
-    if gradient[0, 1:].any():
-        raise BaseModelError(
-            f"{name}: not a causal language model: {model.config.model_type} sees the tokens that "
-            "it has to predict; name a decoder, such as EleutherAI/pythia-160m"
-        )
 
 
 def _delete_other_files(out: Path, log: Callable[[str], None]) -> None:

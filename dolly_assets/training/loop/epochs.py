@@ -234,8 +234,9 @@ class Epochs:
             f"{duration(left)} left in this epoch; on rank {step.rank}: step of {seconds:.2f} s "
             f"({shares})",
             f"{step.processed_tokens / step.real_tokens:.3f} processed per real token",
-            f"{step.flops / seconds / 1e12:,.3g} TFLOP/s",
         ]
+        if step.flops:
+            parts.append(f"{step.flops / seconds / 1e12:,.3g} TFLOP/s")
         if utilization:
             parts.append(f"MFU {percent(utilization)}")
         if step.peak_rank_memory_bytes:

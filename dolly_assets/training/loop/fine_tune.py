@@ -7,7 +7,7 @@ give the same weights.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training import kernels
@@ -21,6 +21,7 @@ from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.trainer import load_trainer
 from dolly_assets.training.packing.batches import RowDataset
+from dolly_assets.training.packing.layout import Layout, LayoutCollator
 from dolly_assets.training.process_group import (
     COLLECTIVE_TIMEOUT_SECONDS,
     be_the_only_rank_unless_launched,
@@ -32,7 +33,7 @@ from dolly_assets.training.recipe import Recipe
 from dolly_assets.training.seams import skip_shared_memory_op
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from transformers import Trainer, TrainingArguments
 
 
 def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRequest) -> None:
@@ -73,7 +74,7 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
         real_tokens=lambda: dataset.real_tokens,
         meter=meter,
         snapshots=Snapshots(trainer, request.copy_bytes),
-        kernels=lambda: kernels.describe(trainer, packing=recipe.packing),
+        kernels=lambda: kernels.describe(trainer, _layout(trainer)),
     )
     trainer.add_callback(
         as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped)
@@ -83,6 +84,13 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
         epochs.close()
+
+
+def _layout(trainer: "Trainer") -> Layout:
+    """Return the layout that was chosen when training began."""
+    layout = cast(LayoutCollator, trainer.data_collator).layout
+    assert layout
+    return layout
 
 
 def training_arguments(

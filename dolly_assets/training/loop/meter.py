@@ -81,7 +81,7 @@ class StepMeter:
 
     def __init__(
         self,
-        flops: ModelFlops,
+        flops: ModelFlops | None,
         device: "torch.device",
         rank: int,
         precision: Precision,
@@ -124,7 +124,8 @@ class StepMeter:
         self._real += sum(lengths)
         self._processed += batch["input_ids"].numel()
         self._labelled += batch["targets"].numel()
-        self._operations += self._flops.of_examples(lengths, batch["targets"].numel())
+        if self._flops:
+            self._operations += self._flops.of_examples(lengths, batch["targets"].numel())
 
     def end(
         self,
@@ -179,9 +180,9 @@ class StepMeter:
     def utilization(self, flops: float, rank_seconds: float) -> float | None:
         """Return the model FLOPs utilization by the device's data sheet, 0 to 1.
 
-        None if the device's peak is not known, as of CPUs.
+        None if the device's peak is not known, as of CPUs, or the operations are not.
         """
-        if not self._peak_flops:
+        if not self._peak_flops or not flops:
             return None
         return flops_utilization(flops, rank_seconds, self._peak_flops)
 

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dolly_assets.profiling.series.steplog import StepLog
 from dolly_assets.training import kernels
+from dolly_assets.training.context import Context
 from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.loop.meter import StepMeter
 from dolly_assets.training.lora import add_adapter
 from dolly_assets.training.packing.attention import PackedAttention
-from dolly_assets.training.packing.batches import (
-    MicroBatch,
-    PackingCollator,
-    PaddingCollator,
-    RowDataset,
-)
+from dolly_assets.training.packing.batches import MicroBatch, RowDataset
+from dolly_assets.training.packing.layout import LayoutCollator
 from dolly_assets.training.packing.loss import LabelLoss
-from dolly_assets.training.packing.self_check import choose_attention
+from dolly_assets.training.packing.miniature import Reach
+from dolly_assets.training.packing.self_check import LayoutTests
 from dolly_assets.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -44,14 +42,14 @@ def load_trainer(
     """Load a model, and return its Trainer and what measures its steps.
 
     The process group exists already, since ZeRO 3 shards the model as it loads. Training raises
-    TrainingError if the recipe packs rows and the model cannot be trained on them.
+    TrainingError if no layout of examples that the recipe allows is exact for the model.
 
     Args:
         recipe: How to train.
         weights: The folder to load the model and its tokenizer from.
         dataset: The rows to train on.
         arguments: The Trainer's arguments.
-        callbacks: Callbacks of the Trainer, besides the check of packing.
+        callbacks: Callbacks of the Trainer, besides the self-check.
         profile_dir: Where the timings of the steps go, if anywhere.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,16 +61,25 @@ def load_trainer(
     model = AutoModelForCausalLM.from_pretrained(
         weights, local_files_only=True, dtype=_dtype(recipe)
     )
+    if context := Context.of(model.config.to_dict()):
+        context.check(recipe.max_length, "the base model")
     model.config.use_cache = False
     loss = LabelLoss(model, packed)
     if recipe.lora:
         model = add_adapter(model, recipe.lora, recipe.seed)
-    collator = PaddingCollator(tokenizer.pad_token_id)
-    if recipe.packing:
-        collator = PackingCollator(
-            tokenizer.pad_token_id, _GPU_MULTIPLE if arguments.device.type == "cuda" else 1
-        )
-        callbacks = (_self_check(loss), *callbacks)
+    multiple = _GPU_MULTIPLE if arguments.device.type == "cuda" else 1
+    collator = LayoutCollator(
+        tokenizer.pad_token_id, packed=bool(recipe.packing), multiple=multiple
+    )
+    tests = LayoutTests(
+        model,
+        loss,
+        packing=bool(recipe.packing),
+        required=recipe.packing == "required",
+        reach=Reach(recipe.max_length, recipe.max_length * recipe.micro_batch_size + multiple),
+        single=recipe.micro_batch_size == 1,
+    )
+    callbacks = (_self_check(tests, collator), *callbacks)
     log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
     meter = StepMeter(
         ModelFlops.of(model), arguments.device, arguments.process_index, recipe.precision, log
@@ -90,14 +97,14 @@ def load_trainer(
     return trainer, meter
 
 
-def _self_check(loss: LabelLoss) -> "TrainerCallback":
+def _self_check(tests: LayoutTests, collator: LayoutCollator) -> "TrainerCallback":
     from transformers import TrainerCallback
 
     class SelfCheck(TrainerCallback):
         def on_train_begin(
             self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
         ) -> None:
-            choose_attention(model, loss)
+            collator.layout = tests.choose(model)
 
     return SelfCheck()
 

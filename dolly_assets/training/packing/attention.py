@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 NAME = "within_examples"
 # Arguments of other attention functions that change the result, and that this one does not support.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
-# The largest head size that FlashAttention supports; the variant used here has no dropout.
-_FLASH_HEAD = 256
+# FlashAttention supports heads of one size for queries, keys and values, a multiple of 8 and not
+# larger than 256; the variant used here has no dropout.
+_FLASH_HEAD, _FLASH_MULTIPLE = 256, 8
 
 
 class PackedAttention:
@@ -92,7 +93,7 @@ class PackedAttention:
             )
         scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
         window = sliding_window if sliding_window and sliding_window < max(self._lengths) else None
-        if has_flash(query.device, query.dtype) and query.shape[-1] <= _FLASH_HEAD and dropout == 0:
+        if can_flash(query, key, value, dropout):
             return self._varlen(query, key, value, scale, window), None
         attend = partial(_attend, dropout=dropout, scale=scale, window=window)
         return _by_example(self._lengths, query, key, value, attend), None
@@ -110,10 +111,12 @@ class PackedAttention:
 
         longest, bounds = max(self._lengths), self._bounds
         assert bounds is not None
+        size = _flash_size(query, value)
+        queries, keys, values = (_as_flash(each, size) for each in (query, key, value))
         out = varlen_attn(
-            query[0].transpose(0, 1),
-            key[0].transpose(0, 1),
-            value[0].transpose(0, 1),
+            queries,
+            keys,
+            values,
             bounds,
             bounds,
             longest,
@@ -123,7 +126,37 @@ class PackedAttention:
             enable_gqa=query.shape[1] != key.shape[1],
         )
         assert not isinstance(out, tuple)
-        return out[None]
+        return out[None, ..., : value.shape[-1]]
+
+
+def can_flash(
+    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", dropout: float
+) -> bool:
+    """Whether FlashAttention can compute the attention of these, padded with zeros if need be."""
+    return (
+        has_flash(query.device, query.dtype)
+        and query.dtype == key.dtype == value.dtype
+        and query.shape[-1] == key.shape[-1]
+        and key.shape[1] == value.shape[1]
+        and query.shape[1] % key.shape[1] == 0
+        and _flash_size(query, value) <= _FLASH_HEAD
+        and dropout == 0
+    )
+
+
+def _flash_size(query: "torch.Tensor", value: "torch.Tensor") -> int:
+    """The size of heads that FlashAttention is called with."""
+    largest = max(query.shape[-1], value.shape[-1])
+    return -(-largest // _FLASH_MULTIPLE) * _FLASH_MULTIPLE
+
+
+def _as_flash(heads: "torch.Tensor", size: int) -> "torch.Tensor":
+    """(1, heads, tokens, …) as (tokens, heads, size); zeros add nothing to a score or a mean."""
+    import torch
+
+    missing = size - heads.shape[-1]
+    padded = torch.nn.functional.pad(heads, (0, missing)) if missing else heads
+    return padded[0].transpose(0, 1)
 
 
 def has_flash(device: "torch.device", dtype: "torch.dtype") -> bool:

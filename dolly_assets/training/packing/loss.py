@@ -16,10 +16,15 @@ _FOR_THE_LOSS = {"targets", "lengths", "examples", "global_labels"}
 
 
 class LabelLoss:
-    """Computes the loss of a model on micro-batches."""
+    """Computes the loss of a model on micro-batches.
+
+    Attributes:
+        packed: The attention that packed examples are computed with.
+        model_class: Class of the model, without an adapter that may be added to it later.
+    """
 
     def __init__(self, model: "PreTrainedModel", packed: PackedAttention) -> None:
-        self._packed = packed
+        self.packed, self.model_class = packed, type(model)
         self._parameters = inspect.signature(model.forward).parameters
 
     def sum(self, model: "torch.nn.Module", batch: MicroBatch) -> "torch.Tensor":
@@ -38,7 +43,7 @@ class LabelLoss:
         inputs = {name: value for name, value in batch.items() if name not in _FOR_THE_LOSS}
         if "position_ids" in inputs and "position_ids" not in self._parameters:
             raise TrainingError("its forward pass accepts no position_ids")
-        self._packed.begin(batch["lengths"], batch["input_ids"].device)
+        self.packed.begin(batch["lengths"], batch["input_ids"].device)
         keep = batch["logits_to_keep"]
         if "logits_to_keep" in self._parameters:
             return model(**inputs, use_cache=False).logits.flatten(0, -2)

@@ -26,7 +26,7 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> No
         tokenizer,
         family.prompt_style,
         max_length=family.recipe.max_length,
-        packing=family.recipe.packing,
+        packing=bool(family.recipe.packing),
         held_out_examples=family.recipe.held_out_examples,
         seed=family.recipe.seed,
     )
