@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import dagster as dg
-import requests
 from pydantic import Field
 
 from dolly_assets.core.base import Config
@@ -45,6 +44,8 @@ class AlertsResource(dg.ConfigurableResource):
 
     def send(self, alert: Alert) -> None:
         """Log an alert, and post it to every URL."""
+        import requests
+
         LOG.warning("%s: %s. %s", alert.kind, alert.title, alert.text)
         for number, url in enumerate(self.urls, 1):
             try:
@@ -75,6 +76,8 @@ def check_urls(urls: tuple[str, ...]) -> list[str]:
 
 
 def _post(url: str, alert: Alert) -> None:
+    import requests
+
     is_slack = url.startswith(SLACK)
     body = (
         {"text": f"*{alert.title}*\n{alert.text}".strip()}

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute
 
 BATCH_RECORDS = 10_000  # what is derived from a batch takes some 100 MB
-LINE_BREAK = pa.scalar("\n", pa.large_string())
 TEXT_COLUMNS = ("instruction", "context", "response")
 kernels: Any = pyarrow.compute  # its functions are created at run time, unseen by type checkers
 NOT_OF_A_WORD = r"[^\p{L}\p{M}\p{N}]+"
@@ -38,6 +37,11 @@ class Words(NamedTuple):
             hashlib.blake2b(word.encode(), digest_size=8).digest() for word in self.dictionary
         )
         return np.frombuffer(digests, dtype=np.uint64)[self.codes]
+
+
+def _line_break() -> pa.Scalar:
+    """Return a line break; a scalar is created when it is needed, since that loads pandas."""
+    return pa.scalar("\n", pa.large_string())
 
 
 def words_of(texts: pa.Array) -> Words:
@@ -78,12 +82,12 @@ class Batch:
     @cached_property
     def prompt(self) -> pa.Array:
         """Instruction and context."""
-        return kernels.binary_join_element_wise(self.instruction, self.context, LINE_BREAK)
+        return kernels.binary_join_element_wise(self.instruction, self.context, _line_break())
 
     @cached_property
     def example(self) -> pa.Array:
         """Prompt and response."""
-        return kernels.binary_join_element_wise(self.prompt, self.response, LINE_BREAK)
+        return kernels.binary_join_element_wise(self.prompt, self.response, _line_break())
 
     def matching(
         self, texts: pa.Array, pattern: str, *, ignore_case: bool = False
