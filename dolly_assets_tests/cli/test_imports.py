@@ -44,10 +44,12 @@ def loaded_by(home: Path, *arguments: str) -> set[str]:
     return set(json.loads(process.stderr.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_help_loads_neither_dagster_nor_what_reads_data(tmp_path: Path) -> None:
     assert not loaded_by(tmp_path, "--help") & (HEAVY | FOR_DATA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("datasets", "list"), ("status",), ("verify",)])
 def test_commands_that_only_read_the_store_load_neither_dagster_nor_arrow(
     tmp_path: Path, command: tuple[str, ...]

@@ -99,6 +99,7 @@ def test_deepspeeds_backward_can_be_kept_from_dividing_by_the_micro_batches() ->
     assert "def backward(self, loss, retain_graph=False, scale_wrt_gas=True)" in source
 
 
+@pytest.mark.slow
 def test_deepspeed_has_the_op_that_is_skipped_and_the_size_that_is_read() -> None:
     import deepspeed.ops
     from deepspeed.runtime.zero import partition_parameters

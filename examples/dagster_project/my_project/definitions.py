@@ -25,7 +25,7 @@ def model_card(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
 def definitions() -> dg.Definitions:
     """Return the components under defs/, the assets here, and what both need from the environment."""
     return dg.Definitions.merge(
-        dg.load_from_defs_folder(path_within_project=Path(__file__)),
+        dg.load_from_defs_folder(project_root=Path(__file__).parents[1]),
         dg.Definitions(
             assets=[build_raw_dataset([]), model_card], resources=resources(Environment.read())
         ),
