@@ -56,7 +56,7 @@ def test_everything_that_is_listed_is_there_and_nothing_else() -> None:
 
 def test_the_families_are_those_of_the_command_line(opened: Home) -> None:
     assert {"demo", "tiny"} <= set(dolly.families())
-    assert dolly.open_store().url == str(opened.path / "store")
+    assert dolly.open_store().url == (opened.path / "store").as_uri()
 
 
 def test_each_epoch_is_a_row_beside_the_base_model(opened: Home) -> None:

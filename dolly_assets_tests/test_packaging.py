@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -111,3 +112,9 @@ def test_a_library_is_declared_as_a_range_that_begins_at_the_locked_version() ->
     for requirement in map(Requirement, libraries):
         assert {each.operator for each in requirement.specifier} == {">=", "<"}, requirement
         assert canonicalize_name(requirement.name) in pinned
+
+
+def test_the_hooks_before_a_commit_use_the_locked_linter() -> None:
+    [hooks] = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    used = {package for hook in hooks["hooks"] for package in hook["additional_dependencies"]}
+    assert used == {f"ruff=={version_of(pins('all')['ruff'])}"}
