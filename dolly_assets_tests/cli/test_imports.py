@@ -9,6 +9,8 @@ import pytest
 
 from dolly_assets_tests.in_process import new_variables
 
+pytestmark = pytest.mark.slow  # each test starts a process
+
 HEAVY = {
     "altair",
     "dagster",
