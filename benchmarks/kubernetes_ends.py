@@ -249,12 +249,12 @@ def cancelled_and_asked_again(stage: Stage) -> str:
     again = stage.training(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(2, 3))
     stage.now()
     again.start()
-    stage.cluster.wait(lambda: " still saves " in again.log)
+    stage.cluster.wait(lambda: " to finish saving " in again.log)
     stage.noticed = time.monotonic()
     training.let_save()
     assert isinstance(training.end(), KeyboardInterrupt)
     again.let()
-    return f"{stage.ended(again)}{_said(again, ' finish saving ')}"
+    return f"{stage.ended(again)}{_said(again, ' to finish saving ')}"
 
 
 def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
@@ -413,7 +413,7 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
         ended_without_a_run,
         r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*has already done this work",
     ),
-    ("nobody runs it again", orphaned, r"^ended dolly-tiny-"),
+    ("nobody runs it again", orphaned, r"^deleted dolly-tiny-"),
     ("Job deleted by somebody", job_deleted, r"Job .* was deleted: stopped at epoch 2"),
     ("refused by the cluster", refused, r"the cluster rejected Job .*images come from here only"),
     (

@@ -1,8 +1,8 @@
-"""What Dagster's Helm chart makes of our values: the dagster.yaml of the instance.
+"""The dagster.yaml that Dagster's Helm chart generates from our values.
 
-The chart itself is not at hand offline. The keys below are those of its schema (values.schema.json
-of helm/dagster in Dagster's repository, chart 1.13.27) that our values use; any other is refused,
-so that a misspelt one is seen here and not in a cluster.
+The chart itself is not available offline. The keys below are those of its schema
+(values.schema.json of helm/dagster in Dagster's repository, chart 1.13.27) that our values use; any
+other is rejected, so that a misspelt key is found here and not in a cluster.
 """
 
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from dolly_assets.core.mappings import merged
 
 CHART_VERSION = "1.13.27"
 HELM = Path(__file__).parent / "helm"
@@ -36,7 +38,7 @@ class Named(_Keys):
 
 
 class Pod(_Keys):
-    """What webserver, daemon and code location have in common."""
+    """The values that webserver, daemon and code location have in common."""
 
     image: Image
     pod_security_context: dict[str, Any]
@@ -64,7 +66,7 @@ class UserDeployment(Pod):
 
 
 class ServiceAccount(_Keys):
-    """An account that the chart makes, or the name of one that is there."""
+    """An account that the chart creates, or the name of an existing one."""
 
     create: bool
     name: str
@@ -80,9 +82,9 @@ class UserDeployments(_Keys):
 
 
 class RunK8sConfig(_Keys):
-    """Laid over each run's Job."""
+    """Merged over each run's Job."""
 
-    container_config: dict[str, Any] = {}  # such as GPUs, where runs train in their own pods
+    container_config: dict[str, Any] = {}  # such as GPUs, if runs train in their own pods
     pod_template_spec_metadata: dict[str, Any]
     pod_spec_config: dict[str, Any]
     job_spec_config: dict[str, Any]
@@ -109,7 +111,7 @@ class RunLauncher(_Keys):
 
 
 class S3ComputeLogManager(_Keys):
-    """Where logs go."""
+    """Where logs are stored."""
 
     bucket: str | dict[Literal["env"], str]
     prefix: str
@@ -125,20 +127,20 @@ class ComputeLogManager(_Keys):
 
 
 class Pools(_Keys):
-    """Limits of steps that run at once."""
+    """Limits of concurrent steps."""
 
     granularity: Literal["op", "run"]
     default_limit: int
 
 
 class Runs(_Keys):
-    """Limits of runs at once."""
+    """Limits of concurrent runs."""
 
     max_concurrent_runs: int
 
 
 class Concurrency(_Keys):
-    """Limits."""
+    """Limits of concurrency."""
 
     enabled: bool
     runs: Runs
@@ -156,7 +158,7 @@ class RunMonitoring(_Keys):
 
 
 class RunRetries(_Keys):
-    """Which runs are run again."""
+    """Which runs are retried."""
 
     enabled: bool
     max_retries: int
@@ -164,7 +166,7 @@ class RunRetries(_Keys):
 
 
 class RunCoordinator(_Keys):
-    """The queue."""
+    """The queue of runs."""
 
     enabled: bool
     type: Literal["QueuedRunCoordinator"]
@@ -181,7 +183,7 @@ class Daemon(Pod):
 
 
 class Ticks(_Keys):
-    """How long ticks are kept, in days by outcome; -1 for ever."""
+    """How long ticks are kept, in days by outcome; -1 means forever."""
 
     purge_after_days: dict[Literal["skipped", "success", "failure", "started"], int]
 
@@ -233,20 +235,20 @@ class Values(_Keys):
 
 
 def values_of(environment: str) -> Values:
-    """The values that `helm upgrade --values values.yaml --values values-ENVIRONMENT.yaml` uses.
+    """Return the values of `helm upgrade --values values.yaml --values values-ENVIRONMENT.yaml`.
 
     Raises:
-        pydantic.ValidationError: a key is not one of the chart's, or has another type.
+        pydantic.ValidationError: A key is not one of the chart's, or has another type.
     """
     common, own = (
         yaml.safe_load((HELM / name).read_text())
         for name in ("values.yaml", f"values-{environment}.yaml")
     )
-    return Values.model_validate(_laid_over(common, own))
+    return Values.model_validate(merged(common, own))
 
 
 def dagster_yaml(values: Values, namespace: str = "dagster") -> dict[str, Any]:
-    """The dagster.yaml that the chart's ConfigMap holds; its templates turn camelCase into snake_case."""
+    """Return the dagster.yaml of the chart's ConfigMap, whose templates use snake_case."""
     launcher = values.run_launcher.config["k8sRunLauncher"]
     logs = values.compute_log_manager.config["s3ComputeLogManager"]
     daemon = values.dagster_daemon
@@ -306,8 +308,3 @@ def dagster_yaml(values: Values, namespace: str = "dagster") -> dict[str, Any]:
 
 def _postgres(module: str, name: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"module": f"dagster_postgres.{module}", "class": name, "config": config}
-
-
-def _laid_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    both = {key for key in own if isinstance(base.get(key), dict) and isinstance(own[key], dict)}
-    return {**base, **own, **{key: _laid_over(base[key], own[key]) for key in both}}

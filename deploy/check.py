@@ -1,6 +1,6 @@
-"""`make deploy-check`: everything under deploy/ as far as that goes without cluster, registry and network.
+"""`make deploy-check`: checks deploy/ as far as possible without cluster, registry and network.
 
-Each check yields its problems, one line each, and returns what it looked at.
+Each check yields its problems, one line each, and returns a phrase on what it has checked.
 """
 
 import json
@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 
 from deploy import chart, instance, rights
+from dolly_assets.core.text import one_line
 
 DEPLOY = Path(__file__).parent
 PROJECT = DEPLOY.parent
 KUBERNETES = DEPLOY / "kubernetes"
 KUBERNETES_VERSION = "1.35"
-# Of other projects; their schemas are not part of Kubernetes.
+# API groups of other projects, whose schemas are not part of Kubernetes.
 FOREIGN_GROUPS = ("kueue.x-k8s.io", "karpenter.sh", "karpenter.k8s.aws", "kustomize.config.k8s.io")
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-][^}]*)?\}")
 VERSIONED = re.compile(r".+:(?!latest$)[^:/]*\d[^:/]*$")
@@ -29,20 +30,20 @@ Check = Generator[str, None, str]
 
 
 def main() -> int:
-    """Prints what was checked; 1 if anything is wrong."""
+    """Print what was checked; return 1 if anything is wrong."""
     warnings.simplefilter("ignore")
     wrong = 0
     for name, check in CHECKS.items():
-        problems, looked_at = run(check)
+        problems, checked = run(check)
         wrong += len(problems)
         for problem in problems:
             print(f"{name}: {problem}")
-        print(f"{'FAILED' if problems else 'ok':<7} {name}: {looked_at}")
+        print(f"{'FAILED' if problems else 'ok':<7} {name}: {checked}")
     return 1 if wrong else 0
 
 
 def run(check: Callable[[], Check]) -> tuple[list[str], str]:
-    """A check's problems, and what it looked at."""
+    """Return a check's problems, and what it has checked."""
     generator, problems = check(), []
     while True:
         try:
@@ -52,13 +53,13 @@ def run(check: Callable[[], Check]) -> tuple[list[str], str]:
 
 
 def objects(folder: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every Kubernetes object of deploy/kubernetes/, or of a folder in it, with its file."""
+    """Yield every Kubernetes object of deploy/kubernetes/, or of a folder in it, with its file."""
     for file in sorted((KUBERNETES / folder).rglob("*.yaml")):
         yield from ((file, each) for each in yaml.safe_load_all(file.read_text()))
 
 
 def check_manifests() -> Check:
-    """Schemas; and names that objects use of each other, by environment."""
+    """Check objects against their schemas, and references between them, by environment."""
     checked, foreign = 0, 0
     for file, each in objects():
         if each["apiVersion"].partition("/")[0] in FOREIGN_GROUPS:
@@ -71,11 +72,14 @@ def check_manifests() -> Check:
             missing = [name for name in each["resources"] if not (file.parent / name).exists()]
             listed = {(file.parent / name).name for name in each["resources"]}
             beside = {other.name for other in file.parent.glob("*.yaml")} - {file.name}
-            yield from (f"{_short(file)}: {name} is not there" for name in missing)
+            yield from (f"{_short(file)}: {name} does not exist" for name in missing)
             yield from (f"{_short(file)}: {name} is not listed" for name in sorted(beside - listed))
     for environment in chart.ENVIRONMENTS:
         yield from _dangling(environment)
-    return f"{checked} objects against Kubernetes {KUBERNETES_VERSION}, strictly; {foreign} of others only parsed"
+    return (
+        f"{checked} objects strictly against Kubernetes {KUBERNETES_VERSION}; {foreign} of other "
+        "projects only parsed"
+    )
 
 
 def _against_schema(each: dict[str, Any]) -> Iterator[str]:
@@ -87,11 +91,12 @@ def _against_schema(each: dict[str, Any]) -> Iterator[str]:
     except kubernetes_validate.ValidationError as error:
         yield f"{name}: {'/'.join(map(str, error.path))}: {error.message}"
     except kubernetes_validate.SchemaNotFoundError:
-        yield f"{name}: Kubernetes {KUBERNETES_VERSION} has no {each['kind']} in {each['apiVersion']}"
+        version, kind = each["apiVersion"], each["kind"]
+        yield f"{name}: Kubernetes {KUBERNETES_VERSION} has no {kind} in {version}"
 
 
 def _dangling(environment: str) -> Iterator[str]:
-    """Accounts, Roles, ConfigMaps and Secrets that are named and not there."""
+    """Yield accounts, Roles, ConfigMaps and Secrets that are referred to and do not exist."""
     folders = ("base", environment, "examples")
     there = {
         (each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
@@ -122,18 +127,18 @@ def _dangling(environment: str) -> Iterator[str]:
     ]
     named |= {("ConfigMap", "dagster", name) for name in mounted}
     yield from (
-        f"{environment}: {kind} {name} in {space} is named, and not there"
+        f"{environment}: {kind} {name} in {space} is referred to and does not exist"
         for kind, space, name in named - there
     )
 
 
 def check_chart() -> Check:
-    """The values as the chart takes them; what it makes of them, as Dagster loads it; the Job of a run."""
+    """Check the chart's values, the dagster.yaml that it generates, and the Job of a run."""
     for environment in chart.ENVIRONMENTS:
         try:
             values = chart.values_of(environment)
         except ValueError as error:
-            yield f"values-{environment}.yaml: {' '.join(str(error).split())}"
+            yield f"values-{environment}.yaml: {one_line(error)}"
             continue
         content = chart.dagster_yaml(values)
         if problems := instance.problems_of(content):
@@ -141,15 +146,18 @@ def check_chart() -> Check:
             continue
         try:
             job = instance.run_job(content, _image(values))
-        except Exception as error:  # noqa: BLE001 dagster-k8s raises no other for a key that no pod has
+        except Exception as error:  # noqa: BLE001 all that dagster-k8s raises for a wrong key
             yield f"values-{environment}.yaml: the Job of a run: {error}"
             continue
         yield from (f"values-{environment}.yaml: {problem}" for problem in _against_schema(job))
-    return f"values for {' and '.join(chart.ENVIRONMENTS)} (chart {chart.CHART_VERSION}), and the Job of a run"
+    return (
+        f"values for {' and '.join(chart.ENVIRONMENTS)} (chart {chart.CHART_VERSION}), and the Job "
+        "of a run"
+    )
 
 
 def check_instance() -> Check:
-    """dagster.yaml of one machine: it loads, and says what the chart's says of the same things."""
+    """Check that the dagster.yaml of one machine loads, and agrees with that of the chart."""
     content = yaml.safe_load(instance.INSTANCE.read_text())
     yield from instance.problems_of(content)
     of_chart = chart.dagster_yaml(chart.values_of("staging"))
@@ -163,12 +171,12 @@ def check_instance() -> Check:
         "telemetry",
     ):
         if content[key] != of_chart[key]:
-            yield f"{key} differs: {content[key]} here, {of_chart[key]} by the chart"
-    return "deploy/instance/dagster.yaml, with Dagster's loader, and beside the chart's"
+            yield f"{key} differs: {content[key]} here, {of_chart[key]} in the chart"
+    return "deploy/instance/dagster.yaml, with Dagster's loader and against the chart's"
 
 
 def check_settings() -> Check:
-    """The variables of ours that deployments set are those that something reads."""
+    """Check that something reads each variable of ours that a deployment sets."""
     read = set(re.findall(r"\bDOLLY_\w+", (PROJECT / "docs" / "settings.md").read_text()))
     read |= set(re.findall(r"env: (\w+)", instance.INSTANCE.read_text()))
     given = {
@@ -180,12 +188,12 @@ def check_settings() -> Check:
     given["compose.yaml"] = set(compose["x-dolly"]["environment"])
     for file, names in given.items():
         ours = {name for name in names if name.startswith("DOLLY_")}
-        yield from (f"{file}: {name} is read by nothing" for name in sorted(ours - read))
+        yield from (f"{file}: nothing reads {name}" for name in sorted(ours - read))
     return f"{sum(map(len, given.values()))} variables in {len(given)} files"
 
 
 def check_compose() -> Check:
-    """References among services, volumes and variables; versions; ports that are open to this machine only."""
+    """Check references between services, volumes and variables; versions; and published ports."""
     folder = DEPLOY / "compose"
     files = {file.name: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))}
     main_file = files["compose.yaml"]
@@ -202,11 +210,11 @@ def check_compose() -> Check:
         for service, settings in services.items():
             for needed in settings.get("depends_on", {}):
                 if needed not in {**main_file["services"], **services}:
-                    yield f"{name}: {service} depends on {needed}, which is not there"
+                    yield f"{name}: {service} depends on {needed}, which does not exist"
             for volume in settings.get("volumes", []):
                 source = volume.partition(":")[0]
                 if source.startswith(".") and not (folder / source).exists():
-                    yield f"{name}: {service}: {source} is not there"
+                    yield f"{name}: {service}: {source} does not exist"
                 if not source.startswith(".") and source not in main_file["volumes"]:
                     yield f"{name}: {service}: volume {source} is not declared"
             image = VARIABLE.sub(
@@ -224,23 +232,24 @@ def check_compose() -> Check:
 
 
 def check_rights() -> Check:
-    """Every right that a Role gives is used by the code, and every request of the code is allowed."""
+    """Check that the code uses every right of a Role, and that every request is allowed."""
     roles = {
         each["metadata"]["name"]: rights.rights_of_role(each)
         for _, each in objects("base")
         if each["kind"] in ("Role", "ClusterRole")
     }
     needed = rights.needed()
-    yield from (
-        f"role {name} is not that of any code" for name in sorted(roles.keys() - needed.keys())
-    )
+    yield from (f"role {name} belongs to no code" for name in sorted(roles.keys() - needed.keys()))
     for name, expected in needed.items():
         yield from rights.differences(roles.get(name, set()), expected, name)
-    return f"{sum(map(len, roles.values()))} rights of {len(roles)} roles, beside the requests that the code makes"
+    return (
+        f"{sum(map(len, roles.values()))} rights of {len(roles)} roles, against the requests that "
+        "the code makes"
+    )
 
 
 def check_dockerfiles() -> Check:
-    """hadolint; not root; versions."""
+    """Check Dockerfiles with hadolint, and that they have versions and do not run as root."""
     files = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
@@ -250,7 +259,7 @@ def check_dockerfiles() -> Check:
     for file in files:
         users = re.findall(r"^USER (\S+)$", file.read_text(), re.MULTILINE)
         if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
-            yield f"{file.name}: does not end as a user by number that is not root"
+            yield f"{file.name}: the last USER is not a numeric user other than root"
         for name, default in re.findall(r"^ARG (\w+_IMAGE)=(.*)$", file.read_text(), re.MULTILINE):
             if not VERSIONED.match(default):
                 yield f"{file.name}: {name}={default} has no version"
@@ -258,19 +267,22 @@ def check_dockerfiles() -> Check:
 
 
 def check_iam() -> Check:
-    """IAM policies: parsed; nothing of everything."""
+    """Check IAM policies for wildcards."""
     files = sorted((DEPLOY / "iam").glob("*.json"))
     for file in files:
         policy = json.loads(file.read_text())
         if policy["Version"] != "2012-10-17":
-            yield f"{file.name}: Version has to be 2012-10-17"
+            yield f"{file.name}: Version must be 2012-10-17"
         for statement in policy["Statement"]:
             for action in statement["Action"]:
                 if not re.fullmatch(r"s3:[A-Z]\w+", action):
-                    yield f"{file.name}: {statement['Sid']}: {action} is not one action of S3"
+                    yield f"{file.name}: {statement['Sid']}: {action} is not a single S3 action"
             for resource in statement["Resource"]:
                 if not re.fullmatch(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/\*)?", resource):
-                    yield f"{file.name}: {statement['Sid']}: {resource} is wider than a folder of a bucket"
+                    yield (
+                        f"{file.name}: {statement['Sid']}: {resource} is more than a folder of a "
+                        "bucket"
+                    )
     return f"{len(files)} policies"
 
 

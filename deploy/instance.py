@@ -1,4 +1,4 @@
-"""Loads a dagster.yaml as Dagster does, every class of it included, and says what its run launcher would submit."""
+"""Loads a dagster.yaml as Dagster does, with all its classes, and builds its runs' Job."""
 
 import os
 import tempfile
@@ -11,8 +11,10 @@ from unittest import mock
 
 import yaml
 
+from dolly_assets.core.text import one_line
+
 INSTANCE = Path(__file__).parent / "instance" / "dagster.yaml"
-# What the chart or compose.yaml sets; the values matter to no check.
+# Variables that the chart or compose.yaml sets; no check depends on their values.
 VARIABLES = {
     "DAGSTER_HOME": "/opt/dagster/dagster_home",
     "DAGSTER_PG_HOST": "postgres",
@@ -36,10 +38,10 @@ CLASSES = (
 
 @contextmanager
 def instance_ref(content: Mapping[str, Any]) -> Iterator[Any]:
-    """Dagster's InstanceRef of a dagster.yaml, with the variables that it names set.
+    """Yield Dagster's InstanceRef of a dagster.yaml, with the variables that it uses set.
 
     Raises:
-        DagsterInvalidConfigError: a key or value of the file is wrong.
+        DagsterInvalidConfigError: A key or value of the file is wrong.
     """
     from dagster._core.instance.ref import InstanceRef
 
@@ -49,10 +51,10 @@ def instance_ref(content: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def class_config(data: Any) -> Mapping[str, Any]:
-    """The configuration of one of its classes as that class takes it: checked, variables read, defaults filled in.
+    """Return the configuration of one of its classes: validated, with variables and defaults.
 
     Raises:
-        DagsterInvalidConfigError: a key or value is wrong.
+        DagsterInvalidConfigError: A key or value is wrong.
     """
     from dagster._config import process_config, resolve_to_config_type
     from dagster._core.errors import DagsterInvalidConfigError
@@ -66,7 +68,7 @@ def class_config(data: Any) -> Mapping[str, Any]:
 
 
 def problems_of(content: Mapping[str, Any]) -> list[str]:
-    """What Dagster says against a dagster.yaml; nothing if it loads."""
+    """Return Dagster's objections to a dagster.yaml; none if it loads."""
     from dagster._core.errors import DagsterInvalidConfigError
 
     try:
@@ -75,12 +77,12 @@ def problems_of(content: Mapping[str, Any]) -> list[str]:
                 if data := getattr(ref, name):
                     class_config(data)
     except DagsterInvalidConfigError as error:
-        return [" ".join(str(error).split())]
+        return [one_line(error)]
     return []
 
 
 def run_job(content: Mapping[str, Any], image: str) -> dict[str, Any]:
-    """The Kubernetes Job that the run launcher of a dagster.yaml submits for a run."""
+    """Return the Kubernetes Job that the run launcher of a dagster.yaml submits for a run."""
     from dagster_k8s.container_context import K8sContainerContext
     from dagster_k8s.job import (
         DagsterK8sJobConfig,

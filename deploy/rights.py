@@ -1,4 +1,4 @@
-"""Which requests the code can make of the Kubernetes API, and which the Roles allow."""
+"""The requests that the code can make to the Kubernetes API, and those that the Roles allow."""
 
 import ast
 import inspect
@@ -9,7 +9,10 @@ from dolly_assets.launchers.kubernetes.rights import HERE, Right, rights_in, rig
 
 
 def rights_of_run_launcher() -> set[Right]:
-    """The rights that dagster-k8s's run launcher needs: those of its client's methods that it comes to call."""
+    """Return the rights that dagster-k8s's run launcher needs.
+
+    They are those of its client's methods that it calls, directly or not.
+    """
     from dagster_k8s import client, launcher
 
     methods = {
@@ -31,7 +34,7 @@ def _attributes(code: ast.AST) -> Iterator[str]:
 
 
 def rights_of_role(role: dict[str, Any]) -> set[Right]:
-    """What a Role or ClusterRole allows."""
+    """Return what a Role or ClusterRole allows."""
     return {
         Right(verb, group, resource)
         for rule in role["rules"]
@@ -42,15 +45,16 @@ def rights_of_role(role: dict[str, Any]) -> set[Right]:
 
 
 def differences(allowed: set[Right], needed: set[Right], role: str) -> Iterable[str]:
-    """What a role allows that no code needs, and what some code needs that it does not allow."""
+    """Yield what a role allows and no code needs, and what code needs and it does not allow."""
     yield from (
-        f"role {role} allows what nothing uses: {right}" for right in sorted(allowed - needed)
+        f"role {role} allows an unused right: {right}" for right in sorted(allowed - needed)
     )
     yield from (
-        f"role {role} does not allow what is used: {right}" for right in sorted(needed - allowed)
+        f"role {role} does not allow a right that is used: {right}"
+        for right in sorted(needed - allowed)
     )
 
 
 def needed() -> dict[str, set[Right]]:
-    """By role, the rights that the code which it is for needs."""
+    """Return by role the rights that its code needs."""
     return {"runs": rights_of_run_launcher(), "trainings": rights_of_folder(HERE)}

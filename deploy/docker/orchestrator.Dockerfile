@@ -8,7 +8,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/dolly
 WORKDIR /src
 COPY requirements requirements
-# The packages are a layer of their own: a change of our code does not install them again.
+# The packages are a layer of their own, so that a change of our code does not reinstall them.
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/dolly/bin/pip install --no-deps --require-hashes \
     --requirement requirements/build.txt --requirement requirements/orchestrator.txt

@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1.7
-# What runs beside the GPUs: torch and DeepSpeed, no Dagster.
-# torch's wheels bring the CUDA libraries that they need. A recipe that names an optimizer of DeepSpeed's own compiles it on the
+# The worker, which runs on the machines with GPUs: torch and DeepSpeed, no Dagster.
+# torch's wheels contain the CUDA libraries that they need. A recipe with one of DeepSpeed's own optimizers compiles it on the
 # machine: build with CUDA_FLAVOR=devel for those.
 ARG CUDA_VERSION=13.0.1
 ARG CUDA_FLAVOR=base
 ARG UBUNTU_VERSION=24.04
 
 FROM nvidia/cuda:${CUDA_VERSION}-${CUDA_FLAVOR}-ubuntu${UBUNTU_VERSION} AS base
-# Debian and Ubuntu remove versions that are superseded: a pinned one stops the build within weeks.
+# Debian and Ubuntu remove superseded versions: a pinned one breaks the build within weeks.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
@@ -21,10 +21,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv /opt/dolly
 WORKDIR /src
-# One machine that does both sides (deploy/compose/) builds with EXTRAS=orchestrator,worker.
+# A machine that runs orchestrator and worker (deploy/compose/) builds with EXTRAS=orchestrator,worker.
 ARG EXTRAS=worker
 COPY requirements requirements
-# The packages are a layer of their own: a change of our code does not install them again.
+# The packages are a layer of their own, so that a change of our code does not reinstall them.
 RUN --mount=type=cache,target=/root/.cache/pip \
     install="/opt/dolly/bin/pip install --no-deps --require-hashes" \
     && $install --requirement requirements/build.txt --requirement requirements/torch.txt \
@@ -39,7 +39,10 @@ RUN groupadd --gid 10001 dolly \
     && useradd --uid 10001 --gid dolly --no-create-home --home-dir /var/lib/dolly --shell /usr/sbin/nologin dolly \
     && install -d -o dolly -g dolly /var/lib/dolly /opt/dagster/dagster_home
 COPY --from=build /opt/dolly /opt/dolly
-ENV PATH=/opt/dolly/bin:$PATH \
+# The name under which the image is pushed, for GPU profiles; Jobs of workers set it themselves.
+ARG DOLLY_IMAGE=
+ENV DOLLY_IMAGE=${DOLLY_IMAGE} \
+    PATH=/opt/dolly/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DOLLY_HOME=/var/lib/dolly \
     DAGSTER_HOME=/opt/dagster/dagster_home \

@@ -19,6 +19,7 @@ def preview(model: str, dataset: str, row: int | None) -> None:
     from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
     from dolly_assets.registry.queries import required
     from dolly_assets.tokenization.preview import preview_row
+    from dolly_assets.tokenization.tokenized_dataset import TRAIN_FILE
 
     session = open_session()
     session.family(model)
@@ -30,4 +31,4 @@ def preview(model: str, dataset: str, row: int | None) -> None:
         BASE_MODEL.address(model).name, tokenized.manifest.inputs["base_model"]
     )
     tokenizer = Tokenizer.from_file(str(base_model.local_file("weights/tokenizer.json")))
-    click.echo(preview_row(tokenized.read_table("train.arrow"), row, tokenizer))
+    click.echo(preview_row(tokenized.read_table(TRAIN_FILE), row, tokenizer))

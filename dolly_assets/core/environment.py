@@ -63,7 +63,7 @@ VARIABLES = (
         "the address at which browsers reach `dolly reports`, for links in the UI",
         "that of `dolly ui`",
     ),
-    Variable("DOLLY_IMAGE", "digest of the container image, recorded in profiles", "none"),
+    Variable("DOLLY_IMAGE", "container image, recorded in profiles", "none"),
 )
 
 WORKER_VARIABLES = frozenset(

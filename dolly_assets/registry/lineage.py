@@ -17,6 +17,7 @@ from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE
 from dolly_assets.registry.queries import history
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE, TRAIN_FILE
 from dolly_assets.training.packing.batches import rows_by_step
 
 _CODE = ("run_id", "dolly_assets", "code", "host")
@@ -104,10 +105,10 @@ class Lineage:
                 rows.
         """
         tokenized = self._tokenized()
-        train = tokenized.read_table("train.arrow").select(["record", "row"])
+        train = tokenized.read_table(TRAIN_FILE).select(["record", "row"])
         place = np.flatnonzero(train["record"].to_numpy() == record)
         if not len(place):
-            held_out = record in tokenized.read_table("held_out.arrow")["record"].to_numpy()
+            held_out = record in tokenized.read_table(HELD_OUT_FILE)["record"].to_numpy()
             return (
                 "it is held out"
                 if held_out
@@ -137,7 +138,7 @@ class Lineage:
                 f"{self.artifact.name} has steps 1 to {per_epoch * len(epochs)}, and no step {step}"
             )
         rows = epochs[(step - 1) // per_epoch][(step - 1) % per_epoch]
-        train = self._tokenized().read_table("train.arrow")
+        train = self._tokenized().read_table(TRAIN_FILE)
         return np.sort(train["record"].to_numpy()[np.isin(train["row"].to_numpy(), rows)]).tolist()
 
     def _steps(self) -> Sequence[np.ndarray]:
@@ -147,7 +148,7 @@ class Lineage:
             raise ArtifactError(
                 f"{self.artifact.name}: its manifests do not say with which recipe it was trained"
             )
-        rows = int(self._tokenized().read_table("train.arrow")["row"].to_numpy().max()) + 1
+        rows = int(self._tokenized().read_table(TRAIN_FILE)["row"].to_numpy().max()) + 1
         return [
             rows_by_step(
                 rows,

@@ -21,6 +21,7 @@ from dolly_assets.registry.queries import names
 from dolly_assets.registry.training_state import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.flow import in_parallel
+from dolly_assets.tokenization.tokenized_dataset import TRAIN_FILE
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def job_of(store: ArtifactStore, training: Training, prices: Prices, *, epochs: 
     return PlanRequest(
         recipe=training.family.recipe,
         shape=ModelShape.of_artifact(training.base_model),
-        data=TrainingRows.of(training.tokenized_dataset.read_table("train.arrow")),
+        data=TrainingRows.of(training.tokenized_dataset.read_table(TRAIN_FILE)),
         machines=machines_for(training.family),
         epochs=epochs,
         prices=prices,

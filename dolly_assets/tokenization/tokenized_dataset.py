@@ -7,6 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+TRAIN_FILE = "train.arrow"
+HELD_OUT_FILE = "held_out.arrow"
+
 EXAMPLE_SCHEMA = pa.schema(
     {
         "record": pa.int64(),  # index in the raw dataset
@@ -42,8 +45,8 @@ class TokenizedDataset:
     def write(self, folder: Path) -> None:
         """Write `train.arrow`, `held_out.arrow`, `statistics.json` and `preview.md`."""
         folder.mkdir(parents=True, exist_ok=True)
-        _write_arrow(self.train, folder / "train.arrow")
-        _write_arrow(self.held_out, folder / "held_out.arrow")
+        _write_arrow(self.train, folder / TRAIN_FILE)
+        _write_arrow(self.held_out, folder / HELD_OUT_FILE)
         (folder / "statistics.json").write_text(
             json.dumps(self.statistics, indent=2) + "\n", encoding="utf-8"
         )

@@ -11,8 +11,7 @@ import pyarrow as pa
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.fetch import is_file_intact
-
-TRAIN_FILE = "train.arrow"
+from dolly_assets.tokenization.tokenized_dataset import TRAIN_FILE
 
 
 class TrainingData:

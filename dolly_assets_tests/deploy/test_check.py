@@ -71,32 +71,37 @@ MISTAKES = {
             "kubernetes/prod/settings.yaml",
             "DOLLY_STORE",
             "DOLLY_SHOP",
-            "DOLLY_SHOP is read by nothing",
+            "nothing reads DOLLY_SHOP",
         )
     ],
     "compose": [
         ("compose/compose.yaml", "postgres:15.14-bookworm", "postgres", "has no version"),
         ("compose/compose.yaml", "127.0.0.1:3000", "3000", "open to the network"),
-        ("compose/compose.yaml", "../instance/dagster.yaml", "./dagster.yaml", "is not there"),
+        ("compose/compose.yaml", "../instance/dagster.yaml", "./dagster.yaml", "does not exist"),
     ],
     "rights": [
         (
             "kubernetes/base/roles.yaml",
             "[create, delete, list]",
             "[create, list]",
-            "does not allow what is used",
+            "does not allow a right that is used",
         ),
         (
             "kubernetes/base/roles.yaml",
             "verbs: [delete, list]",
             "verbs: [delete, list, patch]",
-            "nothing uses",
+            "allows an unused right",
         ),
     ],
-    "images": [("docker/worker.Dockerfile", "USER 10001:10001", "USER root", "not root")],
+    "images": [("docker/worker.Dockerfile", "USER 10001:10001", "USER root", "other than root")],
     "iam": [
-        ("iam/worker.json", "s3:GetObject", "s3:*", "not one action"),
-        ("iam/run.json", "arn:aws:s3:::dolly-artifacts-prod/models/*", "*", "wider than a folder"),
+        ("iam/worker.json", "s3:GetObject", "s3:*", "not a single S3 action"),
+        (
+            "iam/run.json",
+            "arn:aws:s3:::dolly-artifacts-prod/models/*",
+            "*",
+            "more than a folder of a bucket",
+        ),
     ],
 }
 

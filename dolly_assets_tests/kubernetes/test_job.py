@@ -54,9 +54,10 @@ def test_a_job_on_two_nodes_is_valid_kubernetes_and_asks_for_what_the_family_ask
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (2, 2)
     assert job["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
     assert worker["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {"name": "DOLLY_IMAGE", "value": worker["image"]} in worker["env"]
 
 
-def test_deployment_family_and_tag_are_laid_over_each_other_in_this_order(tmp_path: Path) -> None:
+def test_deployment_family_and_tag_override_each_other_in_this_order(tmp_path: Path) -> None:
     def variables(who: str) -> dict[str, Any]:
         return {
             "container_config": {"env": [{"name": who, "value": who}], "image_pull_policy": who}

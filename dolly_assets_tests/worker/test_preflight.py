@@ -70,7 +70,7 @@ def test_two_ranks_measure_what_is_between_them(workbench: Workbench, tmp_path: 
 def test_gpus_that_are_not_there_are_missed(workbench: Workbench, tmp_path: Path) -> None:
     compute = workbench.family.compute.model_copy(update={"gpus": 1})
     with pytest.raises(
-        TrainingError, match=r"the plan is for 1 GPUs and torch .* sees 0: look at nvidia-smi"
+        TrainingError, match=r"the plan is for 1 GPUs and torch .* sees 0: check nvidia-smi"
     ):
         fly(
             workbench, tmp_path, {}, family=workbench.family.model_copy(update={"compute": compute})

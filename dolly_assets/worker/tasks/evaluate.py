@@ -18,6 +18,7 @@ from dolly_assets.generation.model import load
 from dolly_assets.registry.kinds import EVALUATION, KINDS, TOKENIZED_DATASET
 from dolly_assets.registry.published import fetch
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
@@ -30,7 +31,7 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> No
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
         tokenized = _scored_on(task, family.name, store, checkpoint)
-        held_out = tokenized.read_table("held_out.arrow")
+        held_out = tokenized.read_table(HELD_OUT_FILE)
         weights, adapter = fetch(store, checkpoint)
         model, tokenizer = load(weights, adapter=adapter)
         loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
