@@ -1,4 +1,4 @@
-"""The services that a deployment needs: a real Postgres server, and the bucket of the compute logs."""
+"""The services that a deployment needs: a Postgres server, and a bucket for the compute logs."""
 
 import os
 import random
@@ -26,7 +26,7 @@ class Postgres:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What Dagster and Postgres' own programs are told."""
+        """The variables that Dagster and Postgres' own programs read."""
         return {
             "DAGSTER_PG_HOST": self.host,
             "DAGSTER_PG_USERNAME": "dagster",

@@ -1,4 +1,7 @@
-"""deploy/instance/dagster.yaml on a real Postgres and S3: a run, its events and logs, the pool, backup and restore."""
+"""deploy/instance/dagster.yaml on a real Postgres and S3.
+
+A run, its events and logs, the pool, backup and restore.
+"""
 
 import os
 import shutil
@@ -81,7 +84,7 @@ def test_a_runs_events_are_in_postgres_and_its_logs_in_s3(home: Path, run_id: st
 def test_the_pool_is_made_by_the_command_that_is_deployed(
     home: Path, postgres: Postgres, tmp_path: Path
 ) -> None:
-    """With the dagster.yaml that the chart makes, whose run launcher needs a cluster that is not here."""
+    """With the chart's dagster.yaml, whose run launcher needs a cluster that does not exist."""
     [job] = [each for _, each in check.objects("prod") if each["kind"] == "Job"]
     [container] = job["spec"]["template"]["spec"]["containers"]
     content = chart.dagster_yaml(chart.values_of("prod"))

@@ -1,4 +1,4 @@
-"""`dolly doctor` of this machine, and of a stand-in cluster whose pods reach a real S3 server, or do not."""
+"""`dolly doctor` of this machine, and of a stand-in cluster with and without access to S3."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -165,9 +165,23 @@ def test_a_machine_is_well_or_its_store_and_families_are_said_to_be_wrong(
     assert "model families: " in found(lines, "MISSING")
 
 
+def test_a_package_of_another_version_than_required_is_missing(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exact requirements and ranges are read from this package's own metadata."""
+    required = ["torch==0.1; extra == 'worker'", "dagster<0.2,>=0.1", "deepspeed>=0.1"]
+    monkeypatch.setattr("dolly_assets.doctor.machine.requires", lambda _: required)
+    code, lines = doctor()
+    assert code == 1
+    missing = found(lines, "MISSING")
+    assert "which does not meet torch==0.1: pip install 'torch==0.1'" in missing
+    assert "which does not meet dagster<0.2,>=0.1: pip install 'dagster<0.2,>=0.1'" in missing
+    assert "deepspeed: " in found(lines, "ok")
+
+
 @pytest.fixture
 def denying() -> Iterator[str]:
-    """An S3 endpoint that lets nobody in."""
+    """An S3 endpoint that denies every request."""
 
     class Deny(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

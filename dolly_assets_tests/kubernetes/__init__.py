@@ -1,1 +1,4 @@
-"""A stand-in for a Kubernetes cluster: its API over HTTP, a Job controller, and a node that runs pods as processes."""
+"""A stand-in for a Kubernetes cluster: its API over HTTP, a Job controller, and a node.
+
+The node runs pods as processes.
+"""

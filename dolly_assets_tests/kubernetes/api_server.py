@@ -1,4 +1,4 @@
-"""The Kubernetes API of the stand-in cluster over HTTP: what the `kubernetes` client and our code use of it.
+"""The Kubernetes API of the stand-in cluster over HTTP, as far as the client and our code use it.
 
 It knows objects and logs; what becomes of them is the controller's and the node's business. Faults
 are scripted on it.
@@ -38,7 +38,7 @@ VERSION |= dict.fromkeys(
 
 @dataclass
 class Fault:
-    """Requests that match are answered with a status instead, so many times."""
+    """Requests that match are answered with a status instead, a number of times."""
 
     status: int
     verb: str | None

@@ -159,7 +159,7 @@ class Cluster:
         self.controller.wake()
 
     def queue(self, name: str, before: int | None) -> None:
-        """Kueue is there: it suspends new Jobs that name this queue, and lists them behind so many others, if at all.
+        """Kueue suspends new Jobs of this queue, and lists them behind this many others, if at all.
 
         The others are workloads that somebody made by hand, and nothing owns them.
         """
@@ -227,7 +227,7 @@ class Cluster:
         self.api.log_streams += 1
 
     def forget_history(self) -> None:
-        """Watches that go on from before get 410."""
+        """Watches that resume from an earlier version get 410."""
         self.objects.forget_history()
 
     def delete(self, pod: Object, grace_seconds: float | None = None) -> None:
@@ -235,7 +235,7 @@ class Cluster:
         self.controller.delete_pod(pod, grace_seconds)
 
     def evict(self, pod: Object) -> None:
-        """A pod is evicted: it is asked to stop, and its condition says why."""
+        """A pod is evicted: it is asked to stop, and its condition has the reason."""
         self.controller.disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
         self.controller.delete_pod(pod)
 
@@ -255,5 +255,5 @@ class Cluster:
         self.controller.delete_pod(pod, 0)
 
     def oom_kill(self, pod: Object) -> None:
-        """The kernel ends a container for want of memory."""
+        """The kernel kills a container for lack of memory."""
         self.node.kill(pod, "OOMKilled")

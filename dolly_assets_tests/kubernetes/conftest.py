@@ -18,5 +18,5 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 @pytest.fixture
 def directed(tmp_path: Path, cluster: Cluster) -> Callable[..., Directed]:
-    """Makes trainings in the cluster; those of one folder share what directs them, and the store."""
+    """Creates trainings in the cluster; those of one folder share directions and the store."""
     return lambda folder=".", **options: Directed(tmp_path / folder, cluster, **options)

@@ -272,7 +272,7 @@ class Controller:
         )
 
     def disrupt(self, pod: Object, reason: str, message: str) -> None:
-        """Notes on a pod that the cluster ends it, and why; its Job then counts that as a disruption."""
+        """Notes on a pod why the cluster ends it, which its Job then counts as a disruption."""
         condition = {
             "type": "DisruptionTarget",
             "status": "True",
@@ -352,7 +352,7 @@ def _index(pod: Object) -> int:
 
 
 def _action(job: Object, pod: Object) -> tuple[str, str]:
-    """What the Job's podFailurePolicy says of a pod that failed, and why."""
+    """What the Job's podFailurePolicy prescribes for a pod that failed, and why."""
     status = pod["status"]
     conditions = {
         item["type"] for item in status.get("conditions", []) if item.get("status") == "True"
@@ -366,7 +366,8 @@ def _action(job: Object, pod: Object) -> tuple[str, str]:
             is_in = ended["exitCode"] in on["values"]
             if is_in == (on["operator"] == "In"):
                 return rule["action"], (
-                    f"Container {container['name']} for pod {pod['metadata']['namespace']}/{pod['metadata']['name']} "
-                    f"failed with exit code {ended['exitCode']} matching {rule['action']} rule at index {number}"
+                    f"Container {container['name']} for pod {pod['metadata']['namespace']}/"
+                    f"{pod['metadata']['name']} failed with exit code {ended['exitCode']} matching "
+                    f"{rule['action']} rule at index {number}"
                 )
     return "Count", ""

@@ -1,4 +1,4 @@
-"""A training in a stand-in cluster that a test directs, and the cluster with what a deployment has in it."""
+"""A training in a stand-in cluster that a test directs, and a cluster with a deployment in it."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ def deployed_cluster(folder: Path) -> Cluster:
 
 @dataclass
 class Directed:
-    """A training of a scripted worker, launched on a thread of its own, and the folder that directs it."""
+    """A training of a scripted worker, launched on its own thread, with a folder to direct it."""
 
     folder: Path
     cluster: Cluster
@@ -147,12 +147,12 @@ class Directed:
         return len(file.read_text().splitlines()) if file.exists() else 0
 
     def wait(self, what: str, epoch: int, times: int = 1) -> None:
-        """Returns when an epoch has been `begun` or `trained` so many times."""
+        """Returns when an epoch has been `begun` or `trained` this many times."""
         self.cluster.wait(lambda: self.times(what, epoch) >= times)
 
     @property
     def published(self) -> list[str]:
-        """The names of the checkpoints that were told of, in order."""
+        """The epochs of the checkpoints that were reported, in order."""
         return [
             item.name.rpartition("/")[2]
             for item in self.messages
@@ -175,12 +175,12 @@ class Directed:
 
 
 def in_queue(name: str) -> dict[str, object]:
-    """What a family asks for to wait in a queue of Kueue."""
+    """What a family requests in order to wait in a queue of Kueue."""
     return {"kubernetes": {"config": {"job_metadata": {"labels": {QUEUE: name}}}}}
 
 
 def interrupt_at(epoch: str) -> Callable[[object], None]:
-    """Interrupts when the checkpoint of an epoch is told of."""
+    """Interrupts when the checkpoint of an epoch is reported."""
 
     def on_message(message: object) -> None:
         if getattr(message, "name", "").endswith(f"model_checkpoint/animals/{epoch}"):

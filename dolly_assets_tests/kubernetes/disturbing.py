@@ -1,4 +1,4 @@
-"""A cluster in which something breaks all the time: its API, watches and logs, and now and then a pod."""
+"""A cluster in which something keeps failing: its API, watches and logs, and sometimes a pod."""
 
 import random
 import threading

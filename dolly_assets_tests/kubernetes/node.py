@@ -1,4 +1,4 @@
-"""The node of the stand-in cluster: runs the first container of each pod as a process, as a kubelet does.
+"""The node of the stand-in cluster: runs the first container of each pod as a process.
 
 Paths under a container's volume mounts, and host names behind a headless Service, are rewritten in
 its environment: every pod has folders of its own, and all pods share this machine's loopback.
@@ -96,7 +96,7 @@ class Node:
         ).start()
 
     def stop(self, pod: Object, grace_seconds: float) -> None:
-        """Ends a pod as a kubelet does: SIGTERM to its first process, SIGKILL to all of them after the grace period."""
+        """Ends a pod as a kubelet does: SIGTERM to its first process, later SIGKILL to all."""
         process = self.processes.get(pod["metadata"]["uid"])
         if process and process.poll() is None:
             process.send_signal(signal.SIGTERM)

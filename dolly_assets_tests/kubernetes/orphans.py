@@ -1,4 +1,4 @@
-"""The sensor `orphaned_jobs` over a stand-in cluster, and runs on a real instance that have ended."""
+"""The sensor `orphaned_jobs` over a stand-in cluster, and ended runs of a real instance."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def run_that_is_over() -> Iterator[tuple[dg.DagsterInstance, str]]:
 
 
 def look_for_orphans(instance: dg.DagsterInstance, folder: Path) -> str:
-    """Has the sensor look once at the Jobs over the folder's store; what it says."""
+    """Lets the sensor check the Jobs of the folder's store once; returns its message."""
     settings = folder / "kubernetes.yaml"
     settings.write_text(
         yaml.safe_dump({"namespace": NAMESPACE, "image": "any", "orphan_minutes": 0})

@@ -1,4 +1,4 @@
-"""A worker that trains nothing: it publishes a few bytes for each epoch and ends as a test says.
+"""A worker that trains nothing: it publishes a few bytes per epoch and ends as a test directs.
 
 All else is real.
 
@@ -125,7 +125,7 @@ class _Script:
 
 
 def until(happened: Callable[[], bool]) -> Iterator[None]:
-    """Looks again and again until it has happened, and gives up when nobody makes it happen."""
+    """Waits until it has happened, and gives up when it does not."""
     ends = time.monotonic() + ABANDONED_SECONDS
     while not happened():
         yield

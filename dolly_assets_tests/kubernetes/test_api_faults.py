@@ -1,4 +1,4 @@
-"""The API answers with errors, watches and logs break: the training goes on, and everything of it is told once."""
+"""The API answers with errors, watches and logs break: training continues, all is reported once."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""Trainings through Dagster in the cluster of a kubeconfig's context, with DeepSpeed in the worker's own image.
+"""Trainings through Dagster in a kubeconfig's cluster, with DeepSpeed in the worker's image.
 
     DOLLY_TEST_KUBECONTEXT   the context DOLLY_TEST_KUBERNETES    a file as DOLLY_KUBERNETES names:
     namespace, image, what pods need to reach the store DOLLY_TEST_STORE         a store that pods

@@ -1,4 +1,4 @@
-"""Every end that a Job can take: what becomes of the work, what is said, and that no GPU stays booked."""
+"""Every way in which a Job can end: its work, its messages, and that no GPU stays booked."""
 
 import signal
 import subprocess
@@ -263,7 +263,7 @@ def test_a_job_goes_on_without_its_run_and_is_found_again(cluster: Cluster, dire
 
 
 def test_a_job_outlives_a_run_that_is_killed(cluster: Cluster, directed: Make) -> None:
-    """SIGKILL, which no handler sees; meanwhile the Job ends, and the re-execution harvests what it said."""
+    """SIGKILL, which no handler sees; the Job ends, and the re-execution gets its messages."""
     training = directed(is_cancelled=False)
     launching = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, str(training.folder)], stdout=subprocess.PIPE, text=True

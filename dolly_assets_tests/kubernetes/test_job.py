@@ -1,4 +1,4 @@
-"""The Job of a worker: what Kubernetes' own schema says of it, and whose configuration wins."""
+"""The Job of a worker: valid by Kubernetes' own schema, and whose configuration wins."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The stand-in cluster through the real client: what a Job comes to, and what the client sees of it."""
+"""The stand-in cluster through the real client: how Jobs end, and what the client sees."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +81,10 @@ def test_failures_are_counted_as_the_policy_says(cluster: Cluster, api: Any) -> 
 
 def test_an_evicted_pod_is_asked_to_stop_and_replaced(cluster: Cluster, api: Any) -> None:
     client, connection = api
-    script = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); print('up'); time.sleep(60)"
+    script = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); "
+        "print('up'); time.sleep(60)"
+    )
     client.BatchV1Api(connection).create_namespaced_job(NAMESPACE, job(script))
     cluster.wait(lambda: any("up" in cluster.log(pod) for pod in cluster.running()))
     [first] = cluster.running()

@@ -1,4 +1,4 @@
-"""A real training in the cluster, through Dagster: DeepSpeed on two pods, against the same ranks on this machine."""
+"""A real training in the cluster, through Dagster: two pods against the same ranks here."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The local launcher with real workers: what they say, how they end, and that nothing of them stays behind."""
+"""The local launcher with real workers: their messages, their ends, and that nothing is left."""
 
 import os
 import subprocess
@@ -124,7 +124,10 @@ def test_an_error_that_the_user_can_put_right_comes_back_with_its_own_text(
             workbench.spec(PrepareBaseModel(), tmp_path / "scratch", family), lambda _: None
         )
     assert not isinstance(raised.value, WorkerError)
-    text = f"{tmp_path}/nothing: no such file or folder; relative paths count from the YAML file's folder"
+    text = (
+        f"{tmp_path}/nothing: no such file or folder; relative paths count from the YAML file's "
+        "folder"
+    )
     assert str(raised.value) == text
 
 
@@ -266,7 +269,7 @@ def test_ranks_that_cannot_share_the_batch_are_refused_before_anything_starts(
 def test_the_base_model_alone_is_published_without_a_training(
     launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:
-    """Epoch 0 by itself: one process, whatever the family's number of ranks."""
+    """Epoch 0 alone: one process, whatever the family's number of ranks."""
     messages: list[Message] = []
     spec: WorkerSpec = workbench.spec(
         workbench.train(0, 0), tmp_path / "scratch", with_compute(workbench.family, cpu_ranks=2)

@@ -1,4 +1,4 @@
-"""What is done to the store on purpose, and what is counted: data that was lost, damage that was returned as data.
+"""Faults of the store on purpose, and what is counted: lost data, damage returned as data.
 
 `test_faults.py` runs a short version of all of it, `benchmarks/store_faults.py` a long one that
 prints the table.
@@ -39,7 +39,7 @@ class Outcome:
     tried: int = 0
     hits: int = 0  # requests that were spoilt, kills that met a living process
     refused: int = 0  # ended with one of our errors; the others succeeded in spite of the fault
-    lost: int = 0  # what was published before is not whole any more, or the next try fails
+    lost: int = 0  # what was published before is no longer complete, or the next attempt fails
     returned: int = 0  # other bytes than were published
 
     def row(self) -> str:
@@ -54,7 +54,7 @@ HEADER = f"{'fault':<34}" + "".join(
 
 
 class Trees:
-    """Folders of random content: one big file and many small ones that are new in each, and some that stay."""
+    """Folders of random content: a big file and many small ones, some of them in each folder."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder = folder
@@ -62,7 +62,7 @@ class Trees:
         self._same = {f"same/{index}": self._chance.randbytes(2000) for index in range(8)}
 
     def next(self) -> tuple[Path, dict[str, bytes]]:
-        """The folder, written anew, and what is in it."""
+        """The folder, written again, and what is in it."""
         big = self._chance.randbytes(BIG_BYTES)
         small = {f"small/{index}": self._chance.randbytes(500) for index in range(30)}
         content = {**self._same, **small, "weights/model": big, "log": self._chance.randbytes(100)}
@@ -85,7 +85,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 def is_whole(
     store: ArtifactStore, content: dict[str, bytes], digests: list[str], name: str = NAME
 ) -> bool:
-    """Whether all publications of a name are undamaged, these digests are among them, and the last has this content."""
+    """Whether a name's publications are undamaged, with these digests and, last, this content."""
     history = store.history(name)
     return (
         all(not found.damaged for found in store.verify(name))
@@ -179,7 +179,7 @@ def _fetch(url: str, cache: Path, name: str, digest: str) -> None:
 def _start(
     function: Callable[..., None], *arguments: object
 ) -> multiprocessing.process.BaseProcess:
-    """Starts a process of its own, that shares no thread with this one; returns when it is about to begin."""
+    """Starts a process that shares no thread with this one; returns when it is about to begin."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     receiver, sender = context.Pipe(duplex=False)
@@ -201,7 +201,7 @@ def _begin(
 
 
 def kills(url: str, folder: Path, seed: int, hits: int) -> Outcome:
-    """SIGKILL at random moments of publishing and fetching, in turn, until so many met a process still at work."""
+    """SIGKILL at random moments of publishing and fetching, until enough hit a running process."""
     outcome, chance = Outcome("SIGKILL"), random.Random(seed)
     trees, store = Trees(folder / "tree", seed), ArtifactStore(url, folder / "own")
     tree, _ = trees.next()
@@ -268,7 +268,7 @@ def two_writers(url: str, folder: Path, seed: int, rounds: int) -> Outcome:
 
 
 def flipped_bits(folder: Path, seed: int, rounds: int) -> Outcome:
-    """One bit of a random object of a store in a folder is turned over; everything is read; it is turned back."""
+    """One bit of a random object of a folder's store is flipped; all is read; then back."""
     outcome, chance = Outcome("flipped bit in the store"), random.Random(seed)
     tree, content = Trees(folder / "tree", seed).next()
     store = ArtifactStore(str(folder / "store"), folder / "cache")

@@ -97,7 +97,7 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def draw(self) -> tuple[str, float]:
-        """The fault of the next request, if any, and where it hits: 0 is the beginning, 1 the end."""
+        """The fault of the next request, if any, and where it strikes, from 0 to 1."""
         with self._guard:
             if self.spared > 0:
                 self.spared -= 1
@@ -220,6 +220,7 @@ def _closing(head: bytes) -> bytes:
 
 
 def _error(status: int, code: str) -> Message:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>on purpose</Message></Error>".encode()
+    message = f"<Error><Code>{code}</Code><Message>on purpose</Message></Error>"
+    body = f"<?xml version='1.0'?>{message}".encode()
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml".encode()
     return Message(head, b"").with_body(body)

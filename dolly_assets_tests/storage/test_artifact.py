@@ -69,7 +69,7 @@ def test_latest_is_the_newest_and_history_keeps_all(any_store: ArtifactStore, tm
 
 
 def test_a_clock_that_is_behind_cannot_hide_a_publication(store: ArtifactStore, tmp_path: Path):
-    """The newest record is moved a century ahead, as a machine with a wrong clock would have written it."""
+    """The newest record is moved a century ahead, as a machine with a wrong clock writes it."""
     (tmp_path / "file").write_text("first")
     first = store.publish("a", {"file": tmp_path / "file"}, kind="k")
     ahead = first.manifest.model_copy(

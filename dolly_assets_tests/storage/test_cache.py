@@ -1,4 +1,4 @@
-"""The copies on this machine: verified, read-only, shared, and dropped only when no process uses them."""
+"""The copies on this machine: verified, read-only, shared, and deleted only when unused."""
 
 import logging
 import shutil
@@ -73,7 +73,7 @@ def test_fetched_files_are_read_only_and_shared(
 def test_a_changed_copy_is_reported_and_replaced_by_the_published_content(
     any_store: ArtifactStore, tree: Path, caplog: pytest.LogCaptureFixture
 ):
-    """Whoever writes into a fetched file writes into the cache; neither a fetch nor a read returns it."""
+    """Writing into a fetched file writes into the cache; no fetch and no read returns that."""
     artifact = any_store.publish("a", tree, kind="k")
     path = "weights/model.safetensors"
     local = artifact.local_file(path)
@@ -142,7 +142,7 @@ def test_a_tree_in_use_by_any_process_is_never_dropped(s3: str, tmp_path: Path):
 def test_the_environments_limit_holds_for_every_way_to_open_the_store(
     s3: str, tmp_path: Path
 ) -> None:
-    """The command line's store, the Dagster resource's and a worker's: each evicts what is unused."""
+    """The command line's store, the resource's and a worker's: each evicts what is unused."""
     _publish(ArtifactStore(s3, tmp_path / "publisher"), tmp_path, "old", b"old")
     _publish(ArtifactStore(s3, tmp_path / "publisher"), tmp_path, "new", b"new")
     variables = {"DOLLY_STORE": s3, "DOLLY_CACHE_GB": "0.000000001"}

@@ -1,4 +1,4 @@
-"""A short version of every fault in faults.py: whole or absent, damage never returned, the next try succeeds.
+"""A short version of every fault in faults.py: complete or absent, and damage never returned.
 
 S3 is moto's server behind a proxy that misbehaves. `benchmarks/store_faults.py` is the long
 version.

@@ -1,4 +1,4 @@
-"""Garbage collection: what it lets go of, what it never touches, and processes that publish meanwhile."""
+"""Garbage collection: what it deletes, what it keeps, and processes that publish meanwhile."""
 
 import os
 import subprocess
@@ -166,8 +166,10 @@ def test_nothing_is_removed_while_a_record_cannot_be_read(
 def test_a_publication_beside_removal_after_removal_is_always_whole(
     shared_url: str, tmp_path: Path
 ):
-    """Another process publishes one of 100 trees again and again; only the newest record stays, so that what it
-    publishes once more may be about to be removed, or was."""
+    """Another process publishes one of 100 trees again and again.
+
+    Only the newest record stays, so that what it publishes once more may be about to be removed.
+    """
     (tmp_path / "same").write_text("in all of them")
     command = [sys.executable, "-c", PUBLISH_AT_RANDOM, shared_url, str(tmp_path), "4"]
     policy = RetentionPolicy(grace_hours=1 / 3600, rules=(Rule(artifacts="*", publications=1),))

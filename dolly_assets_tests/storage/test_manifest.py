@@ -34,7 +34,7 @@ def test_a_record_comes_back_as_it_was():
 
 
 def test_the_digest_is_that_of_the_files_alone():
-    """The value is a promise to every store in use: a change of it would be a new schema_version."""
+    """Every store in use relies on the value: a change would need a new schema_version."""
     other = MANIFEST.model_copy(
         update={"name": "x", "kind": "y", "attributes": {}, "created_at": datetime.now(UTC)}
     )

@@ -1,4 +1,4 @@
-"""Several processes publish one artifact; whoever of them is killed, it is whole or not there."""
+"""Several processes publish one artifact; whichever is killed, it is complete or absent."""
 
 import random
 import signal
@@ -21,7 +21,9 @@ url, folder, attempt, rank = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sy
 tree = {f"state/{rank}": folder / str(rank), f"weights/{rank}": folder / f"w{rank}"}
 store = ArtifactStore(url, folder / "cache")
 print("ready", flush=True)
-store.publish_rank("a", tree, attempt=attempt, rank=rank, ranks=3, timeout_seconds=float(sys.argv[5]), kind="k")
+store.publish_rank(
+    "a", tree, attempt=attempt, rank=rank, ranks=3, timeout_seconds=float(sys.argv[5]), kind="k"
+)
 """
 
 

@@ -47,7 +47,7 @@ for turn in range(10):
 def test_a_second_publication_of_the_same_tree_sends_no_file(
     s3: str, tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """The server's own log tells which requests came."""
+    """The server's own log shows which requests arrived."""
     store, sent_bytes = ArtifactStore(s3, tmp_path / "cache"), []
 
     def blob_writes() -> int:
@@ -121,7 +121,7 @@ def test_progress_counts_every_byte_once_and_ends_at_the_total(
 def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
     shared_url: str, tree: Path, tmp_path: Path, sent: float
 ):
-    """Killed after the first file, amid a file of several parts, before the manifest, and after it."""
+    """Killed after the first file, within a file of several chunks, around the manifest."""
     limit_bytes = int(sent * sum(map(len, contents(tree).values())))
     command = [
         sys.executable,
@@ -197,7 +197,8 @@ from pathlib import Path
 from dolly_assets.storage import ArtifactStore
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before, folder = peak(), Path(sys.argv[1])
-ArtifactStore(str(folder / "store"), folder / "cache").publish("a", {"f": folder / "big"}, kind="k").fetch()
+store = ArtifactStore(str(folder / "store"), folder / "cache")
+store.publish("a", {"f": folder / "big"}, kind="k").fetch()
 print(peak() - before)
 """
     command = [sys.executable, "-c", script, str(tmp_path)]

@@ -1,4 +1,4 @@
-"""Messages through the store, as whoever follows a Job reads them."""
+"""Messages through the store, as the launcher that follows a Job reads them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The preflight on this machine's ranks, and each of its refusals, met for real where this machine can."""
+"""The preflight on this machine's ranks, and each of its refusals, as far as possible for real."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from dolly_assets_tests.tiny_training import Recorded, Workbench
 def fly(
     workbench: Workbench, scratch: Path, variables: dict[str, str], **changes: Any
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """What a rank finds and says."""
+    """What a rank measures and logs."""
     os.environ.update(variables)
     spec = workbench.spec(workbench.train(0, 1), scratch).model_copy(update=changes)
     recorded = Recorded()

@@ -285,7 +285,7 @@ class JobMonitor:
         A collective operation blocks forever when a rank is missing, and NCCL notices only after
         its own, long timeout. The Job replaces the lost pod alone; the others have to start again
         too, and from the same state. Most notice the loss themselves within seconds, hence the
-        wait. A pod that was created after the loss has already started anew.
+        wait. A pod that was created after the loss has already started again.
         """
         left = self._left_behind(pods)
         if not left:
