@@ -227,7 +227,7 @@ def test_a_norm_that_nobody_measured_or_that_overflowed_is_none(
         [*STEPS[:-1], {**STEPS[-1], "grad_norm": norm}], schema=STEP_SCHEMA
     )
     spec = own.spec(own.train(1, 1), tmp_path / "s")
-    with EpochPublisher(spec, own.store, Recorded().report, base_model, data) as publisher:
+    with EpochPublisher(spec, own.store, Recorded().messenger, base_model, data) as publisher:
         publisher.on_start("process")
         publisher.on_epoch(replace(ended(checkpoint, tmp_path, 1), steps=steps))
     published = own.latest("model_checkpoint", DATASET, "01")
