@@ -63,7 +63,11 @@ VARIABLES = (
         "the address at which browsers reach `dolly reports`, for links in the UI",
         "that of `dolly ui`",
     ),
-    Variable("DOLLY_IMAGE", "container image, recorded in profiles", "none"),
+    Variable(
+        "DOLLY_IMAGE",
+        "the container image, recorded in profiles",
+        "the worker's image in Jobs, else none",
+    ),
 )
 
 WORKER_VARIABLES = frozenset(

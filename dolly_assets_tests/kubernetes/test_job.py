@@ -78,6 +78,19 @@ def test_deployment_family_and_tag_override_each_other_in_this_order(tmp_path: P
     assert worker["resources"]["requests"]["ephemeral-storage"] == "1024Mi"
 
 
+def test_a_worker_knows_the_image_that_it_runs_in(tmp_path: Path) -> None:
+    """Its profiles record it; a family's own image is the one that counts."""
+    own = KubernetesCompute(config={"container_config": {"image": "registry/own@sha256:12"}})
+    for compute, image in (
+        ({}, "registry/worker:1"),
+        ({"kubernetes": own}, "registry/own@sha256:12"),
+    ):
+        job = document(spec(tmp_path, **compute), settings())
+        [worker] = job["spec"]["template"]["spec"]["containers"]
+        assert worker["image"] == image
+        assert {"name": "DOLLY_IMAGE", "value": image} in worker["env"]
+
+
 def test_a_queue_of_kueue_is_a_label_of_the_job(tmp_path: Path) -> None:
     label = {"kueue.x-k8s.io/queue-name": "trainings"}
     job = document(spec(tmp_path), settings(config={"job_metadata": {"labels": label}}))

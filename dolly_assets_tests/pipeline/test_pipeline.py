@@ -63,7 +63,6 @@ def test_an_epoch_has_the_same_speed_on_every_page(trained: Home) -> None:
         speed = measured["tokens_per_second"]
         assert speed == steps["tokens_per_second"] == rows[epoch]["tokens_per_second"]
         assert profile.manifest.attributes["tokens_per_second"] == speed
-        assert steps["tokens_per_second_while_stepping"] > steps["tokens_per_second"]
         for name in ("saving_seconds", "training_seconds", "mfu"):
             assert profile.manifest.attributes[name] == measured[name], name
         shown = number(steps["tokens_per_second"])

@@ -28,6 +28,7 @@ PREFIX = "dolly-assets/"  # of labels and annotations
 RUN, ROOT_RUN, WORK, DEPLOYMENT = (
     f"{PREFIX}{name}" for name in ("run", "root-run", "work", "deployment")
 )
+IMAGE_VARIABLE = "DOLLY_IMAGE"  # read by the sampler
 SCRATCH = "/scratch"
 PORT = 29500
 USER = 10001  # of the worker's image
@@ -133,7 +134,9 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
         spec.family.compute.kubernetes.config,
         owner.config,
     ]
-    return _built(name, settings.image, labels, configs, spec.family.name)
+    job = _built(name, settings.image, labels, configs, spec.family.name)
+    _record_image(job)
+    return job
 
 
 def build_check(
@@ -164,6 +167,15 @@ def build_check(
     ours = {"container_config": container, "pod_spec_config": pod, "job_spec_config": job}
     configs = [ours, settings.config, family.compute.kubernetes.config if family else {}]
     return _built(name, settings.image, {}, configs, family.name if family else "the deployment")
+
+
+def _record_image(job: Job) -> None:
+    """Give the worker the name of the image that it runs in, for its profiles to record."""
+    from kubernetes.client import V1EnvVar
+
+    worker = job.spec.template.spec.containers[0]
+    if not any(variable.name == IMAGE_VARIABLE for variable in worker.env):
+        worker.env.insert(0, V1EnvVar(name=IMAGE_VARIABLE, value=worker.image))
 
 
 def _built(

@@ -57,7 +57,7 @@ class Hardware:
         memory_total_bytes: The host's memory, not a container's limit.
         container_cpu_limit: CPUs' time that this container may use, None without a limit.
         container_memory_limit_bytes: Likewise.
-        image_digest: What the environment variable DOLLY_IMAGE says.
+        image: The container image, from the environment variable DOLLY_IMAGE.
         versions: Of the packages, by name; `nccl`, `cudnn` and `cuda_runtime` are those that torch
             runs with.
     """
@@ -73,7 +73,7 @@ class Hardware:
     nvml_version: str = ""
     container_cpu_limit: float | None = None
     container_memory_limit_bytes: int | None = None
-    image_digest: str = ""
+    image: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:

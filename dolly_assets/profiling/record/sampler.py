@@ -229,7 +229,7 @@ def _find_host(container: "ControlGroup", no_device_reason: str) -> Hardware:
         memory_total_bytes=psutil.virtual_memory().total,
         container_cpu_limit=container.cpu_limit(),
         container_memory_limit_bytes=container.memory_limit_bytes(),
-        image_digest=os.environ.get("DOLLY_IMAGE", ""),
+        image=os.environ.get("DOLLY_IMAGE", ""),
         versions=installed_versions(),
     )
 

@@ -138,8 +138,8 @@ def _facts(summary: ReportSummary, recording: Recording) -> list[str]:
         f"{_memory(hardware.memory_total_bytes)}{limits}",
         *_device_facts(hardware),
     ]
-    if hardware.image_digest:
-        facts.append(f"image {hardware.image_digest}")
+    if hardware.image:
+        facts.append(f"image {hardware.image}")
     return facts
 
 
