@@ -14,6 +14,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 FROM base AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -40,8 +41,8 @@ RUN groupadd --gid 10001 dolly \
     && install -d -o dolly -g dolly /var/lib/dolly /opt/dagster/dagster_home
 COPY --from=build /opt/dolly /opt/dolly
 # The name under which the image is pushed, for GPU profiles; Jobs of workers set it themselves.
-ARG DOLLY_IMAGE=
-ENV DOLLY_IMAGE=${DOLLY_IMAGE} \
+ARG IMAGE_NAME=
+ENV DOLLY_IMAGE=${IMAGE_NAME} \
     PATH=/opt/dolly/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DOLLY_HOME=/var/lib/dolly \
