@@ -1,11 +1,11 @@
-"""Kills trainings of the demo family with SIGKILL at random seconds, and measures what their profiles cover.
+"""Kill trainings of the demo family at random seconds, and measure what their profiles cover.
 
     python benchmarks/cut_profiles.py [--kills 10] [--seed 1]
 
 All of a training dies at one moment: torchrun, its ranks and the sampler. What `dolly train` then
-publishes as the epoch's `interrupted_profile` should reach to the last two seconds; and while it trained, a
-live report should have been in the store within 30 s of the first step, from which all times count.
-Exit code 1 if a profile is missing or misses more.
+publishes as the epoch's `interrupted_profile` should reach to the last two seconds; and while it
+trained, a live report should have been in the store within 30 s of the first step, from which all
+times count. Exit code 1 if a profile is missing or misses more.
 """
 
 import argparse
@@ -57,7 +57,8 @@ def main() -> int:
         for _ in range(arguments.kills):
             after, step, lost, live = _kill_one(home, chance.uniform(1, LONGEST_SECONDS))
             print(
-                f"| {after:.1f} | {step} | {lost:.2f} | {'none yet' if live is None else f'{live:.1f}'} |",
+                f"| {after:.1f} | {step} | {lost:.2f} "
+                f"| {'none yet' if live is None else f'{live:.1f}'} |",
                 flush=True,
             )
             late = after > MOST_SECONDS_TO_LIVE if live is None else live > MOST_SECONDS_TO_LIVE
@@ -66,7 +67,7 @@ def main() -> int:
 
 
 def _kill_one(home: Path, seconds: float) -> tuple[float, int, float, float | None]:
-    """Trains, kills, and compares: seconds from first step to kill, last step, seconds lost, seconds to live."""
+    """Train, kill, and return seconds to the kill, last step, seconds lost, seconds to live."""
     known = len(_cut(home))
     train = _dolly(home, 3)
     seen = set((home / "scratch").glob("**/samples.jsonl"))

@@ -1,4 +1,4 @@
-"""Kills Dagster's daemon at random moments while it takes thousands of datasets out of an inbox, and counts runs.
+"""Kill Dagster's daemon while it takes thousands of datasets out of an inbox, and count runs.
 
     python benchmarks/inbox_kills.py [--keys 10000] [--kills 50] [--seed 1]
 
@@ -87,7 +87,7 @@ class Watched:
         }
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Starts the daemon, with the code server that it starts, in a process group of their own."""
+        """Start the daemon and its code server in a process group of their own."""
         with (self.home / "daemon.log").open("ab") as log:
             return subprocess.Popen(
                 [Path(sys.executable).parent / "dagster-daemon", "run", *LOCATION],
@@ -158,7 +158,8 @@ def main() -> int:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     where = ", ".join(f"{count} {moment}" for moment, count in moments.most_common())
     print(
-        f"| {arguments.keys:,} | {moments.total()} | {where} | {partitions.total():,} | {runs.total():,} "
+        f"| {arguments.keys:,} | {moments.total()} | {where} "
+        f"| {partitions.total():,} | {runs.total():,} "
         f"| {lost} | {doubled} | {(time.monotonic() - began) / 60:.0f} |"
     )
     return int(bool(lost or doubled or runs.total() != arguments.keys))

@@ -1,4 +1,4 @@
-"""Takes pictures of how a file in the inbox becomes a promoted or rejected model, with nobody at the keyboard.
+"""Take pictures of how a file in the inbox becomes a promoted or rejected model, unattended.
 
     python benchmarks/inbox_to_champion.py [--examples 3000] [--out DIR]
 

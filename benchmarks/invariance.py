@@ -1,4 +1,4 @@
-"""The loss curve of one training, however it is computed: packed or padded, on how many ranks, at which ZeRO stage.
+"""The loss curve of one training, packed or padded, on different ranks and ZeRO stages.
 
     python benchmarks/invariance.py [--quick]
 
@@ -266,7 +266,8 @@ def main() -> int:
     )
     worst = 0.0
     print(
-        "| model | rows | ranks | ZeRO | accumulation | loss, abs. | loss, rel. | gradient norm, rel. |"
+        "| model | rows | ranks | ZeRO | accumulation "
+        "| loss, abs. | loss, rel. | gradient norm, rel. |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with (

@@ -1,4 +1,4 @@
-"""Kills a training at random moments until it is done, and compares its weights with those of one left alone.
+"""Kill a training at random moments until it is done, and compare its weights with another's.
 
     python benchmarks/kills.py [--kills 50] [--stops 20] [--seed 1]
 
@@ -108,7 +108,8 @@ class Tally:
 
         equal, epochs = self.runs * EPOCHS - self.differing, self.runs * EPOCHS
         return (
-            f"| {self.title} | {self.count} | {listed(self.hits)} | {listed(self.moments)} | {self.runs} | "
+            f"| {self.title} | {self.count} | {listed(self.hits)} | {listed(self.moments)} "
+            f"| {self.runs} | "
             f"{self.starts - self.runs} | {self.retrained} | {equal}/{epochs} |"
         )
 
@@ -201,7 +202,8 @@ def main() -> int:
             bench.disturb("SIGTERM, dolly train", signal.SIGTERM, by_cli[1], through_cli=True),
         ]
     print(
-        "| what | times | process hit | moment | runs | restarts | steps trained twice | epochs with equal weights |"
+        "| what | times | process hit | moment | runs | restarts "
+        "| steps trained twice | epochs with equal weights |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print(*tallies, sep="\n")
@@ -229,7 +231,8 @@ class Bench:
         self._steps = alone.steps()
         assert len(self._weights) == EPOCHS
         print(
-            f"left alone: {self._steps} steps, {self._seconds:.0f} s, of them {self._starting_seconds:.0f} s to start"
+            f"left alone: {self._steps} steps, {self._seconds:.0f} s, "
+            f"of them {self._starting_seconds:.0f} s to start"
         )
 
     def _new(self, *, through_cli: bool) -> Victim:
@@ -278,7 +281,7 @@ class Bench:
         number: signal.Signals,
         tally: Tally,
     ) -> None:
-        """At a random moment: one in five falls into the start, the others into what comes after it."""
+        """Return a random moment: one in five is in the start, the others after it."""
         if self._chance.random() < 0.2:
             wait = self._chance.uniform(0, self._starting_seconds)
         else:

@@ -1,4 +1,4 @@
-"""Trains the family `demo` in pods with DeepSpeed, and compares the weights with those of this machine's launcher.
+"""Train the family `demo` in pods, and compare the weights with those of the local launcher.
 
     python benchmarks/kubernetes_demo.py [--records 2400] [--epochs 2]
 
@@ -64,7 +64,7 @@ LOCATIONS = (
 
 
 class Demo:
-    """A home with the families `one` and `two` of so many ranks here, and `one_pod` and `two_pods` in the cluster."""
+    """A home with the families `one` and `two`, and `one_pod` and `two_pods` for the cluster."""
 
     def __init__(self, folder: Path, cluster: Cluster, records: int, epochs: int) -> None:
         self.cluster, self.epochs = cluster, range(1, epochs + 1)
@@ -218,7 +218,7 @@ def with_a_lost_node(bench: Demo, name: str) -> float:
 
 
 def killed_and_run_again(bench: Demo, name: str) -> float:
-    """A run of the UI that is killed in the second epoch, and re-executed from failure; the Job is the same one."""
+    """Kill a run of the UI in the second epoch and re-execute it: the Job is the same."""
     began = time.monotonic()
     is_in_epoch_2 = bench.in_epoch_2(name)
     os.environ["DOLLY_KUBERNETES"] = str(bench.kubernetes_file)

@@ -89,7 +89,7 @@ class Stage:
     def says(
         self, training: Directed, text: str, mend: Callable[[Cluster], None] = Cluster.release
     ) -> str:
-        """The reason that the run gives for waiting, which is when it is noticed; then the cluster is mended."""
+        """Return why the run waits, once it does; then the cluster is repaired."""
         self.cluster.wait(lambda: text in training.log)
         self.noticed = time.monotonic()
         [line] = [line for line in training.log.splitlines() if text in line]
@@ -220,7 +220,8 @@ def cancelled(stage: Stage) -> str:
     training = stage.training(on_message=interrupt)
     training.let(1)
     training.start()
-    return f"{stage.ended(training)}{_said(training, 'stopped at')}, {len(stage.cluster.jobs())} Jobs left"
+    ended = f"{stage.ended(training)}{_said(training, 'stopped at')}"
+    return f"{ended}, {len(stage.cluster.jobs())} Jobs left"
 
 
 def cancelled_in_the_queue(stage: Stage) -> str:
@@ -258,7 +259,7 @@ def cancelled_and_asked_again(stage: Stage) -> str:
 
 
 def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
-    """SIGKILL to who follows the Job; its re-execution follows it, or finds what it has finished."""
+    """Kill the process that follows the Job; its re-execution follows it, or finds its end."""
     training = stage.training(is_cancelled=False)
     launching = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, str(stage.folder)], stderr=subprocess.DEVNULL
@@ -278,7 +279,8 @@ def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
     again.let()
     end = stage.ended(again)
     begun = [again.times("begun", epoch) for epoch in again.epochs]
-    return f"{end}, {'/'.join(again.published)} told, epochs begun {begun} times{_said(again, ' this work')}"
+    said = _said(again, " this work")
+    return f"{end}, {'/'.join(again.published)} reported, epochs begun {begun} times{said}"
 
 
 def ended_without_a_run(stage: Stage) -> str:
@@ -489,7 +491,8 @@ def measure(stage: Stage, name: str, end: Callable[[Stage], str], expected: str)
     )
     seconds = f"{stage.noticed - stage.happened:.1f}" if stage.noticed else "?"
     print(
-        f"| {name} | {seconds} | {text[:160]} | {' | '.join(map(str, counts))} | {'' if is_right else 'WRONG'} |",
+        f"| {name} | {seconds} | {text[:160]} | {' | '.join(map(str, counts))} "
+        f"| {'' if is_right else 'WRONG'} |",
         flush=True,
     )
     return is_right
@@ -515,7 +518,8 @@ def beside_each_other(stage: Stage, count: int, chance: random.Random) -> bool:
     booked = stage.cluster.gpus_booked()
     done = ", ".join(f"{number} {what}" for what, number in disturbing.counts.most_common())
     print(
-        f"\n{count} trainings at once: {whole} whole, {twice} epochs trained twice, {booked} GPUs left booked, "
+        f"\n{count} trainings at once: {whole} whole, {twice} epochs trained twice, "
+        f"{booked} GPUs left booked, "
         f"{seconds:.0f} s"
     )
     print(f"meanwhile: {done}")

@@ -42,14 +42,16 @@ def main() -> None:
     epochs, plans = history(store, family)
     epochs = [epoch for epoch in epochs if epoch.training == training.digest]
     print(
-        f"{'epoch':<36} {'time':>9} {'planned':>9} {'ratio':>6}   {'memory':>9} {'planned':>9} {'ratio':>6}"
+        f"{'epoch':<36} {'time':>9} {'planned':>9} {'ratio':>6}   "
+        f"{'memory':>9} {'planned':>9} {'ratio':>6}"
     )
     for index, epoch in enumerate(epochs):
         made = plan(replace(job, calibration=calibration(epochs[:index], plans)))
         seconds, peak = made.seconds_per_epoch or 0.0, epoch.peak_bytes or 0
         print(
             f"{epoch.source:<36} {duration(epoch.seconds):>9} {duration(seconds):>9} "
-            f"{seconds / epoch.seconds:>6.2f}   {memory_size(peak):>9} {memory_size(made.needed_bytes):>9} "
+            f"{seconds / epoch.seconds:>6.2f}   {memory_size(peak):>9} "
+            f"{memory_size(made.needed_bytes):>9} "
             f"{made.needed_bytes / peak if peak else 0:>6.2f}"
         )
 

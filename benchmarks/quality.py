@@ -1,4 +1,4 @@
-"""Every quality check over 52,000 generated examples of Alpaca's size: seconds of each, of all, and peak memory.
+"""Every quality check over 52,000 generated examples of Alpaca's size: seconds and peak memory.
 
 The examples are made of 30,000 made-up words in Zipf's proportions, a prompt of some 25 and a
 response of some 110 words (Alpaca answered by GPT-4 has 860 bytes an example); one in fifty repeats
@@ -100,7 +100,8 @@ def main() -> None:
         )
         print(f"{name:<28} {seconds:7.2f} s   {counts}")
     print(
-        f"{'all':<28} {total_seconds:7.2f} s   {(_peak_bytes() - before_bytes) / 1e6:.0f} MB more memory at the peak"
+        f"{'all':<28} {total_seconds:7.2f} s   "
+        f"{(_peak_bytes() - before_bytes) / 1e6:.0f} MB more memory at the peak"
     )
     print(f"ratio quality.seconds_of_60 {total_seconds / MINUTE_SECONDS:.3f}")
 

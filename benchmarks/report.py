@@ -34,8 +34,9 @@ folder, end = Path(sys.argv[1]), float(sys.argv[2])
 began = time.perf_counter()
 build_report(folder, title="benchmark", started_at=0, ended_at=end, out=folder / "report")
 seconds, cpu_seconds = time.perf_counter() - began, time.process_time()
-peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "memory_bytes": int(peak.split()[1]) * 1024}))
+status = Path("/proc/self/status").read_text().splitlines()
+peak_bytes = int(next(line for line in status if line.startswith("VmHWM")).split()[1]) * 1024
+print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "memory_bytes": peak_bytes}))
 """
 
 
@@ -128,7 +129,8 @@ def main() -> None:
         steps = _log_steps(folder, arguments.gpus, samples)
         size = (folder / SAMPLES_FILE).stat().st_size
         print(
-            f"journal: {arguments.gpus} GPUs, {samples:,} samples, {size / 1e9:.2f} GB, {steps:,} steps of each rank, "
+            f"journal: {arguments.gpus} GPUs, {samples:,} samples, {size / 1e9:.2f} GB, "
+            f"{steps:,} steps of each rank, "
             f"written in {time.perf_counter() - began:.0f} s"
         )
         command = [sys.executable, "-c", BUILD, str(folder), str(START + samples)]
@@ -138,7 +140,8 @@ def main() -> None:
         parquet = (folder / "report" / "samples.parquet").stat().st_size
     print(
         f"report: {figures['seconds']:.1f} s ({figures['cpu_seconds']:.1f} s of CPU, imports too), "
-        f"{figures['memory_bytes'] / 1e6:,.0f} MB of memory, page {figures['html_bytes'] / 1e6:.2f} MB, "
+        f"{figures['memory_bytes'] / 1e6:,.0f} MB of memory, "
+        f"page {figures['html_bytes'] / 1e6:.2f} MB, "
         f"samples.parquet {parquet / 1e6:,.0f} MB"
     )
     print(f"ratio report.seconds_of_60 {figures['seconds'] / LIMITS['seconds']:.3f}")

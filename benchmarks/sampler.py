@@ -1,4 +1,4 @@
-"""What the sampler costs beside a training, and what a kill costs in samples: eight stand-in GPUs, one sample a second.
+"""What the sampler costs, and a kill in samples, with eight stand-in GPUs at one sample a second.
 
     python benchmarks/sampler.py [--seconds 60] [--kills 20]
 
@@ -37,7 +37,8 @@ def main() -> None:
     os.environ.update(scenario("a100"))
     core_share, start_seconds, peak_mib = cost(arguments.seconds)
     print(
-        f"sampler: {100 * core_share:.2f} % of a core, {start_seconds:.2f} CPU s to start, {peak_mib:.1f} MiB at most"
+        f"sampler: {100 * core_share:.2f} % of a core, "
+        f"{start_seconds:.2f} CPU s to start, {peak_mib:.1f} MiB at most"
     )
     without, beside = step_seconds()
     print(
@@ -46,7 +47,8 @@ def main() -> None:
     lost = [lost_seconds() for _ in range(arguments.kills)]
     if lost:
         print(
-            f"{len(lost)} kills: lost at most {max(lost):.2f} s, median {statistics.median(lost):.2f} s"
+            f"{len(lost)} kills: lost at most {max(lost):.2f} s, "
+            f"median {statistics.median(lost):.2f} s"
         )
         print(f"ratio sampler.lost_by_a_kill.vs_two_seconds {max(lost) / 2:.3f}")
     print(f"ratio sampler.core_share {core_share:.5f}")
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def cost(seconds: float) -> tuple[float, float, float]:
-    """The share of a core while sampling, the CPU seconds until the first sample, and the largest resident MiB."""
+    """Return the share of a core, the CPU seconds until the first sample, and the largest MiB."""
     with tempfile.TemporaryDirectory() as folder, Sampler(Path(folder), 1.0) as sampler:
         wait_until(lambda: sample_count(folder) > 0)
         process = psutil.Process(sampler.pid)
@@ -102,7 +104,7 @@ def step_seconds() -> tuple[float, float]:
 
 
 def lost_seconds() -> float:
-    """The time from the last sample to a SIGKILL, at a random moment, of the watched process and the sampler."""
+    """Return the time from the last sample to a SIGKILL of the watched process and the sampler."""
     with tempfile.TemporaryDirectory() as folder, subprocess.Popen(ASLEEP) as training:
         with Sampler(Path(folder), 1.0, training.pid) as sampler:
             assert sampler.pid is not None

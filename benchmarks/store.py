@@ -1,4 +1,4 @@
-"""Artifacts up and down beside boto3, s5cmd and Dagster's S3PickleIOManager: time, client CPU and peak memory.
+"""Artifacts up and down beside boto3, s5cmd and Dagster's S3PickleIOManager.
 
 Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name. Every
 contender is a process of its own, moves the same random files, and is repeated in turn with the
@@ -248,7 +248,8 @@ def main() -> None:
     boto3.client("s3").create_bucket(Bucket=options.bucket)
     found: dict[str, dict[tuple[str, str], Figures]] = {}
     print(
-        f"{'shape':<12}{'':<6}{'':<11}{'MB/s':>9}{'CPU s/GB':>10}{'peak MB':>9}   load {os.getloadavg()[0]:.1f}"
+        f"{'shape':<12}{'':<6}{'':<11}{'MB/s':>9}{'CPU s/GB':>10}{'peak MB':>9}   "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for shape in options.shapes.split(","):

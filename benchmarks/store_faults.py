@@ -1,4 +1,4 @@
-"""What becomes of artifacts when network, processes and disks fail: every fault many times, and what was lost.
+"""What is lost of artifacts when network, processes and disks fail, each many times.
 
 Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name, or
 moto's server when there is none. Every fault follows from --seed.

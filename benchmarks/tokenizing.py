@@ -1,4 +1,4 @@
-"""Tokenizing and packing beside the tokenizer's bare `encode_batch` and `datasets.map`: seconds for the same records.
+"""Tokenizing and packing beside the tokenizer's bare `encode_batch` and `datasets.map`, in seconds.
 
 Ours is everything from the raw table to the written folder: laying out, encoding, the split,
 packing, statistics with their picture, files. `encode_batch` gets the laid-out texts and returns
@@ -92,7 +92,8 @@ def ours(table: pa.Table, tokenizer: Any, folder: Path) -> None:
     tokenized.write(folder / "out")
     (folder / "out" / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
     print(
-        f"  encoder {tokenized.statistics['encoder']}, row fill {tokenized.statistics['row_fill']:.4f}"
+        f"  encoder {tokenized.statistics['encoder']}, "
+        f"row fill {tokenized.statistics['row_fill']:.4f}"
     )
 
 

@@ -201,7 +201,7 @@ def write_real(folder: Path, data: Path, model: str, rows: int, max_length: int)
 
 
 def write_table(folder: Path, examples: pa.Table, rows: int, max_length: int) -> None:
-    """As many of the examples as fill so many rows, in an order of chance, since packing sorts by length."""
+    """Return as many examples as fill some rows, in random order, since packing sorts by length."""
     from dolly_assets.tokenization.pack import pack
 
     shuffled = examples.take(np.random.default_rng(1).permutation(len(examples)))
@@ -407,7 +407,7 @@ def contend(name: str, folder: Path, batch: int, precision: Precision) -> None:
 
 
 def run(name: str, folder: Path, batch: int, ranks: int, precision: str) -> dict[str, float]:
-    """Tokens and operations per second, processed per real tokens, MFU, and the seconds between two epochs."""
+    """Return tokens and FLOPs per second, processed per real token, MFU, seconds between epochs."""
     for state in folder.glob("state-*"):  # of an earlier turn
         shutil.rmtree(state)
     command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", __file__]
@@ -425,7 +425,8 @@ def run(name: str, folder: Path, batch: int, ranks: int, precision: str) -> dict
     steps = sum(step <= ended_at for step in logs[0]["steps"])
     if steps < 2:
         sys.exit(
-            f"an epoch of {name} has {steps} step of {batch} examples for each rank: it takes 2, so more --rows"
+            f"an epoch of {name} has {steps} step of {batch} examples for each rank: "
+            "it takes 2, so more --rows"
         )
     counted = np.array([log["batches"][1:steps] for log in logs]).sum(axis=(0, 1))
     seconds = ended_at - logs[0]["steps"][0]  # what the first step sets up is not counted
@@ -477,7 +478,8 @@ def main() -> None:
                     found.setdefault((name, batch), []).append(turn)
     figures = {key: best(each) for key, each in found.items()}
     print(
-        f"{'':<7}{'batch':>6}{'real tokens/s':>15}{'labelled/s':>12}{'processed/real':>16}{'TFLOP/s':>10}{'MFU':>6}"
+        f"{'':<7}{'batch':>6}{'real tokens/s':>15}{'labelled/s':>12}"
+        f"{'processed/real':>16}{'TFLOP/s':>10}{'MFU':>6}"
         f"{'lost s/epoch':>14}"
     )
     for (name, batch), row in figures.items():

@@ -1,4 +1,4 @@
-"""What a worker of the family `tiny` is given: a base model and a tokenized dataset in a store, and specs over them."""
+"""What a worker of the family `tiny` is given: base model, tokenized dataset, specs."""
 
 from dataclasses import dataclass
 from pathlib import Path

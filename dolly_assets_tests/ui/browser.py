@@ -59,13 +59,13 @@ class Browser:
         self.page.get_by_role("button", name=name).first.click()
 
     def open_partition(self, asset: str, *key: str) -> None:
-        """Opens what the UI shows of an asset's partition; parts of asset and key are separated by slashes and `|`."""
+        """Opens an asset's partition; parts of asset and key are separated by slashes and `|`."""
         self.open(f"/assets/{asset}?view=partitions&partition={'%7C'.join(key)}")
 
     def wait_for_partition(
         self, asset: str, *key: str, shows: str, seconds: float = PATIENCE_MS / 1000
     ) -> None:
-        """Opens an asset's partition until it shows a text; again and again, as the UI learns of new ones only then."""
+        """Opens an asset's partition until it shows a text: it learns of new ones when opened."""
         deadline = time.monotonic() + seconds
         while True:
             self.open_partition(asset, *key)
@@ -77,7 +77,7 @@ class Browser:
                     raise
 
     def materialize(self, asset: str, *partitions: Sequence[str]) -> None:
-        """Launches partitions of an asset, given by the keys to choose in each of their dimensions."""
+        """Launches partitions of an asset, given by the keys to choose in each dimension."""
         self.open(f"/assets/{asset}?view=partitions")
         self.press("Materialize")
         confirm, dialog = (

@@ -1,4 +1,4 @@
-"""A Dagster project of your own with a model family in it, and an asset that reads what it trains."""
+"""A Dagster project with a model family in it, and an asset that reads what it trains."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def model_card(context: dg.AssetExecutionContext, store: StoreResource) -> dg.Ma
 
 @dg.definitions
 def definitions() -> dg.Definitions:
-    """Return the components under defs/, the assets here, and what both need from the environment."""
+    """Return the components under defs/, the assets here, and the resources that both need."""
     return dg.Definitions.merge(
         dg.load_from_defs_folder(project_root=Path(__file__).parents[1]),
         dg.Definitions(
