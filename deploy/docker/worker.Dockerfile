@@ -27,9 +27,12 @@ ARG EXTRAS=worker
 COPY requirements requirements
 # The packages are a layer of their own, so that a change of our code does not reinstall them.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    install="/opt/dolly/bin/pip install --no-deps --require-hashes" \
-    && $install --requirement requirements/build.txt --requirement requirements/torch.txt \
-    && for side in $(echo "${EXTRAS}" | tr , " "); do $install --requirement "requirements/$side.txt"; done
+    /opt/dolly/bin/pip install --no-deps --require-hashes \
+    --requirement requirements/build.txt --requirement requirements/torch.txt \
+    && IFS=, \
+    && for side in ${EXTRAS}; do \
+         /opt/dolly/bin/pip install --no-deps --require-hashes --requirement "requirements/${side}.txt" || exit 1; \
+       done
 COPY pyproject.toml README.md LICENSE ./
 COPY dolly_assets dolly_assets
 RUN --mount=type=cache,target=/root/.cache/pip \
