@@ -29,9 +29,9 @@ from dagster._core.scheduler.instigation import (  # there is no public door to 
 
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
+from dolly_assets.components.code_location import resources
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS
-from dolly_assets.definitions import resources
 
 LOCATION = ["-f", __file__, "-a", "location"]
 # Nothing leaves the queue. One database for the events of all runs, as a server keeps them:

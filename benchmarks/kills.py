@@ -31,7 +31,8 @@ import yaml
 from dolly_assets.core.errors import DollyError
 from dolly_assets.family import FamilyAttributes, ModelFamily
 from dolly_assets.launchers.local import LocalLauncher
-from dolly_assets.registry.training_state import Training, plan_resume
+from dolly_assets.planning.prices import Prices
+from dolly_assets.registry.training import Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import Message
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
@@ -381,6 +382,7 @@ def attempt(home: Path, number: str) -> int:
             resume_from=ref(plan.resume_from) if plan.resume_from else None,
             state=ref(plan.state) if plan.state else None,
             training=training.digest,
+            prices=Prices.read(),
         )
         spec = WorkerSpec(
             family=family,

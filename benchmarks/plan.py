@@ -16,10 +16,8 @@ from dolly_assets.core.text import duration, memory_size
 from dolly_assets.pipeline.session import Session
 from dolly_assets.planning.calibration import calibration
 from dolly_assets.planning.plan import plan
-from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
-from dolly_assets.registry.planner import history, job_of
-from dolly_assets.registry.queries import required
-from dolly_assets.registry.training_state import Training
+from dolly_assets.registry.estimate import measured_epochs, plan_request
+from dolly_assets.registry.training import Training
 
 
 def main() -> None:
@@ -32,14 +30,9 @@ def main() -> None:
     arguments = parser.parse_args()
     session = Session(Environment.read())
     family, store = session.family(arguments.model), session.store
-    training = Training(
-        family,
-        arguments.dataset,
-        required(store, BASE_MODEL.address(family.name)),
-        required(store, TOKENIZED_DATASET.address(family.name, arguments.dataset)),
-    )
-    job = job_of(store, training, session.prices, epochs=1)
-    epochs, plans = history(store, family)
+    training = Training.newest(store, family, arguments.dataset)
+    job = plan_request(store, training, session.prices, epochs=1)
+    epochs, plans = measured_epochs(store, family)
     epochs = [epoch for epoch in epochs if epoch.training == training.digest]
     print(
         f"{'epoch':<36} {'time':>9} {'planned':>9} {'ratio':>6}   "

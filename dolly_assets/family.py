@@ -1,6 +1,7 @@
 """A model family: a base model and the way it is fine-tuned, as one folder under `defs/` declares it.
 
-Orchestrator and worker share this description; the worker gets it as JSON in its spec.
+The orchestrator and the worker share this description; the worker receives it as JSON in its spec.
+It knows settings, and nothing of stores, artifacts or Dagster.
 """
 
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
@@ -24,53 +25,59 @@ Owner = Annotated[str, Field(pattern=r"^(team:[\w.-]+|[^@\s:]+@[^@\s:]+\.[^@\s:]
 
 
 class KubernetesCompute(Config):
-    """What a family asks of a cluster besides the rest of `compute`."""
+    """What a family requests from a cluster besides the rest of `compute`."""
 
     gpu_resource: str | None = Field(
-        default=None, description="What its GPUs are called, if not as elsewhere."
+        default=None,
+        description="Resource name of its GPUs, if it differs from the cluster's default.",
     )
     ephemeral_storage_gib: float | None = Field(
-        default=None, gt=0, description="Local disk per machine in GiB."
+        default=None, gt=0, description="Local disk to request per machine, in GiB."
     )
     config: dict[str, dict[str, JsonValue]] = Field(
         default={},
-        description="As in the tag dagster-k8s/config: container_config, pod_spec_config and so on.",
+        description="Settings as in the tag dagster-k8s/config: container_config, pod_spec_config "
+        "and so on.",
     )
 
 
 class Compute(Config):
-    """What the training of a family asks for."""
+    """The resources that the training of a family needs."""
 
-    nodes: int = Field(default=1, ge=1, description="Machines that train together.")
+    nodes: int = Field(default=1, ge=1, description="Number of machines that train together.")
     gpus: int = Field(
-        default=0, ge=0, description="GPUs per machine; 0 takes those that are there, if any."
+        default=0,
+        ge=0,
+        description="GPUs per machine; 0 uses whatever GPUs the machine has, if any.",
     )
-    cpu_ranks: int = Field(
-        default=1, ge=1, description="Processes per machine where there is no GPU."
-    )
-    cpus: int = Field(default=2, ge=1, description="CPU cores per machine, asked of a cluster.")
+    cpu_ranks: int = Field(default=1, ge=1, description="Processes per machine that has no GPU.")
+    cpus: int = Field(default=2, ge=1, description="CPU cores to request per machine of a cluster.")
     memory_gib: float = Field(
-        default=8, gt=0, description="Host memory per machine in GiB, asked of a cluster."
+        default=8, gt=0, description="Host memory to request per machine of a cluster, in GiB."
     )
     save_minutes: float = Field(
-        default=15, gt=0, description="Between saves of the state in the middle of an epoch."
+        default=15, gt=0, description="Minutes between saves of the training state within an epoch."
     )
     hang_minutes: float = Field(
         default=10,
         gt=0,
-        description="Without a step, at least, before a training counts as hung and is ended.",
+        description="Minutes without a step after which a training counts as hung and is stopped; "
+        "it is never less than several steps take.",
     )
     device: str | None = Field(
-        default=None, description="Kind of GPU, to plan for one that is not here: A100-80GB."
+        default=None,
+        description="Kind of GPU to plan for, such as A100-80GB, if it is not this machine's.",
     )
     gpu_hour_usd: float | None = Field(
-        default=None, ge=0, description="US dollars per GPU and hour, for the plan."
+        default=None, ge=0, description="Price per GPU and hour in US dollars, for the plan."
     )
     carbon_g_per_kwh: float | None = Field(
-        default=None, ge=0, description="Grams of CO2 per kilowatt-hour there."
+        default=None,
+        ge=0,
+        description="Grams of CO2 per kilowatt-hour where it trains, for the plan.",
     )
     kubernetes: KubernetesCompute = Field(
-        default=KubernetesCompute(), description="What it asks of a cluster."
+        default=KubernetesCompute(), description="What it requests from a Kubernetes cluster."
     )
 
 
@@ -78,21 +85,29 @@ class Evaluation(Config):
     """How every epoch is scored and sampled."""
 
     examples: int = Field(
-        default=200, ge=1, description="Held-out examples that exact match is scored on, at most."
+        default=200,
+        ge=1,
+        description="Largest number of held-out examples that exact match is scored on.",
     )
-    max_new_tokens: int = Field(default=128, ge=1, description="Longest answer, in tokens.")
-    batch_size: int = Field(default=16, ge=1, description="Examples scored or answered at once.")
+    max_new_tokens: int = Field(
+        default=128, ge=1, description="Maximum length of an answer, in tokens."
+    )
+    batch_size: int = Field(
+        default=16, ge=1, description="Number of examples that are scored or answered at once."
+    )
     temperature: float = Field(
-        default=0.7, ge=0, description="Temperature of the sample responses; 0 is greedy."
+        default=0.7, ge=0, description="Temperature of the sample responses; 0 decodes greedily."
     )
-    top_p: float = Field(default=0.95, gt=0, le=1, description="Nucleus of the sample responses.")
+    top_p: float = Field(
+        default=0.95, gt=0, le=1, description="Nucleus size (top-p) of the sample responses."
+    )
     prompts: tuple[Prompt, ...] = Field(
-        default=DEFAULT_PROMPTS, min_length=1, description="Answered by every epoch."
+        default=DEFAULT_PROMPTS, min_length=1, description="Prompts that every epoch answers."
     )
 
 
 class Automation(Config):
-    """What happens by itself when sensors are on."""
+    """What is automated when the sensors are on."""
 
     datasets: tuple[str, ...] = Field(
         default=(),
@@ -100,33 +115,36 @@ class Automation(Config):
     )
     training: Literal["automatic", "after_approval", "never"] = Field(
         default="never",
-        description="When new data is trained on: at once, when training_approval is materialized, or by hand.",
+        description="When new data is trained on: at once, when training_approval is materialized, or "
+        "only by hand.",
     )
     epochs: int | None = Field(
-        default=None, ge=1, description="Epochs trained by themselves; all when left out."
+        default=None,
+        ge=1,
+        description="Number of epochs that are trained automatically; all if left out.",
     )
 
     @property
     def needs_approval(self) -> bool:
-        """Whether somebody has to let a training begin."""
+        """Whether a training has to be approved before it starts."""
         return self.training == "after_approval"
 
 
 class FamilyAttributes(Config):
-    """What a family's YAML says under `attributes`."""
+    """What a family's YAML declares under `attributes`."""
 
     description: str = Field(
         default="", description="What the family is, for readers of the asset graph."
     )
     use: Use = Field(
         default="non-commercial",
-        description="What the models are for: decides which licences will do.",
+        description="What the models are for; determines which licences are acceptable.",
     )
     owners: tuple[Owner, ...] = Field(
-        default=(), description="Who answers for it: team:NAME or an e-mail address."
+        default=(), description="Who is responsible: team:NAME or an e-mail address."
     )
     dataset: str = Field(
-        description="The dataset that the family was made for; any other can be trained on too."
+        description="The dataset that the family was made for; it can be trained on any other, too."
     )
     base_model: BaseModelConfig
     prompt_style: PromptStyle = Field(default_factory=PromptStyle)
@@ -135,14 +153,16 @@ class FamilyAttributes(Config):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     automation: Automation = Field(default_factory=Automation)
     profile: ProfileLimits = Field(
-        default_factory=ProfileLimits, description="When gpu_profile warns."
+        default_factory=ProfileLimits,
+        description="Limits beyond which the checks of gpu_profile warn.",
     )
 
     @model_validator(mode="after")
     def _automatic_epochs_exist(self) -> Self:
         if self.automation.epochs and self.automation.epochs > self.recipe.epochs:
             raise ValueError(
-                f"automation.epochs {self.automation.epochs} is more than recipe.epochs {self.recipe.epochs}"
+                f"automation.epochs {self.automation.epochs} is more than recipe.epochs "
+                f"{self.recipe.epochs}"
             )
         return self
 
@@ -159,7 +179,7 @@ class FamilyAttributes(Config):
 
 
 class ModelFamily(FamilyAttributes):
-    """A family with its name: the folder's, and the prefix of its assets' keys."""
+    """A family with its name, which is its folder's, and the prefix of its assets' keys."""
 
     name: str
 
@@ -174,5 +194,26 @@ class ModelFamily(FamilyAttributes):
         return cls(name=check_family_name(folder.name), **{**dict(attributes), **resolved})
 
     def follows(self, dataset: str) -> bool:
-        """Whether the family takes new data of this dataset by itself."""
+        """Whether automation keeps the family up to date with a dataset."""
         return any(fnmatchcase(dataset, pattern) for pattern in self.automation.datasets)
+
+    def ranks_on(self, gpus: int) -> int:
+        """Return how many processes train the family on a machine with that many GPUs.
+
+        Raises:
+            ConfigurationError: The family requests more GPUs than there are.
+            TrainingError: The global batch cannot be divided among the requested ranks.
+        """
+        wanted = self.compute.gpus
+        if wanted > gpus:
+            raise ConfigurationError(
+                f"{self.name} requests {wanted} GPUs and this machine has {gpus}: set "
+                f"compute.gpus in its YAML to at most {gpus}; 0 uses all GPUs, or the CPU if there "
+                "are none"
+            )
+        if wanted or not gpus:
+            ranks = wanted or self.compute.cpu_ranks
+            self.recipe.accumulation_steps(ranks)
+            return ranks
+        micro_batches = self.recipe.global_batch_size // self.recipe.micro_batch_size
+        return max(ranks for ranks in range(1, gpus + 1) if micro_batches % ranks == 0)

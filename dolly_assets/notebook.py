@@ -155,7 +155,7 @@ def open_model(
         ArtifactError: The epoch is not in the store.
     """
     from dolly_assets.generation.model import load
-    from dolly_assets.registry.published import fetch
+    from dolly_assets.registry.model_folders import fetch
 
     known = families()
     if family not in known:

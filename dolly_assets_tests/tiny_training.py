@@ -9,10 +9,11 @@ import yaml
 from dagster_pipes import PipesContext
 
 from dolly_assets.family import FamilyAttributes, ModelFamily
-from dolly_assets.registry.training_state import Training
+from dolly_assets.planning.prices import Prices
+from dolly_assets.registry.training import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.worker.messages import MESSAGE, Message, Messenger
-from dolly_assets.worker.spec import PrepareBaseModel, Task, Tokenize, Train, WorkerSpec, ref
+from dolly_assets.worker.spec import PrepareBaseModel, TaskT, Tokenize, Train, WorkerSpec, ref
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets_tests.home import TINY_FAMILY
@@ -62,7 +63,9 @@ class Workbench:
     def store(self) -> ArtifactStore:
         return ArtifactStore(str(self.folder / "store"), self.folder / "cache")
 
-    def spec(self, task: Task, scratch: Path, family: ModelFamily | None = None) -> WorkerSpec:
+    def spec(
+        self, task: TaskT, scratch: Path, family: ModelFamily | None = None
+    ) -> WorkerSpec[TaskT]:
         return WorkerSpec(
             family=family or self.family,
             task=task,
@@ -86,6 +89,7 @@ class Workbench:
             tokenized_dataset=ref(tokenized),
             resume_from=ref(resume_from) if resume_from else None,
             training=Training(self.family, DATASET, base_model, tokenized).digest,
+            prices=Prices.read(),
         )
 
 

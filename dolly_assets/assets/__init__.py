@@ -1,1 +1,13 @@
-"""One module per asset, named after it."""
+"""The assets and checks of Dagster, one module per asset or group of checks.
+
+A module defines how Dagster shows and computes an asset. What an asset is, and what the store holds
+of it, is in `registry/`; what assets share on Dagster's side is in `dagster_support/`.
+
+- `raw_dataset.py`, `tokenized_dataset.py`, `base_model.py`: what is trained on, and what is trained.
+- `training_plan.py`, `training_approval.py`: whether a training fits, and may start.
+- `model_checkpoint.py`: the epochs of a fine-tune, with `gpu_profile`.
+- `training_profile.py`: one report over all epochs.
+- `evaluation.py`, `sample_responses.py`: scores and samples of each epoch.
+- `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted.
+- `quality_checks.py`, `profile_checks.py`: checks of datasets and of profiles.
+"""

@@ -1,22 +1,29 @@
 """champion_model: the best model that a family has of a dataset, defended against each new training.
 
-It begins as the base model. The best epoch of a comparison takes its place if it is better on the
-same held-out examples; otherwise the champion stays as it is, digest and all, and the reason is
-told.
+It starts as the base model. The best epoch of a comparison replaces it if it is better on the same
+held-out examples; otherwise the champion stays as it is, digest included, and the reason is
+recorded.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import dagster as dg
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
-from dolly_assets.dagster_support.resources import StoreResource, WorkerResource, made_by
-from dolly_assets.datasets.licenses import LICENSE_ATTRIBUTES
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.attributes import EvaluationAttributes
+from dolly_assets.registry.attributes import (
+    ChampionAttributes,
+    CheckpointAttributes,
+    ComparisonAttributes,
+    EvaluationAttributes,
+)
+from dolly_assets.registry.inputs import inputs_of, required_digest
 from dolly_assets.registry.kinds import (
+    BASE_MODEL,
     CHAMPION_EVALUATION,
     CHAMPION_MODEL,
     EPOCH_COMPARISON,
@@ -32,46 +39,38 @@ from dolly_assets.worker.spec import Evaluate, ref
 
 @dataclass(frozen=True)
 class Challenger:
-    """A model with its scores on one held-out split."""
+    """A model with its scores on one held-out split.
 
-    model: Artifact  # a checkpoint, or a champion that was one
-    evaluation: Artifact
+    Attributes:
+        model: A checkpoint, or a champion that was one.
+        scores: What it scored.
+        checkpoint: The digest of the checkpoint that it is or was.
+    """
 
-    @property
-    def exact_match(self) -> float | None:
-        """Share of answers that are right to the letter, 0 to 1; None where answers are open."""
-        return EvaluationAttributes.of(self.evaluation).exact_match
-
-    @property
-    def held_out_loss(self) -> float | None:
-        """Nats per response token; None if it was not finite."""
-        return EvaluationAttributes.of(self.evaluation).held_out_loss
-
-    @property
-    def checkpoint(self) -> str:
-        """The digest of the checkpoint that it is or was."""
-        return str(self.model.manifest.attributes.get("checkpoint", self.model.digest))
+    model: Artifact
+    scores: EvaluationAttributes
+    checkpoint: str
 
 
 class Decision(NamedTuple):
-    """What becomes of a candidate, and why."""
+    """The verdict on a candidate, and the reason."""
 
     verdict: Literal["promoted", "rejected", "unchanged"]
     reason: str
 
 
 def decide(candidate: Challenger, champion: Challenger) -> Decision:
-    """Compares two models that were scored on the same held-out split.
+    """Compare two models that were scored on the same held-out split.
 
-    Exact match decides where both have it; where it is equal, or answers are open, the held-out
-    loss does. A draw leaves things as they are.
+    Exact match decides if both have one. If it is equal, or if answers are open, the held-out loss
+    decides. A draw leaves things as they are.
     """
     if candidate.checkpoint == champion.checkpoint:
         return Decision("unchanged", "it is the champion already")
-    new, old = candidate.exact_match, champion.exact_match
+    new, old = candidate.scores.exact_match, champion.scores.exact_match
     if new is not None and old is not None and new != old:
         return Decision(_verdict(new > old), f"exact match {new:.3f} against {old:.3f}")
-    new, old = candidate.held_out_loss, champion.held_out_loss
+    new, old = candidate.scores.held_out_loss, champion.scores.held_out_loss
     if new is None:
         return Decision("rejected", "its held-out loss is not finite")
     if old is None:
@@ -84,7 +83,7 @@ def _verdict(is_better: bool) -> Literal["promoted", "rejected"]:
 
 
 def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
-    """The asset `FAMILY/champion_model`, by dataset."""
+    """Return the asset `FAMILY/champion_model`, by dataset."""
 
     @dg.asset(
         key=CHAMPION_MODEL.key(family.name),
@@ -101,10 +100,10 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
     ) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         comparison = required(artifacts, EPOCH_COMPARISON.address(family.name, dataset))
-        candidate = _contender(artifacts, family, dataset, comparison, _best_epoch(comparison))
+        candidate = _compared(artifacts, family, dataset, comparison, _best_epoch(comparison))
         champion = latest(artifacts, CHAMPION_MODEL.address(family.name, dataset))
         if champion is None:
-            incumbent = _contender(artifacts, family, dataset, comparison, 0)
+            incumbent = _compared(artifacts, family, dataset, comparison, 0)
         else:
             incumbent = _scored_again(
                 context, artifacts, family, dataset, champion, candidate, worker
@@ -116,7 +115,7 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
 
 
 def _best_epoch(comparison: Artifact) -> int:
-    epoch: Any = comparison.manifest.attributes["best_epoch"]
+    epoch = ComparisonAttributes.of(comparison).best_epoch
     if epoch is None:
         raise ArtifactError(
             f"{comparison.name} has no scored epoch: materialize evaluation, then epoch_comparison"
@@ -124,20 +123,25 @@ def _best_epoch(comparison: Artifact) -> int:
     return epoch
 
 
-def _contender(
+def _compared(
     store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact, epoch: int
 ) -> Challenger:
-    """An epoch as the comparison shows it."""
+    """Return an epoch as the comparison shows it."""
+    shown = inputs_of(comparison)
 
-    def shown(kind: AssetKind) -> Artifact:
+    def get(kind: AssetKind) -> Artifact:
         name = kind.address(family.name, dataset, epoch).name
-        if name not in comparison.manifest.inputs:
+        if name not in shown:
             raise ArtifactError(
-                f"{comparison.name} does not show {name}: materialize it, then epoch_comparison and champion_model"
+                f"{comparison.name} does not show {name}: materialize it, then epoch_comparison "
+                "and champion_model"
             )
-        return store.get(name, comparison.manifest.inputs[name])
+        return store.get(name, shown[name])
 
-    return Challenger(shown(MODEL_CHECKPOINT), shown(EVALUATION))
+    checkpoint = get(MODEL_CHECKPOINT)
+    return Challenger(
+        checkpoint, EvaluationAttributes.of(get(EVALUATION)), checkpoint=checkpoint.digest
+    )
 
 
 def _scored_again(
@@ -149,29 +153,30 @@ def _scored_again(
     candidate: Challenger,
     worker: WorkerResource,
 ) -> Challenger:
-    """The champion, scored on the candidate's held-out split: the data may have changed since it won."""
-    epoch: Any = champion.manifest.attributes["epoch"]
-    split = candidate.evaluation.manifest.inputs["tokenized_dataset"]
+    """Return the champion, scored on the dataset's present split.
+
+    The data may have changed since it won; scores of it on this very split are used again.
+    """
+    won = ChampionAttributes.of(champion)
+    tokenized = TOKENIZED_DATASET.address(family.name, dataset).name
+    split = required_digest(candidate.model, TOKENIZED_DATASET)
+    checkpoint = MODEL_CHECKPOINT.address(family.name, dataset, won.epoch).name
+    same_model = {(champion.name, champion.digest), (checkpoint, won.checkpoint)}
     settings = EVALUATION.code_version(family)
-    is_it = (champion.digest, champion.manifest.attributes["checkpoint"])
     for kind in (CHAMPION_EVALUATION, EVALUATION):
-        for found in history(store, kind.address(family.name, dataset, epoch)):
-            inputs = found.manifest.inputs
-            is_of_both = (
-                inputs["model_checkpoint"] in is_it and inputs["tokenized_dataset"] == split
-            )
-            if is_of_both and found.manifest.attributes.get("settings") == settings:
-                return Challenger(champion, found)
+        for found in history(store, kind.address(family.name, dataset, won.epoch)):
+            inputs, scores = inputs_of(found), EvaluationAttributes.of(found)
+            is_of_both = bool(same_model & inputs.items()) and inputs.get(tokenized) == split
+            if is_of_both and scores.settings == settings:
+                return Challenger(champion, scores, won.checkpoint)
     task = Evaluate(
         dataset=dataset,
-        checkpoints={epoch: ref(champion)},
+        checkpoints={won.epoch: ref(champion)},
         asset="champion_evaluation",
-        tokenized_dataset=ref(
-            store.get(TOKENIZED_DATASET.address(family.name, dataset).name, split)
-        ),
+        tokenized_dataset=ref(store.get(tokenized, split)),
     )
     [evaluation] = worker.run(context, family, task)
-    return Challenger(champion, evaluation)
+    return Challenger(champion, EvaluationAttributes.of(evaluation), won.checkpoint)
 
 
 def _publish(
@@ -183,37 +188,40 @@ def _publish(
     incumbent: Challenger,
     decision: Decision,
 ) -> Artifact:
-    """Commits whoever won. Files are referred to, not sent; those of resuming are left out."""
-    best: Any = candidate.model.manifest.attributes["epoch"]
+    """Commit the winner. Its files are referred to and not sent; training state is left out."""
+    dataset = context.partition_key
     winner = candidate if decision.verdict == "promoted" else incumbent
-    sentence = f"epoch {best} is {decision.verdict}: {decision.reason}"
-    context.log.info(sentence)
-    kept, made_from = winner.model.manifest.attributes, winner.model.manifest.inputs
-    checkpoint = MODEL_CHECKPOINT.address(
-        family.name, context.partition_key, int(str(kept["epoch"]))
-    ).name
+    best = CheckpointAttributes.of(candidate.model).epoch
+    reason = f"epoch {best} is {decision.verdict}: {decision.reason}"
+    context.log.info(reason)
+    kept = CheckpointAttributes.of(winner.model)
     return store.commit(
-        CHAMPION_MODEL.address(family.name, context.partition_key).name,
+        CHAMPION_MODEL.address(family.name, dataset).name,
         [entry for entry in winner.model.manifest.files if not entry.path.startswith("state/")],
         kind=CHAMPION_MODEL.name,
         inputs={
-            **{name: made_from[name] for name in ("base_model", "tokenized_dataset")},
-            checkpoint: winner.checkpoint,
-            "epoch_comparison": comparison.digest,
+            **{
+                kind.address(family.name, dataset).name: required_digest(winner.model, kind)
+                for kind in (BASE_MODEL, TOKENIZED_DATASET)
+            },
+            MODEL_CHECKPOINT.address(family.name, dataset, kept.epoch).name: winner.checkpoint,
+            comparison.name: comparison.digest,
         },
-        attributes={
-            "verdict": decision.verdict,
-            "reason": sentence,
-            "epoch": kept["epoch"],
-            "training": kept["training"],
-            "weights_sha256": kept["weights_sha256"],
-            "checkpoint": winner.checkpoint,
-            "exact_match": winner.exact_match,
-            "held_out_loss": winner.held_out_loss,
-            "candidate_epoch": best,
-            "candidate_exact_match": candidate.exact_match,
-            "candidate_held_out_loss": candidate.held_out_loss,
-            **{name: kept.get(name) for name in LICENSE_ATTRIBUTES},
-        },
+        attributes=ChampionAttributes(
+            verdict=decision.verdict,
+            reason=reason,
+            epoch=kept.epoch,
+            training=kept.training,
+            weights_sha256=kept.weights_sha256,
+            checkpoint=winner.checkpoint,
+            exact_match=winner.scores.exact_match,
+            held_out_loss=winner.scores.held_out_loss,
+            candidate_epoch=best,
+            candidate_exact_match=candidate.scores.exact_match,
+            candidate_held_out_loss=candidate.scores.held_out_loss,
+            licenses=kept.licenses,
+            commercial_use=kept.commercial_use,
+            obligations=kept.obligations,
+        ).as_json(),
         made_by=made_by(context),
     )

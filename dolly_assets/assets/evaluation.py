@@ -1,4 +1,4 @@
-"""evaluation: held-out loss, perplexity and, where answers can be checked, exact match, for every epoch."""
+"""evaluation: held-out loss, perplexity and, where answers can be checked, exact match."""
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ from dolly_assets.worker.spec import Evaluate, ref
 
 
 def build_evaluation(family: ModelFamily) -> dg.AssetsDefinition:
-    """The asset `FAMILY/evaluation`, by dataset and epoch."""
+    """Return the asset `FAMILY/evaluation`, by dataset and epoch."""
 
     def task(dataset: str, checkpoints: dict[int, Artifact]) -> Evaluate:
         return Evaluate(

@@ -1,46 +1,48 @@
 """model_checkpoint and gpu_profile: a fine-tune over a range of epochs, in one run.
 
-Each epoch becomes a materialization when its artifact is in the store, while the next epoch trains;
-so the assets are skippable and yield no output of their own.
+Each epoch is materialized as soon as its artifact is in the store, while the next epoch trains; so
+the assets are skippable and yield no output of their own.
 """
 
 from collections.abc import Iterator
 
 import dagster as dg
-from pydantic import JsonValue
 
 from dolly_assets.assets.profile_checks import log_evaluations
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
-from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, WorkerResource
+from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.datasets.licenses import license_attributes
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.estimate import Estimator
+from dolly_assets.registry.inputs import is_made_from
 from dolly_assets.registry.kinds import (
-    BASE_MODEL,
     GPU_PROFILE,
     MODEL_CHECKPOINT,
-    TOKENIZED_DATASET,
     TRAINING_APPROVAL,
     AssetKind,
 )
-from dolly_assets.registry.planner import estimate_training
 from dolly_assets.registry.quality_reports import licenses_of, raw_of, require_trainable
-from dolly_assets.registry.queries import required
-from dolly_assets.registry.training_state import Training, plan_resume, republish_as_latest
+from dolly_assets.registry.training import (
+    ResumePlan,
+    Training,
+    plan_resume,
+    republish_as_latest,
+)
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, ref
 
 
 class FineTuneConfig(dg.Config):
-    """What a run can be told besides its epochs."""
+    """What a run can be configured with besides its epochs."""
 
-    retrain: bool = False  # train also epochs that the store has of this very training
+    retrain: bool = False  # train also epochs of this training that are already in the store
 
 
 def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
-    """The assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
-    approval = [TRAINING_APPROVAL] if family.automation.needs_approval else []
+    """Return the assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
+    approval = (TRAINING_APPROVAL,) if family.automation.needs_approval else ()
 
     def spec(kind: AssetKind, kinds: set[str], description: str) -> dg.AssetSpec:
         return dg.AssetSpec(
@@ -71,56 +73,59 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: FineTuneConfig,
         store: StoreResource,
-        planning: PlanningResource,
+        planning: dg.ResourceParam[Estimator],
         worker: WorkerResource,
     ) -> Iterator[dg.Output]:
         artifacts = store.open()
 
-        def tell(artifact: Artifact) -> None:
+        def emit(artifact: Artifact) -> None:
             context.log_event(materialization_of(artifact))
             if artifact.manifest.kind == GPU_PROFILE.name:
                 log_evaluations(context, artifact)
 
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
-            plan = plan_resume(artifacts, training, epochs, retrain=config.retrain)
-            for artifact in plan.published:
-                context.log.info(f"{artifact.name} is in the store already: not trained again")
-                tell(republish_as_latest(artifacts, artifact))
-            if trained := sum(epoch > 0 for epoch in plan.epochs):
-                estimate = estimate_training(artifacts, training, planning.prices(), epochs=trained)
+            resume = plan_resume(artifacts, training, epochs, retrain=config.retrain)
+            for artifact in resume.published:
+                context.log.info(f"{artifact.name} is already in the store: skipped")
+                emit(republish_as_latest(artifacts, artifact))
+            if trained := sum(epoch > 0 for epoch in resume.epochs):
+                estimate = planning.estimate(artifacts, training, epochs=trained)
                 context.log.info(estimate.verdict)
                 estimate.refuse_what_cannot_fit()
-            if plan.epochs:
+            if resume.epochs:
                 require_trainable(artifacts, family, training.tokenized_dataset)
-                task = Train(
-                    dataset=dataset,
-                    epochs=plan.epochs,
-                    base_model=ref(training.base_model),
-                    tokenized_dataset=ref(training.tokenized_dataset),
-                    resume_from=ref(plan.resume_from) if plan.resume_from else None,
-                    state=ref(plan.state) if plan.state else None,
-                    training=training.digest,
-                    prices=planning.prices(),
-                    facts=_facts(artifacts, training),
-                )
-                worker.run(context, family, task, tell)
+                task = _task(artifacts, training, resume, planning)
+                planning.forget()  # what is trained now calibrates the next estimate
+                worker.run(context, family, task, emit)
         yield from ()
 
     return fine_tune
 
 
-def _facts(store: ArtifactStore, training: Training) -> dict[str, JsonValue]:
-    """What a checkpoint says of its licences."""
+def _task(
+    store: ArtifactStore, training: Training, resume: ResumePlan, planning: Estimator
+) -> Train:
+    """Return what a worker is to train."""
     licensed = licenses_of(training.family, raw_of(store, training.tokenized_dataset))
-    return license_attributes(licensed)
+    return Train(
+        dataset=training.dataset,
+        epochs=resume.epochs,
+        base_model=ref(training.base_model),
+        tokenized_dataset=ref(training.tokenized_dataset),
+        resume_from=ref(resume.resume_from) if resume.resume_from else None,
+        state=ref(resume.state) if resume.state else None,
+        training=training.digest,
+        prices=planning.prices,
+        attributes=license_attributes(licensed),
+    )
 
 
 def _training(store: ArtifactStore, family: ModelFamily, dataset: str) -> Training:
-    base_model = required(store, BASE_MODEL.address(family.name))
-    tokenized_dataset = required(store, TOKENIZED_DATASET.address(family.name, dataset))
-    if tokenized_dataset.manifest.inputs["base_model"] != base_model.digest:
+    training = Training.newest(store, family, dataset)
+    if not is_made_from(training.tokenized_dataset, training.base_model):
         raise ArtifactError(
-            f"{tokenized_dataset.name} has the token ids of another base model: materialize it again"
+            f"{training.tokenized_dataset.name} has the token ids of another base model: "
+            "materialize it again"
         )
-    return Training(family, dataset, base_model, tokenized_dataset)
+    return training

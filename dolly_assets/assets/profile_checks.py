@@ -1,9 +1,9 @@
-"""What a profile warns of, as asset checks of `gpu_profile`: one evaluation for each epoch of a run's range.
+"""The warnings of a profile, as asset checks of `gpu_profile`: one evaluation per epoch of a run.
 
-A check is of what a report found, and so of the limits that held when it was built. What no device
-was there to be checked for has no evaluation: neither green nor yellow. A training evaluates each
-profile when it publishes it, since Dagster skips the checks of assets that are told of while a step
-runs; by themselves, the checks can be made again.
+A check evaluates what a report found, and so the limits that held when it was built. Without a
+device to check there is no evaluation, neither passed nor failed. A training evaluates each profile
+when it is published, since Dagster skips the checks of assets that are materialized while a step
+runs; the checks can also be run again on their own.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from dolly_assets.profiling.analysis.finding import Check
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE
+from dolly_assets.registry.profiles import summary_of
 from dolly_assets.registry.queries import latest
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets.worker.profiles.profile_publisher import summary_of
 
 CHECKS: dict[Check, str] = {
     "gpu_idle": "No GPU is idle for long.",
@@ -29,11 +29,11 @@ CHECKS: dict[Check, str] = {
     "memory_nearly_full": "Neither a GPU's memory nor the host's was nearly full.",
     "straggler": "No rank or GPU keeps the others waiting.",
 }
-OF_ANY_DEVICE: tuple[Check, ...] = ("memory_nearly_full", "straggler")  # the others ask for GPUs
+OF_ANY_DEVICE: tuple[Check, ...] = ("memory_nearly_full", "straggler")  # the others need GPUs
 
 
 def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
-    """The checks of `FAMILY/gpu_profile`, in one step."""
+    """Return the checks of `FAMILY/gpu_profile`, in one step."""
     key = dg.AssetKey(GPU_PROFILE.key(family.name))
     partitions = dataset_epochs(family)
 
@@ -43,7 +43,7 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(name, asset=key, description=text, partitions_def=partitions)
             for name, text in CHECKS.items()
         ],
-        description="What in an epoch's profile is worth a look, and what to do about it.",
+        description="Findings in an epoch's profile, and what to do about them.",
         can_subset=True,
     )
     def profile_health(
@@ -63,14 +63,14 @@ def build_profile_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
 def log_evaluations(
     context: dg.OpExecutionContext | dg.AssetExecutionContext, profile: Artifact
 ) -> None:
-    """Tells Dagster what a profile warns of."""
+    """Log the evaluations of a profile's checks to Dagster."""
     for evaluation in _evaluations(profile):
         context.log_event(cast(Any, evaluation))  # its type hint lacks what it takes
 
 
 def _evaluations(profile: Artifact) -> Iterator[dg.AssetCheckEvaluation]:
     if not profile.holds(SUMMARY_FILE):
-        return  # it could not be built
+        return  # the report could not be built
     summary = summary_of(profile)
     if not summary.samples_count:
         return

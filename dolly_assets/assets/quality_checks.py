@@ -1,7 +1,7 @@
-"""Quality and licences as Dagster's asset checks: on raw_dataset, and on each family's tokenized_dataset.
+"""Quality and licences as asset checks of raw_dataset and of each family's tokenized_dataset.
 
-A check that stops training fails its step, so what comes after it in a run is not run; training
-asks the reports in the store besides, so that it is refused in every other run too.
+A check that stops training fails its step, so that nothing after it in the run is run. Training
+reads the reports in the store as well, so it is refused in every other run, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,12 +44,12 @@ _SEVERITIES = {"stops training": dg.AssetCheckSeverity.ERROR, "warns": dg.AssetC
 
 
 def build_dataset_checks() -> dg.AssetChecksDefinition:
-    """The checks of `raw_dataset`, in one step."""
+    """Return the checks of `raw_dataset`, in one step."""
 
     @dg.multi_asset_check(
         name="raw_dataset_quality",
         specs=_specs(dg.AssetKey(RAW_DATASET.name), DATASET_CHECKS),
-        description="What is wrong with the data of a dataset, whoever trains on it.",
+        description="Problems in the data of a dataset, whichever family trains on it.",
     )
     def raw_dataset_quality(
         context: dg.AssetCheckExecutionContext, store: StoreResource
@@ -64,7 +64,7 @@ def build_dataset_checks() -> dg.AssetChecksDefinition:
 
 
 def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
-    """The checks of `FAMILY/tokenized_dataset`, in one step."""
+    """Return the checks of `FAMILY/tokenized_dataset`, in one step."""
     key = dg.AssetKey(TOKENIZED_DATASET.key(family.name))
     license_spec = _spec(
         key, LICENSE, f"The licences of data and base model allow {family.use} use."
@@ -73,7 +73,7 @@ def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{family.name}__tokenized_dataset_quality",
         specs=[*_specs(key, SPLIT_CHECKS), license_spec],
-        description="What is wrong with a dataset as this family splits it, and whether it may train on it.",
+        description="Problems in a dataset as this family splits it, and whether it may train on it.",
     )
     def split_quality(
         context: dg.AssetCheckExecutionContext, store: StoreResource
@@ -116,7 +116,11 @@ def _specs(key: dg.AssetKey, names: Sequence[CheckName]) -> list[dg.AssetCheckSp
 
 
 def _spec(key: dg.AssetKey, name: str, description: str) -> dg.AssetCheckSpec:
-    """Every check can be made to stop training, so every one blocks; only one that fails as an error does."""
+    """Return the spec of a check.
+
+    Limits can make any check stop training, so each is blocking; it blocks when it fails as an
+    error.
+    """
     return dg.AssetCheckSpec(
         name, asset=key, description=description, blocking=True, partitions_def=DATASETS
     )
@@ -125,7 +129,11 @@ def _spec(key: dg.AssetKey, name: str, description: str) -> dg.AssetCheckSpec:
 def _results(
     context: dg.AssetCheckExecutionContext, key: dg.AssetKey, verdicts: Sequence[Verdict]
 ) -> Iterator[dg.AssetCheckResult]:
-    """One for each check, a table of all beside the asset's partition; then the step fails if one stops training."""
+    """Yield a result for each check, and log a table of all with the asset's partition.
+
+    Raises:
+        QualityError: A check stops training.
+    """
     for verdict in verdicts:
         yield _result(key, verdict)
     dataset = context.partition_key

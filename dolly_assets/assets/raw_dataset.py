@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -13,12 +12,16 @@ import pyarrow.parquet as pq
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.dagster_support.columns import column_schema, hub_link
 from dolly_assets.dagster_support.partitions import DATASETS
-from dolly_assets.dagster_support.resources import StoreResource, made_by
+from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.datasets.config import DatasetConfig
+from dolly_assets.datasets.licenses import UNKNOWN
 from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source, source_version
+from dolly_assets.registry.attributes import RawDatasetAttributes
 from dolly_assets.registry.kinds import RAW_DATASET
 from dolly_assets.registry.queries import latest
+from dolly_assets.registry.raw_datasets import declared_attributes, is_at_version
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 
@@ -29,11 +32,11 @@ COLUMNS = {
     "response": "The answer to learn.",
     "category": "Kind of task; may be empty.",
 }
-LATE_AFTER = timedelta(days=8)  # sources are looked at weekly
+LATE_AFTER = timedelta(days=8)  # sources are checked weekly
 
 
 def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
-    """The asset `raw_dataset`, by dataset; the declared datasets and those added to the catalogue can be read."""
+    """Return the asset `raw_dataset`, by dataset, of declared datasets and the catalogue's others."""
 
     @dg.asset(
         metadata={"dagster/column_schema": column_schema(SCHEMA, COLUMNS)},
@@ -41,25 +44,21 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         group_name="datasets",
         kinds={"parquet"},
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=LATE_AFTER),
-        description="Instruction data as its source gives it, in the columns instruction, context, response, category.",
+        description="Instruction data as its source gives it, in the columns instruction, context, "
+        "response, category.",
     )
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
         artifact = latest(artifacts, RAW_DATASET.address(dataset=dataset.name))
-        version = source_version(
-            dataset.source
-        )  # before it is read: what changes meanwhile is seen the next time
-        if (
-            artifact
-            and _is_described(dataset, artifact)
-            and artifact.manifest.attributes.get("version") == version
-        ):
-            context.log.info(f"{dataset.source} is what it was: not read again")
+        # Before it is read, so that the next run sees what changes meanwhile.
+        version = source_version(dataset.source)
+        if artifact and is_at_version(dataset, artifact, version):
+            context.log.info(f"{dataset.source} is unchanged: skipped")
         else:
             context.log.info(f"reading {dataset.source}")
             artifact = _read(dataset, version, artifacts, artifact, made_by(context))
-        rows = int(str(artifact.manifest.attributes["rows"]))
-        context.add_output_metadata({"dagster/row_count": rows, **_link(artifact)})
+        described = RawDatasetAttributes.of(artifact)
+        context.add_output_metadata({"dagster/row_count": described.rows, **_link(described)})
         return artifact
 
     return raw_dataset
@@ -72,79 +71,44 @@ def _read(
     newest: Artifact | None,
     by: dict[str, str],
 ) -> Artifact:
-    """Publishes what the source holds.
+    """Publish what the source holds.
 
-    Equal examples are the files of before, so that nothing downstream is stale.
+    Equal examples keep the files of before, so that nothing downstream becomes stale.
     """
     source = read_source(dataset.source)
     content = content_digest(source.table)
-    facts: ArtifactFields = {
-        "kind": RAW_DATASET.name,
-        "attributes": {
-            **_facts(dataset),
+    attributes = RawDatasetAttributes.model_validate(
+        {
+            "license": source.license or UNKNOWN,
+            **declared_attributes(dataset),
             "version": version,
             "revision": source.revision,
             "format": source.format,
-            "license": dataset.license
-            if dataset.license != "unknown"
-            else source.license or "unknown",
             "rows": source.table.num_rows,
             "content_digest": content,
             "dropped_columns": list(source.dropped_columns) or None,
             "sample_markdown": _sample(source.table),
-        },
+        }
+    )
+    fields: ArtifactFields = {
+        "kind": RAW_DATASET.name,
+        "attributes": attributes.as_json(),
         "made_by": by,
     }
     name = RAW_DATASET.address(dataset=dataset.name).name
-    if newest and newest.manifest.attributes.get("content_digest") == content:
-        return store.commit(name, newest.manifest.files, **facts)
+    if newest and RawDatasetAttributes.of(newest).content_digest == content:
+        return store.commit(name, newest.manifest.files, **fields)
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(source.table, Path(folder) / TABLE_FILE, compression="zstd")
-        return store.publish(name, Path(folder), **facts)
+        return store.publish(name, Path(folder), **fields)
 
 
-def _link(artifact: Artifact) -> dict[str, dg.MetadataValue]:
-    """To the very revision on the Hub that was read, if it came from there."""
-    attributes = artifact.manifest.attributes
-    if attributes["format"] != "hub":
+def _link(described: RawDatasetAttributes) -> dict[str, dg.MetadataValue]:
+    """Return a link to the revision on the Hub that was read, if the dataset came from there."""
+    if described.format != "hub" or not described.source or not described.revision:
         return {}
-    name, commit = (str(attributes[key]) for key in ("source", "revision"))
-    return {
-        "upstream": hub_link(f"datasets/{name.partition('@')[0]}", commit.removeprefix("commit:"))
-    }
-
-
-def is_unchanged(dataset: DatasetConfig, artifact: Artifact) -> bool:
-    """Whether a dataset is what an artifact holds: same source at the same version, and the same said of it.
-
-    The source is looked at, not read.
-
-    Raises:
-        DatasetError: The source cannot be reached, or there is nothing at it.
-    """
-    if not _is_described(dataset, artifact):
-        return False
-    return artifact.manifest.attributes.get("version") == source_version(dataset.source)
-
-
-def _is_described(dataset: DatasetConfig, artifact: Artifact) -> bool:
-    """Whether an artifact keeps what the catalogue says of the dataset now."""
-    facts = _facts(dataset)
-    return facts == {name: artifact.manifest.attributes.get(name) for name in facts}
-
-
-def _facts(dataset: DatasetConfig) -> dict[str, Any]:
-    """What the catalogue says of a dataset, as its artifact keeps it; an unstated licence is the source's."""
-    checks = {
-        name: limits.model_dump(exclude_unset=True) for name, limits in dataset.checks.items()
-    }
-    stated = {"license": dataset.license} if dataset.license != "unknown" else {}
-    return {
-        "source": dataset.source,
-        "answers": dataset.answers,
-        "checks": checks or None,
-        **stated,
-    }
+    name = described.source.partition("@")[0]
+    return {"upstream": hub_link(f"datasets/{name}", described.revision.removeprefix("commit:"))}
 
 
 def _sample(table: pa.Table) -> str:

@@ -10,7 +10,7 @@ from dolly_assets.worker.spec import Sample, ref
 
 
 def build_sample_responses(family: ModelFamily) -> dg.AssetsDefinition:
-    """The asset `FAMILY/sample_responses`, by dataset and epoch."""
+    """Return the asset `FAMILY/sample_responses`, by dataset and epoch."""
 
     def task(dataset: str, checkpoints: dict[int, Artifact]) -> Sample:
         return Sample(

@@ -1,4 +1,4 @@
-"""tokenized_dataset: a dataset in a family's prompt style, as rows of labelled token ids, with a held-out split."""
+"""tokenized_dataset: a dataset in a family's prompt style, as labelled token ids in rows."""
 
 import dagster as dg
 
@@ -28,7 +28,7 @@ COLUMN_LINEAGE = column_lineage(
 
 
 def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
-    """The asset `FAMILY/tokenized_dataset`, by dataset."""
+    """Return the asset `FAMILY/tokenized_dataset`, by dataset."""
 
     @dg.asset(
         key=TOKENIZED_DATASET.key(family.name),
@@ -40,7 +40,8 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
         metadata={"dagster/column_schema": column_schema(TRAIN_SCHEMA, COLUMNS)},
         group_name=family.name,
         kinds={"arrow"},
-        description="Token ids in rows, labels on the response only, and a held-out split that training never sees.",
+        description="Token ids in rows, with labels on the response only, and a held-out split that "
+        "training never sees.",
         code_version=TOKENIZED_DATASET.code_version(family),
     )
     def tokenized_dataset(

@@ -1,22 +1,30 @@
-"""training_approval: somebody has looked at the plan and lets a family train on a dataset's present data.
+"""training_approval: a user has checked the plan and lets a family train on a dataset's present data.
 
-To approve is to materialize this asset. It only exists for families whose policy asks for it. What
+To approve is to materialize this asset. It only exists for families whose policy requires it. What
 is approved is the tokenized dataset of that moment: new data needs a new approval.
 """
 
 import getpass
+import json
+import tempfile
+from pathlib import Path
 
 import dagster as dg
 
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.attributes import ApprovalAttributes
+from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import TOKENIZED_DATASET, TRAINING_APPROVAL
 from dolly_assets.registry.queries import required
+from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.conventions import VALUE_FILE
 
 
 def build_training_approval(family: ModelFamily) -> dg.AssetsDefinition:
-    """The asset `FAMILY/training_approval`, by dataset."""
+    """Return the asset `FAMILY/training_approval`, by dataset."""
 
     @dg.asset(
         key=TRAINING_APPROVAL.key(family.name),
@@ -26,17 +34,22 @@ def build_training_approval(family: ModelFamily) -> dg.AssetsDefinition:
         description="Materialize it to let the family train on what the dataset holds now.",
         code_version=TRAINING_APPROVAL.code_version(family),
     )
-    def training_approval(
-        context: dg.AssetExecutionContext, store: StoreResource
-    ) -> dict[str, str]:
-        tokenized = required(
-            store.open(), TOKENIZED_DATASET.address(family.name, context.partition_key)
-        )
+    def training_approval(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
+        artifacts, dataset = store.open(), context.partition_key
+        tokenized = required(artifacts, TOKENIZED_DATASET.address(family.name, dataset))
         run = context.instance.get_run_by_id(context.run_id)
         approved_by = (run.tags.get("user") if run else None) or getpass.getuser()
-        context.add_output_metadata(
-            {"approved_by": approved_by, "tokenized_dataset": tokenized.digest}
-        )
-        return {"approved_by": approved_by, "tokenized_dataset": tokenized.digest}
+        value = {"approved_by": approved_by, "tokenized_dataset": tokenized.digest}
+        context.add_output_metadata({"tokenized_dataset": tokenized.digest})
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / VALUE_FILE).write_text(json.dumps(value), encoding="utf-8")
+            return artifacts.publish(
+                TRAINING_APPROVAL.address(family.name, dataset).name,
+                Path(folder),
+                kind=TRAINING_APPROVAL.name,
+                inputs=as_inputs(tokenized),
+                attributes=ApprovalAttributes(approved_by=approved_by).as_json(),
+                made_by=made_by(context),
+            )
 
     return training_approval

@@ -1,4 +1,4 @@
-"""training_plan: whether a training fits, how long it takes and what it costs, before a worker is started."""
+"""training_plan: whether a training fits, how long it takes and what it costs."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,12 +7,14 @@ from pathlib import Path
 import dagster as dg
 
 from dolly_assets.dagster_support.partitions import DATASETS
-from dolly_assets.dagster_support.resources import PlanningResource, StoreResource, made_by
+from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.text import sentence, table_markdown
+from dolly_assets.registry.attributes import PlanAttributes
+from dolly_assets.registry.estimate import Estimate, Estimator
 from dolly_assets.registry.kinds import TRAINING_PLAN
-from dolly_assets.registry.planner import Estimate, estimate_training
-from dolly_assets.registry.training_state import Training
+from dolly_assets.registry.training import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
 PLAN_FILE = "plan.json"
@@ -20,7 +22,7 @@ CHECK = "fits"
 
 
 def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
-    """The asset `FAMILY/training_plan`, by dataset, with a check that stops what cannot fit."""
+    """Return the asset `FAMILY/training_plan`, by dataset, with a check that stops what cannot fit."""
     key = dg.AssetKey(TRAINING_PLAN.key(family.name))
 
     @dg.asset(
@@ -28,26 +30,25 @@ def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
         ins={kind.name: dg.AssetIn(kind.key(family.name)) for kind in TRAINING_PLAN.inputs},
         partitions_def=DATASETS,
         group_name=family.name,
-        description="Memory, disk, time and cost of a training, from formulas or from what earlier epochs took.",
+        description="Memory, disk, time and cost of a training, from formulas or from what earlier "
+        "epochs took.",
         code_version=TRAINING_PLAN.code_version(family),
         check_specs=[
             dg.AssetCheckSpec(
-                CHECK, asset=key, blocking=True, description="Whether memory suffices."
+                CHECK, asset=key, blocking=True, description="Whether the memory suffices."
             )
         ],
     )
     def training_plan(
         context: dg.AssetExecutionContext,
         store: StoreResource,
-        planning: PlanningResource,
+        planning: dg.ResourceParam[Estimator],
         base_model: Artifact,
         tokenized_dataset: Artifact,
     ) -> Iterator[dg.Output[Artifact] | dg.AssetCheckResult]:
         training = Training(family, context.partition_key, base_model, tokenized_dataset)
         artifacts = store.open()
-        result = estimate_training(
-            artifacts, training, planning.prices(), epochs=family.recipe.epochs
-        )
+        result = planning.estimate(artifacts, training, epochs=family.recipe.epochs)
         context.log.info(result.verdict)
         yield dg.Output(_publish(artifacts, training, result, made_by(context)))
         yield dg.AssetCheckResult(
@@ -72,25 +73,22 @@ def _publish(
             TRAINING_PLAN.address(training.family.name, training.dataset).name,
             Path(folder),
             kind=TRAINING_PLAN.name,
-            inputs={
-                "base_model": training.base_model.digest,
-                "tokenized_dataset": training.tokenized_dataset.digest,
-            },
-            attributes={
-                "settings": TRAINING_PLAN.code_version(training.family),
-                "training": training.digest,
-                "plan": sentence(made),
-                "verdict": result.verdict,
-                "needed_bytes": made.needed_bytes,
-                "hours": made.hours,
-                "cost_usd": made.cost_usd,
-                "energy_kwh": made.energy_kwh,
-                "carbon_kg": made.carbon_kg,
-                "store_bytes": made.store_bytes,
-                "operations_per_epoch": made.operations_per_epoch,
-                "formula_bytes": made.formula_bytes,
-                "calibrated_by": made.calibrated_by,
-                "table_markdown": table_markdown(made),
-            },
+            inputs=training.inputs,
+            attributes=PlanAttributes(
+                settings=TRAINING_PLAN.code_version(training.family),
+                training=training.digest,
+                plan=sentence(made),
+                verdict=result.verdict,
+                needed_bytes=made.needed_bytes,
+                hours=made.hours,
+                cost_usd=made.cost_usd,
+                energy_kwh=made.energy_kwh,
+                carbon_kg=made.carbon_kg,
+                store_bytes=made.store_bytes,
+                operations_per_epoch=made.operations_per_epoch,
+                formula_bytes=made.formula_bytes,
+                calibrated_by=made.calibrated_by,
+                table_markdown=table_markdown(made),
+            ).as_json(),
             made_by=by,
         )

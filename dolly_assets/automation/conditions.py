@@ -1,19 +1,31 @@
-"""When a family's assets materialize by themselves, as Dagster's automation conditions.
+"""When a family's assets are materialized automatically, as Dagster's automation conditions.
 
 Data decides, not events: an asset follows when the data version of an input has changed, so a file
-that was downloaded again unchanged sets nothing in motion. It knows asset names and policies; what
-a run does is the assets' business.
+that was downloaded again unchanged triggers nothing. It knows kinds and policies; what a run does
+is the assets' business.
 """
 
 from typing import Any
 
 import dagster as dg
-from dagster._core.event_api import (
-    PartitionKeyFilter,  # there is no public door to a check of one partition
-)
 
+from dolly_assets.dagster_support.seams import latest_check_evaluation
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import split_partition
+from dolly_assets.registry.kinds import (
+    BASE_MODEL,
+    CHAMPION_MODEL,
+    EPOCH_COMPARISON,
+    EVALUATION,
+    GPU_PROFILE,
+    MODEL_CHECKPOINT,
+    SAMPLE_RESPONSES,
+    TOKENIZED_DATASET,
+    TRAINING_APPROVAL,
+    TRAINING_PLAN,
+    TRAINING_PROFILE,
+    AssetKind,
+)
 
 Condition = dg.AutomationCondition
 MISSING: Any = Condition.missing()
@@ -25,20 +37,20 @@ IS_FREE = ~Condition.in_progress() & ~Condition.any_deps_in_progress()
 
 
 class IsWarning(dg.AutomationCondition):
-    """True for the partitions of a check that found something to warn of; a warning holds nothing up."""
+    """True for the partitions of a check that warned; a warning delays nothing."""
 
     @property
     def requires_cursor(self) -> bool:
-        """It looks at the last evaluation only."""
+        """Whether it keeps state; it reads the last evaluation only."""
         return False
 
     @property
     def name(self) -> str:
-        """What the UI calls it."""
+        """The name in the UI."""
         return "the check only warns"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """Keeps the candidates whose check warned."""
+        """Keep the candidates whose check warned."""
         candidates = context.candidate_subset
         keys = {
             key for key in candidates.expensively_compute_partition_keys() if _warned(context, key)
@@ -49,23 +61,21 @@ class IsWarning(dg.AutomationCondition):
 
 
 def _warned(context: dg.AutomationContext, partition_key: str) -> bool:
-    storage = context.asset_graph_view.instance.event_log_storage
-    of_partition = PartitionKeyFilter(key=partition_key)
-    [record] = storage.get_latest_asset_check_execution_by_key([context.key], of_partition).values()
-    event = record.event.dagster_event if record.event else None
-    return bool(event and event.asset_check_evaluation_data.severity == dg.AssetCheckSeverity.WARN)
+    instance = context.asset_graph_view.instance
+    evaluation = latest_check_evaluation(instance, context.key, partition_key)
+    return evaluation is not None and evaluation.severity == dg.AssetCheckSeverity.WARN
 
 
-# Step by step: nothing is requested together with an input that is not there yet, nor before its
-# checks were made.
-BORNE = Condition.check_passed() | (Condition.check_failed() & IsWarning())
+# Step by step: nothing is requested together with an input that doesn't exist yet, nor before its
+# checks were run.
+TOLERATED = Condition.check_passed() | (Condition.check_failed() & IsWarning())
 HAS_INPUTS = ~Condition.any_deps_match(Condition.missing()) & Condition.all_deps_match(
-    Condition.all_checks_match(BORNE, blocking_only=True)
+    Condition.all_checks_match(TOLERATED, blocking_only=True)
 )
 
 
 class IsFollowed(dg.AutomationCondition):
-    """True for the partitions that a family's policy names: of the datasets that it follows, up to a last epoch."""
+    """True for the partitions of the datasets that a family follows, up to a last epoch."""
 
     def __init__(self, family: ModelFamily, last_epoch: int | None = None) -> None:
         self._family = family
@@ -73,17 +83,17 @@ class IsFollowed(dg.AutomationCondition):
 
     @property
     def requires_cursor(self) -> bool:
-        """It looks at partition keys only."""
+        """Whether it keeps state; it reads partition keys only."""
         return False
 
     @property
     def name(self) -> str:
-        """What the UI calls it."""
+        """The name in the UI."""
         up_to = "" if self._last_epoch is None else f", up to epoch {self._last_epoch}"
         return f"of a dataset that {self._family.name} follows{up_to}"
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """Keeps the candidates that the policy names."""
+        """Keep the candidates that the policy names."""
         candidates = context.candidate_subset
         keys = set(filter(self._is_named, candidates.expensively_compute_partition_keys()))
         return dg.AutomationResult(
@@ -98,7 +108,10 @@ class IsFollowed(dg.AutomationCondition):
 
 
 def with_automation(assets: dg.AssetsDefinition, family: ModelFamily) -> dg.AssetsDefinition:
-    """The assets with the conditions of the family's policy; a family that follows no dataset has none."""
+    """Return the assets with the conditions of the family's policy.
+
+    A family that follows no dataset has none.
+    """
     if not family.automation.datasets:
         return assets
     conditions = _conditions(family)
@@ -108,54 +121,57 @@ def with_automation(assets: dg.AssetsDefinition, family: ModelFamily) -> dg.Asse
 
 
 def automation_sensor(*, is_on: bool) -> dg.AutomationConditionSensorDefinition:
-    """The sensor that evaluates the conditions of all assets."""
+    """Return the sensor that evaluates the conditions of all assets."""
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
         description="Materializes what follows from new data, as each family's policy says.",
-        use_user_code_server=True,  # the conditions are Python of ours
+        use_user_code_server=True,  # the conditions are our own Python
     )
 
 
 def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
-    """Asset's name -> when it materializes by itself."""
+    """Return when each asset is materialized automatically, by the asset's name."""
     followed = IsFollowed(family)
     on_new_inputs = followed & _due(_changed()) & HAS_INPUTS & IS_FREE
-    conditions = {
-        "base_model": IS_NEW.since(HANDLED) & ~Condition.in_progress(),
+    conditions: dict[AssetKind, dg.AutomationCondition] = {
+        BASE_MODEL: IS_NEW.since(HANDLED) & ~Condition.in_progress(),
         **dict.fromkeys(
-            ("tokenized_dataset", "training_plan", "evaluation", "sample_responses"), on_new_inputs
+            (TOKENIZED_DATASET, TRAINING_PLAN, EVALUATION, SAMPLE_RESPONSES), on_new_inputs
         ),
-        # Of ten epochs seven may never be trained: what is missing does not hold these up.
-        "training_profile": followed & _new(family, "gpu_profile") & IS_FREE,
-        "epoch_comparison": followed & _new(family, "evaluation", "sample_responses") & IS_FREE,
-        "champion_model": followed & _new(family, "epoch_comparison") & IS_FREE,
+        # Of ten epochs seven may never be trained: missing partitions don't delay these.
+        TRAINING_PROFILE: followed & _new(family, GPU_PROFILE) & IS_FREE,
+        EPOCH_COMPARISON: followed & _new(family, EVALUATION, SAMPLE_RESPONSES) & IS_FREE,
+        CHAMPION_MODEL: followed & _new(family, EPOCH_COMPARISON) & IS_FREE,
     }
     if family.automation.training != "never":
         last_epoch = family.automation.epochs or family.recipe.epochs
-        conditions["model_checkpoint"] = (
-            IsFollowed(family, last_epoch) & _let_train(family) & HAS_INPUTS & IS_FREE
+        conditions[MODEL_CHECKPOINT] = (
+            IsFollowed(family, last_epoch) & _may_train(family) & HAS_INPUTS & IS_FREE
         )
-    return conditions
+    return {kind.name: condition for kind, condition in conditions.items()}
 
 
-def _let_train(family: ModelFamily) -> dg.AutomationCondition:
-    """Somebody has approved, or nobody needs to and there is a plan for new data: a plan follows nothing else."""
-    by = "training_approval" if family.automation.needs_approval else "training_plan"
-    let = Condition.any_deps_match(Condition.newly_updated()).allow(_keys(family, by))
-    return (let if family.automation.needs_approval else IS_NEW | let).since(HANDLED)
+def _may_train(family: ModelFamily) -> dg.AutomationCondition:
+    """Return the condition of a training: it was approved, or there is a plan for new data.
+
+    A plan follows new data alone.
+    """
+    by = TRAINING_APPROVAL if family.automation.needs_approval else TRAINING_PLAN
+    updated = Condition.any_deps_match(Condition.newly_updated()).allow(_keys(family, by))
+    return (updated if family.automation.needs_approval else IS_NEW | updated).since(HANDLED)
 
 
 def _due(changed: dg.AutomationCondition) -> dg.AutomationCondition:
-    """Something is new, and no run was started for it yet; a run that failed is not started again by itself."""
+    """Something is new, and no run was started for it yet; a failed run is not started again."""
     return (IS_NEW | changed).since(HANDLED)
 
 
-def _new(family: ModelFamily, *assets: str) -> dg.AutomationCondition:
+def _new(family: ModelFamily, *inputs: AssetKind) -> dg.AutomationCondition:
     """One of these inputs has new data, and no run was started for it yet."""
-    return _changed(_keys(family, *assets)).since(HANDLED)
+    return _changed(_keys(family, *inputs)).since(HANDLED)
 
 
 def _changed(of: dg.AssetSelection | None = None) -> dg.AutomationCondition:
@@ -164,5 +180,5 @@ def _changed(of: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     return (condition.allow(of) if of else condition).with_label("an input has new data")
 
 
-def _keys(family: ModelFamily, *assets: str) -> dg.AssetSelection:
-    return dg.AssetSelection.assets(*[[family.name, asset] for asset in assets])
+def _keys(family: ModelFamily, *kinds: AssetKind) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*[kind.key(family.name) for kind in kinds])

@@ -7,10 +7,10 @@ materialization has the same data version, and no other asset is updated.
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
+from dolly_assets.dagster_support.seams import AssetJob
 from dolly_assets.datasets.config import WEEKLY, DatasetConfig
 
 
@@ -27,7 +27,7 @@ def build_schedules(
 
 
 def _schedule(
-    cron: str, job: UnresolvedAssetJobDefinition, declared: Sequence[DatasetConfig], *, is_on: bool
+    cron: str, job: AssetJob, declared: Sequence[DatasetConfig], *, is_on: bool
 ) -> dg.ScheduleDefinition:
     @dg.schedule(
         name="sources_weekly" if cron == WEEKLY else f"sources_{_as_name(cron)}",

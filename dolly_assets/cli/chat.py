@@ -18,7 +18,7 @@ def chat(model: str, dataset: str, epoch: int, message: str | None) -> None:
     """
     from dolly_assets.generation import playground
     from dolly_assets.generation.sample import Prompt
-    from dolly_assets.registry.published import fetch
+    from dolly_assets.registry.model_folders import fetch
     from dolly_assets.registry.queries import required_checkpoints
 
     session = open_session()

@@ -9,7 +9,7 @@ from dolly_assets.cli._options import dataset_option, epochs_option, json_option
 from dolly_assets.cli._session import open_session
 
 if TYPE_CHECKING:
-    from dolly_assets.registry.planner import Estimate
+    from dolly_assets.registry.estimate import Estimate
 
 
 @click.command()
@@ -43,10 +43,7 @@ def plan(
     """
     from dolly_assets.core.names import parse_epochs
     from dolly_assets.planning.text import table_text
-    from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
-    from dolly_assets.registry.planner import estimate_training
-    from dolly_assets.registry.queries import required
-    from dolly_assets.registry.training_state import Training
+    from dolly_assets.registry.training import Training
 
     session = open_session()
     family = session.family(model)
@@ -56,13 +53,8 @@ def plan(
         key: value for key, value in (("gpus", gpus), ("nodes", nodes), ("device", device)) if value
     }
     family = family.model_copy(update={"compute": family.compute.model_copy(update=changed)})
-    training = Training(
-        family,
-        dataset,
-        required(session.store, BASE_MODEL.address(family.name)),
-        required(session.store, TOKENIZED_DATASET.address(family.name, dataset)),
-    )
-    result = estimate_training(session.store, training, session.prices, epochs=count)
+    training = Training.newest(session.store, family, dataset)
+    result = session.estimator.estimate(session.store, training, epochs=count)
     click.echo(_json(result) if as_json else f"{table_text(result.plan)}\n\n{result.verdict}")
     if result.plan.fits is False:
         raise SystemExit(1)

@@ -16,6 +16,7 @@ def preview(model: str, dataset: str, row: int | None) -> None:
     """Show training rows as text, with their examples and labels."""
     from tokenizers import Tokenizer
 
+    from dolly_assets.registry.inputs import required_digest
     from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
     from dolly_assets.registry.queries import required
     from dolly_assets.tokenization.preview import preview_row
@@ -28,7 +29,7 @@ def preview(model: str, dataset: str, row: int | None) -> None:
         click.echo(tokenized.read_bytes("preview.md").decode(), nl=False)
         return
     base_model = session.store.get(
-        BASE_MODEL.address(model).name, tokenized.manifest.inputs["base_model"]
+        BASE_MODEL.address(model).name, required_digest(tokenized, BASE_MODEL)
     )
     tokenizer = Tokenizer.from_file(str(base_model.local_file("weights/tokenizer.json")))
     click.echo(preview_row(tokenized.read_table(TRAIN_FILE), row, tokenizer))

@@ -144,7 +144,7 @@ def _show_training(artifact: "Artifact") -> None:
 
 def _summary(artifact: "Artifact") -> "ReportSummary":
     from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
-    from dolly_assets.worker.profiles.profile_publisher import summary_of
+    from dolly_assets.registry.profiles import summary_of
 
     if not artifact.holds(SUMMARY_FILE):
         raise ProfileError(f"{artifact.name} has no {SUMMARY_FILE}: its report could not be built")

@@ -14,5 +14,7 @@ def status(*, as_json: bool) -> None:
     """List epochs by family and dataset."""
     from dolly_assets.registry.status import status_rows, status_table
 
-    rows = status_rows(open_session())
+    session = open_session()
+    datasets = [dataset.name for dataset in session.catalogue.all()]
+    rows = status_rows(session.store, session.families.values(), datasets)
     click.echo(json.dumps(rows, indent=1) if as_json else status_table(rows))

@@ -1,4 +1,4 @@
-"""How Dagster is told of an asset's columns, of those that they come from, and of what lies upstream of the asset."""
+"""Metadata for Dagster: an asset's columns, where they come from, and what lies upstream."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,14 @@ import pyarrow as pa
 
 
 def column_schema(schema: pa.Schema, descriptions: Mapping[str, str]) -> dg.TableSchema:
-    """The columns of a table; every one is described."""
+    """Return the columns of a table, with a description of each."""
     return dg.TableSchema(
         [dg.TableColumn(each.name, str(each.type), descriptions[each.name]) for each in schema]
     )
 
 
 def column_lineage(upstream: str, columns: Mapping[str, Sequence[str]]) -> dg.TableColumnLineage:
-    """Which columns of the asset upstream each column is made from."""
+    """Return the columns of the upstream asset that each column is made from."""
     key = dg.AssetKey(upstream)
     deps = {
         name: [dg.TableColumnDep(key, each) for each in made_from]
@@ -24,5 +24,5 @@ def column_lineage(upstream: str, columns: Mapping[str, Sequence[str]]) -> dg.Ta
 
 
 def hub_link(name: str, commit: str) -> dg.MetadataValue:
-    """A model or dataset of the Hugging Face Hub as of one commit."""
+    """Return a link to a model or dataset of the Hugging Face Hub at one commit."""
     return dg.MetadataValue.url(f"https://huggingface.co/{name}/tree/{commit}")

@@ -1,4 +1,4 @@
-"""From artifacts to Dagster's events: what the store holds is told, never more."""
+"""Dagster's events, derived from artifacts: they state what the store holds, and no more."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ DATA_VERSION = "dagster/data_version"  # the tag by which Dagster knows a materi
 
 
 def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
-    """The event of an artifact by dataset and epoch, whose name is family/asset/dataset/epoch."""
+    """Return the materialization of an artifact."""
     address = ArtifactAddress.parse(artifact.name)
     return dg.AssetMaterialization(
         **_described(address, artifact), tags={DATA_VERSION: artifact.digest}
@@ -23,7 +23,7 @@ def materialization_of(artifact: Artifact) -> dg.AssetMaterialization:
 
 
 def observation_of(kind: AssetKind, artifact: Artifact) -> dg.AssetObservation:
-    """The event by which an artifact by dataset and epoch is seen beside another asset of its family."""
+    """Return the observation by which an artifact is shown with another asset of its family."""
     address = ArtifactAddress.parse(artifact.name)
     beside = kind.address(address.family, address.dataset, address.epoch)
     return dg.AssetObservation(**_described(beside, artifact))

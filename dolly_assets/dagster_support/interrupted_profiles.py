@@ -1,4 +1,4 @@
-"""Profiles of epochs that were cut, as observations of `gpu_profile`: seen beside it, and not taken for a whole one."""
+"""Profiles of interrupted epochs, as observations of `gpu_profile`: shown there, but no whole profile."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,7 @@ from dolly_assets.core.errors import DollyError
 from dolly_assets.dagster_support.events import observation_of
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.dagster_support.report_links import report_link
+from dolly_assets.registry.attributes import ProfileAttributes
 from dolly_assets.registry.kinds import GPU_PROFILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
@@ -18,35 +19,37 @@ from dolly_assets.worker.profiles.interrupted import (
 )
 from dolly_assets.worker.profiles.live import LiveState
 from dolly_assets.worker.profiles.profile_publisher import profile_dir
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec, has_task
 
 
 def report_interrupted(
     context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore
 ) -> None:
-    """Makes reports of what a training's run left when it did not end well: on this machine, else in the store."""
-    if not isinstance(spec.task, Train):
+    """Publish profiles of what a failed training left, on this machine or else in the store."""
+    if not has_task(spec, Train):
         return
     try:
         if profile_dir(spec).is_dir():
             _observe(context, recover_profiles(spec, store, context.log.info))
         else:  # the worker ran on another machine
-            _observe(
-                context,
-                _harvest_store(spec, store, lambda state: state.run_id == spec.made_by["run_id"]),
-            )
-    except (DollyError, OSError) as error:  # what ended the training is what matters
-        context.log.warning(f"the profile of what was trained could not be published: {error}")
+            run_id = spec.made_by["run_id"]
+            _observe(context, _recover(spec, store, lambda state: state.run_id == run_id))
+    except (DollyError, OSError) as error:  # what ended the training matters more
+        context.log.warning(f"the profile of the interrupted epoch was not published: {error}")
 
 
 def report_left_behind(
     context: dg.AssetExecutionContext, spec: WorkerSpec, store: ArtifactStore, *, outlives_run: bool
 ) -> None:
-    """Makes reports of what earlier runs of this training left in the store, whose machines are gone.
+    """Publish profiles of what earlier runs left in the store, whose machines are gone.
 
-    Where a worker outlives its run, only one that is silent has ended.
+    Args:
+        context: The step that trains now.
+        spec: What it trains.
+        store: Where profiles are published.
+        outlives_run: Whether a worker may outlive its run; then only a silent one has ended.
     """
-    if not isinstance(spec.task, Train):
+    if not has_task(spec, Train):
         return
 
     def has_ended(state: LiveState) -> bool:
@@ -56,12 +59,11 @@ def report_left_behind(
         is_silent = state.seconds_since_refresh > DEAD_SECONDS
         return (run.is_finished and (is_silent or not outlives_run)) if run else is_silent
 
-    _observe(context, _harvest_store(spec, store, has_ended))
+    _observe(context, _recover(spec, store, has_ended))
 
 
-def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec, key: str) -> None:
-    """Links the live report of a run from its log, and from the asset's first partition that it trains."""
-    assert isinstance(spec.task, Train)
+def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec[Train], key: str) -> None:
+    """Link the live report of a run from its log, and from the first epoch that it trains."""
     link = report_link(key)
     context.log.info(f"live report: {link}")
     context.log_event(
@@ -73,17 +75,16 @@ def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec, key: str) 
     )
 
 
-def _harvest_store(
-    spec: WorkerSpec, store: ArtifactStore, has_ended: Callable[[LiveState], bool]
+def _recover(
+    spec: WorkerSpec[Train], store: ArtifactStore, has_ended: Callable[[LiveState], bool]
 ) -> Sequence[Artifact]:
-    assert isinstance(spec.task, Train)
     objects = ObjectStore(spec.store_url, spec.s3)
     return recover_profiles_from_store(
         store, objects, spec.family.name, spec.task.dataset, has_ended
     )
 
 
-def _observe(context: dg.AssetExecutionContext, cut: Sequence[Artifact]) -> None:
-    for artifact in cut:
-        context.log.warning(f"{artifact.name}: {artifact.manifest.attributes['verdict']}")
+def _observe(context: dg.AssetExecutionContext, interrupted: Sequence[Artifact]) -> None:
+    for artifact in interrupted:
+        context.log.warning(f"{artifact.name}: {ProfileAttributes.of(artifact).verdict}")
         context.log_event(observation_of(GPU_PROFILE, artifact))

@@ -1,4 +1,7 @@
-"""What assets share: the partitions (datasets come and go, a family's epochs are fixed by its recipe), and the pool."""
+"""What assets share: the partitions and the pool.
+
+Datasets come and go; a family's epochs are fixed by its recipe.
+"""
 
 from collections.abc import Iterable
 
@@ -13,7 +16,7 @@ DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
 
 
 def dataset_epochs(family: ModelFamily) -> dg.MultiPartitionsDefinition:
-    """Dataset × epoch; epoch 00 is the base model."""
+    """Return the partitions dataset × epoch of a family; epoch 00 is the base model."""
     epochs = [epoch_key(epoch) for epoch in range(family.recipe.epochs + 1)]
     return dg.MultiPartitionsDefinition(
         {"dataset": DATASETS, "epoch": dg.StaticPartitionsDefinition(epochs)}
@@ -21,19 +24,19 @@ def dataset_epochs(family: ModelFamily) -> dg.MultiPartitionsDefinition:
 
 
 def partition_key(dataset: str, epoch: int) -> dg.MultiPartitionKey:
-    """The partition of one epoch."""
+    """Return the partition of one epoch."""
     return dg.MultiPartitionKey({"dataset": dataset, "epoch": epoch_key(epoch)})
 
 
 def partition_of(address: ArtifactAddress) -> str | None:
-    """Return the partition of an address, as Dagster's own kind of key where it has two dimensions."""
+    """Return the partition of an address; with an epoch, as a key of two dimensions."""
     if address.epoch is None:
         return address.partition_key
     return partition_key(address.dataset, address.epoch)
 
 
 def epochs_by_dataset(keys: Iterable[str]) -> dict[str, list[int]]:
-    """Sorts a run's partitions `dataset|epoch`: dataset -> its epochs, ascending."""
+    """Sort a run's partitions `dataset|epoch` by dataset, each with its epochs, ascending."""
     by_dataset: dict[str, list[int]] = {}
     for key in keys:
         dataset, epoch = split_partition(key)

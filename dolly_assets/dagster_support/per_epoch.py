@@ -1,4 +1,4 @@
-"""What evaluation and sample_responses share: one worker reads several epochs' checkpoints, one artifact for each."""
+"""What evaluation and sample_responses share: one worker reads several epochs' checkpoints."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,7 +26,15 @@ def build_per_epoch_asset(
     kinds: set[str],
     task: Callable[[str, dict[int, Artifact]], Task],
 ) -> dg.AssetsDefinition:
-    """Return the asset of a kind, by dataset and epoch, made from each epoch's checkpoint by the worker task given."""
+    """Return an asset by dataset and epoch that a worker makes from each epoch's checkpoint.
+
+    Args:
+        family: The family that has it.
+        kind: The kind of its artifacts.
+        description: What Dagster shows of it.
+        kinds: Dagster's tags of technologies.
+        task: Returns the worker's task for a dataset and the checkpoints of its epochs.
+    """
 
     @dg.multi_asset(
         name=f"{family.name}__{kind.name}",

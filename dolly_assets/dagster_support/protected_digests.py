@@ -1,4 +1,4 @@
-"""Which artifacts Dagster's current materializations point at. Garbage collection keeps them."""
+"""The artifacts that Dagster's current materializations point at; garbage collection keeps them."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,10 @@ PAGE = 1000
 
 
 def materialized_digests(instance: dg.DagsterInstance) -> set[str]:
-    """The data version of each asset's and partition's newest materialization: the digests of their artifacts."""
+    """Return the digests of the artifacts that the newest materializations of all partitions stand for.
+
+    They are the data versions of the materializations.
+    """
     return {
         digest for key in instance.get_asset_keys() for digest in _newest(instance, key) if digest
     }
@@ -28,7 +31,7 @@ def _newest(instance: dg.DagsterInstance, asset_key: dg.AssetKey) -> Iterator[st
 def _materializations(
     instance: dg.DagsterInstance, asset_key: dg.AssetKey
 ) -> Iterator[dg.EventLogRecord]:
-    """All of an asset, newest first."""
+    """Yield all materializations of an asset, newest first."""
     cursor = None
     while True:
         page = instance.fetch_materializations(asset_key, limit=PAGE, cursor=cursor)

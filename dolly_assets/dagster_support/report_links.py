@@ -1,4 +1,4 @@
-"""Where the UI's reader opens a report: at the address of `dolly reports`, which `dolly ui` starts too."""
+"""Links from Dagster's UI to reports, which `dolly reports` serves; `dolly ui` starts it, too."""
 
 from typing import Any
 from urllib.parse import quote
@@ -13,13 +13,13 @@ DEFAULT_URL = "http://127.0.0.1:3001"
 
 
 def report_link(path: str) -> str:
-    """The URL of a page that the report server shows; `DOLLY_REPORTS_URL` says where that is reached."""
+    """Return the URL of a page of the report server, whose address is `DOLLY_REPORTS_URL`."""
     url = Environment.read().reports_url or DEFAULT_URL
     return f"{url.rstrip('/')}/{quote(path)}"
 
 
 def linked_report(artifact: Artifact) -> dict[str, Any]:
-    """Metadata with the link to an artifact's report, if it has one."""
+    """Return metadata with the link to an artifact's report, if it has one."""
     if not artifact.holds(REPORT_FILE):
         return {}
     return {

@@ -1,23 +1,29 @@
-"""What a step and its run are to a worker in a cluster: who owns it, whether it is still wanted, what it took."""
+"""A step and its run in other terms: the owner of a Job, whether it is cancelled, who made what."""
 
 import json
 
 import dagster as dg
 
+from dolly_assets import __version__
+from dolly_assets.core.code_digest import code_digest
 from dolly_assets.dagster_support.partitions import partition_key
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets.registry.kinds import MODEL_CHECKPOINT
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec, has_task
 
 CONFIG_TAG = "dagster-k8s/config"
-# Of runs that live in the process of a command; with this prefix, it is not shown among a run's
-# tags.
+# Marks runs that live in the process of a command; with this prefix, the UI doesn't show the tag.
 PROCESS_TAG = ".dagster/dolly_process"
 
 
+def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """Return who makes an artifact, for its manifest: the run and the code."""
+    return {"run_id": context.run_id, "dolly_assets": __version__, "code": code_digest()}
+
+
 def owner_of(context: dg.AssetExecutionContext) -> Owner:
-    """The step as the owner of its Job."""
+    """Return the step as the owner of its Job."""
     config = context.op_def.tags.get(CONFIG_TAG, {})
     return Owner(
         run_id=context.run_id,
@@ -30,7 +36,7 @@ def owner_of(context: dg.AssetExecutionContext) -> Owner:
 
 
 def is_cancelled(context: dg.AssetExecutionContext) -> bool:
-    """Whether somebody ends the run; its process may also be told to go because its machine goes."""
+    """Whether a user ends the run; its process may also be stopped because its machine goes away."""
     run = context.instance.get_run_by_id(context.run_id)
     if run is None or PROCESS_TAG in run.tags:
         return True
@@ -38,12 +44,12 @@ def is_cancelled(context: dg.AssetExecutionContext) -> bool:
 
 
 def observe_times(context: dg.AssetExecutionContext, spec: WorkerSpec, times: Times) -> None:
-    """Says beside the asset what the cluster took: the time of waiting apart from that of training."""
+    """Log how long a Job waited and ran, and record it with the asset that it trained."""
     context.log.info(
-        f"Job {times.job} waited for {times.waiting_seconds:.0f} s and ran for {times.running_seconds:.0f} s, "
-        f"with {times.restarts} restarts"
+        f"Job {times.job} waited for {times.waiting_seconds:.0f} s and ran for "
+        f"{times.running_seconds:.0f} s, with {times.restarts} restarts"
     )
-    if isinstance(spec.task, Train):
+    if has_task(spec, Train):
         context.log_event(
             dg.AssetObservation(
                 dg.AssetKey(MODEL_CHECKPOINT.key(spec.family.name)),

@@ -24,7 +24,6 @@ from dagster_pipes import (
 
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.core.processes import END_WITH_STDIN
-from dolly_assets.family import ModelFamily
 from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.launchers.interrupts import undisturbed
 from dolly_assets.training.loop.out_of_memory import what_to_change
@@ -188,29 +187,7 @@ def _ranks(spec: WorkerSpec, gpus: int) -> int:
             f"{spec.family.name} requests {spec.family.compute.nodes} nodes, but training on this "
             "machine has one: set compute.nodes to 1 in its YAML"
         )
-    return ranks_for(spec.family, gpus)
-
-
-def ranks_for(family: ModelFamily, gpus: int) -> int:
-    """Return how many processes train a family on a machine with that many GPUs.
-
-    Raises:
-        ConfigurationError: The family requests more GPUs than there are.
-        TrainingError: Its global batch cannot be divided among the requested ranks.
-    """
-    requested = family.compute.gpus
-    if requested > gpus:
-        raise ConfigurationError(
-            f"{family.name} requests {requested} GPUs and this machine has {gpus}: set "
-            f"compute.gpus in its YAML to at most {gpus}; 0 uses all GPUs, or the CPU if there are "
-            "none"
-        )
-    if requested or not gpus:
-        ranks = requested or family.compute.cpu_ranks
-        family.recipe.accumulation_steps(ranks)
-        return ranks
-    micro_batches = family.recipe.global_batch_size // family.recipe.micro_batch_size
-    return max(ranks for ranks in range(1, gpus + 1) if micro_batches % ranks == 0)
+    return spec.family.ranks_on(gpus)
 
 
 def _command(spec_path: Path, ranks: int) -> list[str]:

@@ -8,6 +8,5 @@ imported one by one: `session` and `declared` do without Dagster, the others nee
 - `pipeline`: from a dataset's name to compared epochs, materializing only what is out of date.
 - `runs`: the Dagster instance, and runs in this process.
 - `dagster_home`: the folder of the Dagster instance, with its settings.
-- `console`: how runs look on a terminal.
 - `yaml_errors`: why YAML does not load, on one line.
 """

@@ -89,15 +89,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _read_with_dagster(environment: Environment) -> Declared:
-    from dolly_assets import definitions
+    from dolly_assets.components import code_location
     from dolly_assets.pipeline.runs import silence_previews
     from dolly_assets.pipeline.yaml_errors import explain
 
     silence_previews()
     try:
-        trees = definitions.component_trees(environment)
-        return Declared(definitions.families(trees), definitions.declared_datasets(trees))
+        trees = code_location.component_trees(environment)
+        return Declared(code_location.families(trees), code_location.declared_datasets(trees))
     except Exception as error:
         text = explain(error)
-        file = None if ".yaml" in text else definitions.first_broken_file(environment)
+        file = None if ".yaml" in text else code_location.first_broken_file(environment)
         raise ConfigurationError(f"{file}: {text}" if file else text) from error

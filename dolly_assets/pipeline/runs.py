@@ -12,11 +12,12 @@ from typing import Any
 import dagster as dg
 import psutil
 
-from dolly_assets import definitions as code_location
+from dolly_assets.components import code_location
 from dolly_assets.core.environment import Environment
+from dolly_assets.dagster_support.console import CONSOLE
 from dolly_assets.dagster_support.run_context import PROCESS_TAG
-from dolly_assets.pipeline.console import CONSOLE
 from dolly_assets.pipeline.dagster_home import prepare_dagster_home
+from dolly_assets.registry.estimate import Estimator
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -39,10 +40,10 @@ def open_instance(environment: Environment) -> dg.DagsterInstance:
     return instance
 
 
-def build_job(environment: Environment) -> dg.JobDefinition:
+def build_job(environment: Environment, estimator: Estimator) -> dg.JobDefinition:
     """Return the job that can materialize every asset."""
     silence_previews()
-    return code_location.build(environment).resolve_implicit_global_asset_job_def()
+    return code_location.build(environment, estimator).resolve_implicit_global_asset_job_def()
 
 
 def materialize(

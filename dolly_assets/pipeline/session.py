@@ -23,6 +23,8 @@ from dolly_assets.storage.opening import open_store
 if TYPE_CHECKING:
     import dagster as dg
 
+    from dolly_assets.registry.estimate import Estimator
+
 
 @dataclass(frozen=True)
 class Session:
@@ -58,9 +60,16 @@ class Session:
         return open_store(self.environment)
 
     @cached_property
+    def estimator(self) -> "Estimator":
+        """Estimates trainings; the runs of this session use the same one."""
+        from dolly_assets.registry.estimate import Estimator
+
+        return Estimator(self.environment.prices_file)
+
+    @property
     def prices(self) -> Prices:
         """The prices of GPUs and electricity; raises ConfigurationError if a file is wrong."""
-        return Prices.read(self.environment.prices_file)
+        return self.estimator.prices
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -85,7 +94,7 @@ class Session:
         """The job that can materialize every asset."""
         from dolly_assets.pipeline.runs import build_job
 
-        return build_job(self.environment)
+        return build_job(self.environment, self.estimator)
 
     def register_datasets(self, names: Sequence[str]) -> None:
         """Make datasets known to Dagster as partitions."""

@@ -1,7 +1,7 @@
 """What a training will need, before any machine is booked: memory, disk, time and money.
 
-It computes from sizes, recipes and measurements that it is given; except for `Measured.of` and
-`ModelShape.of_artifact` it knows nothing of the store, and it starts nothing.
+It computes from sizes, recipes and measurements that it is given: it knows nothing of the store,
+and it starts nothing.
 
 - `plan.py`: the plan of a training, each number with its source; the module to use.
 - `memory.py`: memory by purpose, from published formulas.

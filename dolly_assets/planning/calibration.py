@@ -1,12 +1,10 @@
 """What earlier epochs of a family took, beside what was planned for them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
-from dolly_assets.storage.artifact import Artifact
 
 
 class Measured(Config):
@@ -21,33 +19,6 @@ class Measured(Config):
         description="Peak memory of the fullest GPU, or of all CPU ranks together."
     )
     joules: float | None = Field(description="Energy of all GPUs over the epoch.")
-
-    @classmethod
-    def of(cls, checkpoint: Artifact, profile: Artifact) -> Self | None:
-        """Read the attributes of an epoch; None for the base model, which was not trained.
-
-        Args:
-            checkpoint: The epoch's checkpoint.
-            profile: The profile of the same training and epoch.
-        """
-        trained, seen = checkpoint.manifest.attributes, profile.manifest.attributes
-        if not trained.get("training_seconds"):
-            return None
-        names: Any = seen.get("device_names") or []
-        on_gpu = seen.get("device_kind") == "gpu"
-        return cls.model_validate(
-            {
-                "source": checkpoint.name,
-                "training": trained["training"],
-                "device": names[0] if on_gpu and names else None,
-                "ranks": trained["ranks"],
-                "seconds": trained["training_seconds"],
-                "peak_bytes": seen.get(
-                    "peak_gpu_memory_bytes" if on_gpu else "peak_process_memory_bytes"
-                ),
-                "joules": seen.get("energy_joules"),
-            }
-        )
 
 
 class Calibration(Config):

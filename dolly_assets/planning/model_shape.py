@@ -3,7 +3,6 @@
 It needs neither torch nor transformers.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -11,7 +10,6 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import BaseModelError, some_of
-from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.context import Context
 from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.packing.expected import ExpectedLayouts
@@ -106,26 +104,6 @@ class ModelShape(Config):
             gated=matrices > 2.5 * hidden * inner,
             dropout=any(text.get(key) for key in _DROPOUT),
         )
-
-    @classmethod
-    def of_artifact(cls, base_model: Artifact) -> Self:
-        """Read the sizes of a base model in the store, from attributes and configuration."""
-        attributes = base_model.manifest.attributes
-        config = json.loads(base_model.read_bytes("weights/config.json"))
-        layouts = attributes.get("layouts")
-        shape = cls.of(
-            config,
-            parameters=int(str(attributes["parameters"])),
-            vocabulary_rows=int(str(attributes["embedding_rows"])),
-            tied_embeddings=bool(attributes["tied_embeddings"]),
-            name=base_model.name,
-        )
-        found = {
-            "inactive": int(str(attributes.get("inactive_parameters", 0))),
-            "layouts": ExpectedLayouts.model_validate(layouts) if layouts else None,
-            "context": Context.of(config),
-        }
-        return shape.model_copy(update=found)
 
     @property
     def largest_layer(self) -> int:

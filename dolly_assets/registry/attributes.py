@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, Vali
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.text import one_line
 from dolly_assets.storage.artifact import Artifact
+from dolly_assets.training.packing.expected import ExpectedLayouts
 
 
 class Attributes(BaseModel):
@@ -92,6 +93,12 @@ class BaseModelAttributes(Attributes):
     dtype: str | None = None
     vocabulary_size: int | None = None
     context_length: int | None = None
+    inactive_parameters: int = Field(
+        default=0, description="Parameters of experts that a token does not pass."
+    )
+    layouts: ExpectedLayouts | None = Field(
+        default=None, description="The layouts of examples that a training is expected to use."
+    )
 
 
 class TokenizedDatasetAttributes(Attributes):

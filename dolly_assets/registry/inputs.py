@@ -32,6 +32,20 @@ def input_digest(artifact: Artifact, kind: AssetKind) -> str | None:
     return None
 
 
+def required_digest(artifact: Artifact, kind: AssetKind) -> str:
+    """Return the digest of the artifact's input of a kind.
+
+    Raises:
+        ArtifactError: It has none.
+    """
+    digest = input_digest(artifact, kind)
+    if digest is None:
+        raise ArtifactError(
+            f"{artifact.name}: its manifest does not state the {kind.name} that it was made from"
+        )
+    return digest
+
+
 def is_made_from(artifact: Artifact, other: Artifact) -> bool:
     """Whether another artifact is among the inputs of one."""
     return inputs_of(artifact).get(other.name) == other.digest

@@ -12,7 +12,24 @@ from pydantic import JsonValue
 
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.address import SHARED_ASSETS, ArtifactAddress
+from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.attributes import (
+    ApprovalAttributes,
+    Attributes,
+    BaseModelAttributes,
+    ChampionAttributes,
+    CheckpointAttributes,
+    ComparisonAttributes,
+    EvaluationAttributes,
+    PlanAttributes,
+    ProfileAttributes,
+    QualityAttributes,
+    RawDatasetAttributes,
+    SampleAttributes,
+    TokenizedDatasetAttributes,
+    TrainingProfileAttributes,
+    TrainingStateAttributes,
+)
 
 
 class Partitioning(Enum):
@@ -33,33 +50,32 @@ class AssetKind:
     Attributes:
         name: The asset's name, and the `kind` of its manifests.
         partitioning: What there is one artifact for.
+        attributes: What its manifests state.
         inputs: The assets that it depends on in Dagster.
         settings: What of a family's settings decides its content. None where it is no asset of its
             own: it is published beside one, or decided by its source.
         output_version: Raised when our code makes something else of the same settings and inputs.
         former_names: Names under which earlier versions published it; they are read, not written.
+        is_of_family: Whether each family has artifacts of its own.
         is_optional: Whether only some families have it.
     """
 
     name: str
     partitioning: Partitioning
+    attributes: type[Attributes]
     inputs: tuple["AssetKind", ...] = ()
     settings: Settings | None = None
     output_version: int = 1
     former_names: tuple[str, ...] = ()
+    is_of_family: bool = True
     is_optional: bool = False
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether its artifacts may belong to no family."""
-        return self.name in SHARED_ASSETS
 
     def address(
         self, family: str = "", dataset: str = "", epoch: int | None = None
     ) -> ArtifactAddress:
         """Return the address of one of its artifacts; what the partitioning doesn't need is left out."""
         return ArtifactAddress(
-            family=family,
+            family=family if self.is_of_family else "",
             asset=self.name,
             dataset="" if self.partitioning is Partitioning.NONE else dataset,
             epoch=epoch if self.partitioning is Partitioning.EPOCH else None,
@@ -67,7 +83,7 @@ class AssetKind:
 
     def key(self, family: str) -> list[str]:
         """Return the path of the asset's key in Dagster."""
-        return [self.name] if self.is_shared else [family, self.name]
+        return [family, self.name] if self.is_of_family else [self.name]
 
     def input_keys(self, family: str) -> list[list[str]]:
         """Return the paths of its inputs' keys in Dagster."""
@@ -113,23 +129,28 @@ def _sample_responses(family: ModelFamily) -> Sequence[JsonValue]:
     return [family.prompt_style.model_dump(mode="json"), family.evaluation.model_dump(mode="json")]
 
 
-RAW_DATASET = AssetKind("raw_dataset", Partitioning.DATASET)
-BASE_MODEL = AssetKind("base_model", Partitioning.NONE, settings=_base_model)
+RAW_DATASET = AssetKind(
+    "raw_dataset", Partitioning.DATASET, RawDatasetAttributes, is_of_family=False
+)
+BASE_MODEL = AssetKind("base_model", Partitioning.NONE, BaseModelAttributes, settings=_base_model)
 TOKENIZED_DATASET = AssetKind(
     "tokenized_dataset",
     Partitioning.DATASET,
+    TokenizedDatasetAttributes,
     inputs=(RAW_DATASET, BASE_MODEL),
     settings=_tokenized_dataset,
 )
 TRAINING_PLAN = AssetKind(
     "training_plan",
     Partitioning.DATASET,
+    PlanAttributes,
     inputs=(BASE_MODEL, TOKENIZED_DATASET),
     settings=_training_plan,
 )
 TRAINING_APPROVAL = AssetKind(
     "training_approval",
     Partitioning.DATASET,
+    ApprovalAttributes,
     inputs=(TRAINING_PLAN, TOKENIZED_DATASET),
     settings=_no_settings,
     is_optional=True,
@@ -137,50 +158,62 @@ TRAINING_APPROVAL = AssetKind(
 MODEL_CHECKPOINT = AssetKind(
     "model_checkpoint",
     Partitioning.EPOCH,
+    CheckpointAttributes,
     inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
     settings=lambda family: [family.recipe.digest],
 )
 GPU_PROFILE = AssetKind(
     "gpu_profile",
     Partitioning.EPOCH,
+    ProfileAttributes,
     inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
     settings=_no_settings,
 )
 TRAINING_PROFILE = AssetKind(
     "training_profile",
     Partitioning.DATASET,
+    TrainingProfileAttributes,
     inputs=(GPU_PROFILE,),
     settings=_no_settings,
 )
 EVALUATION = AssetKind(
-    "evaluation", Partitioning.EPOCH, inputs=(MODEL_CHECKPOINT,), settings=_evaluation
+    "evaluation",
+    Partitioning.EPOCH,
+    EvaluationAttributes,
+    inputs=(MODEL_CHECKPOINT,),
+    settings=_evaluation,
 )
 SAMPLE_RESPONSES = AssetKind(
     "sample_responses",
     Partitioning.EPOCH,
+    SampleAttributes,
     inputs=(MODEL_CHECKPOINT,),
     settings=_sample_responses,
 )
 EPOCH_COMPARISON = AssetKind(
     "epoch_comparison",
     Partitioning.DATASET,
+    ComparisonAttributes,
     inputs=(MODEL_CHECKPOINT, EVALUATION, SAMPLE_RESPONSES),
     settings=_no_settings,
 )
 CHAMPION_MODEL = AssetKind(
     "champion_model",
     Partitioning.DATASET,
+    ChampionAttributes,
     inputs=(EPOCH_COMPARISON, EVALUATION, MODEL_CHECKPOINT),
     settings=_no_settings,
 )
 
 # Published beside an asset: no asset of Dagster's stands for these.
-DATASET_QUALITY = AssetKind("dataset_quality", Partitioning.DATASET)
-TRAINING_STATE = AssetKind("training_state", Partitioning.DATASET)
+DATASET_QUALITY = AssetKind("dataset_quality", Partitioning.DATASET, QualityAttributes)
+TRAINING_STATE = AssetKind("training_state", Partitioning.DATASET, TrainingStateAttributes)
 INTERRUPTED_PROFILE = AssetKind(
-    "interrupted_profile", Partitioning.EPOCH, former_names=("cut_profile",)
+    "interrupted_profile", Partitioning.EPOCH, ProfileAttributes, former_names=("cut_profile",)
 )
-CHAMPION_EVALUATION = AssetKind("champion_evaluation", Partitioning.EPOCH, settings=_evaluation)
+CHAMPION_EVALUATION = AssetKind(
+    "champion_evaluation", Partitioning.EPOCH, EvaluationAttributes, settings=_evaluation
+)
 
 FAMILY_ASSETS = (
     BASE_MODEL,

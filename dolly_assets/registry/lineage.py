@@ -1,21 +1,30 @@
-"""Which records, which code, which hyper-parameters and which devices made an artifact: read off the manifests.
+"""Which records, code, hyper-parameters and devices made an artifact, read from the manifests.
 
-It knows the store alone, so it answers for what any Dagster instance made.
+It knows the store alone, so it also describes what other Dagster instances have published.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.core.names import epoch_key
-from dolly_assets.datasets.licenses import license_attributes, licensed_inputs
+from dolly_assets.datasets.licenses import UNKNOWN, license_attributes, licensed_inputs
 from dolly_assets.registry.address import ArtifactAddress
-from dolly_assets.registry.kinds import GPU_PROFILE
-from dolly_assets.registry.queries import history
+from dolly_assets.registry.attributes import Attributes, CheckpointAttributes
+from dolly_assets.registry.inputs import inputs_of
+from dolly_assets.registry.kinds import (
+    BASE_MODEL,
+    GPU_PROFILE,
+    MODEL_CHECKPOINT,
+    RAW_DATASET,
+    TOKENIZED_DATASET,
+    AssetKind,
+)
+from dolly_assets.registry.queries import history, training_of
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE, TRAIN_FILE
 from dolly_assets.training.packing.batches import rows_by_step
@@ -24,46 +33,52 @@ _CODE = ("run_id", "dolly_assets", "code", "host")
 _DEVICES = ("device_kind", "device_names", "gpu_model", "hostname")
 _SOURCE = ("source", "revision", "license", "rows", "content_digest")
 _SPLIT = ("train_examples", "held_out_examples", "dropped_too_long", "train_tokens")
+_BASE_MODEL = ("source", "revision", "license", "architecture")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record went in an epoch: the row that held it, and the optimizer step, counted over all epochs from 1."""
+    """Where a record was used in an epoch.
+
+    Attributes:
+        epoch: The epoch.
+        row: The row that held the record.
+        step: The optimizer step, counted over all epochs from 1. None if the epoch left the row
+            out, among those that filled no whole global batch.
+    """
 
     epoch: int
     row: int
-    step: (
-        int | None
-    )  # None where the epoch left the row out, with others that filled no whole global batch
+    step: int | None
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """An artifact, and everything that it was made from, as far as the store still has it."""
+    """An artifact and everything that it was made from, as far as the store still has it."""
 
     store: ArtifactStore
     artifact: Artifact
 
     @cached_property
     def made_from(self) -> dict[str, dict[str, Artifact | str]]:
-        """For every artifact of the lineage, nearest first: its inputs by name; of one that is gone, the digest."""
+        """The inputs of every artifact of the lineage, by name, nearest first.
+
+        An input that the store no longer has is its digest.
+        """
         found: dict[str, dict[str, Artifact | str]] = {}
         waiting = [self.artifact]
         while waiting:
             item = waiting.pop(0)
             if _id(item) in found:
                 continue
-            inputs = {
-                name: self._find(item, name, digest)
-                for name, digest in item.manifest.inputs.items()
-            }
+            inputs = {name: self._find(name, digest) for name, digest in inputs_of(item).items()}
             found[_id(item)] = inputs
             waiting += [each for each in inputs.values() if isinstance(each, Artifact)]
         return found
 
     @cached_property
     def ancestors(self) -> list[Artifact]:
-        """The artifact and all that it was made from, each once, nearest first."""
+        """The artifact and everything that it was made from, each once, nearest first."""
         everything = {_id(self.artifact): self.artifact}
         for inputs in self.made_from.values():
             everything |= {
@@ -71,17 +86,17 @@ class Lineage:
             }
         return list(everything.values())
 
-    def of_kind(self, kind: str) -> Artifact | None:
-        """The nearest artifact of a kind."""
-        return next((each for each in self.ancestors if each.manifest.kind == kind), None)
+    def of_kind(self, kind: AssetKind) -> Artifact | None:
+        """Return the nearest artifact of a kind."""
+        return next((each for each in self.ancestors if each.manifest.kind == kind.name), None)
 
     def as_json(self) -> dict[str, Any]:
-        """All answers, ready for JSON; null where the manifests do not say."""
+        """Return all answers, ready for JSON; null where the manifests don't state them."""
         return {
             "artifact": _described(self.artifact),
             "records": self._records(),
             "base_model": self._base_model(),
-            "hyper_parameters": self._attribute("recipe"),
+            "hyper_parameters": self._recipe(),
             "code": [
                 {"artifact": each.name, **_some(each.manifest.made_by, _CODE)}
                 for each in self.ancestors
@@ -98,38 +113,43 @@ class Lineage:
         }
 
     def places_of(self, record: int) -> list[Place] | str:
-        """Where a record of the raw dataset went, epoch by epoch up to the artifact's; or why it was not trained on.
+        """Return where a record of the raw dataset was used, or why it was not trained on.
+
+        Args:
+            record: The index of the record in the raw dataset.
+
+        Returns:
+            The record's place in every epoch up to the artifact's, or the reason as text.
 
         Raises:
-            ArtifactError: The lineage holds no training, or does not say in which order it took its
-                rows.
+            ArtifactError: The lineage holds no training, or doesn't state the order of its rows.
         """
         tokenized = self._tokenized()
         train = tokenized.read_table(TRAIN_FILE).select(["record", "row"])
         place = np.flatnonzero(train["record"].to_numpy() == record)
         if not len(place):
-            held_out = record in tokenized.read_table(HELD_OUT_FILE)["record"].to_numpy()
+            is_held_out = record in tokenized.read_table(HELD_OUT_FILE)["record"].to_numpy()
             return (
                 "it is held out"
-                if held_out
+                if is_held_out
                 else "it is not among the examples: too long, or no such record"
             )
         row = int(train["row"].to_numpy()[place[0]])
-        places = []
+        places: list[Place] = []
         for epoch, steps in enumerate(self._steps(), start=1):
             step = np.flatnonzero((steps == row).any(axis=1))
-            places.append(
-                Place(
-                    epoch, row, int(step[0]) + 1 + (epoch - 1) * len(steps) if len(step) else None
-                )
-            )
+            before = (epoch - 1) * len(steps)
+            places.append(Place(epoch, row, before + int(step[0]) + 1 if len(step) else None))
         return places
 
     def records_of(self, step: int) -> list[int]:
-        """The records that an optimizer step, counted over all epochs from 1, was computed from.
+        """Return the records that an optimizer step was computed from.
+
+        Args:
+            step: The step, counted over all epochs from 1.
 
         Raises:
-            ArtifactError: The training has no such step, or the manifests do not say.
+            ArtifactError: The training has no such step, or the manifests don't state its rows.
         """
         epochs = self._steps()
         per_epoch = len(epochs[0]) if epochs else 0
@@ -142,25 +162,25 @@ class Lineage:
         return np.sort(train["record"].to_numpy()[np.isin(train["row"].to_numpy(), rows)]).tolist()
 
     def _steps(self) -> Sequence[np.ndarray]:
-        """The rows of every step, for each epoch up to the artifact's."""
-        recipe, checkpoint = self._attribute("recipe"), self.of_kind("model_checkpoint")
+        """Return the rows of every step, for each epoch up to the artifact's."""
+        recipe, checkpoint = self._recipe(), self.of_kind(MODEL_CHECKPOINT)
         if recipe is None or checkpoint is None:
             raise ArtifactError(
-                f"{self.artifact.name}: its manifests do not say with which recipe it was trained"
+                f"{self.artifact.name}: its manifests do not state the recipe of its training"
             )
         rows = int(self._tokenized().read_table(TRAIN_FILE)["row"].to_numpy().max()) + 1
         return [
             rows_by_step(
                 rows,
-                global_batch_size=recipe["global_batch_size"],
-                seed=recipe["seed"],
+                global_batch_size=int(str(recipe["global_batch_size"])),
+                seed=int(str(recipe["seed"])),
                 epoch=epoch,
             )
-            for epoch in range(int(str(checkpoint.manifest.attributes["epoch"])))
+            for epoch in range(CheckpointAttributes.of(checkpoint).epoch)
         ]
 
     def _tokenized(self) -> Artifact:
-        found = self.of_kind("tokenized_dataset")
+        found = self.of_kind(TOKENIZED_DATASET)
         if found is None:
             raise ArtifactError(
                 f"{self.artifact.name} was made from no tokenized dataset that the store still has"
@@ -168,74 +188,71 @@ class Lineage:
         return found
 
     def _records(self) -> dict[str, Any] | None:
-        raw, tokenized = self.of_kind("raw_dataset"), self.of_kind("tokenized_dataset")
+        raw, tokenized = self.of_kind(RAW_DATASET), self.of_kind(TOKENIZED_DATASET)
         if raw is None:
             return None
-        split = _some(tokenized.manifest.attributes, _SPLIT) if tokenized else {}
         return {
             "dataset": ArtifactAddress.parse(raw.name).dataset,
             **_some(raw.manifest.attributes, _SOURCE),
-            **split,
+            **(_some(tokenized.manifest.attributes, _SPLIT) if tokenized else {}),
         }
 
     def _base_model(self) -> dict[str, Any] | None:
-        base = self.of_kind("base_model")
-        return (
-            _some(base.manifest.attributes, ("source", "revision", "license", "architecture"))
-            if base
-            else None
-        )
+        base_model = self.of_kind(BASE_MODEL)
+        return _some(base_model.manifest.attributes, _BASE_MODEL) if base_model else None
 
-    def _attribute(self, name: str) -> Any:
-        """Of the nearest checkpoint, or of the artifact itself."""
-        return (self.of_kind("model_checkpoint") or self.artifact).manifest.attributes.get(name)
+    def _recipe(self) -> dict[str, JsonValue] | None:
+        """Return the recipe of the nearest checkpoint, or of the artifact itself."""
+        item = self.of_kind(MODEL_CHECKPOINT) or self.artifact
+        recipe = item.manifest.attributes.get("recipe")
+        return recipe if isinstance(recipe, dict) else None
 
     def _devices(self) -> Iterator[dict[str, Any]]:
-        """Those of each epoch that the lineage holds, by the profiles of the same training."""
-        for checkpoint in (
-            each for each in self.ancestors if each.manifest.kind == "model_checkpoint"
-        ):
-            trained = checkpoint.manifest.attributes
-            profile = self._profile_of(checkpoint)
-            seen = _some(profile.manifest.attributes, _DEVICES) if profile else {}
-            yield {"epoch": trained["epoch"], "ranks": trained.get("ranks"), **seen}
+        """Yield the devices of each epoch of the lineage, from the profiles of its training."""
+        for checkpoint in self.ancestors:
+            if checkpoint.manifest.kind == MODEL_CHECKPOINT.name:
+                trained = CheckpointAttributes.of(checkpoint)
+                profile = self._profile_of(checkpoint)
+                seen = _some(profile.manifest.attributes, _DEVICES) if profile else {}
+                yield {"epoch": trained.epoch, "ranks": trained.ranks, **seen}
 
     def _profile_of(self, checkpoint: Artifact) -> Artifact | None:
-        at = ArtifactAddress.parse(checkpoint.name)
-        training = checkpoint.manifest.attributes.get("training")
+        """Return the profile of a checkpoint's training, the newest before it if there are several."""
+        at, training = ArtifactAddress.parse(checkpoint.name), training_of(checkpoint)
         profiles = history(self.store, GPU_PROFILE.address(at.family, at.dataset, at.epoch))
-        made = [each for each in profiles if each.manifest.attributes.get("training") == training]
+        same = [each for each in profiles if training_of(each) == training]
         before = [
-            each for each in made if each.manifest.created_at <= checkpoint.manifest.created_at
+            each for each in same if each.manifest.created_at <= checkpoint.manifest.created_at
         ]
-        return next(iter(before or made), None)
+        return next(iter(before or same), None)
 
     def _licenses(self) -> dict[str, Any]:
-        """As the newest publications of data and base model state them, not as they were when it was trained."""
-        raw, base, tokenized = (
-            self.of_kind(kind) for kind in ("raw_dataset", "base_model", "tokenized_dataset")
+        """Return the licences as the newest publications of dataset and base model state them."""
+        raw, base_model, tokenized = (
+            self.of_kind(kind) for kind in (RAW_DATASET, BASE_MODEL, TOKENIZED_DATASET)
         )
-        if not (raw and base and tokenized):
+        if not (raw and base_model and tokenized):
             return {"licenses": None, "commercial_use": None, "obligations": None}
-        stated = [str(each.manifest.attributes.get("license", "unknown")) for each in (raw, base)]
+        stated = [
+            str(each.manifest.attributes.get("license", UNKNOWN)) for each in (raw, base_model)
+        ]
         at = ArtifactAddress.parse(tokenized.name)
         inputs = licensed_inputs(
             at.family, at.dataset, dataset_license=stated[0], base_model_license=stated[1]
         )
         return license_attributes(inputs)
 
-    def _find(self, item: Artifact, name: str, digest: str) -> Artifact | str:
-        for candidate in _candidates(item.name, name):
-            try:
-                return self.store.get(candidate, digest)
-            except ArtifactError:
-                continue
-        return digest
+    def _find(self, name: str, digest: str) -> Artifact | str:
+        """Return an input, or its digest if the store no longer has it."""
+        try:
+            return self.store.get(name, digest)
+        except ArtifactError:
+            return digest
 
 
 def lineage_text(lineage: Lineage) -> str:
-    """The answers, and below them what was made from what, as a tree."""
-    facts = lineage.as_json()
+    """Return the answers as text, and below them the tree of what was made from what."""
+    answers = lineage.as_json()
     lines = [f"{lineage.artifact.name}  {lineage.artifact.digest[:12]}"]
     for title, name in (
         ("records", "records"),
@@ -243,10 +260,10 @@ def lineage_text(lineage: Lineage) -> str:
         ("recipe", "hyper_parameters"),
         ("licences", "licenses"),
     ):
-        lines.append(f"  {title:<11} {_pairs(facts[name]) if facts[name] else 'not recorded'}")
-    lines += [f"  {'obliges to':<11} {each}" for each in facts["obligations"] or []]
-    lines += [f"  {'devices':<11} {_pairs(each)}" for each in facts["devices"]]
-    lines += [f"  {'code':<11} {_pairs(each)}" for each in facts["code"][:1]]
+        lines.append(f"  {title:<11} {_pairs(answers[name]) if answers[name] else 'not recorded'}")
+    lines += [f"  {'obligations':<11} {each}" for each in answers["obligations"] or []]
+    lines += [f"  {'devices':<11} {_pairs(each)}" for each in answers["devices"]]
+    lines += [f"  {'code':<11} {_pairs(each)}" for each in answers["code"][:1]]
     return "\n".join([*lines, "made from", *_tree(lineage, lineage.artifact, set(), "")])
 
 
@@ -263,48 +280,28 @@ def _tree(lineage: Lineage, item: Artifact, shown: set[str], indent: str) -> Ite
             yield from _tree(lineage, each, shown, indent + "  ")
 
 
-def _candidates(artifact: str, input_name: str) -> Iterator[str]:
-    """What an input may be called in the store: it is written as an asset's name, by an artifact of some partition."""
-    if "/" in input_name:
-        yield input_name
-        return
-    family, _, *partition = artifact.split("/")
-    if input_name == "raw_dataset":
-        yield f"{input_name}/{partition[0] if partition else family}"
-        return
-    base = f"{family}/{input_name}"
-    dataset, *epoch = partition
-    for number in (int(epoch[0]), int(epoch[0]) - 1) if epoch else ():
-        yield f"{base}/{dataset}/{epoch_key(max(0, number))}"
-    yield f"{base}/{dataset}"
-    yield base
-
-
 def _id(item: Artifact | str) -> str:
     return f"{item.name}@{item.digest}" if isinstance(item, Artifact) else item
 
 
 def _described(item: Artifact) -> dict[str, Any]:
-    made = item.manifest
-    facts = {
-        "training": made.attributes.get("training"),
-        "settings": made.attributes.get("settings"),
-    }
+    made, stated = item.manifest, Attributes.of(item)
     return {
         "name": item.name,
         "digest": item.digest,
         "kind": made.kind,
         "uri": item.uri,
         "created_at": made.created_at.isoformat(),
-        **facts,
+        "training": stated.training,
+        "settings": stated.settings,
     }
 
 
-def _some(values: Any, names: Sequence[str]) -> dict[str, Any]:
+def _some(values: Mapping[str, JsonValue], names: Sequence[str]) -> dict[str, JsonValue]:
     return {name: values[name] for name in names if values.get(name) not in (None, "", [])}
 
 
-def _pairs(values: dict[str, Any]) -> str:
+def _pairs(values: Mapping[str, JsonValue]) -> str:
     return ", ".join(
         f"{name} {value}" for name, value in values.items() if value not in (None, "", {}, [])
     )

@@ -1,23 +1,19 @@
-"""Quality reports in the store: found by what they are about, or made.
+"""Reports of data quality in the store: found by what they are about, or computed and published.
 
-Training is refused by what they say.
-
-A report holds what was found; the limits lie beside the raw dataset, and are laid on each time it
-is read.
+Trainings are refused by what they state. A report holds what was found; the limits lie beside the
+raw dataset, and apply each time that a report is read.
 """
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from dolly_assets.core.errors import QualityError
-from dolly_assets.datasets.licenses import Licensed, check_use, licensed_inputs
+from dolly_assets.core.hashing import json_digest
+from dolly_assets.datasets.licenses import UNKNOWN, Licensed, check_use, licensed_inputs
 from dolly_assets.datasets.quality.checks import CheckName, Limits
 from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.report import Verdict, judged, refusal
@@ -25,7 +21,10 @@ from dolly_assets.datasets.quality.split import Split
 from dolly_assets.datasets.quality.suite import VERSION, check_dataset, check_split
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.attributes import QualityAttributes
+from dolly_assets.registry.inputs import as_inputs, inputs_of, required_digest
 from dolly_assets.registry.kinds import DATASET_QUALITY, RAW_DATASET
+from dolly_assets.registry.queries import history
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 
@@ -35,12 +34,12 @@ _LIMITS = TypeAdapter(dict[CheckName, Limits])
 
 
 def dataset_verdicts(store: ArtifactStore, raw_dataset: Artifact) -> list[Verdict]:
-    """All checks of a raw dataset. What was found before is not looked for again."""
+    """Return the verdicts of all checks of a raw dataset; an earlier report is used again."""
     dataset = _dataset_of(raw_dataset)
     findings = _findings(
         store,
-        DATASET_QUALITY.address(dataset=dataset).name,
-        inputs={"raw_dataset": raw_dataset.digest},
+        DATASET_QUALITY.address(dataset=dataset),
+        inputs=as_inputs(raw_dataset),
         settings={"version": VERSION},
         check=lambda: check_dataset(raw_dataset.read_table(TABLE_FILE)),
     )
@@ -50,7 +49,7 @@ def dataset_verdicts(store: ArtifactStore, raw_dataset: Artifact) -> list[Verdic
 def split_verdicts(
     store: ArtifactStore, family: ModelFamily, tokenized_dataset: Artifact
 ) -> list[Verdict]:
-    """The checks that need to know what the family holds out and asks."""
+    """Return the verdicts of the checks that depend on the family's split and prompts."""
     raw_dataset = raw_of(store, tokenized_dataset)
     dataset = _dataset_of(tokenized_dataset)
     markers = [marker.strip() for marker in family.prompt_style.special_tokens]
@@ -66,8 +65,8 @@ def split_verdicts(
 
     findings = _findings(
         store,
-        DATASET_QUALITY.address(family.name, dataset).name,
-        inputs={"raw_dataset": raw_dataset.digest, "tokenized_dataset": tokenized_dataset.digest},
+        DATASET_QUALITY.address(family.name, dataset),
+        inputs=as_inputs(raw_dataset, tokenized_dataset),
         settings={"version": VERSION, "markers": markers, "prompts": prompts},
         check=check,
     )
@@ -75,18 +74,22 @@ def split_verdicts(
 
 
 def require_sound(store: ArtifactStore, raw_dataset: Artifact) -> None:
-    """Raises QualityError if a check of the raw dataset stops training."""
+    """Refuse a raw dataset that must not be trained on.
+
+    Raises:
+        QualityError: A check stops training.
+    """
     _require(dataset_verdicts(store, raw_dataset), raw_dataset)
 
 
 def require_trainable(
     store: ArtifactStore, family: ModelFamily, tokenized_dataset: Artifact
 ) -> None:
-    """Refuses what must not be trained on, whoever asks and whatever was materialized before.
+    """Refuse what must not be trained on, whatever was materialized before.
 
     Raises:
-        LicenseError: The family's use is not what a licence allows.
-        QualityError: A check stops training; the text says what it found.
+        LicenseError: A licence doesn't allow the family's use.
+        QualityError: A check stops training; the text states what it found.
     """
     raw_dataset = raw_of(store, tokenized_dataset)
     check_use(family.use, licenses_of(family, raw_dataset))
@@ -95,25 +98,27 @@ def require_trainable(
 
 
 def licenses_of(family: ModelFamily, raw_dataset: Artifact) -> tuple[Licensed, ...]:
-    """What the family's models of a dataset are made from."""
+    """Return what the family's models of a dataset are made from, with their licences."""
     return licensed_inputs(
         family.name,
         _dataset_of(raw_dataset),
-        dataset_license=str(raw_dataset.manifest.attributes.get("license", "unknown")),
+        dataset_license=str(raw_dataset.manifest.attributes.get("license", UNKNOWN)),
         base_model_license=family.base_model.license,
     )
 
 
 def raw_of(store: ArtifactStore, tokenized_dataset: Artifact) -> Artifact:
-    """The newest publication of what a tokenized dataset was made from."""
-    dataset = _dataset_of(tokenized_dataset)
-    return store.get(
-        RAW_DATASET.address(dataset=dataset).name, tokenized_dataset.manifest.inputs["raw_dataset"]
-    )
+    """Return the newest publication of what a tokenized dataset was made from.
+
+    Raises:
+        ArtifactError: The store no longer has it.
+    """
+    name = RAW_DATASET.address(dataset=_dataset_of(tokenized_dataset)).name
+    return store.get(name, required_digest(tokenized_dataset, RAW_DATASET))
 
 
 def limits_beside(raw_dataset: Artifact) -> dict[CheckName, Limits]:
-    """What the dataset's YAML said of checks when it was read."""
+    """Return the limits of checks that the dataset's YAML set when the dataset was read."""
     return _LIMITS.validate_python(raw_dataset.manifest.attributes.get("checks") or {})
 
 
@@ -132,27 +137,30 @@ def _records_of(tokenized_dataset: Artifact, side: str) -> np.ndarray:
 
 def _findings(
     store: ArtifactStore,
-    name: str,
+    address: ArtifactAddress,
     *,
     inputs: Mapping[str, str],
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
     check: Callable[[], list[QualityFinding]],
 ) -> list[QualityFinding]:
-    """Those of an earlier report on the same inputs with the same settings, or new ones, that are then published."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    for report in store.history(name):
-        if report.manifest.inputs == inputs and report.manifest.attributes["settings"] == digest:
+    """Return the findings of an earlier report on the same inputs with the same settings.
+
+    Without one they are computed and published.
+    """
+    digest = json_digest(settings)
+    for report in history(store, address):
+        if inputs_of(report) == inputs and QualityAttributes.of(report).settings == digest:
             return _FINDINGS.validate_json(report.read_bytes(FINDINGS_FILE))
     findings = check()
+    found = {finding.check: finding.found for finding in findings}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FINDINGS_FILE
         file.write_bytes(_FINDINGS.dump_json(findings, indent=1))
-        found = {finding.check: finding.found for finding in findings}
         store.publish(
-            name,
+            address.name,
             {FINDINGS_FILE: file},
             kind=DATASET_QUALITY.name,
             inputs=inputs,
-            attributes={"settings": digest, "found": dict[str, Any](found)},
+            attributes=QualityAttributes(settings=digest, found=dict(found)).as_json(),
         )
     return findings

@@ -1,15 +1,25 @@
-"""What the store holds of an asset, by address: the newest, all, or the one that must be there.
+"""What the store holds of an asset: by address, or of a training with its scores.
 
-It knows addresses and kinds, and neither Dagster nor how anything is computed.
+It knows addresses, kinds and attributes, and neither Dagster nor how anything is computed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
-from dolly_assets.registry.kinds import KINDS, MODEL_CHECKPOINT, AssetKind
+from dolly_assets.registry.attributes import Attributes
+from dolly_assets.registry.inputs import as_inputs, is_made_from
+from dolly_assets.registry.kinds import (
+    EVALUATION,
+    KINDS,
+    MODEL_CHECKPOINT,
+    SAMPLE_RESPONSES,
+    AssetKind,
+)
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.storage.flow import in_parallel
 
 
 def latest(store: ArtifactStore, address: ArtifactAddress) -> Artifact | None:
@@ -57,3 +67,77 @@ def history(store: ArtifactStore, address: ArtifactAddress) -> list[Artifact]:
             ArtifactAddress(address.family, former, address.dataset, address.epoch).name
         )
     return sorted(found, key=lambda item: item.manifest.created_at, reverse=True)
+
+
+def newest_training(
+    store: ArtifactStore,
+    family: ModelFamily,
+    dataset: str,
+    kind: AssetKind = MODEL_CHECKPOINT,
+    first_epoch: int = 0,
+) -> dict[int, Artifact]:
+    """Return the artifacts of the training that published last, by epoch.
+
+    Epochs whose newest artifact is of another training are left out.
+    """
+    epochs = range(first_epoch, family.recipe.epochs + 1)
+    found = in_parallel(
+        lambda epoch: latest(store, kind.address(family.name, dataset, epoch)), epochs
+    )
+    newest = {epoch: item for epoch, item in zip(epochs, found, strict=True) if item}
+    if not newest:
+        return {}
+    last = max(newest.values(), key=lambda item: item.manifest.created_at)
+    training = training_of(last)
+    return {epoch: item for epoch, item in newest.items() if training_of(item) == training}
+
+
+def training_of(artifact: Artifact) -> str | None:
+    """Return the digest of the training that an artifact belongs to."""
+    return Attributes.of(artifact).training
+
+
+@dataclass(frozen=True)
+class ScoredEpoch:
+    """A checkpoint with the scores and samples of exactly it, as far as they exist."""
+
+    checkpoint: Artifact
+    evaluation: Artifact | None
+    sample_responses: Artifact | None
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """All that exist."""
+        found = (self.checkpoint, self.evaluation, self.sample_responses)
+        return [item for item in found if item]
+
+
+def scored_epochs(
+    store: ArtifactStore, family: ModelFamily, dataset: str
+) -> dict[int, ScoredEpoch]:
+    """Return the epochs of the newest training with their scores by the family's settings."""
+
+    def score(kind: AssetKind, epoch: int, checkpoint: Artifact) -> Artifact | None:
+        found = latest(store, kind.address(family.name, dataset, epoch))
+        return (
+            found if found and is_score_of(found, checkpoint, kind.code_version(family)) else None
+        )
+
+    return {
+        epoch: ScoredEpoch(
+            checkpoint,
+            score(EVALUATION, epoch, checkpoint),
+            score(SAMPLE_RESPONSES, epoch, checkpoint),
+        )
+        for epoch, checkpoint in newest_training(store, family, dataset).items()
+    }
+
+
+def is_score_of(artifact: Artifact, checkpoint: Artifact, settings: str) -> bool:
+    """Whether an evaluation or samples are of exactly this checkpoint, made with these settings."""
+    return is_made_from(artifact, checkpoint) and Attributes.of(artifact).settings == settings
+
+
+def comparison_inputs(epochs: Mapping[int, ScoredEpoch]) -> dict[str, str]:
+    """Return everything that a comparison of these epochs shows, as its inputs."""
+    return as_inputs(*(item for epoch in epochs.values() for item in epoch.artifacts))

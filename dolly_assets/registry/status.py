@@ -1,15 +1,18 @@
-"""What there is, for people and for scripts: families × datasets × epochs, read from the store."""
+"""The inventory of epochs, read from the store: families × datasets × epochs.
 
+It knows the store and the families; where they are declared is the caller's to know.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 from dolly_assets.family import ModelFamily
-from dolly_assets.pipeline.session import Session
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import CheckpointAttributes, EvaluationAttributes
 from dolly_assets.registry.inputs import is_made_from
 from dolly_assets.registry.kinds import EVALUATION, MODEL_CHECKPOINT
 from dolly_assets.registry.queries import names
-from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.flow import in_parallel
 
 ROW_KEYS = (
@@ -27,19 +30,29 @@ ROW_KEYS = (
 )
 
 
-def status_rows(session: Session) -> list[dict[str, Any]]:
-    """One object with ROW_KEYS per family, dataset of the catalogue and epoch; null where nothing is or was measured.
+def status_rows(
+    store: ArtifactStore, families: Iterable[ModelFamily], datasets: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return one object with ROW_KEYS per family, dataset and epoch.
 
-    `training` is the digest of what decides the weights: epochs in which it differs are not of one
-    training.
+    Values are null where nothing was published or measured. `training` is the digest of what
+    determines the weights: epochs in which it differs don't belong to one training.
+
+    Args:
+        store: Where epochs are looked up.
+        families: The families to list.
+        datasets: The datasets to list; those in the store that are not among them are listed too.
     """
-    known = {dataset.name for dataset in session.catalogue.all()}
-    families = sorted(session.families.values(), key=lambda item: item.name)
-    return [row for family in families for row in _rows(session, family, known)]
+    known = set(datasets)
+    return [
+        row
+        for family in sorted(families, key=lambda item: item.name)
+        for row in _rows(store, family, known)
+    ]
 
 
 def status_table(rows: list[dict[str, Any]]) -> str:
-    """The published epochs as text, and for each family the datasets that it was not trained on."""
+    """Return the published epochs as text, and what each family has not been trained on."""
     numbers = f"{'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}"
     lines = [f"{'family':<16} {'dataset':<24} {'epoch':>5} {numbers}  {'training':<12}  digest"]
     lines += [_line(row) for row in rows if row["digest"]]
@@ -65,12 +78,15 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['family']:<16} {row['dataset']:<24} {row['epoch']:>5} {cells}  {digests}"
 
 
-def _rows(session: Session, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
-    """Only what is published is looked up: a store far away answers slowly for what it does not have."""
+def _rows(store: ArtifactStore, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
+    """Return a family's rows.
+
+    Only names that exist are looked up: a remote store is slow to answer for what it lacks.
+    """
     found = [
         artifact
         for kind in (MODEL_CHECKPOINT, EVALUATION)
-        for artifact in in_parallel(session.store.latest, names(session.store, kind, family.name))
+        for artifact in in_parallel(store.latest, names(store, kind, family.name))
     ]
     newest = {artifact.name: artifact for artifact in found if artifact}
     trained = {ArtifactAddress.parse(name).dataset for name in newest}
@@ -82,20 +98,19 @@ def _rows(session: Session, family: ModelFamily, datasets: set[str]) -> list[dic
 
 
 def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> dict[str, Any]:
+    about = {"family": family, "dataset": dataset, "epoch": epoch}
     checkpoint, evaluation = (
         newest.get(kind.address(family, dataset, epoch).name)
         for kind in (MODEL_CHECKPOINT, EVALUATION)
     )
     if checkpoint is None:
-        return {**dict.fromkeys(ROW_KEYS), "family": family, "dataset": dataset, "epoch": epoch}
+        return {**dict.fromkeys(ROW_KEYS), **about}
     trained = CheckpointAttributes.of(checkpoint)
     is_scored = evaluation and is_made_from(evaluation, checkpoint)
     scores = EvaluationAttributes.of(evaluation) if evaluation and is_scored else None
     held_out_loss = scores.held_out_loss if scores else None
     return {
-        "family": family,
-        "dataset": dataset,
-        "epoch": epoch,
+        **about,
         "training": trained.training,
         "digest": checkpoint.digest,
         "weights_sha256": trained.weights_sha256,

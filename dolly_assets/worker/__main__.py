@@ -16,7 +16,6 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_pipes
@@ -30,7 +29,15 @@ from dolly_assets.training.loop.stop import STOPPED, StopRequest
 from dolly_assets.training.process_group import lost_another_node
 from dolly_assets.worker.message_store import MessageWriter
 from dolly_assets.worker.messages import Messenger
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import (
+    Evaluate,
+    PrepareBaseModel,
+    Sample,
+    Tokenize,
+    Train,
+    WorkerSpec,
+    has_task,
+)
 from dolly_assets.worker.tasks.evaluate import evaluate
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.sample import sample
@@ -39,21 +46,23 @@ from dolly_assets.worker.tasks.train import train
 
 FULL_DISK_BYTES = 2**20
 
-Task = Callable[[WorkerSpec, ArtifactStore, Messenger, StopRequest], None]
 
-
-def _with_nothing_to_save(task: Callable[[WorkerSpec, ArtifactStore, Messenger], None]) -> Task:
-    """Return a task that has nothing to save, so that a request to stop ends it at once."""
-    return lambda spec, store, messenger, _: task(spec, store, messenger)
-
-
-TASKS: dict[str, Task] = {
-    "prepare_base_model": _with_nothing_to_save(prepare_base_model),
-    "tokenize": _with_nothing_to_save(tokenize),
-    "train": train,
-    "evaluate": _with_nothing_to_save(evaluate),
-    "sample": _with_nothing_to_save(sample),
-}
+def run_task(
+    spec: WorkerSpec, store: ArtifactStore, messenger: Messenger, stop: StopRequest
+) -> None:
+    """Run the task of a spec; only a training has something to save when it is asked to stop."""
+    if has_task(spec, Train):
+        train(spec, store, messenger, stop)
+    elif has_task(spec, PrepareBaseModel):
+        prepare_base_model(spec, store, messenger)
+    elif has_task(spec, Tokenize):
+        tokenize(spec, store, messenger)
+    elif has_task(spec, Evaluate):
+        evaluate(spec, store, messenger)
+    elif has_task(spec, Sample):
+        sample(spec, store, messenger)
+    else:
+        raise NotImplementedError(spec.task.task)
 
 
 def main() -> int:
@@ -68,7 +77,7 @@ def main() -> int:
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
         messenger = Messenger(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))
         try:
-            TASKS[spec.task.task](spec, spec.open_store(), messenger, stop)
+            run_task(spec, spec.open_store(), messenger, stop)
         except TrainingStopped as stopped:
             messenger.emit_stopped(str(stopped))
             return STOPPED

@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import pyarrow.parquet as pq
+from pydantic import JsonValue
 
 from dolly_assets.core.names import epoch_key
 from dolly_assets.profiling.analysis.step_figures import EpochTotals
+from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
 from dolly_assets.registry.kinds import MODEL_CHECKPOINT, TRAINING_STATE
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
@@ -31,7 +33,7 @@ from dolly_assets.training.lora import finish
 from dolly_assets.training.process_group import rank_and_size
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.profiles.epoch_profiler import EpochProfiler, Span
-from dolly_assets.worker.spec import Train, WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec, ref
 from dolly_assets.worker.training_data import TrainingData
 
 LEAST_GRACE_SECONDS = 30.0
@@ -56,13 +58,12 @@ class EpochPublisher:
 
     def __init__(
         self,
-        spec: WorkerSpec,
+        spec: WorkerSpec[Train],
         store: ArtifactStore,
         messenger: Messenger,
         base_model: Artifact,
         data: TrainingData,
     ) -> None:
-        assert isinstance(spec.task, Train)
         self._spec, self._task = spec, spec.task
         self._store, self._messenger, self._base_model, self._data = (
             store,
@@ -79,7 +80,7 @@ class EpochPublisher:
         self._left_out: list[str] = []
         self._saving_seconds = STATE_PER_WEIGHTS * base_model.size_bytes / SLOW_BYTES_PER_SECOND
         self._recipe = spec.family.recipe.model_dump(mode="json")
-        self._previous_digest = self._task.resume_from.digest if self._task.resume_from else None
+        self._previous = self._task.resume_from
 
     def __enter__(self) -> Self:
         if self._active:
@@ -124,11 +125,13 @@ class EpochPublisher:
             weights,
             kind=MODEL_CHECKPOINT.name,
             inputs=self._inputs(),
-            attributes={
-                **self._common_attributes(0),
-                **self._task.facts,
-                "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
-            },
+            attributes=CheckpointAttributes.model_validate(
+                {
+                    **self._common_attributes(0),
+                    **self._task.attributes,
+                    "weights_sha256": weights_sha256(self._base_model.fetch("weights")),
+                }
+            ).as_json(),
             made_by=self._spec.made_by,
         )
         self._messenger.emit_published(artifact)
@@ -220,17 +223,19 @@ class EpochPublisher:
             epoch_key(result.epoch),
             kind=MODEL_CHECKPOINT.name,
             inputs=self._inputs(),
-            attributes={
-                **_epoch_attributes(result),
-                **self._common_attributes(result.epoch),
-                "recipe": self._recipe,
-                **self._task.facts,
-                "weights_sha256": _weights_digest(tree),
-            },
+            attributes=CheckpointAttributes.model_validate(
+                {
+                    **_epoch_attributes(result),
+                    **self._common_attributes(result.epoch),
+                    "recipe": self._recipe,
+                    **self._task.attributes,
+                    "weights_sha256": _weights_digest(tree),
+                }
+            ).as_json(),
             made_by=self._spec.made_by,
         )
         shutil.rmtree(result.snapshot.folder)
-        self._previous_digest = artifact.digest
+        self._previous = ref(artifact)
         self._saving_seconds = time.time() - result.ended_at
         self._profiler.mark("publish", begin, time.time(), epoch=result.epoch)
         self._messenger.emit_published(artifact)
@@ -251,12 +256,14 @@ class EpochPublisher:
             _part(state),
             kind=TRAINING_STATE.name,
             inputs=self._inputs(),
-            attributes={
-                **self._common_attributes(state.epoch),
-                "recipe": self._recipe,
-                "step": state.step,
-                "steps": state.steps,
-            },
+            attributes=TrainingStateAttributes.model_validate(
+                {
+                    **self._common_attributes(state.epoch),
+                    "recipe": self._recipe,
+                    "step": state.step,
+                    "steps": state.steps,
+                }
+            ).as_json(),
             made_by=self._spec.made_by,
         )
         shutil.rmtree(state.snapshot.folder)
@@ -277,17 +284,11 @@ class EpochPublisher:
         return MODEL_CHECKPOINT.address(self._spec.family.name, self._task.dataset, epoch).name
 
     def _inputs(self) -> dict[str, str]:
-        inputs = {
-            "base_model": self._base_model.digest,
-            "tokenized_dataset": self._task.tokenized_dataset.digest,
-        }
-        return (
-            {**inputs, "model_checkpoint": self._previous_digest}
-            if self._previous_digest
-            else inputs
-        )
+        """Return what an epoch is made from, the epoch before included."""
+        made_from = (ref(self._base_model), self._task.tokenized_dataset, self._previous)
+        return {each.name: each.digest for each in made_from if each}
 
-    def _common_attributes(self, epoch: int) -> dict[str, Any]:
+    def _common_attributes(self, epoch: int) -> dict[str, JsonValue]:
         """Return the attributes that checkpoints, states and profiles share."""
         return {"epoch": epoch, "training": self._task.training, "ranks": self._ranks}
 
@@ -306,7 +307,7 @@ def _totals(result: EpochResult) -> EpochTotals:
     )
 
 
-def _epoch_attributes(result: EpochResult) -> dict[str, Any]:
+def _epoch_attributes(result: EpochResult) -> dict[str, JsonValue]:
     last = result.steps.slice(result.steps.num_rows - 1).to_pylist()[0]
     grad_norm = last["grad_norm"]  # None where nobody measured it; a step that overflowed has none
     return {

@@ -31,7 +31,7 @@ from dagster_pipes import (
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.worker.message_store import POD, STORE_PREFIX
 from dolly_assets.worker.restart import left_to_train, published_since
-from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
+from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec, has_task
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def _is_done(spec: WorkerSpec) -> bool:
 
     The pods of other nodes may have ended for good because of that.
     """
-    if not isinstance(spec.task, Train):
+    if not has_task(spec, Train):
         return False
     store = spec.open_store()
     try:

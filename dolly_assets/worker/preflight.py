@@ -19,9 +19,9 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.text import duration, file_size, memory_size, one_line
 from dolly_assets.hardware.visible_gpus import driver_cuda_version
-from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.plan import scratch_bytes
 from dolly_assets.profiling.report.report import PREFLIGHT_FILE
+from dolly_assets.registry.estimate import model_shape
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import round_trip
@@ -73,7 +73,7 @@ class Measurements(Config):
     shared_memory_bytes: int | None = Field(description="Size of /dev/shm.")
 
 
-def preflight(spec: WorkerSpec, base_model: Artifact, messenger: Messenger) -> None:
+def preflight(spec: WorkerSpec[Train], base_model: Artifact, messenger: Messenger) -> None:
     """Check this machine for the training of a spec.
 
     Args:
@@ -85,9 +85,7 @@ def preflight(spec: WorkerSpec, base_model: Artifact, messenger: Messenger) -> N
         TrainingError: The training could not run here; the message has the remedy.
         ArtifactError: The store cannot be written or read.
     """
-    task = spec.task
-    assert isinstance(task, Train)
-    if not task.epochs[-1]:
+    if not spec.task.epochs[-1]:
         return  # only the base model is published
     begin = time.perf_counter()
     ranks = _Ranks.here()
@@ -95,7 +93,7 @@ def preflight(spec: WorkerSpec, base_model: Artifact, messenger: Messenger) -> N
     bandwidth, flops = _devices_at_work(ranks, spec.family.recipe.precision, on_gpu=gpus > 0)
     if ranks.rank:
         return
-    shape, recipe = ModelShape.of_artifact(base_model), spec.family.recipe
+    shape, recipe = model_shape(base_model), spec.family.recipe
     if shape.context and (remark := shape.context.check(recipe.max_length, base_model.name)):
         messenger.log(remark)
     needed = scratch_bytes(shape, recipe)

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_STATE
-from dolly_assets.registry.queries import history
+from dolly_assets.registry.queries import history, training_of
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
 
-def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
+def published_since(spec: WorkerSpec[Train], store: ArtifactStore) -> list[Artifact]:
     """Return profile and checkpoint of each epoch that earlier pods of this run have published.
 
     They are in order, up to the first epoch that lacks one of the two.
     """
     task, found = spec.task, []
-    assert isinstance(task, Train)
     for epoch in task.epochs:
         pair = [
             _newest(spec, store, kind.address(spec.family.name, task.dataset, epoch))
@@ -31,8 +30,8 @@ def published_since(spec: WorkerSpec, store: ArtifactStore) -> list[Artifact]:
 
 
 def left_to_train(
-    spec: WorkerSpec, store: ArtifactStore, published: Sequence[Artifact]
-) -> WorkerSpec | None:
+    spec: WorkerSpec[Train], store: ArtifactStore, published: Sequence[Artifact]
+) -> WorkerSpec[Train] | None:
     """Return the spec of what is left to train; None if nothing is.
 
     Args:
@@ -41,7 +40,6 @@ def left_to_train(
         published: What `published_since` has returned.
     """
     task = spec.task
-    assert isinstance(task, Train)
     left = task.epochs[len(published) // 2 :]
     if not left:
         return None
@@ -56,16 +54,14 @@ def left_to_train(
 
 
 def _newest(
-    spec: WorkerSpec, store: ArtifactStore, address: ArtifactAddress, epoch: int | None = None
+    spec: WorkerSpec[Train],
+    store: ArtifactStore,
+    address: ArtifactAddress,
+    epoch: int | None = None,
 ) -> Artifact | None:
     """Return the newest artifact of this training by this run; with `epoch`, of that epoch."""
-    task = spec.task
-    assert isinstance(task, Train)
     for item in history(store, address):
-        attributes = item.manifest.attributes
-        is_ours = (
-            item.manifest.made_by == spec.made_by and attributes.get("training") == task.training
-        )
-        if is_ours and epoch in (None, attributes.get("epoch")):
+        is_ours = item.manifest.made_by == spec.made_by and training_of(item) == spec.task.training
+        if is_ours and epoch in (None, item.manifest.attributes.get("epoch")):
             return item
     return None

@@ -1,12 +1,14 @@
-"""What a worker is told: one JSON document.
+"""The JSON document that a worker receives: family, task and where things are.
 
-The contract between the orchestrator and the machines with devices.
+It is the contract between the orchestrator and the machines with devices, and knows neither how
+workers are started nor what they do.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeGuard
 
 from pydantic import Field, JsonValue
+from typing_extensions import TypeVar
 
 from dolly_assets.core.base import Config
 from dolly_assets.family import ModelFamily
@@ -25,7 +27,7 @@ class ArtifactRef(Config):
 
 
 def ref(artifact: Artifact) -> ArtifactRef:
-    """The artifact as a worker is told of it."""
+    """Return the reference by which a worker finds an artifact."""
     return ArtifactRef(name=artifact.name, digest=artifact.digest)
 
 
@@ -55,19 +57,17 @@ class Train(Config):
     base_model: ArtifactRef
     tokenized_dataset: ArtifactRef
     resume_from: ArtifactRef | None = Field(
-        default=None, description="The checkpoint of the epoch before the first."
+        default=None, description="The checkpoint of the epoch before the first one."
     )
     state: ArtifactRef | None = Field(
-        default=None, description="A state within the first epoch, to go on from."
+        default=None, description="A state within the first epoch to resume from."
     )
     training: str = Field(
-        description="Digest of what decides the weights; epochs of one training share it."
+        description="Digest of what determines the weights; epochs of one training share it."
     )
-    prices: Prices = Field(
-        default_factory=Prices.read, description="What its profiles reckon with."
-    )
-    facts: dict[str, JsonValue] = Field(
-        default={}, description="What its checkpoints say besides: licences and obligations."
+    prices: Prices = Field(description="Prices that its profiles compute costs with.")
+    attributes: dict[str, JsonValue] = Field(
+        default={}, description="Further attributes of its checkpoints: licences and obligations."
     )
 
 
@@ -78,11 +78,12 @@ class Evaluate(Config):
     dataset: str
     checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
     asset: Literal["evaluation", "champion_evaluation"] = Field(
-        default="evaluation", description="What the scores are published as."
+        default="evaluation", description="The kind of artifact that the scores are published as."
     )
     tokenized_dataset: ArtifactRef | None = Field(
         default=None,
-        description="The dataset whose held-out split is scored on; each checkpoint's own if left out.",
+        description="The dataset on whose held-out split to score; each checkpoint's own if left "
+        "out.",
     )
 
 
@@ -95,30 +96,39 @@ class Sample(Config):
 
 
 Task = PrepareBaseModel | Tokenize | Train | Evaluate | Sample
+TaskT = TypeVar("TaskT", bound=Task)
+TaskT_co = TypeVar(
+    "TaskT_co",
+    bound=Task,
+    covariant=True,
+    default=Annotated[Task, Field(discriminator="task")],
+)
 
 
-class WorkerSpec(Config):
-    """Everything that a worker knows."""
+class WorkerSpec(Config, Generic[TaskT_co]):
+    """Everything that a worker knows; generic over its task."""
 
     family: ModelFamily
-    task: Annotated[Task, Field(discriminator="task")]
+    task: TaskT_co
     store_url: str
     s3: S3Settings = Field(
-        default=S3Settings(), description="How S3 is reached; credentials are found where it runs."
+        default=S3Settings(),
+        description="The connection to S3; credentials are found where the worker runs.",
     )
-    cache_dir: Path = Field(description="Where this machine keeps verified copies of artifacts.")
+    cache_dir: Path = Field(description="Folder of verified copies of artifacts.")
     cache_limit_bytes: int | None = Field(
         default=None, description="Limit of these copies; the cache grows if left out."
     )
     scratch_dir: Path = Field(
-        description="A folder of this run's own, on a fast disk of this machine."
+        description="Working folder of this run alone, on a fast disk of the worker's machine."
     )
     is_restartable: bool = Field(
         default=False,
-        description="A cluster starts it again with this document: what was published since counts.",
+        description="Whether a cluster may restart the worker with this document; it then resumes "
+        "from what was published since.",
     )
     made_by: dict[str, str] = Field(
-        description="Who asked: run id and code version, for the artifacts' manifests."
+        description="Run id and code version of the orchestrator, for the artifacts' manifests."
     )
 
     def open_store(self) -> ArtifactStore:
@@ -129,3 +139,8 @@ class WorkerSpec(Config):
             cache_limit_bytes=self.cache_limit_bytes,
             s3=self.s3,
         )
+
+
+def has_task(spec: WorkerSpec, kind: type[TaskT]) -> TypeGuard[WorkerSpec[TaskT]]:
+    """Whether a spec is for a kind of task."""
+    return isinstance(spec.task, kind)

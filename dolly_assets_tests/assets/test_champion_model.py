@@ -12,6 +12,7 @@ from dolly_assets.assets.champion_model import Challenger, build_champion_model,
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.registry.attributes import EvaluationAttributes
 from dolly_assets.registry.kinds import EVALUATION
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
@@ -135,8 +136,10 @@ def test_a_training_that_made_things_worse_leaves_the_base_model_champion(contes
 )
 def test_the_better_scores_win(publish: Publish, new: Scores, old: Scores, verdict: str) -> None:
     def contender(name: str, scores: Scores) -> Challenger:
-        facts = dict(zip(("exact_match", "held_out_loss"), scores, strict=True))
-        return Challenger(publish([name]), publish([name, "evaluation"], attributes=facts))
+        exact_match, held_out_loss = scores
+        attributes = EvaluationAttributes(exact_match=exact_match, held_out_loss=held_out_loss)
+        model = publish([name])
+        return Challenger(model, attributes, checkpoint=model.digest)
 
     assert decide(contender("new", new), contender("old", old)).verdict == verdict
 

@@ -9,8 +9,9 @@ import pytest
 
 from dolly_assets.assets.training_plan import build_training_plan
 from dolly_assets.dagster_support.partitions import DATASETS
-from dolly_assets.dagster_support.resources import PlanningResource, StoreResource
+from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.estimate import Estimator
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets_tests.home import Home
@@ -44,7 +45,7 @@ def materialized(workbench: Workbench, family: ModelFamily) -> dg.ExecuteInProce
             selection=[dg.AssetKey([family.name, "training_plan"])],
             resources={
                 "store": StoreResource(url=url, cache_dir=cache_dir),
-                "planning": PlanningResource(),
+                "planning": Estimator(),
                 "io_manager": ArtifactIOManager(url=url, cache_dir=cache_dir),
             },
             raise_on_error=False,

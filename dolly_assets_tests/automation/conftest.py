@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
+from dolly_assets.components.code_location import build
 from dolly_assets.core.environment import Environment
-from dolly_assets.definitions import build
 from dolly_assets_tests.automation.automated import Automated
 from dolly_assets_tests.home import TINY_FAMILY
 

@@ -12,8 +12,8 @@ from dagster._core.definitions.data_version import (  # what the UI asks
 from dagster._core.instance.types import CachingDynamicPartitionsLoader
 from dagster._core.loader import LoadingContextForTest
 
+from dolly_assets.components.code_location import build
 from dolly_assets.core.environment import Environment
-from dolly_assets.definitions import build
 from dolly_assets.pipeline.session import Session
 from dolly_assets_tests.automation.automated import requested
 from dolly_assets_tests.home import Home

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from dolly_assets.components.code_location import build, component_trees, families
 from dolly_assets.core.environment import Environment
-from dolly_assets.definitions import build, component_trees, families
 from dolly_assets.family import ModelFamily
 
 ASSETS = {

@@ -164,8 +164,8 @@ def test_datasets_can_be_declared_beside_ones_own_families(tmp_path: Path) -> No
     """Known to the command line and to the raw_dataset asset alike."""
     import dagster as dg
 
+    from dolly_assets.components.code_location import build
     from dolly_assets.core.environment import Environment
-    from dolly_assets.definitions import build
     from dolly_assets.storage.artifact import ArtifactStore
 
     variables = new_variables(tmp_path)

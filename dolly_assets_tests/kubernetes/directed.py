@@ -11,6 +11,7 @@ from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets.launchers.kubernetes.launcher import KubernetesLauncher
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import Log, Message, Published
 from dolly_assets.worker.spec import ArtifactRef, Train, WorkerSpec
@@ -75,6 +76,7 @@ class Directed:
                 base_model=nothing,
                 tokenized_dataset=nothing,
                 training="t",
+                prices=Prices.read(),
             ),
             store_url=str(self.folder / "store"),
             cache_dir=self.folder / "cache",

@@ -41,7 +41,7 @@ def main() -> int:
     stop = StopRequest()
     stop.listen()
     stop.defer(lambda: None)
-    spec = WorkerSpec.model_validate(decode_param(os.environ["DOLLY_SPEC"]))
+    spec = WorkerSpec[Train].model_validate(decode_param(os.environ["DOLLY_SPEC"]))
     spec = spec.model_copy(update={"cache_dir": Path(os.environ["DOLLY_SCRATCH"]) / "cache"})
     writer = MessageWriter(ObjectStore(spec.store_url))
     rank = int(os.environ["JOB_COMPLETION_INDEX"])
@@ -52,7 +52,7 @@ def main() -> int:
 
 class _Script:
     def __init__(
-        self, spec: WorkerSpec, messenger: Messenger, stop: StopRequest, rank: int
+        self, spec: WorkerSpec[Train], messenger: Messenger, stop: StopRequest, rank: int
     ) -> None:
         self._spec, self._messenger, self._stop, self._rank = spec, messenger, stop, rank
         self._folder = Path(os.environ["SCRIPT"])
@@ -65,7 +65,6 @@ class _Script:
         spec = left_to_train(self._spec, self._store, published)
         if spec is None:
             return 0
-        assert isinstance(spec.task, Train)
         for epoch in spec.task.epochs:
             code = self._train(epoch)
             if code:
@@ -110,7 +109,6 @@ class _Script:
 
     def _publish(self, epoch: int) -> None:
         task = self._spec.task
-        assert isinstance(task, Train)
         content = Path(os.environ["DOLLY_SCRATCH"]) / "content"
         for asset in ("gpu_profile", "model_checkpoint"):
             content.write_text(f"{asset} {epoch} of {task.training}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dolly_assets.core.code_digest import code_digest
+from dolly_assets.registry.kinds import RAW_DATASET
 from dolly_assets.registry.lineage import Lineage, lineage_text
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.home import Home
@@ -67,7 +68,7 @@ def test_every_artifact_of_the_chain_leads_back_to_the_raw_dataset(store: Artifa
             f"tiny/{asset}/animals" + ("/02" if asset != "epoch_comparison" else "")
         )
         assert artifact
-        assert Lineage(store, artifact).of_kind("raw_dataset"), asset
+        assert Lineage(store, artifact).of_kind(RAW_DATASET), asset
 
 
 def test_records_are_traced_to_steps_and_steps_to_records(lineage: Lineage) -> None:
@@ -110,6 +111,6 @@ def test_what_the_store_has_let_go_of_is_said(tmp_path: Path) -> None:
     gone = store.publish(
         "tiny/evaluation/animals/04", {"file": Path(__file__)}, kind="evaluation", inputs=inputs
     )
-    assert "model_checkpoint  000000000000  no longer in the store" in lineage_text(
+    assert "tiny/model_checkpoint/animals/04  000000000000  no longer in the store" in lineage_text(
         Lineage(store, gone)
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dolly_assets.components.code_location import resources
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.definitions import resources
 from dolly_assets.storage import Artifact, ArtifactStore, open_store
 from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec

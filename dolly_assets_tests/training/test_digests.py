@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dolly_assets.components.code_location import component_trees, families
 from dolly_assets.core.environment import Environment
-from dolly_assets.definitions import component_trees, families
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.kinds import KINDS
 

@@ -19,7 +19,7 @@ import pytest
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
-from dolly_assets.registry.training_state import Training
+from dolly_assets.registry.training import Training
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
@@ -155,10 +155,13 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     base, first, second = (
         workbench.latest("model_checkpoint", DATASET, f"0{epoch}") for epoch in (0, 1, 2)
     )
-    inputs = {"base_model": base_model.digest, "tokenized_dataset": task.tokenized_dataset.digest}
+    inputs = {
+        base_model.name: base_model.digest,
+        task.tokenized_dataset.name: task.tokenized_dataset.digest,
+    }
     assert base.manifest.inputs == inputs
     assert first.manifest.inputs == inputs
-    assert second.manifest.inputs == {**inputs, "model_checkpoint": first.digest}
+    assert second.manifest.inputs == {**inputs, first.name: first.digest}
 
     assert base.manifest.attributes["weights_sha256"] == weights_sha256(base_model.fetch("weights"))
     assert second.manifest.attributes == {
@@ -244,7 +247,7 @@ def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(
         publisher.on_start("process")
         publisher.on_epoch(ended(checkpoint, tmp_path, 3))
     third = workbench.latest("model_checkpoint", DATASET, "03")
-    assert third.manifest.inputs["model_checkpoint"] == base_model.digest
+    assert third.manifest.inputs[base_model.name] == base_model.digest
     assert workbench.store.latest(f"tiny/model_checkpoint/{DATASET}/04") is None
 
 

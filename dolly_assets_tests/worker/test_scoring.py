@@ -55,8 +55,8 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         evaluation.name
     ]
     assert evaluation.manifest.inputs == {
-        "model_checkpoint": checkpoint.digest,
-        "tokenized_dataset": tokenized.digest,
+        checkpoint.name: checkpoint.digest,
+        tokenized.name: tokenized.digest,
     }
     assert attributes["settings"] == EVALUATION.code_version(workbench.family)
     assert attributes["held_out_examples"] == 3
@@ -79,7 +79,7 @@ def test_every_prompt_of_the_family_is_answered(
     task = Sample(dataset=DATASET, checkpoints={7: ref(checkpoint)})
     sample(workbench.spec(task, tmp_path / "scratch"), workbench.store, Recorded().messenger)
     responses = workbench.latest("sample_responses", DATASET, "07")
-    assert responses.manifest.inputs == {"model_checkpoint": checkpoint.digest}
+    assert responses.manifest.inputs == {checkpoint.name: checkpoint.digest}
     document = json.loads(responses.read_bytes("responses.json"))
     assert [each["instruction"] for each in document] == [
         p.instruction for p in workbench.family.evaluation.prompts

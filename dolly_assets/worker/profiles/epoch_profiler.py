@@ -35,8 +35,7 @@ class EpochProfiler:
         report: Is notified of each profile.
     """
 
-    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
-        assert isinstance(spec.task, Train)
+    def __init__(self, spec: WorkerSpec[Train], store: ArtifactStore, report: Messenger) -> None:
         self._spec, self._report = spec, report
         self._folder = profile_dir(spec)
         self._phases = PhaseLog(self._folder / PHASES_FILE)

@@ -17,7 +17,8 @@ from dolly_assets.profiling.report.report import REPORT_FILE
 from dolly_assets.profiling.series.samples import last_sample_at
 from dolly_assets.profiling.series.spans import EpochSpan, read_spans
 from dolly_assets.profiling.series.steplog import read_steps, step_files
-from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE
+from dolly_assets.registry.attributes import ProfileAttributes
+from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE, TOKENIZED_DATASET
 from dolly_assets.registry.queries import history
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
@@ -40,7 +41,7 @@ DEAD_SECONDS = 300.0
 
 
 def recover_profiles(
-    spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]
+    spec: WorkerSpec[Train], store: ArtifactStore, log: Callable[[str], None]
 ) -> list[Artifact]:
     """Publish a profile of each epoch of an ended training that has none, from this machine's disk.
 
@@ -85,9 +86,8 @@ def recover_profiles_from_store(
 
 
 def _request(
-    spec: WorkerSpec, span: EpochSpan, last_at: float, folder: Path
+    spec: WorkerSpec[Train], span: EpochSpan, last_at: float, folder: Path
 ) -> ProfileRequest | None:
-    assert isinstance(spec.task, Train)
     ended_at = span.ended_at or last_at
     steps = read_steps(folder, span.started_at, ended_at)
     if not steps.num_rows:
@@ -108,7 +108,7 @@ def _request(
 
 
 def _is_published(
-    spec: WorkerSpec, store: ArtifactStore, profiles: ProfilePublisher, epoch: int
+    spec: WorkerSpec[Train], store: ArtifactStore, profiles: ProfilePublisher, epoch: int
 ) -> bool:
     """Return whether this very run has published a profile of the epoch."""
     made = [
@@ -138,7 +138,11 @@ def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> 
             INTERRUPTED_PROFILE.address(state.family, state.dataset, state.epoch).name,
             folder,
             kind=INTERRUPTED_PROFILE.name,
-            inputs={"tokenized_dataset": state.tokenized_dataset},
-            attributes={**summary.figures(), "epoch": state.epoch, "training": state.training},
+            inputs={
+                TOKENIZED_DATASET.address(state.family, state.dataset).name: state.tokenized_dataset
+            },
+            attributes=ProfileAttributes.model_validate(
+                {**summary.figures(), "epoch": state.epoch, "training": state.training}
+            ).as_json(),
             made_by=state.made_by,
         )

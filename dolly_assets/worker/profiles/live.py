@@ -57,8 +57,7 @@ def live_folder(family: str, dataset: str, run_id: str) -> str:
 class LiveReport:
     """A run's own live report."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        assert isinstance(spec.task, Train)
+    def __init__(self, spec: WorkerSpec[Train]) -> None:
         self._spec, self._task = spec, spec.task
         self._store = ObjectStore(spec.store_url, spec.s3)
         self.folder = live_folder(

@@ -17,12 +17,14 @@ from dolly_assets.core.names import epoch_key
 from dolly_assets.hardware.device_table import peak_flops
 from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.step_figures import EpochTotals
-from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, Attempt, ReportSummary
+from dolly_assets.profiling.analysis.summary import Attempt, ReportSummary
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.report.report import build_report
 from dolly_assets.registry.address import ArtifactAddress
+from dolly_assets.registry.attributes import ProfileAttributes
 from dolly_assets.registry.kinds import GPU_PROFILE, INTERRUPTED_PROFILE, AssetKind
-from dolly_assets.registry.queries import history
+from dolly_assets.registry.profiles import summary_of
+from dolly_assets.registry.queries import history, training_of
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
@@ -52,13 +54,15 @@ def profile_dir(spec: WorkerSpec) -> Path:
     return spec.scratch_dir / PROFILE_FOLDER
 
 
-def spec_in(scratch: Path) -> WorkerSpec | None:
+def spec_in(scratch: Path) -> WorkerSpec[Train] | None:
     """Return the specification of the training in a scratch folder, if it left something.
 
     None also if another version wrote it.
     """
     with contextlib.suppress(OSError, ValidationError):
-        return WorkerSpec.model_validate_json((scratch / PROFILE_FOLDER / SPEC_FILE).read_bytes())
+        return WorkerSpec[Train].model_validate_json(
+            (scratch / PROFILE_FOLDER / SPEC_FILE).read_bytes()
+        )
     return None
 
 
@@ -71,8 +75,9 @@ class ProfilePublisher:
         log: Writes a line to the log of the run.
     """
 
-    def __init__(self, spec: WorkerSpec, store: ArtifactStore, log: Callable[[str], None]) -> None:
-        assert isinstance(spec.task, Train)
+    def __init__(
+        self, spec: WorkerSpec[Train], store: ArtifactStore, log: Callable[[str], None]
+    ) -> None:
         self._spec, self._task, self._store, self._log = spec, spec.task, store, log
         self._folder = profile_dir(spec)
 
@@ -95,8 +100,10 @@ class ProfilePublisher:
             self.address(request.epoch, kind).name,
             out,
             kind=kind.name,
-            inputs={"tokenized_dataset": self._task.tokenized_dataset.digest},
-            attributes={**figures, **request.attributes},
+            inputs={self._task.tokenized_dataset.name: self._task.tokenized_dataset.digest},
+            attributes=ProfileAttributes.model_validate(
+                {**figures, **request.attributes}
+            ).as_json(),
             made_by=self._spec.made_by,
         )
         shutil.rmtree(out)
@@ -195,16 +202,7 @@ class ProfilePublisher:
             return None
 
     def _is_of_this_training(self, artifact: Artifact) -> bool:
-        return artifact.manifest.attributes.get("training") == self._task.training
-
-
-def summary_of(artifact: Artifact) -> ReportSummary:
-    """Read the numbers of a profile.
-
-    Raises:
-        DollyError: It has none, or they are damaged or were written by an unknown version.
-    """
-    return ReportSummary.read(artifact.local_file(SUMMARY_FILE).parent)
+        return training_of(artifact) == self._task.training
 
 
 def attempt_of(summary: ReportSummary) -> Attempt:

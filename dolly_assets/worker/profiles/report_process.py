@@ -30,7 +30,7 @@ from dolly_assets.worker.profiles.profile_publisher import (
     ProfileRequest,
     profile_dir,
 )
-from dolly_assets.worker.spec import SPEC_FILE, WorkerSpec
+from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
 NICENESS = 10
 LOOK_SECONDS = 1.0
@@ -43,7 +43,7 @@ LOG_FILE = "report_process.log"
 class ReportProcess:
     """The parent's end; if the process has died, profiles are built here."""
 
-    def __init__(self, spec: WorkerSpec, store: ArtifactStore, report: Messenger) -> None:
+    def __init__(self, spec: WorkerSpec[Train], store: ArtifactStore, report: Messenger) -> None:
         self._spec, self._store, self._report = spec, store, report
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
@@ -109,7 +109,7 @@ class ReportProcess:
 class _Loop:
     """What the process does."""
 
-    def __init__(self, spec: WorkerSpec, out: TextIO) -> None:
+    def __init__(self, spec: WorkerSpec[Train], out: TextIO) -> None:
         self._folder, self._scratch, self._out = profile_dir(spec), spec.scratch_dir, out
         self._cache_dir = spec.cache_dir
         self._profiles = ProfilePublisher(
@@ -186,7 +186,7 @@ def main() -> None:
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
+    spec = WorkerSpec[Train].model_validate_json(Path(sys.argv[1]).read_bytes())
     requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=(requests,), daemon=True).start()
     _Loop(spec, answers).run(requests)

@@ -15,28 +15,30 @@ from dolly_assets.generation.evaluate import (
     perplexity,
 )
 from dolly_assets.generation.model import load
+from dolly_assets.registry.attributes import EvaluationAttributes, TokenizedDatasetAttributes
+from dolly_assets.registry.inputs import as_inputs, required_digest
 from dolly_assets.registry.kinds import EVALUATION, KINDS, TOKENIZED_DATASET
-from dolly_assets.registry.published import fetch
+from dolly_assets.registry.model_folders import fetch
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
 
-def evaluate(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messenger) -> None:
     """Publish evaluation.json for each checkpoint as soon as it is scored."""
     task, family = spec.task, spec.family
-    assert isinstance(task, Evaluate)
     settings = family.evaluation
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
         tokenized = _scored_on(task, family.name, store, checkpoint)
+        answers = TokenizedDatasetAttributes.of(tokenized).answers
         held_out = tokenized.read_table(HELD_OUT_FILE)
         weights, adapter = fetch(store, checkpoint)
         model, tokenizer = load(weights, adapter=adapter)
         loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
         matches = None
-        if tokenized.manifest.attributes["answers"] == "exact":
+        if answers == "exact":
             matches = exact_match(
                 model,
                 tokenizer,
@@ -54,20 +56,18 @@ def evaluate(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> No
             KINDS[task.asset].address(family.name, task.dataset, epoch).name,
             out,
             kind=task.asset,
-            inputs={"model_checkpoint": checkpoint.digest, "tokenized_dataset": tokenized.digest},
-            attributes={
-                "epoch": epoch,
-                "settings": EVALUATION.code_version(family),
-                "answers": tokenized.manifest.attributes["answers"],
-                "held_out_loss": loss if math.isfinite(loss) else None,
-                "perplexity": perplexity(loss) if math.isfinite(perplexity(loss)) else None,
-                "held_out_examples": held_out.num_rows,
-                "exact_match": matches.score if matches else None,
-                "exact_match_by_category": dict[str, Any](matches.score_by_category)
-                if matches
-                else None,
-                "answers_markdown": _answers_markdown(matches) if matches else None,
-            },
+            inputs=as_inputs(checkpoint, tokenized),
+            attributes=EvaluationAttributes(
+                epoch=epoch,
+                settings=EVALUATION.code_version(family),
+                answers=answers,
+                held_out_loss=loss if math.isfinite(loss) else None,
+                perplexity=perplexity(loss) if math.isfinite(perplexity(loss)) else None,
+                held_out_examples=held_out.num_rows,
+                exact_match=matches.score if matches else None,
+                exact_match_by_category=dict(matches.score_by_category) if matches else None,
+                answers_markdown=_answers_markdown(matches) if matches else None,
+            ).as_json(),
             made_by=spec.made_by,
         )
         messenger.emit_published(artifact)
@@ -79,7 +79,7 @@ def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Ar
     if task.tokenized_dataset:
         return store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
     name = TOKENIZED_DATASET.address(family, task.dataset).name
-    return store.get(name, checkpoint.manifest.inputs["tokenized_dataset"])
+    return store.get(name, required_digest(checkpoint, TOKENIZED_DATASET))
 
 
 def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:

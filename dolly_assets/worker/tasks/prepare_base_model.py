@@ -1,5 +1,6 @@
 """The base model task: the family's base model becomes a folder of plain weights in the store."""
 
+from dolly_assets.registry.attributes import BaseModelAttributes
 from dolly_assets.registry.kinds import BASE_MODEL
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.training.base_model import prepare
@@ -7,9 +8,10 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
 
 
-def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+def prepare_base_model(
+    spec: WorkerSpec[PrepareBaseModel], store: ArtifactStore, messenger: Messenger
+) -> None:
     """Publish `weights/`, whose tokenizer has the special tokens of the prompt style."""
-    assert isinstance(spec.task, PrepareBaseModel)
     family = spec.family
     out = spec.scratch_dir / "base_model"
     attributes = prepare(
@@ -24,13 +26,15 @@ def prepare_base_model(spec: WorkerSpec, store: ArtifactStore, messenger: Messen
             BASE_MODEL.address(family.name).name,
             out,
             kind=BASE_MODEL.name,
-            attributes={"settings": BASE_MODEL.code_version(family), **attributes},
+            attributes=BaseModelAttributes.model_validate(
+                {"settings": BASE_MODEL.code_version(family), **attributes}
+            ).as_json(),
             made_by=spec.made_by,
         )
     )
 
 
-def _demo_texts(spec: WorkerSpec) -> list[str]:
+def _demo_texts(spec: WorkerSpec[PrepareBaseModel]) -> list[str]:
     """Return the texts that the tokenizer of an untrained model is trained on.
 
     They are the bundled dataset in the family's prompt style.

@@ -7,17 +7,18 @@ from dolly_assets.core.names import epoch_key
 from dolly_assets.generation import sample as generation
 from dolly_assets.generation.model import load
 from dolly_assets.generation.sample import Prompt
+from dolly_assets.registry.attributes import SampleAttributes
+from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import SAMPLE_RESPONSES
-from dolly_assets.registry.published import fetch
+from dolly_assets.registry.model_folders import fetch
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Sample, WorkerSpec
 
 
-def sample(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+def sample(spec: WorkerSpec[Sample], store: ArtifactStore, messenger: Messenger) -> None:
     """Publish responses.json for each checkpoint as soon as it has answered."""
     task, family = spec.task, spec.family
-    assert isinstance(task, Sample)
     settings = family.evaluation
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
@@ -43,12 +44,12 @@ def sample(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None
             SAMPLE_RESPONSES.address(family.name, task.dataset, epoch).name,
             out,
             kind=SAMPLE_RESPONSES.name,
-            inputs={"model_checkpoint": checkpoint.digest},
-            attributes={
-                "epoch": epoch,
-                "settings": SAMPLE_RESPONSES.code_version(family),
-                "responses_markdown": _markdown(pairs),
-            },
+            inputs=as_inputs(checkpoint),
+            attributes=SampleAttributes(
+                epoch=epoch,
+                settings=SAMPLE_RESPONSES.code_version(family),
+                responses_markdown=_markdown(pairs),
+            ).as_json(),
             made_by=spec.made_by,
         )
         messenger.emit_published(artifact)

@@ -1,5 +1,7 @@
 """The tokenization task: raw examples become labelled token ids, with a held-out split."""
 
+from dolly_assets.registry.attributes import RawDatasetAttributes, TokenizedDatasetAttributes
+from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import TOKENIZED_DATASET
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE
@@ -7,7 +9,7 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Tokenize, WorkerSpec
 
 
-def tokenize(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> None:
+def tokenize(spec: WorkerSpec[Tokenize], store: ArtifactStore, messenger: Messenger) -> None:
     """Publish train.arrow, held_out.arrow, statistics.json and preview.md."""
     from transformers import AutoTokenizer
 
@@ -15,12 +17,12 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> No
     from dolly_assets.tokenization.statistics import length_histogram_png
 
     task = spec.task
-    assert isinstance(task, Tokenize)
     family = spec.family
     raw = store.get(task.raw_dataset.name, task.raw_dataset.digest)
     base_model = store.get(task.base_model.name, task.base_model.digest)
     tokenizer = AutoTokenizer.from_pretrained(base_model.fetch("weights"), local_files_only=True)
-    messenger.log(f"tokenizing {raw.manifest.attributes['rows']:,} examples of {task.dataset}")
+    described = RawDatasetAttributes.of(raw)
+    messenger.log(f"tokenizing {described.rows:,} examples of {task.dataset}")
     tokenized = tokenization.tokenize(
         raw.read_table(TABLE_FILE),
         tokenizer,
@@ -38,13 +40,15 @@ def tokenize(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger) -> No
             TOKENIZED_DATASET.address(family.name, task.dataset).name,
             out,
             kind=TOKENIZED_DATASET.name,
-            inputs={"raw_dataset": raw.digest, "base_model": base_model.digest},
-            attributes={
-                "settings": TOKENIZED_DATASET.code_version(family),
-                "answers": raw.manifest.attributes["answers"],
-                **tokenized.statistics,
-                "preview_markdown": tokenized.preview,
-            },
+            inputs=as_inputs(raw, base_model),
+            attributes=TokenizedDatasetAttributes.model_validate(
+                {
+                    "settings": TOKENIZED_DATASET.code_version(family),
+                    "answers": described.answers,
+                    **tokenized.statistics,
+                    "preview_markdown": tokenized.preview,
+                }
+            ).as_json(),
             made_by=spec.made_by,
         )
     )

@@ -1,6 +1,8 @@
 """The training task: fine-tunes over a range of epochs; each is published while the next trains."""
 
 from dolly_assets.core.errors import TrainingStopped
+from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
+from dolly_assets.registry.kinds import TRAINING_STATE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.loop.fine_tune import fine_tune
@@ -16,7 +18,9 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.training_data import TrainingData
 
 
-def train(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger, stop: StopRequest) -> None:
+def train(
+    spec: WorkerSpec[Train], store: ArtifactStore, messenger: Messenger, stop: StopRequest
+) -> None:
     """Train on this rank; rank 0 also samples the devices and publishes.
 
     Raises:
@@ -31,7 +35,6 @@ def train(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger, stop: St
             return
         spec = left
     task = spec.task
-    assert isinstance(task, Train)
     base_model = store.get(task.base_model.name, task.base_model.digest)
     preflight(spec, base_model, messenger)
     tokenized = store.get(task.tokenized_dataset.name, task.tokenized_dataset.digest)
@@ -51,16 +54,15 @@ def train(spec: WorkerSpec, store: ArtifactStore, messenger: Messenger, stop: St
 
 
 def _job(
-    spec: WorkerSpec, store: ArtifactStore, base_model: Artifact, data: TrainingData
+    spec: WorkerSpec[Train], store: ArtifactStore, base_model: Artifact, data: TrainingData
 ) -> FineTuneRequest:
     """Return what to train on this machine."""
     task, compute = spec.task, spec.family.compute
-    assert isinstance(task, Train)
     rank, ranks = rank_and_size()
     resume_from, saved_ranks = None, ranks
     if start := task.state or task.resume_from:
         state = store.get(start.name, start.digest)
-        saved_ranks = int(str(state.manifest.attributes["ranks"]))
+        saved_ranks = _ranks_of(state)
         # DeepSpeed 0.19 loses Adam's step count, and does not convert states without the frozen
         # weights.
         if saved_ranks != ranks and (spec.family.recipe.zero_stage == 3 or spec.family.recipe.lora):
@@ -81,3 +83,10 @@ def _job(
         save_seconds=60 * compute.save_minutes,
         hang_seconds=60 * compute.hang_minutes,
     )
+
+
+def _ranks_of(state: Artifact) -> int:
+    """Return how many ranks saved a training state, or the state of an epoch's checkpoint."""
+    if state.manifest.kind == TRAINING_STATE.name:
+        return TrainingStateAttributes.of(state).ranks
+    return CheckpointAttributes.of(state).ranks or 1

@@ -5,10 +5,10 @@ from pathlib import Path
 import dagster as dg
 
 from dolly_assets.assets.raw_dataset import build_raw_dataset
+from dolly_assets.components.code_location import resources
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.definitions import resources
 
 
 @dg.asset(deps=[["my_model", "champion_model"]], partitions_def=DATASETS)

@@ -1,4 +1,4 @@
-"""How runs look on a terminal: a line for what a person wants to know, none for Dagster's bookkeeping."""
+"""How runs look on a terminal: a line per message and materialization, without bookkeeping."""
 
 import logging
 import sys
@@ -10,12 +10,10 @@ CONSOLE = "dolly_console"
 
 
 def _console(_: dg.InitLoggerContext) -> logging.Logger:
-    logger = logging.Logger(
-        CONSOLE, logging.DEBUG
-    )  # Dagster tells of materializations at this level
+    logger = logging.Logger(CONSOLE, logging.DEBUG)  # the level of Dagster's materialization events
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Formatter())
-    handler.addFilter(_is_for_people)
+    handler.addFilter(_is_of_interest)
     logger.addHandler(handler)
     return logger
 
@@ -33,7 +31,7 @@ class _Formatter(logging.Formatter):
         return f"{time.strftime('%H:%M:%S')}  {step:<28} {message}"
 
 
-def _is_for_people(record: logging.LogRecord) -> bool:
+def _is_of_interest(record: logging.LogRecord) -> bool:
     event = record.__dict__.get("dagster_meta", {}).get("dagster_event")
     if event is None:
         return record.levelno >= logging.INFO

@@ -2,13 +2,18 @@
 
 import pytest
 
-from dolly_assets.assets.epoch_comparison import comparison_inputs, newest_training, scores_of
 from dolly_assets.core.errors import ArtifactError, TrainingError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_key
 from dolly_assets.registry.kinds import BASE_MODEL, EVALUATION
-from dolly_assets.registry.queries import required, required_checkpoints
-from dolly_assets.registry.training_state import Training, plan_resume
+from dolly_assets.registry.queries import (
+    comparison_inputs,
+    newest_training,
+    required,
+    required_checkpoints,
+    scored_epochs,
+)
+from dolly_assets.registry.training import Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.fixtures.stores import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
@@ -192,14 +197,13 @@ def test_scores_belong_to_the_checkpoint_they_were_made_from(
     key = ["tiny", "evaluation"]
     settings = {"settings": EVALUATION.code_version(training.family)}
     publish(key, DATASET, "01", inputs={"model_checkpoint": "0" * 64}, attributes=settings)
-    assert scores_of(store, training.family, DATASET, 1, checkpoint) == {}
+    assert scored_epochs(store, training.family, DATASET)[1].artifacts[1:] == []
     inputs = {"model_checkpoint": checkpoint.digest}
     publish(key, DATASET, "01", text="old", inputs=inputs, attributes={"settings": "others"})
-    assert scores_of(store, training.family, DATASET, 1, checkpoint) == {}
+    assert scored_epochs(store, training.family, DATASET)[1].artifacts[1:] == []
     score = publish(key, DATASET, "01", text="new", inputs=inputs, attributes=settings)
-    found = scores_of(store, training.family, DATASET, 1, checkpoint)
-    assert {name: item.digest for name, item in found.items()} == {"evaluation": score.digest}
-    assert comparison_inputs({1: checkpoint}, {1: found}) == {
+    found = scored_epochs(store, training.family, DATASET)
+    assert comparison_inputs(found) == {
         f"tiny/model_checkpoint/{DATASET}/01": checkpoint.digest,
         f"tiny/evaluation/{DATASET}/01": score.digest,
     }
