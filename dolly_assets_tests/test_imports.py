@@ -1,13 +1,14 @@
 """Imports run one way, and each image needs only its own packages.
 
-The orchestrator has no torch, the worker has no Dagster: what is blocked here is not installed
-there.
+Every part of the package has its place in LAYERS, and imports only parts below it. The orchestrator
+has no torch, the worker has no Dagster: what is blocked here is not installed there.
 """
 
 import ast
 import functools
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,26 +16,27 @@ import pytest
 import dolly_assets
 
 PACKAGE = Path(dolly_assets.__file__).parent
-LIBRARIES = {
-    "storage",
-    "datasets",
-    "tokenization",
-    "training",
-    "profiling",
-    "generation",
-    "planning",
-}
-FOUNDATIONS = {"core"}
-DAGSTER_SIDE = {
-    "assets",
-    "automation",
-    "components",
-    "dagster_support",
-    "definitions",
-    "pipeline",
-    "cli",
-    "doctor",
-}
+LAYERS = (
+    {"core", "defs"},
+    {"hardware", "storage"},
+    {"datasets", "tokenization", "profiling"},
+    {"training"},
+    {"generation", "planning"},
+    {"family"},
+    {"registry"},
+    {"worker", "report_server"},
+    {"launchers"},
+    {"dagster_support", "doctor"},
+    {"assets", "automation"},
+    {"components"},
+    {"definitions"},
+    {"pipeline"},
+    {"cli", "notebook"},
+)
+"""From the bottom to the top. Parts of one layer do not import each other."""
+STANDS_ALONE = {"profiling": {"core", "hardware"}}
+"""Parts that could be packages of their own, with all that they may import."""
+LIBRARIES = {part for layer in LAYERS[:5] for part in layer}
 MAY_IMPORT_DAGSTER = {
     "assets",
     "automation",
@@ -79,20 +81,32 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """All that a module imports, wherever in it."""
-    names = set()
-    for node in ast.walk(tree):
+def imported(tree: ast.AST, *, at_once: bool = False) -> set[str]:
+    """Return what a module imports, wherever in it; `at_once` leaves out what functions import."""
+    names: set[str] = set()
+    for node in _nodes(tree, into_functions=not at_once):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-def part_of(module: str) -> str:
-    """The part of the package that a module belongs to: `dolly_assets.storage.cache` -> storage."""
-    return module.split(".")[1] if "." in module else ""
+def _nodes(tree: ast.AST, *, into_functions: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if into_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _nodes(node, into_functions=into_functions)
+
+
+def part_of(name: str) -> str:
+    """Return the part that a name belongs to: `dolly_assets.storage.cache` is of storage."""
+    package, _, rest = name.partition(".")
+    part = rest.partition(".")[0]
+    return part if package == "dolly_assets" and part not in TOP_NAMES else ""
+
+
+TOP_NAMES = {"__version__"}  # of the package itself
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
@@ -104,29 +118,55 @@ def test_only_the_dagster_side_imports_dagster(module: str) -> None:
             root for root in roots if root.startswith("dagster") and root != "dagster_pipes"
         }
         assert of_dagster == ({"dagster_k8s"} if module == BUILDS_WITH_DAGSTER_K8S else set())
-    if part_of(module) in LIBRARIES | FOUNDATIONS:
+    if part_of(module) in LIBRARIES:
         assert "dagster_pipes" not in roots
 
 
-def test_imports_between_parts_run_one_way() -> None:
-    """definitions -> components -> assets -> launchers, worker -> plain libraries -> core."""
-    above = {
-        **dict.fromkeys(FOUNDATIONS, LIBRARIES | DAGSTER_SIDE | {"launchers", "worker", "family"}),
-        **dict.fromkeys(LIBRARIES, DAGSTER_SIDE | {"launchers", "worker", "family"}),
-        "family": DAGSTER_SIDE | {"launchers", "worker"},
-        "worker": DAGSTER_SIDE | {"launchers"},
-        "launchers": DAGSTER_SIDE,
-        "automation": {"components", "definitions", "pipeline", "cli"},
-        "components": {"definitions", "pipeline", "cli"},
-        "definitions": {"cli"},
-    }
+def test_every_part_has_its_place_in_the_layers() -> None:
+    listed = [part for layer in LAYERS for part in layer]
+    assert len(listed) == len(set(listed))
+    assert {part_of(module) for module in modules()} - {""} == set(listed)
+
+
+def test_parts_import_only_what_is_below_them() -> None:
+    height = {part: at for at, layer in enumerate(LAYERS) for part in layer}
     wrong = [
         f"{module} imports {name}"
         for module, tree in modules().items()
         for name in imported(tree)
-        if name.startswith("dolly_assets.") and part_of(name) in above.get(part_of(module), set())
+        if (part := part_of(module))
+        and (other := part_of(name))
+        and part != other
+        and height[other] >= height[part]
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("part", STANDS_ALONE)
+def test_a_part_that_stands_alone_imports_nothing_else_of_ours(part: str) -> None:
+    others = {
+        part_of(name)
+        for module, tree in modules().items()
+        if part_of(module) == part
+        for name in imported(tree)
+    }
+    assert others - {"", part} <= STANDS_ALONE[part]
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    """What functions import does not count; what is imported for type checks alone does."""
+    everything = modules()
+    graph = {
+        module: {
+            name if name in everything else name.rpartition(".")[0]
+            for name in imported(tree, at_once=True)
+        }
+        & everything.keys() - {module}
+        for module, tree in everything.items()
+    }
+    while free := {module for module, others in graph.items() if not others}:
+        graph = {module: others - free for module, others in graph.items() if module not in free}
+    assert not graph, f"a circle is among: {sorted(graph)}"
 
 
 def test_the_storage_package_does_not_pull_in_its_io_manager() -> None:
@@ -143,7 +183,8 @@ def test_the_code_location_loads_without_torch(tmp_path: Path) -> None:
         {"torch", "transformers", "deepspeed", "accelerate", "tokenizers", "safetensors"},
         f"""
 from pathlib import Path
-from dolly_assets.definitions import build, definitions
+from dolly_assets.components.code_location import build
+from dolly_assets.definitions import definitions
 from dolly_assets.core.environment import Environment
 environment = Environment.read({{"DOLLY_HOME": {str(tmp_path)!r}}})
 assert build(environment).resolve_asset_graph().get_all_asset_keys()
@@ -151,7 +192,8 @@ assert definitions().resolve_implicit_global_asset_job_def()
 from dolly_assets.pipeline.session import Session
 from dolly_assets.registry.status import status_rows
 from dolly_assets.pipeline import pipeline
-assert status_rows(Session(environment))
+session = Session(environment)
+assert status_rows(session.store, session.families.values(), ["demo"])
 """,
     )
 
@@ -168,8 +210,7 @@ for package in (dolly_assets.worker, dolly_assets.storage):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if module.name != "dolly_assets.storage.io_manager":
             __import__(module.name)
-from dolly_assets.worker.__main__ import TASKS
-assert set(TASKS) == {"prepare_base_model", "tokenize", "train", "evaluate", "sample"}
+from dolly_assets.worker.__main__ import run_task
 """,
     )
 
