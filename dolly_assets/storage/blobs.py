@@ -42,21 +42,9 @@ def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
         DamagedFileError: The store has other bytes, or none (MissingBlobError).
         ArtifactError: The store fails.
     """
-    if not blob.size_bytes:
-        return memoryview(b"")
     data, found = memoryview(b""), ""
     for _ in range(READS):
-        try:
-            data = store.read(blob.key, 0, blob.size_bytes)
-        except ArtifactError:
-            # A truncated blob makes a store refuse the range; only the size tells that from a store
-            # that fails.
-            stored_bytes = store.size_bytes(blob.key)
-            if stored_bytes is None:
-                raise MissingBlobError(_damage(store, path, blob, "nothing")) from None
-            if stored_bytes == blob.size_bytes:
-                raise
-            raise DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes")) from None
+        data = read_unverified(store, path, blob)
         found = hashlib.sha256(data).hexdigest()
         if found == blob.sha256:
             return data
@@ -67,6 +55,36 @@ def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
             len(data),
         )
     raise DamagedFileError(_damage(store, path, blob, f"{found} ({len(data)} bytes)"))
+
+
+def read_unverified(store: ObjectStore, path: str, blob: Blob) -> memoryview:
+    """Return a piece of the file at this path, of the right size, not yet compared with its hash.
+
+    Raises:
+        DamagedFileError: The store has less, or nothing (MissingBlobError).
+        ArtifactError: The store fails.
+    """
+    if not blob.size_bytes:
+        return memoryview(b"")
+    try:
+        return store.read(blob.key, 0, blob.size_bytes)
+    except ArtifactError:
+        # A truncated blob makes a store refuse the range; only the size tells that from a store
+        # that fails.
+        stored_bytes = store.size_bytes(blob.key)
+        if stored_bytes is None:
+            raise MissingBlobError(_damage(store, path, blob, "nothing")) from None
+        if stored_bytes == blob.size_bytes:
+            raise
+        raise DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes")) from None
+
+
+def foreign_chunks(path: str, sha256: str) -> DamagedFileError:
+    """Return the error for a file whose chunks are each as named, and together another file."""
+    return DamagedFileError(
+        f"file {path!r} is damaged in the store: its chunks do not make up the file with sha256 "
+        f"{sha256} that was published; its manifest was changed, publish the same content again"
+    )
 
 
 def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:

@@ -1,15 +1,18 @@
 """Fetches files from an object store to this machine: in parallel, in chunks, verified.
 
-Chunks arrive side by side, and each is compared with its hash before a caller sees it. It knows no
-artifact names.
+Chunks arrive side by side. What names an artifact is the hash of each whole file, so that is what a
+file is compared with before a caller sees it: it is hashed while its chunks are placed, in the
+file's order. Only if that hash differs are the chunks compared with theirs, to read again the one
+that the connection has corrupted or to name the one that is damaged. It knows no artifact names.
 """
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dolly_assets.storage.blobs import read_blob
+from dolly_assets.storage.blobs import foreign_chunks, read_blob, read_unverified
 from dolly_assets.storage.flow import (
     CHUNKS_READ_AT_ONCE,
     SMALL_AT_ONCE,
@@ -23,6 +26,8 @@ from dolly_assets.storage.flow import (
 )
 from dolly_assets.storage.manifest import Blob, FileEntry
 from dolly_assets.storage.object_store import ObjectStore
+
+HASHED_AT_ONCE_BYTES = 2**20
 
 
 def fetch_files(
@@ -98,16 +103,96 @@ def fetch_file(
     flow: Flow,
     advance: Callable[[int], None] = lambda size_bytes: None,
 ) -> None:
-    """Write a new file from its verified pieces, which arrive side by side."""
-    with target.open("xb", buffering=0) as file:
+    """Write a new file from its pieces, which arrive side by side, and compare it with its hash.
+
+    Raises:
+        DamagedFileError: The store has other bytes, or none.
+        ArtifactError: The store fails.
+    """
+    with target.open("x+b", buffering=0) as file:
+        whole = _OrderedHash(file.fileno())
+        read = read_unverified if entry.chunks else read_blob
 
         def place(blob: Blob) -> None:
             with flow.room(blob.size_bytes):
-                data = read_blob(store, entry.path, blob)
+                data = read(store, entry.path, blob)
                 _write_at(file.fileno(), data, blob.start)
+                if entry.chunks:
+                    whole.add(blob.start, data)
             advance(blob.size_bytes)
 
         in_parallel(place, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
+        if entry.chunks and whole.hexdigest() != entry.sha256:
+            _repair(store, entry, file.fileno(), flow)
+
+
+def _repair(store: ObjectStore, entry: FileEntry, descriptor: int, flow: Flow) -> None:
+    """Read chunks that arrived with other content again, and hash the whole file once more."""
+
+    def check(blob: Blob) -> None:
+        with flow.room(blob.size_bytes):
+            data = _read_at(descriptor, blob.start, blob.size_bytes)
+            if hashlib.sha256(data).hexdigest() != blob.sha256:
+                _write_at(descriptor, read_blob(store, entry.path, blob), blob.start)
+
+    in_parallel(check, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
+    whole = hashlib.sha256()
+    for start in range(0, entry.size_bytes, HASHED_AT_ONCE_BYTES):
+        whole.update(_read_at(descriptor, start, HASHED_AT_ONCE_BYTES))
+    if whole.hexdigest() != entry.sha256:
+        raise foreign_chunks(entry.path, entry.sha256)
+
+
+class _OrderedHash:
+    """SHA-256 of a file whose chunks are placed in any order by several threads.
+
+    A chunk is hashed once all that precede it are. One that has to wait for that is read back from
+    the file, which the system still holds in memory, so that no thread keeps it meanwhile.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._hash = hashlib.sha256()
+        self._end = 0  # of what is hashed
+        self._placed: dict[int, int] = {}  # start -> size of chunks that are not hashed yet
+        self._is_hashing = False
+        self._lock = threading.Lock()
+
+    def add(self, start: int, data: memoryview) -> None:
+        """Note a chunk that was placed, and hash what can be hashed, unless another thread does."""
+        with self._lock:
+            self._placed[start] = len(data)
+            if self._is_hashing:
+                return
+            self._is_hashing = True
+        while (size_bytes := self._next()) is not None:
+            if self._end == start:
+                self._hash.update(data)
+            else:
+                for offset in range(self._end, self._end + size_bytes, HASHED_AT_ONCE_BYTES):
+                    end = min(offset + HASHED_AT_ONCE_BYTES, self._end + size_bytes)
+                    self._hash.update(_read_at(self._descriptor, offset, end - offset))
+            self._end += size_bytes
+
+    def _next(self) -> int | None:
+        """Return the size of the chunk that is to be hashed now; None ends this thread's turn."""
+        with self._lock:
+            size_bytes = self._placed.pop(self._end, None)
+            self._is_hashing = size_bytes is not None
+            return size_bytes
+
+    def hexdigest(self) -> str:
+        """Return the hash of what was placed without a gap from the start, in hex."""
+        return self._hash.hexdigest()
+
+
+def _read_at(descriptor: int, start: int, size_bytes: int) -> bytes:
+    """Read this many bytes of a file, or what it has from there."""
+    pieces: list[bytes] = []
+    while size_bytes and (piece := os.pread(descriptor, size_bytes, start)):
+        pieces.append(piece)
+        start, size_bytes = start + len(piece), size_bytes - len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _write_at(descriptor: int, data: memoryview, start: int) -> None:

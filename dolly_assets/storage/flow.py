@@ -33,7 +33,7 @@ class Flow:
     """
 
     def __init__(self, chunks_at_once: int) -> None:
-        self._free_bytes = chunks_at_once * CHUNK_BYTES
+        self._total_bytes = self._free_bytes = chunks_at_once * CHUNK_BYTES
         self.least_bytes = self._free_bytes // SMALL_AT_ONCE
         self._changed = threading.Condition()
         self._reason: BaseException | None = None
@@ -44,7 +44,8 @@ class Flow:
         Raises:
             BaseException: The transfer was stopped; the reason is raised here again.
         """
-        cost = max(size_bytes, self.least_bytes)
+        # A blob above the limit, as another writer may have made, has all the room to itself.
+        cost = min(max(size_bytes, self.least_bytes), self._total_bytes)
         with self._changed:
             self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
             if self._reason:

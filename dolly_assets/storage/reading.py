@@ -137,10 +137,10 @@ class Artifact:
         return self.fetch(path)
 
     def read_bytes(self, path: str, start: int = 0, length: int | None = None) -> bytes:
-        """Return a file's bytes, or a range of them, verified, without filling the cache.
+        """Return a file's bytes, or a range of them, verified.
 
-        Of a file that is not in the cache, the chunks that the range touches are read
-        (`chunk_bytes` each).
+        Only whole files can be verified. A small one is read without filling the cache; one that is
+        stored in chunks is fetched into it.
         """
         entry = self._entry(path)
         if start < 0 or (length is not None and length < 0):
@@ -148,19 +148,13 @@ class Artifact:
                 f"cannot read {length} bytes of {path!r} from {start}: both must be 0 or more"
             )
         end = entry.size_bytes if length is None else min(entry.size_bytes, start + length)
-        if local := self._cache.find(self.digest, entry):
+        local = self.local_file(path) if entry.chunks else self._cache.find(self.digest, entry)
+        if local:
             with local.open("rb") as file:
                 file.seek(start)
                 return file.read(max(0, end - start))
-        touched = [
-            blob
-            for blob in entry.blobs
-            if blob.start < end and start < blob.start + blob.size_bytes
-        ]
         with self._dropped_explained([entry]):
-            pieces = in_parallel(lambda blob: read_blob(self._store, path, blob), touched)
-        skipped = start - touched[0].start if touched else 0
-        return b"".join(pieces)[skipped : skipped + max(0, end - start)]
+            return bytes(read_blob(self._store, path, entry.blobs[0])[start:end])
 
     def read_table(self, path: str) -> "pa.Table":
         """Return a Parquet or Arrow IPC file as a table, memory-mapped from the cache.

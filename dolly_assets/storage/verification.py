@@ -1,16 +1,24 @@
 """Reads publications back, and reports what differs from their manifests.
 
+Whole files are compared with the hashes that name their artifact, however they are cut into chunks.
 It knows blobs and records, and repairs nothing.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.blobs import DamagedFileError, MissingBlobError, read_blob
+from dolly_assets.storage.blobs import (
+    DamagedFileError,
+    MissingBlobError,
+    foreign_chunks,
+    read_blob,
+    read_unverified,
+)
 from dolly_assets.storage.flow import CHUNKS_AT_ONCE, in_parallel
 from dolly_assets.storage.gc import read_dropped
-from dolly_assets.storage.manifest import Blob, Manifest, name_in
+from dolly_assets.storage.manifest import FileEntry, Manifest, name_in
 from dolly_assets.storage.object_store import ObjectStore
 
 
@@ -41,42 +49,69 @@ def verify(store: ObjectStore, records: Iterable[str]) -> Iterator[Verification]
     Yields:
         One result per publication, as soon as it is checked.
     """
-    checked: dict[str, DamagedFileError | None] = {}  # sha256 -> what is wrong with it
+    # By the file's hash and those of its chunks: what is wrong with it.
+    checked: dict[tuple[str, ...], DamagedFileError | None] = {}
     for key in records:
         try:
             manifest = Manifest.from_json(store.read_all(key), key)
         except ArtifactError as error:
             yield Verification(name_in(key), None, (Damage(key, str(error)),))
             continue
-        blobs = {blob.sha256: (file.path, blob) for file in manifest.files for blob in file.blobs}
-        unseen = [item for sha256, item in blobs.items() if sha256 not in checked]
-        found = in_parallel(lambda item: _damage_of(store, *item), unseen, CHUNKS_AT_ONCE)
-        checked.update(zip((blob.sha256 for _, blob in unseen), found, strict=True))
+        files = {_content(file): file for file in manifest.files}
+        unseen = {content: file for content, file in files.items() if content not in checked}
+        small = {content: file for content, file in unseen.items() if not file.chunks}
+        found = in_parallel(lambda file: _damage_of(store, file), small.values(), CHUNKS_AT_ONCE)
+        checked.update(zip(small, found, strict=True))
+        # One after the other: the chunks of each are read side by side.
+        checked |= {
+            content: _damage_of(store, unseen[content]) for content in unseen.keys() - small
+        }
         yield Verification(
             manifest.name, manifest.digest, tuple(_damaged(store, manifest, checked))
         )
 
 
-def _damage_of(store: ObjectStore, path: str, blob: Blob) -> DamagedFileError | None:
+def _content(file: FileEntry) -> tuple[str, ...]:
+    return (file.sha256, *file.chunks)
+
+
+def _damage_of(store: ObjectStore, file: FileEntry) -> DamagedFileError | None:
     try:
-        read_blob(store, path, blob)
+        _check(store, file)
     except DamagedFileError as error:
         return error
     return None
 
 
+def _check(store: ObjectStore, file: FileEntry) -> None:
+    """Compare a file with its hash.
+
+    Raises:
+        DamagedFileError: The store has other bytes, or none.
+    """
+    if not file.chunks:
+        read_blob(store, file.path, file.blobs[0])
+        return
+    whole = hashlib.sha256()
+    for first in range(0, len(file.blobs), CHUNKS_AT_ONCE):
+        together = file.blobs[first : first + CHUNKS_AT_ONCE]
+        for data in in_parallel(
+            lambda blob: read_unverified(store, file.path, blob), together, CHUNKS_AT_ONCE
+        ):
+            whole.update(data)
+    if whole.hexdigest() != file.sha256:
+        for blob in file.blobs:  # names the damaged one
+            read_blob(store, file.path, blob)
+        raise foreign_chunks(file.path, file.sha256)
+
+
 def _damaged(
-    store: ObjectStore, manifest: Manifest, checked: Mapping[str, DamagedFileError | None]
+    store: ObjectStore,
+    manifest: Manifest,
+    checked: Mapping[tuple[str, ...], DamagedFileError | None],
 ) -> Iterator[Damage]:
-    found = [
-        (file, error)
-        for file in manifest.files
-        for blob in file.blobs
-        if (error := checked[blob.sha256])
-    ]
+    found = [(file, error) for file in manifest.files if (error := checked[_content(file)])]
     dropped = read_dropped(store, manifest.key) if found else None
-    for path, (file, error) in {
-        file.path: (file, error) for file, error in reversed(found)
-    }.items():
+    for file, error in found:
         if not (dropped and isinstance(error, MissingBlobError) and dropped.folder_of([file])):
-            yield Damage(path, str(error))
+            yield Damage(file.path, str(error))
