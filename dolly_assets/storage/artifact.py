@@ -27,6 +27,7 @@ from dolly_assets.storage.flow import Progress, in_parallel
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
 from dolly_assets.storage.locks import committing
 from dolly_assets.storage.manifest import (
+    CLOCKS_APART,
     DIGEST_IN_KEY,
     RECORDS,
     FileEntry,
@@ -263,6 +264,11 @@ class ArtifactStore:
                 )
             self._store.make_durable([blob.key for entry in files for blob in entry.blobs])
             lease.check()
+            if (ahead := manifest.created_at - lease.now) > CLOCKS_APART:
+                raise ArtifactError(
+                    f"cannot commit {name}: the clock of this machine is {ahead} ahead of that of "
+                    f"{self.url}, so this would stay the newest for as long; set the clock"
+                )
             return self._artifact(self._written(manifest))
 
     def _written(self, manifest: Manifest) -> Manifest:

@@ -67,7 +67,7 @@ def read_unverified(store: ObjectStore, path: str, blob: Blob) -> memoryview:
     if not blob.size_bytes:
         return memoryview(b"")
     try:
-        return store.read(blob.key, 0, blob.size_bytes)
+        data = store.read(blob.key, 0, blob.size_bytes)
     except ArtifactError:
         # A truncated blob makes a store refuse the range; only the size tells that from a store
         # that fails.
@@ -77,6 +77,9 @@ def read_unverified(store: ObjectStore, path: str, blob: Blob) -> memoryview:
         if stored_bytes == blob.size_bytes:
             raise
         raise DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes")) from None
+    if len(data) != blob.size_bytes:
+        raise DamagedFileError(_damage(store, path, blob, f"{len(data)} bytes"))
+    return data
 
 
 def foreign_chunks(path: str, sha256: str) -> DamagedFileError:

@@ -4,7 +4,9 @@ It knows files and hashes, not names and manifests.
 
     <folder>/sha256/<2>/<64>      one read-only file per content, shared by all trees that hold it
     <folder>/trees/<digest>/…     an artifact's tree, made of hard links to those files
-    <folder>/trees/<digest>.lock  locked by each process that uses the tree, until the process ends
+    <folder>/trees/<digest>.lock  locked while the tree is marked as used, or deleted
+    <folder>/trees/<digest>.users/<process>  a mark of each process that uses the tree
+    <folder>/processes/<process>  locked by a process until it ends: its marks count as long
 
 Hard links rather than symbolic ones: a tree looks like plain files to every loader, stays complete
 when the shared file is deleted, and the link count shows which shared files no tree needs. A link
@@ -13,10 +15,8 @@ root may) changes the cached content too. Therefore every process hashes a file 
 returns it, and again when its inode, size or modification time has changed. A copy that does not
 match is logged, deleted and fetched again: only the store's copy counts.
 
-When the store is a folder on the same file system, a tree links to the store's own blob instead of
-a copy, if the file is a single blob. Such a link takes no space, and the limit does not count it.
-Root is exempt from file permissions and could thus write through a tree into the store; for root,
-files are copied.
+A tree never links to the content of a store that is a folder on this machine, whose only copy a
+program could then change.
 """
 
 import fcntl
@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 READ_ONLY = 0o444
 ABANDONED_SECONDS = 24 * 3600  # a temporary file this old belongs to a process that was killed
 
-# Until the process ends: a fetched path may be in use for as long.
-_locks_held: dict[Path, IO[str]] = {}
-_locks_guard = threading.Lock()
+# By the cache's folder, until the process ends: a fetched path may be in use for as long.
+_processes: dict[Path, IO[str]] = {}
+_processes_guard = threading.Lock()
 
 
 class Cache:
@@ -62,6 +62,7 @@ class Cache:
         self._store = store
         self._limit_bytes = limit_bytes
         self._verified: set[tuple[str, int, int, int]] = set()
+        self._is_tidied = False
 
     def tree(self, digest: str, entries: Sequence[FileEntry]) -> Path:
         """Return the folder of an artifact's tree, with at least these files, each verified.
@@ -74,6 +75,9 @@ class Cache:
             self._hold(digest)
             root = self._tree_folder(digest)
             missing = [entry for entry in entries if not self._is_intact(root / entry.path, entry)]
+            if missing and not self._is_tidied:
+                self._remove_abandoned()
+                self._is_tidied = True
             self._fill(root, missing)
             if missing and self._limit_bytes is not None:
                 self._evict(self._limit_bytes)
@@ -110,6 +114,8 @@ class Cache:
     def _is_intact(self, path: Path, entry: FileEntry) -> bool:
         try:
             status = path.stat()
+            if status.st_size != entry.size_bytes:
+                return False
             seen = (entry.sha256, status.st_ino, status.st_size, status.st_mtime_ns)
             if seen not in self._verified:
                 if not is_file_intact(path, entry):
@@ -141,7 +147,7 @@ class Cache:
             if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
         with self._temporary() as temporary:
-            if not self._link_shared(shared, temporary) and not self._link_blob(entry, temporary):
+            if not self._link_shared(shared, temporary):
                 write(temporary)
                 self._seal(entry, temporary)
                 with suppress(FileExistsError):
@@ -154,25 +160,6 @@ class Cache:
         except FileNotFoundError:
             return False
         return True
-
-    def _link_blob(self, entry: FileEntry, temporary: Path) -> bool:
-        """Link to a local store's own blob.
-
-        Returns:
-            False if that is impossible, the file consists of several blobs, or it is damaged.
-        """
-        blob = self._store.local_path(entry.blob_key)
-        if blob is None or entry.chunks or os.geteuid() == 0:
-            return False
-        try:
-            blob.chmod(READ_ONLY)
-            temporary.hardlink_to(blob)
-        except OSError:  # another file system, another owner, or missing
-            return False
-        if self._is_intact(temporary, entry):
-            return True
-        temporary.unlink()
-        return False
 
     def _seal(self, entry: FileEntry, temporary: Path) -> None:
         """Make a file read-only, and remember that it was written from verified bytes."""
@@ -194,18 +181,38 @@ class Cache:
 
     def _hold(self, digest: str) -> None:
         """Mark a tree as used now, and as in use until this process ends."""
-        path = self._tree_folder(digest).with_suffix(".lock")
-        with _locks_guard:
-            if path not in _locks_held:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock = path.open("a")
-                fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process removes the tree
-                _locks_held[path] = lock
-        os.utime(path)
+        tree, process = self._tree_folder(digest), self._process()
+        mark = tree.with_suffix(".users") / process.name
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        with tree.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process deletes the tree
+            mark.touch()
+            os.utime(lock.fileno())
+
+    def _process(self) -> Path:
+        """Return the file that this process keeps locked; a new one after the cache was emptied."""
+        with _processes_guard:
+            held = _processes.get(self._folder)
+            if held is None or not Path(held.name).exists():
+                folder = self._folder / "processes"
+                folder.mkdir(parents=True, exist_ok=True)
+                held = (folder / uuid.uuid4().hex).open("a")
+                fcntl.flock(held, fcntl.LOCK_EX)
+                _processes[self._folder] = held
+            return Path(held.name)
+
+    def _is_used(self, tree: Path) -> bool:
+        """Return whether a living process has marked a tree, and delete the marks of others."""
+        is_used = False
+        for mark in tree.with_suffix(".users").glob("*"):
+            if _is_locked(self._folder / "processes" / mark.name):
+                is_used = True
+            else:
+                mark.unlink(missing_ok=True)
+        return is_used
 
     def _evict(self, limit_bytes: int) -> None:
         """Delete trees that no process uses, least recently used first, until the limit is met."""
-        self._remove_abandoned()
         for path in sorted(
             (self._folder / "trees").glob("*.lock"), key=lambda path: path.stat().st_mtime_ns
         ):
@@ -214,7 +221,7 @@ class Cache:
             tree = path.with_suffix("")
             with path.open("a") as lock, suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if tree.exists():
+                if tree.exists() and not self._is_used(tree):
                     shutil.rmtree(tree)
         self._remove_unlinked()
 
@@ -230,10 +237,13 @@ class Cache:
         return kept_bytes
 
     def _remove_abandoned(self) -> None:
-        for path in (self._folder / "temporary").glob("*"):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                    path.unlink()
+        """Delete what killed processes have left: unfinished files, and files they had locked."""
+        for folder in ("temporary", "processes"):
+            for path in (self._folder / folder).glob("*"):
+                with suppress(FileNotFoundError):
+                    is_old = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+                    if is_old and not _is_locked(path):
+                        path.unlink()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -244,3 +254,15 @@ class Cache:
                 f"the artifact cache {self._folder} fails: {error.strerror}; free some space, or "
                 "set DOLLY_HOME to a writable folder on a file system with hard links"
             ) from error
+
+
+def _is_locked(path: Path) -> bool:
+    """Return whether a process holds this file locked; False if there is no such file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

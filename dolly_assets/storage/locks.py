@@ -9,7 +9,8 @@ Each side first puts its own lock and then looks for the other's. Stores list wh
 (S3 has since 2020), so of two that begin at the same time at least one sees the other. A commit
 waits for a sweep. A sweep waits for commits a few seconds, then withdraws its lock and tries again
 later, so that no commit waits behind it for long. The lock of a process that died counts until its
-lease has expired.
+lease has expired, and is deleted by a later sweep. One whose time lies more than a lease ahead, as
+after a clock was set back, counts as such a lock.
 """
 
 import logging
@@ -83,9 +84,21 @@ class Lease:
 
     def _is_live(self, lock: ObjectInfo, kinds: tuple[str, ...]) -> bool:
         kind = lock.key.removeprefix(f"{FOLDER}/").partition("-")[0]
-        return kind in kinds and self.now - lock.modified_at < timedelta(
+        return kind in kinds and abs(self.now - lock.modified_at) < timedelta(
             seconds=LEASE_SECONDS[kind]
         )
+
+    def delete_dead(self) -> None:
+        """Delete the locks of processes that died: those whose lease expired a lease ago."""
+        dead = [
+            lock.key
+            for lock in self._store.objects(FOLDER)
+            for kind in [lock.key.removeprefix(f"{FOLDER}/").partition("-")[0]]
+            if kind in LEASE_SECONDS
+            and abs(self.now - lock.modified_at) > timedelta(seconds=2 * LEASE_SECONDS[kind])
+        ]
+        if dead:
+            self._store.delete(dead)
 
     def release(self) -> None:
         """Delete the lock. If that fails, it expires."""
@@ -113,6 +126,7 @@ def last_sweep(store: ObjectStore) -> bytes | None:
 @contextmanager
 def committing(store: ObjectStore) -> Iterator[Lease]:
     """Keep content from being removed from the store while the block runs; wait for a sweep."""
+    is_waiting = False
     while True:
         with _held(store, "commit") as lease:
             sweeps = lease.others("sweep")
@@ -120,7 +134,14 @@ def committing(store: ObjectStore) -> Iterator[Lease]:
                 yield lease
                 return
         # Without the lock, or both would wait for each other.
-        logger.info("waiting for garbage collection %s to finish", sweeps[0])
+        if not is_waiting:
+            logger.warning(
+                "waiting for garbage collection (%s) of %s to finish, at most %d s",
+                sweeps[0],
+                store.url,
+                LEASE_SECONDS["sweep"],
+            )
+        is_waiting = True
         time.sleep(POLL_SECONDS)
 
 
@@ -138,6 +159,7 @@ def sweeping(store: ObjectStore) -> Iterator[Lease]:
             while (others := lease.others("commit", "sweep")) and time.monotonic() < give_way_at:
                 time.sleep(POLL_SECONDS)
             if not others:
+                lease.delete_dead()
                 yield lease
                 return
         if time.monotonic() - began_at > SWEEP_PATIENCE_SECONDS:

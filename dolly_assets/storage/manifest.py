@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -27,6 +27,7 @@ SCHEMA_VERSION = 1
 BLOBS = "blobs/sha256"
 RECORDS = "manifests"
 DIGEST_IN_KEY = 16  # hex digits of the digest in a manifest's key
+CLOCKS_APART = timedelta(days=1)  # of the machines that publish into one store
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"  # fixed width, so that keys sort by time
 RECORD = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-[0-9a-f]{{{DIGEST_IN_KEY}}}\.json")
 
@@ -192,7 +193,10 @@ def unseal(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is something else, or was changed.
     """
-    record = json.loads(data)
+    try:
+        record = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
     if (version := record.get("schema_version")) != SCHEMA_VERSION:
@@ -208,8 +212,17 @@ def records_prefix(name: str) -> str:
 
 
 def is_record(key: str) -> bool:
-    """Return whether a key is that of a manifest; other objects below `manifests/` are not ours."""
-    return RECORD.fullmatch(key.rpartition("/")[2]) is not None
+    """Return whether a key is that of a manifest; other objects below `manifests/` are not ours.
+
+    Nor is one whose time is impossible or lies ahead of all clocks: it would stay the newest of its
+    name, whatever is published.
+    """
+    if not RECORD.fullmatch(key.rpartition("/")[2]):
+        return False
+    try:
+        return record_time(key) < datetime.now(UTC) + CLOCKS_APART
+    except ValueError:
+        return False
 
 
 def name_in(key: str) -> str:

@@ -87,7 +87,7 @@ class Sender:
 
         def contents() -> Iterator[tuple[str, bytes]]:
             for path, source in files.items():
-                data = source.read_bytes()
+                data = _read_whole(source)
                 blob = _blob_of(data)
                 if blob.key not in reading:
                     reading[blob.key] = path, blob
@@ -127,11 +127,11 @@ def _blob_of(data: bytes, start: int = 0) -> Blob:
 def tree_files(tree: Path | Mapping[str, Path]) -> dict[str, Path]:
     """Return the files of a folder, or of a mapping from path in the artifact to local file.
 
-    Links to files are followed. Empty folders are left out.
+    Links to files within the folder are followed. Empty folders are left out.
 
     Raises:
-        ArtifactError: There is nothing to publish, a path leaves its folder, or something is not a
-            regular file.
+        ArtifactError: There is nothing to publish, a path or a link leaves its folder, or something
+            is not a regular file.
     """
     files = _folder_files(tree) if isinstance(tree, Path) else dict(tree)
     if not files:
@@ -153,7 +153,14 @@ def tree_files(tree: Path | Mapping[str, Path]) -> dict[str, Path]:
 def _folder_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ArtifactError(f"cannot publish {folder}: there is no such folder")
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    root = folder.resolve()
+    for path in found:
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise ArtifactError(
+                f"cannot publish {path}: it is a link to {path.resolve()}, outside {folder}; if that "
+                "is meant, copy the folder with cp -rL and publish the copy"
+            )
     return {path.relative_to(folder).as_posix(): path for path in found}
 
 
@@ -200,9 +207,34 @@ def _send_small(
     sender: Sender, path: str, source: Path, flow: Flow, advance: Callable[[int], None]
 ) -> FileEntry:
     with flow.room(source.stat().st_size):
-        blob = sender.send(source.read_bytes())
+        blob = sender.send(_read_whole(source))
     advance(blob.size_bytes)
     return _entry(path, blob)
+
+
+def _read_whole(source: Path) -> bytes:
+    """Read a file of at most one chunk.
+
+    Raises:
+        ArtifactError: It changes meanwhile, or has grown beyond a chunk.
+    """
+    with source.open("rb") as file:
+        before = os.fstat(file.fileno())
+        data = file.read(CHUNK_BYTES + 1)
+        after = os.fstat(file.fileno())
+    if _differs(before, after) or len(data) != before.st_size:
+        raise _changed(source)
+    return data
+
+
+def _differs(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+
+
+def _changed(source: Path) -> ArtifactError:
+    return ArtifactError(
+        f"{source} changed while it was being published; publish it when it is complete"
+    )
 
 
 def _entry(path: str, blob: Blob) -> FileEntry:
@@ -242,10 +274,8 @@ def _send_big(
             whole.update(chunk)
         chunks = tuple(blob.result().sha256 for blob in sending)
         after = os.fstat(file.fileno())
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ArtifactError(
-            f"{source} changed while it was being published; publish it when it is complete"
-        )
+    if _differs(before, after):
+        raise _changed(source)
     return FileEntry(
         path=path,
         size_bytes=after.st_size,

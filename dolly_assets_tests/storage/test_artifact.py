@@ -1,5 +1,6 @@
 """Publishing, finding and reading artifacts, in every kind of store."""
 
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,11 +70,11 @@ def test_latest_is_the_newest_and_history_keeps_all(any_store: ArtifactStore, tm
 
 
 def test_a_clock_that_is_behind_cannot_hide_a_publication(store: ArtifactStore, tmp_path: Path):
-    """The newest record is moved a century ahead, as a machine with a wrong clock writes it."""
+    """The newest record is 12 hours ahead, as a machine with a wrong clock writes it."""
     (tmp_path / "file").write_text("first")
     first = store.publish("a", {"file": tmp_path / "file"}, kind="k")
     ahead = first.manifest.model_copy(
-        update={"created_at": first.manifest.created_at.replace(year=2124)}
+        update={"created_at": first.manifest.created_at + timedelta(hours=12)}
     )
     (tmp_path / "store" / ahead.key).write_bytes(ahead.to_json())
     (tmp_path / "file").write_text("second")
@@ -82,6 +83,23 @@ def test_a_clock_that_is_behind_cannot_hide_a_publication(store: ArtifactStore, 
     assert newest is not None
     assert newest.digest == second.digest
     assert newest.manifest.created_at > ahead.created_at
+
+
+def test_a_clock_that_is_days_ahead_of_the_stores_is_refused(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would publish would stay the newest of its name for as long."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return datetime.now(tz) + timedelta(days=3, hours=1)
+
+    (tmp_path / "file").write_text("content")
+    monkeypatch.setattr("dolly_assets.storage.artifact.datetime", Ahead)
+    with pytest.raises(ArtifactError, match=r"clock of this machine is 3 days, .* ahead of"):
+        store.publish("a", {"file": tmp_path / "file"}, kind="k")
+    assert store.latest("a") is None
 
 
 def test_get_says_which_digests_exist(any_store: ArtifactStore, tree: Path):

@@ -124,3 +124,68 @@ def test_the_same_content_in_other_chunks_is_read(
     store = reader(shared_url, tmp_path)
     assert contents(store.get("a", published.digest).fetch()) == contents(tree)
     assert [finding.damaged for finding in store.verify()] == [()]
+
+
+def test_a_big_file_in_one_blob_is_fetched(
+    shared_url: str, published: Artifact, tree: Path, tmp_path: Path
+) -> None:
+    """As another program may publish it: more than this one has room for at once."""
+    content = os.urandom(2**20) * 100
+    (tree / BIG).write_bytes(content)
+    artifact = ArtifactStore(shared_url, tmp_path / "publishers").publish("big", tree, kind="k")
+    put_blob(shared_url, content)
+
+    def join(entry: dict[str, Any]) -> None:
+        del entry["chunks"], entry["chunk_bytes"]
+
+    forge(shared_url, artifact, join)
+    store = reader(shared_url, tmp_path)
+    assert contents(store.get("big", artifact.digest).fetch()) == contents(tree)
+
+
+@pytest.mark.parametrize(
+    "time", ["20990101T000000.000000Z", "99991231T235959.999999Z", "99999999T999999.999999Z"]
+)
+def test_a_record_with_an_impossible_or_far_time_does_not_lock_its_name(
+    shared_url: str, published: Artifact, tree: Path, tmp_path: Path, time: str
+) -> None:
+    objects = ObjectStore(shared_url)
+    key = published.manifest.key
+    folder, _, name = key.rpartition("/")
+    objects.write(f"{folder}/{time}-{name.partition('-')[2]}", objects.read_all(key))
+    store = reader(shared_url, tmp_path)
+    assert [artifact.digest for artifact in store.history("a")] == [published.digest]
+    (tree / "more").write_text("more")
+    again = store.publish("a", tree, kind="k")
+    newest = store.latest("a")
+    assert newest is not None
+    assert newest.digest == again.digest
+    assert [finding.damaged for finding in store.verify()] == [(), ()]
+
+
+def test_a_record_that_is_nested_too_deeply_is_damaged(
+    shared_url: str, published: Artifact, tmp_path: Path
+) -> None:
+    ObjectStore(shared_url).write(published.manifest.key, b"[" * 100_000)
+    store = reader(shared_url, tmp_path)
+    with pytest.raises(ArtifactError, match="is damaged: it is nested too deeply"):
+        store.latest("a")
+    [finding] = store.verify()
+    assert finding.damaged
+
+
+def test_a_size_that_the_content_does_not_have_is_damage(
+    shared_url: str, published: Artifact, tmp_path: Path
+) -> None:
+    """Also where the content is in the cache under its hash."""
+    store = reader(shared_url, tmp_path)
+    store.get("a", published.digest).fetch()
+    objects = ObjectStore(shared_url)
+    entries = tuple(
+        file.model_copy(update={"size_bytes": 2**50}) if file.path.endswith("config.json") else file
+        for file in published.manifest.files
+    )
+    forged = published.manifest.model_copy(update={"files": entries})
+    objects.write(forged.key, forged.to_json())
+    with pytest.raises(ArtifactError, match="damaged"):
+        store.get("a", forged.digest).fetch()

@@ -1,6 +1,7 @@
 """The copies on this machine: verified, read-only, shared, and deleted only when unused."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore, open_store
 from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
-from dolly_assets_tests.storage.files import MODEL, contents, flip_a_bit
+from dolly_assets_tests.storage.files import contents, flip_a_bit
 from dolly_assets_tests.tiny_training import tiny_family
 
 pytestmark = pytest.mark.slow
@@ -187,24 +188,58 @@ def test_processes_fill_one_cache_at_the_same_time(s3: str, tree: Path, tmp_path
     assert not list((tmp_path / "cache" / "temporary").iterdir())
 
 
-def test_a_local_store_is_linked_and_not_copied_for_ordinary_users(tree: Path):
-    """But for the file of several blobs.
-
-    Run as root, the test becomes another user: for root, files are copied.
-    """
+def test_whoever_may_write_to_fetched_files_cannot_change_a_local_stores_only_copy(
+    tree: Path,
+) -> None:
+    """Run as root, the test becomes another user, whose chmod is what makes files writable."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         shutil.copytree(tree, Path(folder, "tree"))
         command = [sys.executable, "-c", PUBLISH_AND_FETCH_AS_USER, folder]
         process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         fetched = Path(process.stdout.strip())
-        assert contents(fetched) == contents(tree)
-        blobs = [path.stat() for path in Path(folder, "store/blobs").rglob("*") if path.is_file()]
-        inodes = {path.stat().st_ino for path in fetched.rglob("*") if path.is_file()}
-        linked = [blob for blob in blobs if blob.st_ino in inodes]
-        assert len(linked) == len(inodes) - 1
-        assert all(blob.st_mode & 0o222 == 0 for blob in linked)
-        assert _used_bytes(Path(folder, "cache")) == len(MODEL)
+        for path in fetched.rglob("*"):
+            if path.is_file():
+                path.chmod(0o644)
+                path.write_bytes(b"changed!")
+        store = ArtifactStore(str(Path(folder, "store")), Path(folder, "another cache"))
+        assert [found.damaged for found in store.verify()] == [()]
+        again = ArtifactStore(store.url, Path(folder, "cache")).latest("a")
+        assert again is not None
+        assert contents(again.fetch()) == contents(tree)
+
+
+def test_a_process_keeps_no_descriptor_for_what_it_has_fetched(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(50):
+        _publish(store, tmp_path, f"a{number}", str(number).encode()).fetch()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+
+
+def test_a_cache_that_was_emptied_under_a_living_process_is_filled_again(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+) -> None:
+    artifact = store.publish("a", tree, kind="k")
+    artifact.fetch()
+    shutil.rmtree(tmp_path / "cache")
+    assert contents(artifact.fetch()) == contents(tree)
+    limited = ArtifactStore(store.url, tmp_path / "cache", cache_limit_bytes=0)
+    _publish(limited, tmp_path, "b", b"other").fetch()
+    assert contents(artifact.fetch()) == contents(tree)
+
+
+def test_temporaries_of_killed_processes_are_deleted_without_a_limit_too(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+) -> None:
+    left = [tmp_path / "cache" / folder / "left" for folder in ("temporary", "processes")]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    store.publish("a", tree, kind="k").fetch()
+    assert not any(path.exists() for path in left)
 
 
 def test_a_cache_that_cannot_be_written_is_named(store: ArtifactStore, tree: Path, tmp_path: Path):

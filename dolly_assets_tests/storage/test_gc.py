@@ -246,3 +246,22 @@ def test_a_wrong_policy_is_refused_with_file_and_key(tmp_path: Path, text: str, 
         RetentionPolicy.read(tmp_path / "policy.yaml")
     with pytest.raises(ConfigurationError, match="nowhere"):
         RetentionPolicy.read(tmp_path / "nowhere")
+
+
+def test_dead_locks_are_deleted_and_one_from_the_future_blocks_nobody(tmp_path: Path) -> None:
+    """Of killed processes, and of a machine whose clock was a month ahead."""
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    (tmp_path / "file").write_text("content")
+    store.publish("a", {"file": tmp_path / "file"}, kind="k")
+    locks = tmp_path / "store" / "locks"
+    dead, ahead, living = (locks / f"{kind}-left" for kind in ("commit", "sweep", "commit-2"))
+    for lock, seconds in ((dead, -4 * 3600), (ahead, 30 * 86400), (living, -60)):
+        lock.write_bytes(b"")
+        os.utime(lock, (time.time() + seconds, time.time() + seconds))
+    store.publish("b", {"file": tmp_path / "file"}, kind="k")
+    living.unlink()
+    (tmp_path / "file").write_text("of no publication")
+    store.upload({"file": tmp_path / "file"})
+    assert store.collect_garbage(AT_ONCE, protected=set(), delete=True).blobs == 1
+    assert not dead.exists()
+    assert not ahead.exists()

@@ -252,3 +252,34 @@ def test_a_damaged_one_among_many_small_files_is_named_and_not_returned(
     with pytest.raises(DamagedFileError, match=r"'033' is damaged"):
         published.copy_to(tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_small_file_that_changes_while_it_is_published_is_refused(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grows beyond a chunk after its size was read, which decides how it is sent."""
+    source = tmp_path / "growing"
+    source.write_bytes(b"small")
+
+    def grow(done_bytes: int, total_bytes: int) -> None:
+        if source.stat().st_size < MIB:
+            source.write_bytes(b"x" * 40 * MIB)
+
+    first = tmp_path / "first"
+    first.write_bytes(b"sent before")
+    many = {f"first {number}": first for number in range(20)}
+    with pytest.raises(ArtifactError, match="growing changed while it was being published"):
+        store.publish("a", {**many, "growing": source}, kind="k", on_progress=grow)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_within_it_is_followed(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"content")
+    (folder / "inside").symlink_to("file")
+    assert store.publish("a", folder, kind="k").read_bytes("inside") == b"content"
+    (folder / "outside").symlink_to("/proc/self/environ")
+    with pytest.raises(ArtifactError, match=r"outside: it is a link to .*, outside"):
+        store.publish("a", folder, kind="k")
