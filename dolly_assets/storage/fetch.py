@@ -7,6 +7,7 @@ that the connection has corrupted or to name the one that is damaged. It knows n
 """
 
 import hashlib
+import mmap
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -110,20 +111,35 @@ def fetch_file(
         ArtifactError: The store fails.
     """
     with target.open("x+b", buffering=0) as file:
-        whole = _OrderedHash(file.fileno())
-        read = read_unverified if entry.chunks else read_blob
+        if entry.chunks:
+            _fetch_chunks(store, entry, file.fileno(), flow, advance)
+            return
+        with flow.room(entry.size_bytes):
+            _write_at(file.fileno(), read_blob(store, entry.path, entry.blobs[0]), 0)
+        advance(entry.size_bytes)
+
+
+def _fetch_chunks(
+    store: ObjectStore,
+    entry: FileEntry,
+    descriptor: int,
+    flow: Flow,
+    advance: Callable[[int], None],
+) -> None:
+    os.ftruncate(descriptor, entry.size_bytes)
+    with mmap.mmap(descriptor, entry.size_bytes, access=mmap.ACCESS_READ) as placed:
+        whole = _OrderedHash(placed)
 
         def place(blob: Blob) -> None:
             with flow.room(blob.size_bytes):
-                data = read(store, entry.path, blob)
-                _write_at(file.fileno(), data, blob.start)
-                if entry.chunks:
-                    whole.add(blob.start, data)
+                data = read_unverified(store, entry.path, blob)
+                _write_at(descriptor, data, blob.start)
+                whole.add(blob.start, data)
             advance(blob.size_bytes)
 
         in_parallel(place, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
-        if entry.chunks and whole.hexdigest() != entry.sha256:
-            _repair(store, entry, file.fileno(), flow)
+        if whole.hexdigest() != entry.sha256:
+            _repair(store, entry, descriptor, flow)
 
 
 def _repair(store: ObjectStore, entry: FileEntry, descriptor: int, flow: Flow) -> None:
@@ -146,12 +162,15 @@ def _repair(store: ObjectStore, entry: FileEntry, descriptor: int, flow: Flow) -
 class _OrderedHash:
     """SHA-256 of a file whose chunks are placed in any order by several threads.
 
-    A chunk is hashed once all that precede it are. One that has to wait for that is read back from
-    the file, which the system still holds in memory, so that no thread keeps it meanwhile.
+    A chunk is hashed once all that precede it are, by whichever thread finds that it can be. It is
+    read where it was placed, which the system still holds in memory, so no thread keeps it.
+
+    Args:
+        placed: The file, mapped.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, placed: mmap.mmap) -> None:
+        self._placed_bytes = placed
         self._hash = hashlib.sha256()
         self._end = 0  # of what is hashed
         self._placed: dict[int, int] = {}  # start -> size of chunks that are not hashed yet
@@ -165,14 +184,13 @@ class _OrderedHash:
             if self._is_hashing:
                 return
             self._is_hashing = True
-        while (size_bytes := self._next()) is not None:
+        while (next_bytes := self._next()) is not None:
             if self._end == start:
                 self._hash.update(data)
             else:
-                for offset in range(self._end, self._end + size_bytes, HASHED_AT_ONCE_BYTES):
-                    end = min(offset + HASHED_AT_ONCE_BYTES, self._end + size_bytes)
-                    self._hash.update(_read_at(self._descriptor, offset, end - offset))
-            self._end += size_bytes
+                with memoryview(self._placed_bytes) as everything:
+                    self._hash.update(everything[self._end : self._end + next_bytes])
+            self._end += next_bytes
 
     def _next(self) -> int | None:
         """Return the size of the chunk that is to be hashed now; None ends this thread's turn."""

@@ -5,8 +5,11 @@ It knows blobs and records, and repairs nothing.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.blobs import (
@@ -93,12 +96,17 @@ def _check(store: ObjectStore, file: FileEntry) -> None:
         read_blob(store, file.path, file.blobs[0])
         return
     whole = hashlib.sha256()
-    for first in range(0, len(file.blobs), CHUNKS_AT_ONCE):
-        together = file.blobs[first : first + CHUNKS_AT_ONCE]
-        for data in in_parallel(
-            lambda blob: read_unverified(store, file.path, blob), together, CHUNKS_AT_ONCE
-        ):
-            whole.update(data)
+    with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
+        left = iter(file.blobs)
+        coming = deque(
+            pool.submit(read_unverified, store, file.path, blob)
+            for blob in islice(left, CHUNKS_AT_ONCE)
+        )
+        while coming:
+            whole.update(coming.popleft().result())
+            coming += (
+                pool.submit(read_unverified, store, file.path, blob) for blob in islice(left, 1)
+            )
     if whole.hexdigest() != file.sha256:
         for blob in file.blobs:  # names the damaged one
             read_blob(store, file.path, blob)
