@@ -28,7 +28,7 @@ test: lint ## Lint, type checks, and all tests but those that need a browser
 test-fast: $(VENV)/.installed-dev ## The tests that start no process, in less than a minute
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --timeout 60
 
-test-ui: $(VENV)/.installed-dev ## The Dagster UI as people use it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
+test-ui: $(VENV)/.installed-dev ## The Dagster UI as users see it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
 	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui
 
 test-all: test test-ui ## Everything
@@ -63,7 +63,7 @@ image: ## Build the images of orchestrator and worker with docker or podman; REG
 	  || (echo "$(CONTAINER) is installed, and does not answer ($(CONTAINER) info): is its daemon running?" && exit 1)
 	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/orchestrator.Dockerfile --tag $(REGISTRY)/orchestrator:$(VERSION) .
 	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/worker.Dockerfile --build-arg CUDA_VERSION=$(CUDA_VERSION) \
-	  --tag $(REGISTRY)/worker:$(VERSION) .
+	  --build-arg IMAGE_NAME=$(REGISTRY)/worker:$(VERSION) --tag $(REGISTRY)/worker:$(VERSION) .
 
 deploy-check: $(VENV)/.installed-dev ## Check everything under deploy/ without a cluster and without the network
 	$(BIN)/python -m deploy.check
