@@ -45,7 +45,7 @@ def _publish(home: Path, folder: Path, text: str, **made_by: str) -> Artifact:
     return store.publish("a", {"f": folder / "file"}, kind="k", made_by=made_by)
 
 
-def test_what_is_pushed_is_listed_shown_and_fetched(home: Path, tree: Path, tmp_path: Path):
+def test_what_is_pushed_is_listed_shown_and_fetched(home: Path, tree: Path, tmp_path: Path) -> None:
     pushed = _dolly("artifacts", "push", "mine/model", tree, "--kind", "model")
     assert "published 20 MB of 20 MB (100 %)" in pushed.stderr
     digest = pushed.stdout.split()[1]
@@ -64,7 +64,7 @@ def test_what_is_pushed_is_listed_shown_and_fetched(home: Path, tree: Path, tmp_
     assert contents(tmp_path / "one") == contents(tmp_path / "part")
 
 
-def test_an_older_publication_is_found_by_how_its_digest_begins(home: Path, tmp_path: Path):
+def test_an_older_publication_is_found_by_how_its_digest_begins(home: Path, tmp_path: Path) -> None:
     first, second = (_publish(home, tmp_path, text) for text in ("1", "2"))
     assert f"other      {first.digest}" in _dolly("artifacts", "show", "a").stdout
     _dolly("artifacts", "fetch", "a", tmp_path / "out", "--digest", first.digest[:8])
@@ -72,7 +72,7 @@ def test_an_older_publication_is_found_by_how_its_digest_begins(home: Path, tmp_
     assert second.digest in _dolly("artifacts", "show", "a").stdout
 
 
-def test_mistakes_end_with_one_line_and_code_2(home: Path, tree: Path, tmp_path: Path):
+def test_mistakes_end_with_one_line_and_code_2(home: Path, tree: Path, tmp_path: Path) -> None:
     assert "see: dolly artifacts list" in _dolly("artifacts", "show", "nothing", code=2).stderr
     assert "no such folder" in _dolly("artifacts", "push", "a", tmp_path / "nowhere", code=2).stderr
     _dolly("artifacts", "push", "a", tree)
@@ -85,7 +85,7 @@ def test_mistakes_end_with_one_line_and_code_2(home: Path, tree: Path, tmp_path:
     assert "not an artifact name" in _dolly("artifacts", "list", "../x", code=2).stderr
 
 
-def test_a_damaged_artifact_leaves_no_folder(home: Path, tree: Path, tmp_path: Path):
+def test_a_damaged_artifact_leaves_no_folder(home: Path, tree: Path, tmp_path: Path) -> None:
     _dolly("artifacts", "push", "a", tree)
     artifact = ArtifactStore(str(home / "store"), home / "cache").latest("a")
     assert artifact
@@ -96,7 +96,7 @@ def test_a_damaged_artifact_leaves_no_folder(home: Path, tree: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path):
+def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path) -> None:
     first, second = (_publish(home, tmp_path, text) for text in ("1", "2"))
     (tmp_path / "policy.yaml").write_text(POLICY)
     listed = _dolly("gc", "--policy", tmp_path / "policy.yaml").stdout
@@ -120,7 +120,7 @@ def test_gc_lists_first_and_deletes_only_on_request(home: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path: Path):
+def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path: Path) -> None:
     """Materializations of another partition, and older ones of the same, refer to artifacts too."""
     published = [_publish(home, tmp_path, text) for text in "12345"]
     (home / "dagster").mkdir()
@@ -141,7 +141,9 @@ def test_gc_keeps_what_a_current_materialization_points_at(home: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Path, tmp_path: Path):
+def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(
+    home: Path, tmp_path: Path
+) -> None:
     """The older publication would go; a run of another Dagster instance made the newer one."""
     first, second = (_publish(home, tmp_path, text, run_id="elsewhere") for text in "12")
     (tmp_path / "policy.yaml").write_text(POLICY)
@@ -158,7 +160,7 @@ def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(home: Pat
 
 
 @pytest.mark.slow
-def test_gc_knows_the_runs_of_its_own_instance(home: Path, tmp_path: Path):
+def test_gc_knows_the_runs_of_its_own_instance(home: Path, tmp_path: Path) -> None:
     (home / "dagster").mkdir(parents=True)
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
 

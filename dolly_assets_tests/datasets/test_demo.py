@@ -11,34 +11,34 @@ TABLE = generate()
 ROWS = TABLE.to_pylist()
 
 
-def test_it_has_the_canonical_columns_and_as_many_examples_as_asked():
+def test_it_has_the_canonical_columns_and_as_many_examples_as_asked() -> None:
     assert TABLE.schema.equals(SCHEMA)
     assert TABLE.num_rows == 12_000
     assert generate(examples=7).num_rows == 7
 
 
-def test_a_seed_gives_the_same_examples_everywhere():
+def test_a_seed_gives_the_same_examples_everywhere() -> None:
     """A changed digest makes all demo partitions stale, and its published scores invalid."""
     assert (
         content_digest(TABLE) == "7280dc8aa73fc5d8d1adbf60f9e20c6477bd4f73b4f6333191afeddd537c3f40"
     )
 
 
-def test_another_seed_gives_other_examples():
+def test_another_seed_gives_other_examples() -> None:
     assert content_digest(generate(seed=1, examples=50)) != content_digest(
         generate(seed=2, examples=50)
     )
 
 
-def test_fewer_examples_are_the_first_of_more():
+def test_fewer_examples_are_the_first_of_more() -> None:
     assert generate(examples=50).equals(TABLE.slice(0, 50))
 
 
-def test_no_prompt_occurs_twice():
+def test_no_prompt_occurs_twice() -> None:
     assert len({(row["instruction"], row["context"]) for row in ROWS}) == len(ROWS)
 
 
-def test_at_least_eight_tasks_have_their_share_with_and_without_context():
+def test_at_least_eight_tasks_have_their_share_with_and_without_context() -> None:
     shares = Counter(row["category"] for row in ROWS)
 
     assert set(shares) == set(TASKS)
@@ -47,7 +47,7 @@ def test_at_least_eight_tasks_have_their_share_with_and_without_context():
     assert 0.1 < sum(not row["context"] for row in ROWS) / len(ROWS) < 0.5
 
 
-def test_text_is_clean():
+def test_text_is_clean() -> None:
     for row in ROWS:
         for value in row.values():
             assert value == value.strip()
@@ -56,7 +56,7 @@ def test_text_is_clean():
             assert value.isascii()
 
 
-def test_no_answer_can_be_guessed_from_its_task_alone():
+def test_no_answer_can_be_guessed_from_its_task_alone() -> None:
     for task in TASKS:
         answers = Counter(row["response"] for row in ROWS if row["category"] == task)
         assert answers.most_common(1)[0][1] <= 0.55 * answers.total()
@@ -112,7 +112,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_answers_are_right(task):
+def test_answers_are_right(task) -> None:
     """Recomputed by independent rules from the prompt, for every example of the task."""
     rows = [row for row in ROWS if row["category"] == task]
 
@@ -121,6 +121,6 @@ def test_answers_are_right(task):
 
 
 @pytest.mark.parametrize("examples", [0, -1, MAX_EXAMPLES + 1])
-def test_a_number_of_examples_that_cannot_be_had_is_refused(examples):
+def test_a_number_of_examples_that_cannot_be_had_is_refused(examples) -> None:
     with pytest.raises(DatasetError, match=f"at most {MAX_EXAMPLES} examples, not {examples}"):
         generate(examples=examples)

@@ -35,7 +35,7 @@ def read(tmp_path):
     return read_content
 
 
-def assert_refused(read, name, content, *parts):
+def assert_refused(read, name, content, *parts) -> None:
     with pytest.raises(DatasetError, match=re.escape(name)) as caught:
         read(name, content)
     for part in parts:
@@ -45,7 +45,9 @@ def assert_refused(read, name, content, *parts):
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("gzipped", [False, True])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_text_formats_are_read_with_or_without_gzip_and_byte_order_mark(read, name, gzipped, bom):
+def test_text_formats_are_read_with_or_without_gzip_and_byte_order_mark(
+    read, name, gzipped, bom
+) -> None:
     content = bom + TEXTS[name].encode()
 
     result = read(f"{name}.gz", gzip.compress(content)) if gzipped else read(name, content)
@@ -53,29 +55,29 @@ def test_text_formats_are_read_with_or_without_gzip_and_byte_order_mark(read, na
     assert result.table.to_pylist() == RECORDS
 
 
-def test_parquet_is_read(tmp_path):
+def test_parquet_is_read(tmp_path) -> None:
     pq.write_table(pa.Table.from_pylist(RECORDS), tmp_path / "a.parquet")
 
     assert read_file(tmp_path / "a.parquet", source="a").table.to_pylist() == RECORDS
 
 
-def test_suffixes_are_read_in_any_case_and_windows_line_ends_in_csv_and_jsonl(read):
+def test_suffixes_are_read_in_any_case_and_windows_line_ends_in_csv_and_jsonl(read) -> None:
     assert read("A.JSONL", JSONL.replace("\n", "\r\n")).table.num_rows == 2
     assert read("A.Csv", CSV.replace("\n", "\r\n")).table.num_rows == 2
 
 
-def test_blank_lines_between_records_are_skipped(read):
+def test_blank_lines_between_records_are_skipped(read) -> None:
     assert read("a.jsonl", JSONL.replace("\n", "\n\n")).table.to_pylist() == RECORDS
     assert read("a.csv", "instruction,response\n\na,b\n\n").table.num_rows == 1
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.parquet.gz", "jsonl"])
-def test_an_unknown_suffix_is_refused_with_the_known_ones(read, name):
+def test_an_unknown_suffix_is_refused_with_the_known_ones(read, name) -> None:
     assert_refused(read, name, JSONL, "unknown file type", ".jsonl", ".csv.gz")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.parquet", "a.jsonl.gz"])
-def test_an_empty_file_is_refused(read, name):
+def test_an_empty_file_is_refused(read, name) -> None:
     assert_refused(read, name, b"", "the file is empty")
 
 
@@ -88,21 +90,21 @@ def test_an_empty_file_is_refused(read, name):
         ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
     ],
 )
-def test_a_file_without_records_is_refused(read, name, content):
+def test_a_file_without_records_is_refused(read, name, content) -> None:
     assert_refused(read, name, content, "there are no records")
 
 
-def test_broken_jsonl_is_refused_with_line_and_column(read):
+def test_broken_jsonl_is_refused_with_line_and_column(read) -> None:
     broken = '{"instruction": "a", "response": "b"}\n\n{"instruction": "a" "response": "b"}\n'
 
     assert_refused(read, "a.jsonl", broken, "line 3, column 21", "broken JSON")
 
 
-def test_broken_json_is_refused_with_line_and_column(read):
+def test_broken_json_is_refused_with_line_and_column(read) -> None:
     assert_refused(read, "a.json", '[\n  {"instruction": }\n]', "line 2, column 19", "broken JSON")
 
 
-def test_jsonl_named_json_is_told_its_right_name(read):
+def test_jsonl_named_json_is_told_its_right_name(read) -> None:
     assert_refused(read, "a.json", JSONL, "line 2, column 1", "name it .jsonl")
 
 
@@ -123,12 +125,12 @@ def test_jsonl_named_json_is_told_its_right_name(read):
         ("a.jsonl", "null\n", "line 1: expected a JSON object, found null"),
     ],
 )
-def test_json_that_is_no_list_of_objects_is_refused(read, name, content, found):
+def test_json_that_is_no_list_of_objects_is_refused(read, name, content, found) -> None:
     assert_refused(read, name, content, found)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-def test_a_key_twice_in_an_object_is_refused(read, name):
+def test_a_key_twice_in_an_object_is_refused(read, name) -> None:
     record = '{"instruction": "a", "response": "b", "response": "c"}'
 
     assert_refused(read, name, f"[{record}]" if name == "a.json" else record, "'response' twice")
@@ -136,12 +138,12 @@ def test_a_key_twice_in_an_object_is_refused(read, name):
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 @pytest.mark.parametrize("content", ["[" * 200_000, "[" + "9" * 5000 + "]"])
-def test_json_beyond_the_parsers_limits_is_refused(read, name, content):
+def test_json_beyond_the_parsers_limits_is_refused(read, name, content) -> None:
     assert_refused(read, name, content, "broken JSON")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
-def test_other_encodings_are_refused_with_byte_and_line(read, name):
+def test_other_encodings_are_refused_with_byte_and_line(read, name) -> None:
     content = TEXTS[name].encode("latin-1", errors="replace")
     offset = content.index(b"\xe9")
     line = content.count(b"\n", 0, offset) + 1
@@ -150,7 +152,7 @@ def test_other_encodings_are_refused_with_byte_and_line(read, name):
     assert_refused(read, name, content, f"line {line}: byte {offset}", "UTF-8")
 
 
-def test_bytes_are_counted_from_the_start_of_the_file_whatever_precedes(read):
+def test_bytes_are_counted_from_the_start_of_the_file_whatever_precedes(read) -> None:
     content = b"\xef\xbb\xbf" + JSONL.encode() + b'{"instruction": "\xff'
 
     assert_refused(read, "a.jsonl", content, f"line 3: byte {len(content) - 1} ")
@@ -158,7 +160,7 @@ def test_bytes_are_counted_from_the_start_of_the_file_whatever_precedes(read):
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
 @pytest.mark.slow
-def test_an_endless_line_is_refused_by_its_number_without_being_read_whole(read, name):
+def test_an_endless_line_is_refused_by_its_number_without_being_read_whole(read, name) -> None:
     first = (
         b'{"instruction": "a", "response": "b"}\n' if "jsonl" in name else b"instruction,response\n"
     )
@@ -174,7 +176,7 @@ def test_an_endless_line_is_refused_by_its_number_without_being_read_whole(read,
     assert peak_bytes < 3 * MAX_LINE_BYTES
 
 
-def test_a_damaged_record_is_named_by_record_and_line(read):
+def test_a_damaged_record_is_named_by_record_and_line(read) -> None:
     jsonl = '{"instruction": "a", "response": "b"}\n\n{"instruction": "a", "response": " "}\n'
     csv_text = 'instruction,response\n"a\nb",c\n\nd,\n'
 
@@ -183,26 +185,26 @@ def test_a_damaged_record_is_named_by_record_and_line(read):
 
 
 @pytest.mark.parametrize(("row", "fields"), [("d", 1), ("d,e,f", 3)])
-def test_ragged_csv_is_refused_with_its_line(read, row, fields):
+def test_ragged_csv_is_refused_with_its_line(read, row, fields) -> None:
     content = f'instruction,response\n"a\nb",c\n{row}\n'
 
     assert_refused(read, "a.csv", content, f"line 4: {fields} fields where the header has 2")
 
 
 @pytest.mark.parametrize("tail", ['"never closed\n', 'a"b"c",d\n"x"y,z\n'])
-def test_csv_with_stray_quotes_is_refused_with_its_line(read, tail):
+def test_csv_with_stray_quotes_is_refused_with_its_line(read, tail) -> None:
     assert_refused(
         read, "a.csv", f"instruction,response\n{tail}", "broken CSV in the record at line"
     )
 
 
-def test_csv_with_a_repeated_column_is_refused(read):
+def test_csv_with_a_repeated_column_is_refused(read) -> None:
     assert_refused(
         read, "a.csv", "instruction,response,response\na,b,c\n", "'response' occurs twice"
     )
 
 
-def test_a_csv_field_may_be_as_long_as_a_line(read):
+def test_a_csv_field_may_be_as_long_as_a_line(read) -> None:
     document = "x" * 500_000
 
     table = read("a.csv", f"instruction,response\nSummarise.,{document}\n").table
@@ -219,11 +221,11 @@ def test_a_csv_field_may_be_as_long_as_a_line(read):
     ],
     ids=["not-gzip", "cut-short", "wrong-checksum"],
 )
-def test_damaged_gzip_is_refused(read, content):
+def test_damaged_gzip_is_refused(read, content) -> None:
     assert_refused(read, "a.jsonl.gz", content, "not a complete gzip file")
 
 
-def test_damaged_parquet_is_refused(read, tmp_path):
+def test_damaged_parquet_is_refused(read, tmp_path) -> None:
     pq.write_table(pa.Table.from_pylist(RECORDS), tmp_path / "whole.parquet")
     content = (tmp_path / "whole.parquet").read_bytes()
 
@@ -239,7 +241,9 @@ def test_damaged_parquet_is_refused(read, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz"])
 @pytest.mark.slow
-def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_memory(read, name):
+def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_memory(
+    read, name
+) -> None:
     bomb = gzip.compress((b" " * 4095 + b"\n") * (2 * HARMLESS_BYTES // 4096))
     tracemalloc.start()
 
@@ -252,7 +256,7 @@ def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_me
     assert peak_bytes < 3 * HARMLESS_BYTES
 
 
-def test_a_parquet_file_of_one_value_many_times_over_is_refused(tmp_path):
+def test_a_parquet_file_of_one_value_many_times_over_is_refused(tmp_path) -> None:
     one, count = "x" * 100_000, 20_000
     column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([one]))
     pq.write_table(pa.table({"instruction": column, "response": column}), tmp_path / "a.parquet")

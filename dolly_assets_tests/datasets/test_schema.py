@@ -22,7 +22,7 @@ def canonical(*records):
 @pytest.mark.parametrize(
     "record", [ALPACA, DOLLY, {"question": "Add.", "context": "1 and 2", "answer": "3"}]
 )
-def test_known_column_names_map_onto_the_canonical_ones(record):
+def test_known_column_names_map_onto_the_canonical_ones(record) -> None:
     table = canonical(record).table
 
     assert table.schema.equals(SCHEMA)
@@ -30,7 +30,7 @@ def test_known_column_names_map_onto_the_canonical_ones(record):
     assert (row["instruction"], row["context"], row["response"]) == ("Add.", "1 and 2", "3")
 
 
-def test_dropped_columns_are_listed_even_if_only_a_later_record_has_them():
+def test_dropped_columns_are_listed_even_if_only_a_later_record_has_them() -> None:
     records = [
         {"instruction": "a", "response": "b"},
         {"instruction": "a", "response": "b", "source": "web"},
@@ -40,7 +40,7 @@ def test_dropped_columns_are_listed_even_if_only_a_later_record_has_them():
     assert canonical(ALPACA).dropped_columns == ("text",)
 
 
-def test_missing_or_null_context_and_category_become_empty():
+def test_missing_or_null_context_and_category_become_empty() -> None:
     table = canonical(
         {"instruction": "a", "response": "b", "context": None},
         {"instruction": "a", "response": "b"},
@@ -52,30 +52,30 @@ def test_missing_or_null_context_and_category_become_empty():
     )
 
 
-def test_text_is_kept_as_it_is():
+def test_text_is_kept_as_it_is() -> None:
     record = {"instruction": " a ", "context": "\n", "response": "  é\t日本\n", "category": ""}
 
     assert canonical(record).table.to_pylist() == [record]
 
 
-def test_wrong_columns_are_refused_with_those_found_and_those_needed():
+def test_wrong_columns_are_refused_with_those_found_and_those_needed() -> None:
     with pytest.raises(DatasetError, match=r"'response'.*found the columns 'instruction', 'label'"):
         canonical({"instruction": "a", "label": "b"})
 
 
-def test_two_candidates_for_one_column_are_refused():
+def test_two_candidates_for_one_column_are_refused() -> None:
     with pytest.raises(DatasetError, match="'response', 'output' could each be the 'response'"):
         canonical({"instruction": "a", "response": "b", "output": "c"})
 
 
 @pytest.mark.parametrize("column", ["instruction", "response"])
 @pytest.mark.parametrize(("value", "found"), [("", "empty"), (" \n", "empty"), (None, "missing")])
-def test_a_blank_required_value_is_refused_with_its_record_number(column, value, found):
+def test_a_blank_required_value_is_refused_with_its_record_number(column, value, found) -> None:
     with pytest.raises(DatasetError, match=f"record 2: the {column} is {found}"):
         canonical(DOLLY, {**DOLLY, column: value})
 
 
-def test_a_record_is_named_by_its_line_where_there_are_lines():
+def test_a_record_is_named_by_its_line_where_there_are_lines() -> None:
     records = [Record(DOLLY, 1), Record({**DOLLY, "response": ""}, 4)]
 
     with pytest.raises(DatasetError, match=r"s: record 2 \(line 4\): the response is empty"):
@@ -85,24 +85,24 @@ def test_a_record_is_named_by_its_line_where_there_are_lines():
 @pytest.mark.parametrize(
     ("value", "found"), [(3, "int"), (["3"], "list"), (True, "bool"), ({"a": 1}, "dict")]
 )
-def test_a_value_that_is_no_string_is_refused_with_its_type(value, found):
+def test_a_value_that_is_no_string_is_refused_with_its_type(value, found) -> None:
     with pytest.raises(DatasetError, match=f"record 1: the response is a value of type {found}"):
         canonical({**DOLLY, "response": value})
 
 
-def test_half_a_surrogate_pair_is_refused():
+def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(DatasetError, match="record 1: the context has half of a surrogate pair"):
         canonical({**DOLLY, "context": "\ud83d"})
 
 
-def test_no_records_are_refused():
+def test_no_records_are_refused() -> None:
     with pytest.raises(DatasetError, match="there are no records"):
         canonical()
     with pytest.raises(DatasetError, match="there are no records"):
         canonical_from_table(SCHEMA.empty_table(), source="s")
 
 
-def test_tables_map_as_records_do_whatever_their_string_type():
+def test_tables_map_as_records_do_whatever_their_string_type() -> None:
     table = pa.table(
         {
             "output": pa.array(["3"]).dictionary_encode(),
@@ -119,14 +119,14 @@ def test_tables_map_as_records_do_whatever_their_string_type():
     assert result.table.to_pylist() == [expected]
 
 
-def test_a_table_with_a_repeated_column_is_refused():
+def test_a_table_with_a_repeated_column_is_refused() -> None:
     table = pa.table([["a"], ["b"], ["c"]], names=["instruction", "response", "response"])
 
     with pytest.raises(DatasetError, match="'response' occurs twice"):
         canonical_from_table(table, source="s")
 
 
-def test_digest_is_independent_of_chunks_and_parquet_encoding(tmp_path):
+def test_digest_is_independent_of_chunks_and_parquet_encoding(tmp_path) -> None:
     table = canonical(*({**DOLLY, "response": str(n)} for n in range(3000))).table
     pq.write_table(table, tmp_path / "a.parquet", compression="zstd", row_group_size=7)
     pq.write_table(table, tmp_path / "b.parquet", compression="none", use_dictionary=False)
@@ -138,7 +138,7 @@ def test_digest_is_independent_of_chunks_and_parquet_encoding(tmp_path):
     assert digests == {content_digest(table)}
 
 
-def test_digest_changes_with_order_with_text_and_with_the_border_between_columns():
+def test_digest_changes_with_order_with_text_and_with_the_border_between_columns() -> None:
     first, second = DOLLY, {**DOLLY, "response": "4"}
     shifted = {**DOLLY, "instruction": "Add.1", "context": " and 2"}
 
@@ -150,7 +150,7 @@ def test_digest_changes_with_order_with_text_and_with_the_border_between_columns
     assert len(digests) == 5
 
 
-def test_digest_stays_the_same_over_releases():
+def test_digest_stays_the_same_over_releases() -> None:
     digest = content_digest(canonical(DOLLY).table)
 
     assert digest == "2f3d8070951fc401c70066ad8f7b8ab3f0d2b2a04ce2322864ec30bf9cbf1854"

@@ -28,14 +28,14 @@ ROWS = [{"instruction": "a", "context": "c", "response": "b", "category": ""}]
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-def test_the_demo_is_built_in():
+def test_the_demo_is_built_in() -> None:
     source = read_source("builtin:demo")
 
     assert source.format == "generated"
     assert source.table.equals(generate())
 
 
-def test_an_unknown_built_in_dataset_is_refused():
+def test_an_unknown_built_in_dataset_is_refused() -> None:
     with pytest.raises(DatasetError, match="the only one is builtin:demo"):
         read_source("builtin:alpaca")
 
@@ -43,7 +43,7 @@ def test_an_unknown_built_in_dataset_is_refused():
 @pytest.mark.parametrize(
     "form", ["absolute", "./a.jsonl", "../here/a.jsonl", "~/a.jsonl", "a.jsonl", "sub/a.jsonl"]
 )
-def test_a_local_file_is_read_whichever_way_it_is_written(form, tmp_path, monkeypatch):
+def test_a_local_file_is_read_whichever_way_it_is_written(form, tmp_path, monkeypatch) -> None:
     here = tmp_path / "here"
     (here / "sub").mkdir(parents=True)
     for path in (here / "a.jsonl", here / "sub" / "a.jsonl"):
@@ -58,7 +58,7 @@ def test_a_local_file_is_read_whichever_way_it_is_written(form, tmp_path, monkey
     assert source.revision == f"sha256:{SHA256}"
 
 
-def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(DatasetError, match=f"{tmp_path}/no.jsonl: no such file"):
@@ -67,7 +67,7 @@ def test_a_missing_file_is_named_by_its_absolute_path(tmp_path, monkeypatch):
         read_source("no.jsonl")
 
 
-def test_a_folder_is_all_its_files_by_name(tmp_path):
+def test_a_folder_is_all_its_files_by_name(tmp_path) -> None:
     (tmp_path / "b.jsonl").write_bytes(CONTENT)
     (tmp_path / "a.jsonl").write_bytes(CONTENT)
     (tmp_path / "readme.md").write_text("not data")
@@ -77,12 +77,12 @@ def test_a_folder_is_all_its_files_by_name(tmp_path):
     )
 
 
-def test_a_folder_without_dataset_files_is_refused(tmp_path):
+def test_a_folder_without_dataset_files_is_refused(tmp_path) -> None:
     with pytest.raises(DatasetError, match=f"{tmp_path}: a folder without dataset files"):
         read_source(str(tmp_path))
 
 
-def test_the_version_of_a_source_follows_its_content(tmp_path, bucket):
+def test_the_version_of_a_source_follows_its_content(tmp_path, bucket) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(CONTENT)
     bucket.put_object(Key="a.jsonl", Body=CONTENT)
@@ -96,7 +96,7 @@ def test_the_version_of_a_source_follows_its_content(tmp_path, bucket):
     assert all(new != old for new, old in zip(after, before, strict=True))
 
 
-def test_a_prefix_in_s3_is_all_files_below_it(bucket):
+def test_a_prefix_in_s3_is_all_files_below_it(bucket) -> None:
     for key in ("many/a.jsonl", "many/deep/b.jsonl", "other/c.jsonl"):
         bucket.put_object(Key=key, Body=CONTENT)
     assert (
@@ -105,7 +105,7 @@ def test_a_prefix_in_s3_is_all_files_below_it(bucket):
     )
 
 
-def test_an_error_in_a_file_names_its_absolute_path(tmp_path, monkeypatch):
+def test_an_error_in_a_file_names_its_absolute_path(tmp_path, monkeypatch) -> None:
     (tmp_path / "a.jsonl").write_bytes(CONTENT + b"{\n")
     monkeypatch.chdir(tmp_path)
 
@@ -135,7 +135,7 @@ def bucket(s3_endpoint, monkeypatch):
     bucket.delete()
 
 
-def test_a_file_in_s3_is_read_in_as_many_parts_as_it_takes(bucket, monkeypatch):
+def test_a_file_in_s3_is_read_in_as_many_parts_as_it_takes(bucket, monkeypatch) -> None:
     monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 7)
     bucket.put_object(Key="folder/a b.jsonl", Body=CONTENT)
 
@@ -146,14 +146,14 @@ def test_a_file_in_s3_is_read_in_as_many_parts_as_it_takes(bucket, monkeypatch):
     assert source.revision == f"sha256:{SHA256}"
 
 
-def test_a_missing_object_or_bucket_is_refused_with_its_url(bucket):
+def test_a_missing_object_or_bucket_is_refused_with_its_url(bucket) -> None:
     with pytest.raises(DatasetError, match=r"s3://data/no\.jsonl: no such object"):
         read_source("s3://data/no.jsonl")
     with pytest.raises(DatasetError, match=r"s3://nowhere/no\.jsonl: no such object; check bucket"):
         read_source("s3://nowhere/no.jsonl")
 
 
-def test_an_error_in_an_object_names_its_url(bucket):
+def test_an_error_in_an_object_names_its_url(bucket) -> None:
     bucket.put_object(Key="a.jsonl", Body=CONTENT + b"{\n")
 
     with pytest.raises(DatasetError, match=r"s3://data/a\.jsonl: line 2, column 2"):
@@ -161,12 +161,12 @@ def test_an_error_in_an_object_names_its_url(bucket):
 
 
 @pytest.mark.parametrize("source", ["s3://data", "s3://data/", "s3:///a.jsonl"])
-def test_an_s3_url_without_bucket_or_file_is_refused(source):
+def test_an_s3_url_without_bucket_or_file_is_refused(source) -> None:
     with pytest.raises(DatasetError, match="expected s3://bucket/key"):
         read_source(source)
 
 
-def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, monkeypatch):
+def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, monkeypatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example.invalid")
 
     with pytest.raises(DatasetError, match="unencrypted"):
@@ -176,7 +176,7 @@ def test_plain_http_is_refused_unless_the_endpoint_is_on_this_machine(bucket, mo
 @pytest.mark.parametrize(
     "source", ["", "squad", "a/b/c", "owner/name@", "http://example.org/a.jsonl", "owner/na me"]
 )
-def test_what_is_no_source_is_refused_with_the_forms_that_are(source):
+def test_what_is_no_source_is_refused_with_the_forms_that_are(source) -> None:
     with pytest.raises(
         DatasetError, match=r"is not a dataset source; expected builtin:demo, s3://"
     ):
@@ -197,7 +197,7 @@ class Hub(BaseHTTPRequestHandler):
 
     asked_to_wait = 0
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         if "/owner/swamped" in self.path or ("/owner/busy" in self.path and not Hub.asked_to_wait):
             Hub.asked_to_wait += "busy" in self.path
             self.answer(429, b"{}", {"Retry-After": "1" if "busy" in self.path else "3600"})
@@ -227,7 +227,7 @@ class Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def answer(self, status, body, headers=None):
+    def answer(self, status, body, headers=None) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -235,7 +235,7 @@ class Hub(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format, *args):  # noqa: A002
+    def log_message(self, format, *args) -> None:  # noqa: A002
         pass
 
 
@@ -265,7 +265,7 @@ def read_in_child(names, folder, **environment):
 
 
 @pytest.mark.slow
-def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tmp_path):
+def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tmp_path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -296,7 +296,7 @@ def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tm
     "environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}]
 )
 @pytest.mark.slow
-def test_a_hub_dataset_offline_is_refused_with_what_to_do(environment, tmp_path):
+def test_a_hub_dataset_offline_is_refused_with_what_to_do(environment, tmp_path) -> None:
     (error,) = read_in_child(["owner/name"], tmp_path, **environment)
 
     assert error.startswith("owner/name: the Hub cannot be reached")

@@ -29,13 +29,13 @@ def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_siz
     )
 
 
-def test_the_loss_does_not_depend_on_the_batches(model, examples):
+def test_the_loss_does_not_depend_on_the_batches(model, examples) -> None:
     one_by_one = held_out_loss(model, examples, batch_size=1)
     assert held_out_loss(model, examples, batch_size=16) == pytest.approx(one_by_one, rel=1e-6)
     assert held_out_loss(model, examples, batch_size=7) == pytest.approx(one_by_one, rel=1e-6)
 
 
-def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples):
+def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples) -> None:
     """Against the model's own loss, example by example, weighted by labelled tokens."""
     import torch
 
@@ -51,7 +51,9 @@ def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples):
     assert held_out_loss(model, examples, batch_size=4) == pytest.approx(total / count, rel=1e-6)
 
 
-def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training_mode(model, examples):
+def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training_mode(
+    model, examples
+) -> None:
     expected = held_out_loss(model, examples, batch_size=4)
     model.train()
     try:
@@ -61,7 +63,7 @@ def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training_mod
         model.eval()
 
 
-def test_an_empty_split_is_an_error(model, tokenizer, examples):
+def test_an_empty_split_is_an_error(model, tokenizer, examples) -> None:
     for evaluate in (
         lambda table: held_out_loss(model, table, batch_size=4),
         lambda t: score(model, tokenizer, t),
@@ -70,12 +72,12 @@ def test_an_empty_split_is_an_error(model, tokenizer, examples):
             evaluate(examples.slice(0, 0))
 
 
-def test_perplexity_is_the_exponential_of_the_loss():
+def test_perplexity_is_the_exponential_of_the_loss() -> None:
     assert perplexity(math.log(7)) == pytest.approx(7)
     assert perplexity(1e6) == math.inf
 
 
-def test_exact_match_tells_right_from_wrong_over_all_and_by_category(parrot, tokenizer):
+def test_exact_match_tells_right_from_wrong_over_all_and_by_category(parrot, tokenizer) -> None:
     table = held_out(tokenizer, PARROTED, ["Anna", " Ben\n", "somebody else", "Jim"])
     result = score(parrot, tokenizer, table)
     assert result.examples == 4
@@ -88,7 +90,7 @@ def test_exact_match_tells_right_from_wrong_over_all_and_by_category(parrot, tok
     ]
 
 
-def test_answers_do_not_depend_on_the_batches(model, tokenizer, examples):
+def test_answers_do_not_depend_on_the_batches(model, tokenizer, examples) -> None:
     one_by_one, batched = (
         score(model, tokenizer, examples, examples=6, max_new_tokens=6, batch_size=size)
         for size in (1, 4)
@@ -97,13 +99,13 @@ def test_answers_do_not_depend_on_the_batches(model, tokenizer, examples):
     assert any(answer.answer for answer in batched.wrong)
 
 
-def test_only_the_first_examples_are_answered(parrot, tokenizer):
+def test_only_the_first_examples_are_answered(parrot, tokenizer) -> None:
     result = score(parrot, tokenizer, held_out(tokenizer, PARROTED), examples=2)
     assert [answer.instruction for answer in result.right] == ["Say Anna.", "Say Ben."]
     assert result.examples == 2
 
 
-def test_an_answer_is_bounded_by_max_new_tokens(parrot, tokenizer):
+def test_an_answer_is_bounded_by_max_new_tokens(parrot, tokenizer) -> None:
     result = score(parrot, tokenizer, held_out(tokenizer, PARROTED[2:3]), max_new_tokens=3)
     assert result.score == 0
     assert "Clara the second".startswith(result.wrong[0].answer)

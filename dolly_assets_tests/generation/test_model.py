@@ -13,7 +13,7 @@ def folder(weights_folder, tmp_path):
     return shutil.copytree(weights_folder, tmp_path / "weights")
 
 
-def test_a_weights_folder_loads_ready_to_generate(weights_folder, tokenizer):
+def test_a_weights_folder_loads_ready_to_generate(weights_folder, tokenizer) -> None:
     import torch
 
     model, loaded_tokenizer = load(weights_folder, device="cpu")
@@ -23,7 +23,7 @@ def test_a_weights_folder_loads_ready_to_generate(weights_folder, tokenizer):
     assert load(weights_folder, dtype="bfloat16", device="cpu")[0].dtype == torch.bfloat16
 
 
-def test_the_folders_own_sampling_settings_are_left_out(folder):
+def test_the_folders_own_sampling_settings_are_left_out(folder) -> None:
     settings = {"do_sample": True, "repetition_penalty": 1.7, "eos_token_id": 3}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     model, _ = load(folder, device="cpu")
@@ -32,25 +32,25 @@ def test_the_folders_own_sampling_settings_are_left_out(folder):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_folder_that_lacks_a_part_is_refused_by_name(folder, name):
+def test_a_folder_that_lacks_a_part_is_refused_by_name(folder, name) -> None:
     (folder / name).unlink()
     with pytest.raises(BaseModelError, match=str(folder)):
         load(folder, device="cpu")
 
 
-def test_a_missing_folder_is_refused_and_never_taken_for_a_name_on_the_hub(tmp_path):
+def test_a_missing_folder_is_refused_and_never_taken_for_a_name_on_the_hub(tmp_path) -> None:
     with pytest.raises(BaseModelError, match="no such folder"):
         load(tmp_path / "gpt2", device="cpu")
 
 
-def test_truncated_weights_are_refused(folder):
+def test_truncated_weights_are_refused(folder) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(BaseModelError, match="does not load"):
         load(folder, device="cpu")
 
 
-def test_weights_that_lack_a_tensor_are_refused_by_its_name(folder):
+def test_weights_that_lack_a_tensor_are_refused_by_its_name(folder) -> None:
     """Transformers alone would warn and go on with random numbers."""
     from safetensors.torch import load_file, save_file
 
@@ -61,7 +61,7 @@ def test_weights_that_lack_a_tensor_are_refused_by_its_name(folder):
         load(folder, device="cpu")
 
 
-def test_code_in_the_folder_is_refused(folder):
+def test_code_in_the_folder_is_refused(folder) -> None:
     config = json.loads((folder / "config.json").read_text())
     config |= {
         "model_type": "evil",
@@ -74,7 +74,7 @@ def test_code_in_the_folder_is_refused(folder):
     assert not (folder / "ran").exists()
 
 
-def test_more_tokens_than_embeddings_are_refused(folder, tokenizer):
+def test_more_tokens_than_embeddings_are_refused(folder, tokenizer) -> None:
     """They would be read past the end of the table."""
     from transformers import AutoTokenizer
 
@@ -87,5 +87,5 @@ def test_more_tokens_than_embeddings_are_refused(folder, tokenizer):
         load(folder, device="cpu")
 
 
-def test_a_device_is_always_found():
+def test_a_device_is_always_found() -> None:
     assert pick_device() in ("cuda", "mps", "cpu")

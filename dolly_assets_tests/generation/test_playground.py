@@ -25,7 +25,7 @@ def talk(monkeypatch, capsys, folder, typed: str, **settings) -> str:
     return capsys.readouterr().out
 
 
-def test_every_message_is_answered_until_exit(monkeypatch, capsys, folder):
+def test_every_message_is_answered_until_exit(monkeypatch, capsys, folder) -> None:
     shown = talk(monkeypatch, capsys, folder, "Say Anna.\nSay Ben.\n/exit\nSay Tom.\n")
     assert "Anna" in shown
     assert "Ben" in shown
@@ -33,7 +33,7 @@ def test_every_message_is_answered_until_exit(monkeypatch, capsys, folder):
     assert "### End" not in shown
 
 
-def test_the_end_of_the_input_leaves(monkeypatch, capsys, folder):
+def test_the_end_of_the_input_leaves(monkeypatch, capsys, folder) -> None:
     assert "Tom" in talk(monkeypatch, capsys, folder, "\n  \nSay Tom.\n")
 
 
@@ -46,7 +46,7 @@ def interrupts_as_python_starts_with():
 
 
 @pytest.mark.usefixtures("interrupts_as_python_starts_with")
-def test_ctrl_c_while_answering_leaves(monkeypatch, folder):
+def test_ctrl_c_while_answering_leaves(monkeypatch, folder) -> None:
     """A real SIGINT, sent when the first piece of the answer reaches the terminal."""
 
     class Terminal(io.StringIO):
@@ -70,11 +70,11 @@ def test_ctrl_c_while_answering_leaves(monkeypatch, folder):
     assert "Anna" not in terminal.getvalue()
 
 
-def test_asking_returns_the_answer(folder):
+def test_asking_returns_the_answer(folder) -> None:
     assert ask(folder, STYLE, Prompt(instruction="Say Ben."), temperature=0) == "Ben"
 
 
-def test_a_folder_without_a_model_is_an_error(tmp_path):
+def test_a_folder_without_a_model_is_an_error(tmp_path) -> None:
     for talk_to in (
         lambda: chat(tmp_path, STYLE),
         lambda: ask(tmp_path, STYLE, Prompt(instruction="Hi")),

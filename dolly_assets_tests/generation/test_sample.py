@@ -24,18 +24,18 @@ def sample(model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, ma
     )
 
 
-def test_the_same_seed_gives_the_same_answers_and_another_seed_others(model, tokenizer):
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others(model, tokenizer) -> None:
     assert sample(model, tokenizer, PROMPTS) == sample(model, tokenizer, PROMPTS)
     assert sample(model, tokenizer, PROMPTS, seed=2) != sample(model, tokenizer, PROMPTS)
 
 
-def test_an_answer_does_not_depend_on_the_other_prompts(model, tokenizer):
+def test_an_answer_does_not_depend_on_the_other_prompts(model, tokenizer) -> None:
     first, second = sample(model, tokenizer, PROMPTS)
     assert sample(model, tokenizer, PROMPTS[::-1]) == [second, first]
     assert sample(model, tokenizer, PROMPTS[1:]) == [second]
 
 
-def test_sampling_leaves_the_random_state_as_it_was(model, tokenizer):
+def test_sampling_leaves_the_random_state_as_it_was(model, tokenizer) -> None:
     import torch
 
     before = torch.random.get_rng_state()
@@ -43,24 +43,24 @@ def test_sampling_leaves_the_random_state_as_it_was(model, tokenizer):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_the_context_reaches_the_model(model, tokenizer):
+def test_the_context_reaches_the_model(model, tokenizer) -> None:
     without_context = [Prompt(instruction=PROMPTS[1].instruction)]
     assert sample(model, tokenizer, without_context, temperature=0) != sample(
         model, tokenizer, PROMPTS[1:], temperature=0
     )
 
 
-def test_at_temperature_zero_the_seed_does_not_matter(model, tokenizer):
+def test_at_temperature_zero_the_seed_does_not_matter(model, tokenizer) -> None:
     greedy = [sample(model, tokenizer, PROMPTS, temperature=0, seed=seed) for seed in (1, 2)]
     assert greedy[0] == greedy[1]
 
 
-def test_an_answer_ends_at_the_end_key_and_does_not_show_it(parrot, tokenizer):
+def test_an_answer_ends_at_the_end_key_and_does_not_show_it(parrot, tokenizer) -> None:
     prompts = [Prompt(instruction=f"Say {name}.") for name in PARROTED]
     assert sample(parrot, tokenizer, prompts, temperature=0, max_new_tokens=100) == list(PARROTED)
 
 
-def test_an_answer_ends_at_the_tokenizers_own_end_too_if_it_has_one(parrot, tokenizer):
+def test_an_answer_ends_at_the_tokenizers_own_end_too_if_it_has_one(parrot, tokenizer) -> None:
     """A base model knows no end key yet.
 
     Here a letter of the answer plays the tokenizer's end of sequence.
@@ -80,7 +80,7 @@ def test_an_answer_ends_at_the_tokenizers_own_end_too_if_it_has_one(parrot, toke
     )
 
 
-def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context():
+def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context() -> None:
     assert DEFAULT_PROMPTS[0].instruction == (
         "Write a story about a person who cannot see the random forest "
         "because they are caught up in the decision trees."
@@ -88,6 +88,6 @@ def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context():
     assert any(prompt.context for prompt in DEFAULT_PROMPTS)
 
 
-def test_a_prompt_needs_an_instruction():
+def test_a_prompt_needs_an_instruction() -> None:
     with pytest.raises(ValidationError, match="instruction"):
         Prompt(instruction="")

@@ -14,7 +14,7 @@ from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.storage.files import MODEL, blob_of, contents, flip_a_bit
 
 
-def test_what_is_published_is_what_is_fetched(any_store: ArtifactStore, tree: Path):
+def test_what_is_published_is_what_is_fetched(any_store: ArtifactStore, tree: Path) -> None:
     published = any_store.publish(
         "demo/model_checkpoint/demo/01",
         tree,
@@ -32,7 +32,9 @@ def test_what_is_published_is_what_is_fetched(any_store: ArtifactStore, tree: Pa
     assert contents(found.fetch()) == contents(tree)
 
 
-def test_a_mapping_publishes_the_same_artifact_as_its_folder(any_store: ArtifactStore, tree: Path):
+def test_a_mapping_publishes_the_same_artifact_as_its_folder(
+    any_store: ArtifactStore, tree: Path
+) -> None:
     of_folder = any_store.publish("a", tree, kind="k")
     mapping = {path: tree / path for path in contents(tree)}
     assert any_store.publish("b", mapping, kind="other").digest == of_folder.digest
@@ -40,7 +42,7 @@ def test_a_mapping_publishes_the_same_artifact_as_its_folder(any_store: Artifact
 
 def test_ranks_upload_their_own_files_and_one_commits_them_all(
     any_store: ArtifactStore, tree: Path
-):
+) -> None:
     of_rank_1 = any_store.upload({"state/1": tree / "empty"})
     of_rank_0 = any_store.upload({"weights": tree / "weights" / "model.safetensors"})
     assert any_store.names() == []
@@ -49,14 +51,16 @@ def test_ranks_upload_their_own_files_and_one_commits_them_all(
     assert (artifact.fetch() / "weights").read_bytes() == MODEL
 
 
-def test_commit_refuses_a_file_whose_content_is_not_there(any_store: ArtifactStore):
+def test_commit_refuses_a_file_whose_content_is_not_there(any_store: ArtifactStore) -> None:
     never_uploaded = FileEntry(path="weights/model", size_bytes=3, sha256="ab" * 32)
     with pytest.raises(ArtifactError, match=r"not in .*weights/model; upload"):
         any_store.commit("a", [never_uploaded], kind="k")
     assert any_store.latest("a") is None
 
 
-def test_latest_is_the_newest_and_history_keeps_all(any_store: ArtifactStore, tmp_path: Path):
+def test_latest_is_the_newest_and_history_keeps_all(
+    any_store: ArtifactStore, tmp_path: Path
+) -> None:
     digests = []
     for turn in (1, 2, 1):
         (tmp_path / "file").write_text(str(turn))
@@ -69,7 +73,9 @@ def test_latest_is_the_newest_and_history_keeps_all(any_store: ArtifactStore, tm
     assert any_store.get("a/b", digests[1]).read_bytes("file") == b"2"
 
 
-def test_a_clock_that_is_behind_cannot_hide_a_publication(store: ArtifactStore, tmp_path: Path):
+def test_a_clock_that_is_behind_cannot_hide_a_publication(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
     """The newest record is 12 hours ahead, as a machine with a wrong clock writes it."""
     (tmp_path / "file").write_text("first")
     first = store.publish("a", {"file": tmp_path / "file"}, kind="k")
@@ -102,7 +108,7 @@ def test_a_clock_that_is_days_ahead_of_the_stores_is_refused(
     assert store.latest("a") is None
 
 
-def test_get_says_which_digests_exist(any_store: ArtifactStore, tree: Path):
+def test_get_says_which_digests_exist(any_store: ArtifactStore, tree: Path) -> None:
     known = any_store.publish("a", tree, kind="k")
     with pytest.raises(ArtifactError, match=known.digest[:16]):
         any_store.get("a", "0" * 64)
@@ -110,7 +116,7 @@ def test_get_says_which_digests_exist(any_store: ArtifactStore, tree: Path):
         any_store.get("b", "0" * 64)
 
 
-def test_names_are_listed_by_whole_segments(any_store: ArtifactStore, tree: Path):
+def test_names_are_listed_by_whole_segments(any_store: ArtifactStore, tree: Path) -> None:
     for name in ("demo/raw", "demo/raw/alpaca", "demo2/raw"):
         any_store.publish(name, {"file": tree / "empty"}, kind="k")
     assert any_store.names() == ["demo/raw", "demo/raw/alpaca", "demo2/raw"]
@@ -120,7 +126,7 @@ def test_names_are_listed_by_whole_segments(any_store: ArtifactStore, tree: Path
     assert len(any_store.history("demo/raw")) == 1
 
 
-def test_a_subtree_is_fetched_alone(any_store: ArtifactStore, tree: Path):
+def test_a_subtree_is_fetched_alone(any_store: ArtifactStore, tree: Path) -> None:
     artifact = any_store.publish("a", tree, kind="k")
     folder = artifact.fetch("state")
     assert contents(folder) == contents(tree / "state")
@@ -134,7 +140,7 @@ def test_a_subtree_is_fetched_alone(any_store: ArtifactStore, tree: Path):
 
 def test_bytes_and_ranges_are_read_with_and_without_a_cached_copy(
     any_store: ArtifactStore, tree: Path
-):
+) -> None:
     artifact = any_store.publish("a", tree, kind="k")
     path = "weights/model.safetensors"
     data = (tree / path).read_bytes()
@@ -152,7 +158,7 @@ def test_bytes_and_ranges_are_read_with_and_without_a_cached_copy(
 
 def test_tables_are_read_from_parquet_and_both_arrow_formats(
     any_store: ArtifactStore, tmp_path: Path
-):
+) -> None:
     table = pa.table({"tokens": [[1, 2], [3]]})
     folder = tmp_path / "epoch=1"
     folder.mkdir()
@@ -171,7 +177,7 @@ def test_tables_are_read_from_parquet_and_both_arrow_formats(
 
 def test_a_flipped_bit_in_the_store_is_reported_and_never_returned(
     store: ArtifactStore, tree: Path, tmp_path: Path
-):
+) -> None:
     artifact = store.publish("a", tree, kind="k")
     damaged = next(
         entry for entry in artifact.manifest.files if entry.path == "weights/config.json"
@@ -192,7 +198,7 @@ def test_a_flipped_bit_in_the_store_is_reported_and_never_returned(
 @pytest.mark.parametrize("left_bytes", [0, 1, 800_000])
 def test_a_truncated_blob_is_reported_with_both_sizes(
     any_store: ArtifactStore, any_url: str, tree: Path, left_bytes: int
-):
+) -> None:
     artifact = any_store.publish("a", tree, kind="k")
     big = max(artifact.manifest.files, key=lambda entry: entry.size_bytes)
     last = big.blobs[-1]
@@ -205,7 +211,7 @@ def test_a_truncated_blob_is_reported_with_both_sizes(
     assert contents(repaired.fetch()) == contents(tree)
 
 
-def test_a_missing_blob_is_reported(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_a_missing_blob_is_reported(store: ArtifactStore, tree: Path, tmp_path: Path) -> None:
     artifact = store.publish("a", tree, kind="k")
     blob_of(tmp_path / "store", artifact.manifest.files[-1].blobs[-1].sha256).unlink()
     with pytest.raises(ArtifactError, match=r"model.safetensors.*found nothing"):
@@ -214,7 +220,7 @@ def test_a_missing_blob_is_reported(store: ArtifactStore, tree: Path, tmp_path: 
 
 def test_verify_reads_each_content_once_and_reports_damaged_manifests(
     store: ArtifactStore, tree: Path, tmp_path: Path
-):
+) -> None:
     first = store.publish("a", tree, kind="k")
     store.publish("b/c", tree, kind="k")
     changed = store.publish("b/d", tree, kind="k", attributes={"loss": 1.0})
@@ -238,7 +244,7 @@ def test_verify_reads_each_content_once_and_reports_damaged_manifests(
 @pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", "a/../b", ".", "a\\b", "a\nb", "a\x7f"])
 def test_names_that_could_climb_are_refused(
     store: ArtifactStore, tree: Path, tmp_path: Path, name: str
-):
+) -> None:
     with pytest.raises(ArtifactError, match="not an artifact name"):
         store.publish(name, tree, kind="k")
     with pytest.raises(ArtifactError, match="cannot publish"):
@@ -247,7 +253,7 @@ def test_names_that_could_climb_are_refused(
         store.latest(name)
 
 
-def test_only_plain_files_are_published(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_only_plain_files_are_published(store: ArtifactStore, tree: Path, tmp_path: Path) -> None:
     (tree / "link_to_file").symlink_to(tree / "weights" / "config.json")
     artifact = store.publish("a", tree, kind="k")
     assert artifact.read_bytes("link_to_file") == b'{"vocab_size": 3}'
@@ -261,12 +267,14 @@ def test_only_plain_files_are_published(store: ArtifactStore, tree: Path, tmp_pa
         store.publish("a", tmp_path / "hollow", kind="k")
 
 
-def test_a_file_and_a_folder_of_one_name_are_refused(store: ArtifactStore, tree: Path):
+def test_a_file_and_a_folder_of_one_name_are_refused(store: ArtifactStore, tree: Path) -> None:
     with pytest.raises(ArtifactError, match="both a file and the folder"):
         store.publish("a", {"x": tree / "empty", "x/y": tree / "empty"}, kind="k")
 
 
-def test_attributes_without_a_json_form_are_refused_with_a_reason(store: ArtifactStore, tree: Path):
+def test_attributes_without_a_json_form_are_refused_with_a_reason(
+    store: ArtifactStore, tree: Path
+) -> None:
     with pytest.raises(ArtifactError, match="NaN"):
         store.publish("a", tree, kind="k", attributes={"loss": float("nan")})
     with pytest.raises(ArtifactError, match="attributes"):
@@ -274,7 +282,7 @@ def test_attributes_without_a_json_form_are_refused_with_a_reason(store: Artifac
     assert store.latest("a") is None
 
 
-def test_artifact_names_come_from_asset_and_partition_keys():
+def test_artifact_names_come_from_asset_and_partition_keys() -> None:
     assert artifact_name(["demo", "raw_dataset"]) == "demo/raw_dataset"
     assert artifact_name(["demo", "model_checkpoint"], "demo|01") == "demo/model_checkpoint/demo/01"
     assert (

@@ -61,7 +61,7 @@ def _used_bytes(cache: Path) -> int:
 
 def test_fetched_files_are_read_only_and_shared(
     any_store: ArtifactStore, tree: Path, tmp_path: Path
-):
+) -> None:
     first = any_store.publish("a", tree, kind="k").fetch()
     (tree / "empty").write_text("not any more")
     second = any_store.publish("b", tree, kind="k").fetch()
@@ -73,7 +73,7 @@ def test_fetched_files_are_read_only_and_shared(
 
 def test_a_changed_copy_is_reported_and_replaced_by_the_published_content(
     any_store: ArtifactStore, tree: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     """Writing into a fetched file writes into the cache; no fetch and no read returns that."""
     artifact = any_store.publish("a", tree, kind="k")
     path = "weights/model.safetensors"
@@ -89,7 +89,7 @@ def test_a_changed_copy_is_reported_and_replaced_by_the_published_content(
 
 def test_another_process_notices_a_changed_copy_too(
     store: ArtifactStore, tree: Path, tmp_path: Path
-):
+) -> None:
     artifact = store.publish("a", tree, kind="k")
     flip_a_bit(artifact.local_file("weights/config.json"))
     process = _start_fetching(store.url, tmp_path / "cache", "a")
@@ -98,7 +98,7 @@ def test_another_process_notices_a_changed_copy_too(
     assert process.returncode == 0
 
 
-def test_the_longest_unused_trees_are_dropped_first(s3: str, tmp_path: Path):
+def test_the_longest_unused_trees_are_dropped_first(s3: str, tmp_path: Path) -> None:
     """Fetched by processes that have ended, so that nothing is in use."""
     unlimited = ArtifactStore(s3, tmp_path / "cache")
     for index, name in enumerate(("old", "older", "new")):
@@ -118,7 +118,7 @@ def test_the_longest_unused_trees_are_dropped_first(s3: str, tmp_path: Path):
     assert older.fetch().joinpath("file").read_bytes() == b"\x01" * MIB
 
 
-def test_a_tree_in_use_by_any_process_is_never_dropped(s3: str, tmp_path: Path):
+def test_a_tree_in_use_by_any_process_is_never_dropped(s3: str, tmp_path: Path) -> None:
     limited = ArtifactStore(s3, tmp_path / "cache", cache_limit_bytes=0)
     for index, name in enumerate(("theirs", "ours", "third")):
         _publish(limited, tmp_path, name, bytes([index]) * 1000)
@@ -178,7 +178,7 @@ def _opened(environment: Environment, way: str) -> ArtifactStore:
     ).open_store()
 
 
-def test_processes_fill_one_cache_at_the_same_time(s3: str, tree: Path, tmp_path: Path):
+def test_processes_fill_one_cache_at_the_same_time(s3: str, tree: Path, tmp_path: Path) -> None:
     ArtifactStore(s3, tmp_path / "other").publish("a", tree, kind="k")
     processes = [_start_fetching(s3, tmp_path / "cache", "a") for _ in range(2)]
     folders = {process.communicate("done\n")[0].strip() for process in processes}
@@ -242,7 +242,9 @@ def test_temporaries_of_killed_processes_are_deleted_without_a_limit_too(
     assert not any(path.exists() for path in left)
 
 
-def test_a_cache_that_cannot_be_written_is_named(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_a_cache_that_cannot_be_written_is_named(
+    store: ArtifactStore, tree: Path, tmp_path: Path
+) -> None:
     store.publish("a", tree, kind="k")
     (tmp_path / "occupied").write_text("a file")
     artifact = ArtifactStore(store.url, tmp_path / "occupied").latest("a")

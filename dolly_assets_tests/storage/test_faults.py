@@ -24,7 +24,7 @@ def _check(outcome: faults.Outcome) -> None:
 @pytest.mark.slow
 def test_a_misbehaving_network_loses_nothing_and_returns_no_damage(
     s3: str, s3_endpoint: str, tmp_path: Path, fault: str
-):
+) -> None:
     outcome = faults.http_faults(fault, s3_endpoint, s3, tmp_path, seed=len(fault), rounds=1)
     _check(outcome)
     if fault in ("500", "503 SlowDown", "answer lost", "reset in request"):
@@ -46,7 +46,7 @@ def test_what_no_retry_helps_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
     message: str,
-):
+) -> None:
     with FaultyProxy(s3_endpoint, seed=0) as proxy:
         proxy.set_fault(fault)
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
@@ -55,29 +55,29 @@ def test_what_no_retry_helps_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_bucket_that_does_not_exist_is_refused(s3: str, tmp_path: Path):
+def test_a_bucket_that_does_not_exist_is_refused(s3: str, tmp_path: Path) -> None:
     _check(faults.missing_bucket(tmp_path, seed=0))
 
 
 @pytest.mark.slow
-def test_twenty_kills_leave_every_artifact_whole(shared_url: str, tmp_path: Path):
+def test_twenty_kills_leave_every_artifact_whole(shared_url: str, tmp_path: Path) -> None:
     _check(faults.kills(shared_url, tmp_path, seed=1, hits=10))
 
 
 @pytest.mark.slow
-def test_two_writers_of_one_artifact_both_succeed(shared_url: str, tmp_path: Path):
+def test_two_writers_of_one_artifact_both_succeed(shared_url: str, tmp_path: Path) -> None:
     _check(faults.two_writers(shared_url, tmp_path, seed=2, rounds=1))
 
 
 @pytest.mark.slow
-def test_a_flipped_bit_anywhere_is_reported(tmp_path: Path):
+def test_a_flipped_bit_anywhere_is_reported(tmp_path: Path) -> None:
     outcome = faults.flipped_bits(tmp_path, seed=3, rounds=10)
     _check(outcome)
     assert outcome.refused == outcome.tried
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing(tmp_path: Path):
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     outcome = faults.full_disk(tmp_path, seed=4)
     if outcome is None:
         pytest.skip("this user may not mount a small file system")

@@ -55,7 +55,9 @@ def _checkpoint(store: ArtifactStore, folder: Path, epoch: int, text: str = "") 
     return store.publish(f"demo/model_checkpoint/alpaca/{epoch:02}", tree, kind="model_checkpoint")
 
 
-def test_only_what_no_record_names_is_removed(any_store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_only_what_no_record_names_is_removed(
+    any_store: ArtifactStore, tree: Path, tmp_path: Path
+) -> None:
     kept = any_store.publish("a", tree, kind="k")
     (tmp_path / "lost").write_text("uploaded and never committed")
     lost = any_store.upload({"lost": tmp_path / "lost"})
@@ -70,7 +72,7 @@ def test_only_what_no_record_names_is_removed(any_store: ArtifactStore, tree: Pa
 
 def test_the_newest_publications_of_a_name_and_the_protected_ones_stay(
     any_store: ArtifactStore, tmp_path: Path
-):
+) -> None:
     published = [_checkpoint(any_store, tmp_path, 1, text) for text in "abcde"]
     found = any_store.collect_garbage(OF_EPOCHS, protected={published[1].digest}, delete=True)
     assert len(found.records) == 2
@@ -82,7 +84,7 @@ def test_the_newest_publications_of_a_name_and_the_protected_ones_stay(
 
 def test_training_state_of_the_last_epochs_stays_and_weights_of_all(
     any_store: ArtifactStore, tmp_path: Path
-):
+) -> None:
     epochs = [_checkpoint(any_store, tmp_path, epoch) for epoch in (1, 2, 3, 4)]
     current = {epoch.digest for epoch in epochs}
     found = any_store.collect_garbage(OF_EPOCHS, protected=current)
@@ -112,7 +114,7 @@ def test_training_state_of_the_last_epochs_stays_and_weights_of_all(
 
 def test_a_dropped_state_is_whole_again_when_it_is_published_anew(
     any_store: ArtifactStore, tmp_path: Path
-):
+) -> None:
     for epoch in (1, 2, 3):
         _checkpoint(any_store, tmp_path, epoch)
     any_store.collect_garbage(OF_EPOCHS, protected=set(), delete=True)
@@ -126,7 +128,7 @@ def test_a_dropped_state_is_whole_again_when_it_is_published_anew(
     assert held == [True, False, True]
 
 
-def test_young_content_stays(store: ArtifactStore, tree: Path, tmp_path: Path):
+def test_young_content_stays(store: ArtifactStore, tree: Path, tmp_path: Path) -> None:
     store.upload(tree)
     assert store.collect_garbage(RetentionPolicy(), protected=set(), delete=True).blobs == 0
     a_day_ago = time.time() - timedelta(hours=25).total_seconds()
@@ -138,7 +140,7 @@ def test_young_content_stays(store: ArtifactStore, tree: Path, tmp_path: Path):
 @pytest.mark.parametrize(("folder", "days"), [("live", 7), ("messages", 30)])
 def test_what_was_of_use_while_a_worker_ran_stays_for_a_while(
     store: ArtifactStore, tmp_path: Path, folder: str, days: int
-):
+) -> None:
     objects = ObjectStore(store.url)
     for name, age in (("young", timedelta(days=days - 1)), ("old", timedelta(days=days + 1))):
         objects.write(f"{folder}/{name}", b"said")
@@ -152,7 +154,7 @@ def test_what_was_of_use_while_a_worker_ran_stays_for_a_while(
 
 def test_nothing_is_removed_while_a_record_cannot_be_read(
     store: ArtifactStore, tree: Path, tmp_path: Path
-):
+) -> None:
     record = tmp_path / "store" / store.publish("a", tree, kind="k").manifest.key
     intact = record.read_bytes()
     flip_a_bit(record)
@@ -165,7 +167,7 @@ def test_nothing_is_removed_while_a_record_cannot_be_read(
 @pytest.mark.slow
 def test_a_publication_beside_removal_after_removal_is_always_whole(
     shared_url: str, tmp_path: Path
-):
+) -> None:
     """Another process publishes one of 100 trees again and again.
 
     Only the newest record stays, so that what it publishes once more may be about to be removed.
@@ -188,7 +190,7 @@ def test_a_publication_beside_removal_after_removal_is_always_whole(
 
 
 @pytest.mark.slow
-def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url: str):
+def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url: str) -> None:
     raw = ObjectStore(shared_url)
     with sweeping(raw):
         process = subprocess.Popen(
@@ -211,7 +213,7 @@ def test_a_commit_waits_for_a_sweep_and_a_sweep_gives_way_to_a_commit(shared_url
 
 
 @pytest.mark.slow
-def test_a_lock_of_a_process_that_died_runs_out(tmp_path: Path):
+def test_a_lock_of_a_process_that_died_runs_out(tmp_path: Path) -> None:
     raw = ObjectStore(str(tmp_path / "store"))
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, raw.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -240,7 +242,9 @@ def test_a_lock_of_a_process_that_died_runs_out(tmp_path: Path):
         ("grace_hours: -1", "grace_hours"),
     ],
 )
-def test_a_wrong_policy_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str):
+def test_a_wrong_policy_is_refused_with_file_and_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
     (tmp_path / "policy.yaml").write_text(text)
     with pytest.raises(ConfigurationError, match=rf"policy.yaml: .*{message}"):
         RetentionPolicy.read(tmp_path / "policy.yaml")

@@ -69,7 +69,7 @@ def _run(
 
 def test_assets_pass_artifacts_values_and_tables(
     resources: dict[str, Any], tmp_path: Path, tree: Path
-):
+) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         for epoch in ("01", "02"):
             _run(resources, instance, checkpoint, f"alpaca|{epoch}")
@@ -95,7 +95,7 @@ def test_assets_pass_artifacts_values_and_tables(
 @pytest.mark.slow
 def test_the_manifest_names_what_the_value_was_made_from(
     resources: dict[str, Any], tmp_path: Path, tree: Path
-):
+) -> None:
     """Of what a step took, and of what it only depends on."""
 
     @dg.asset(key_prefix="demo", deps=[comparison])
@@ -125,7 +125,7 @@ def test_the_manifest_names_what_the_value_was_made_from(
 
 def test_the_materialization_carries_the_digest_as_data_version(
     resources: dict[str, Any], tmp_path: Path
-):
+) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = _run(resources, instance, checkpoint, "alpaca|01")
         [event] = result.get_asset_materialization_events()
@@ -145,7 +145,7 @@ def test_the_materialization_carries_the_digest_as_data_version(
 
 def test_an_artifact_that_a_worker_published_is_described_and_not_copied(
     resources: dict[str, Any], tmp_path: Path, tree: Path
-):
+) -> None:
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     published = store.publish("demo/worker", tree, kind="k", attributes={"loss": 1.5})
 
@@ -163,7 +163,9 @@ def test_an_artifact_that_a_worker_published_is_described_and_not_copied(
     assert len(store.history("demo/worker")) == 1
 
 
-def test_a_missing_artifact_names_the_asset_and_partition_to_materialize(resources: dict[str, Any]):
+def test_a_missing_artifact_names_the_asset_and_partition_to_materialize(
+    resources: dict[str, Any],
+) -> None:
     with (
         dg.DagsterInstance.ephemeral() as instance,
         pytest.raises(
@@ -174,7 +176,7 @@ def test_a_missing_artifact_names_the_asset_and_partition_to_materialize(resourc
         _run(resources, instance, scores, "alpaca|01")
 
 
-def test_a_value_that_has_no_stored_form_is_refused(resources: dict[str, Any]):
+def test_a_value_that_has_no_stored_form_is_refused(resources: dict[str, Any]) -> None:
     @dg.asset
     def odd() -> Any:
         return object()

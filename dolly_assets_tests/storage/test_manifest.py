@@ -28,12 +28,12 @@ def _sealed(**changes: object) -> bytes:
     ).encode()
 
 
-def test_a_record_comes_back_as_it_was():
+def test_a_record_comes_back_as_it_was() -> None:
     assert Manifest.from_json(MANIFEST.to_json(), MANIFEST.key) == MANIFEST
     assert MANIFEST.key.startswith("manifests/demo/evaluation/20260102T030405.000678Z-")
 
 
-def test_the_digest_is_that_of_the_files_alone():
+def test_the_digest_is_that_of_the_files_alone() -> None:
     """Every store in use relies on the value: a change would need a new schema_version."""
     other = MANIFEST.model_copy(
         update={"name": "x", "kind": "y", "attributes": {}, "created_at": datetime.now(UTC)}
@@ -58,14 +58,14 @@ def test_the_digest_is_that_of_the_files_alone():
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_a_record_that_is_not_ours_is_refused_with_a_reason(changes: dict, reason: str):
+def test_a_record_that_is_not_ours_is_refused_with_a_reason(changes: dict, reason: str) -> None:
     with pytest.raises(ArtifactError, match=reason) as caught:
         Manifest.from_json(_sealed(**changes), MANIFEST.key)
     assert MANIFEST.key in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_record_that_was_changed_is_refused():
+def test_a_record_that_was_changed_is_refused() -> None:
     with pytest.raises(ArtifactError, match="record_sha256"):
         Manifest.from_json(MANIFEST.to_json().replace(b"0.1", b"0.9"), MANIFEST.key)
     for data in (b"", b"[]", b"\xff", MANIFEST.to_json()[:100]):

@@ -24,12 +24,12 @@ from dolly_assets.storage.s3 import S3Settings
         "azure:x",
     ],
 )
-def test_a_url_that_names_no_store_says_what_is_expected(url: str):
+def test_a_url_that_names_no_store_says_what_is_expected(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"expected a local path|three slashes"):
         ObjectStore(url)
 
 
-def test_credentials_in_a_url_are_refused_and_not_repeated():
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     for url in ("s3://key:hunter2@bucket/x", "az://container/x?sig=hunter2"):
         with pytest.raises(ConfigurationError, match="environment variables") as caught:
             ObjectStore(url)
@@ -38,7 +38,7 @@ def test_credentials_in_a_url_are_refused_and_not_repeated():
 
 def test_local_paths_and_file_urls_are_the_same_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert ObjectStore("my store").url == ObjectStore(f"file://{tmp_path}/my%20store").url
     assert ObjectStore("my store").url == f"file://{tmp_path}/my%20store"
@@ -47,7 +47,7 @@ def test_local_paths_and_file_urls_are_the_same_store(
         ObjectStore("file")
 
 
-def test_a_missing_bucket_is_named(s3: str, tree: Path, tmp_path: Path):
+def test_a_missing_bucket_is_named(s3: str, tree: Path, tmp_path: Path) -> None:
     store = ArtifactStore("s3://no-such-bucket/x", tmp_path / "cache")
     for use in (
         lambda: store.publish("a", tree, kind="k"),
@@ -61,7 +61,9 @@ def test_a_missing_bucket_is_named(s3: str, tree: Path, tmp_path: Path):
             use()
 
 
-def test_an_endpoint_that_cannot_be_reached_is_named(s3: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_endpoint_that_cannot_be_reached_is_named(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(
         ArtifactError, match=r"cannot be reached.*now http://127.0.0.1:9\)"
@@ -70,7 +72,9 @@ def test_an_endpoint_that_cannot_be_reached_is_named(s3: str, monkeypatch: pytes
     assert "\n" not in str(caught.value)
 
 
-def test_plain_http_is_for_this_machine_unless_allowed(s3: str, monkeypatch: pytest.MonkeyPatch):
+def test_plain_http_is_for_this_machine_unless_allowed(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio.example:9000")
     with pytest.raises(ConfigurationError, match="AWS_ALLOW_HTTP=true"):
         ObjectStore(s3)
@@ -78,13 +82,15 @@ def test_plain_http_is_for_this_machine_unless_allowed(s3: str, monkeypatch: pyt
     ObjectStore(s3)
 
 
-def test_a_denied_request_names_the_url_and_no_secret(s3: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_denied_request_names_the_url_and_no_secret(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that answers 403 to all, as Amazon does to a wrong key."""
     import http.server
     import threading
 
     class Denies(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_GET(self) -> None:
             self.send_error(403)
 
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
@@ -100,7 +106,7 @@ def test_a_denied_request_names_the_url_and_no_secret(s3: str, monkeypatch: pyte
     assert "test-secret" not in str(caught.value)
 
 
-def test_a_new_object_never_replaces_another(any_url: str):
+def test_a_new_object_never_replaces_another(any_url: str) -> None:
     store = ObjectStore(any_url)
     assert store.create("a/b", b"first")
     assert not store.create("a/b", b"second")

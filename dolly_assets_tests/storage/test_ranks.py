@@ -56,7 +56,9 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_ranks_in_processes_of_their_own_publish_one_artifact(shared_url: str, folder: Path):
+def test_ranks_in_processes_of_their_own_publish_one_artifact(
+    shared_url: str, folder: Path
+) -> None:
     store = ArtifactStore(shared_url, folder / "cache")
     assert _end(_start(shared_url, folder, "run7-epoch1-try1")) == [0] * RANKS
     [artifact] = store.history("a")
@@ -73,7 +75,7 @@ def test_ranks_in_processes_of_their_own_publish_one_artifact(shared_url: str, f
 @pytest.mark.slow
 def test_a_killed_rank_leaves_nothing_published_and_the_next_attempt_succeeds(
     shared_url: str, folder: Path
-):
+) -> None:
     store = ArtifactStore(shared_url, folder / "cache")
     chance = random.Random(7)
     for rank in range(RANKS):
@@ -91,7 +93,9 @@ def test_a_killed_rank_leaves_nothing_published_and_the_next_attempt_succeeds(
     assert [finding.damaged for finding in store.verify()] == [()]
 
 
-def test_a_rank_cannot_announce_twice_different_files(any_store: ArtifactStore, folder: Path):
+def test_a_rank_cannot_announce_twice_different_files(
+    any_store: ArtifactStore, folder: Path
+) -> None:
     any_store.upload_rank({"a": folder / "w0"}, attempt="x", rank=0)
     any_store.upload_rank({"a": folder / "w0"}, attempt="x", rank=0)
     with pytest.raises(ArtifactError, match="rank 0 has announced other files in attempt 'x'"):
@@ -104,6 +108,6 @@ def test_a_rank_cannot_announce_twice_different_files(any_store: ArtifactStore, 
 @pytest.mark.parametrize("attempt", ["", "..", "a/b", "a b"])
 def test_an_attempt_id_that_could_climb_is_refused(
     any_store: ArtifactStore, folder: Path, attempt: str
-):
+) -> None:
     with pytest.raises(ArtifactError, match="attempt id"):
         any_store.upload_rank({"a": folder / "w0"}, attempt=attempt, rank=0)

@@ -48,11 +48,11 @@ class Seen(HTTPServer):
 @pytest.fixture
 def server() -> Iterator[Seen]:
     class Denies(BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_GET(self) -> None:
             found.headers = {name.lower(): value for name, value in self.headers.items()}
             self.send_error(403)
 
-        def do_PUT(self):
+        def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.do_GET()
 
@@ -86,12 +86,12 @@ def _ask(settings: S3Settings) -> str:
     return str(caught.value)
 
 
-def test_the_default_profile_is_used_when_nothing_else_is_said(server: Seen):
+def test_the_default_profile_is_used_when_nothing_else_is_said(server: Seen) -> None:
     assert "hunter2" not in _ask(S3Settings())
     assert server.signed_by == ["key-of-default", "us-east-1"]
 
 
-def test_a_profile_gives_keys_and_region(server: Seen, monkeypatch: pytest.MonkeyPatch):
+def test_a_profile_gives_keys_and_region(server: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "team")
     _ask(S3Settings())
     assert server.signed_by == ["key-of-team", "eu-north-1"]
@@ -101,7 +101,7 @@ def test_a_profile_gives_keys_and_region(server: Seen, monkeypatch: pytest.Monke
 
 def test_keys_in_the_environment_go_before_profiles_but_for_one_that_is_named(
     server: Seen, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", "team")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-environment")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
@@ -111,7 +111,7 @@ def test_keys_in_the_environment_go_before_profiles_but_for_one_that_is_named(
     assert server.signed_by == ["key-of-team", "eu-north-1"]
 
 
-def test_the_io_manager_takes_the_settings_of_an_s3_resource(server: Seen, tmp_path: Path):
+def test_the_io_manager_takes_the_settings_of_an_s3_resource(server: Seen, tmp_path: Path) -> None:
     manager = ArtifactIOManager(
         url="s3://bucket",
         cache_dir=str(tmp_path),
@@ -127,14 +127,14 @@ def test_the_io_manager_takes_the_settings_of_an_s3_resource(server: Seen, tmp_p
     assert "authorization" not in server.headers
 
 
-def test_content_is_signed_where_no_tls_guards_it(server: Seen):
+def test_content_is_signed_where_no_tls_guards_it(server: Seen) -> None:
     with pytest.raises(ArtifactError, match="access denied"):
         ObjectStore("s3://bucket", S3Settings()).write("key", b"content")
     assert re.fullmatch("[0-9a-f]{64}", server.headers["x-amz-content-sha256"])
     assert s3_arguments(S3Settings(endpoint_url="https://s3.example"))["config"]["unsigned_payload"]
 
 
-def test_a_profile_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch):
+def test_a_profile_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"profile nobody.* known profiles: .*team"):
         ObjectStore("s3://bucket", S3Settings(profile_name="nobody"))
     monkeypatch.setitem(sys.modules, "boto3", None)

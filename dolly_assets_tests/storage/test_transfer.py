@@ -46,7 +46,7 @@ for turn in range(10):
 
 def test_a_second_publication_of_the_same_tree_sends_no_file(
     s3: str, tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     """The server's own log shows which requests arrived."""
     store, sent_bytes = ArtifactStore(s3, tmp_path / "cache"), []
 
@@ -66,7 +66,7 @@ def test_a_second_publication_of_the_same_tree_sends_no_file(
 @pytest.mark.slow
 def test_an_interrupted_upload_goes_on_within_a_file(
     s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     """Stopped half way through a file of twelve chunks; each is put once over both tries."""
     chance = random.Random(3)
     (tmp_path / "big").write_bytes(b"".join(chance.randbytes(MIB) for _ in range(8 * 12)))
@@ -104,7 +104,7 @@ def test_an_interrupted_upload_goes_on_within_a_file(
 
 def test_progress_counts_every_byte_once_and_ends_at_the_total(
     any_store: ArtifactStore, tree: Path
-):
+) -> None:
     total_bytes = sum(map(len, contents(tree).values()))
     for _ in ("sent", "already there"):
         calls: list[tuple[int, int]] = []
@@ -120,7 +120,7 @@ def test_progress_counts_every_byte_once_and_ends_at_the_total(
 @pytest.mark.slow
 def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
     shared_url: str, tree: Path, tmp_path: Path, sent: float
-):
+) -> None:
     """Killed after the first file, within a file of several chunks, around the manifest."""
     limit_bytes = int(sent * sum(map(len, contents(tree).values())))
     command = [
@@ -141,7 +141,7 @@ def test_a_killed_publication_leaves_nothing_or_a_whole_artifact(
 
 
 @pytest.mark.slow
-def test_two_processes_that_publish_one_name_lose_nothing(shared_url: str, tmp_path: Path):
+def test_two_processes_that_publish_one_name_lose_nothing(shared_url: str, tmp_path: Path) -> None:
     (tmp_path / "same").write_text("content")
     workers = [
         subprocess.Popen(
@@ -169,7 +169,9 @@ def test_two_processes_that_publish_one_name_lose_nothing(shared_url: str, tmp_p
         assert turns == list(range(9, -1, -1))
 
 
-def test_a_file_that_changes_while_it_is_sent_is_refused(any_store: ArtifactStore, tmp_path: Path):
+def test_a_file_that_changes_while_it_is_sent_is_refused(
+    any_store: ArtifactStore, tmp_path: Path
+) -> None:
     """It changes after it was hashed, when its first part has been sent."""
     file = tmp_path / "growing"
     file.write_bytes(bytes(20 * MIB))
@@ -187,7 +189,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused(any_store: ArtifactStor
 
 
 @pytest.mark.slow
-def test_memory_is_bounded_by_chunks_and_not_by_files(tmp_path: Path):
+def test_memory_is_bounded_by_chunks_and_not_by_files(tmp_path: Path) -> None:
     """A file of 256 MiB goes to a store and back; the process may grow by far less."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(256 * MIB)
@@ -217,7 +219,7 @@ def size_bytes(folder: Path, numbers: range) -> int:
     return sum((folder / f"{number:03}").stat().st_size for number in numbers)
 
 
-def test_many_small_files_come_as_they_were(any_store: ArtifactStore, tmp_path: Path):
+def test_many_small_files_come_as_they_were(any_store: ArtifactStore, tmp_path: Path) -> None:
     tree = small_files(tmp_path / "tree", range(60))
     (tree / "same").write_bytes((tree / "040").read_bytes())
     (tree / "empty").touch()
@@ -230,7 +232,7 @@ def test_many_small_files_come_as_they_were(any_store: ArtifactStore, tmp_path: 
 
 def test_of_many_small_files_only_those_that_the_store_lacks_are_sent(
     any_store: ArtifactStore, tmp_path: Path
-):
+) -> None:
     """Those that are there come after many that are not."""
     any_store.publish("a", small_files(tmp_path / "first", range(30, 60)), kind="k")
     tree = small_files(tmp_path / "second", range(90))
@@ -243,7 +245,7 @@ def test_of_many_small_files_only_those_that_the_store_lacks_are_sent(
 
 def test_a_damaged_one_among_many_small_files_is_named_and_not_returned(
     any_store: ArtifactStore, tmp_path: Path
-):
+) -> None:
     published = any_store.publish("a", small_files(tmp_path / "tree", range(60)), kind="k")
     [damaged] = [entry for entry in published.manifest.files if entry.path == "033"]
     ObjectStore(any_store.url).write(damaged.blob_key, b"SMALL FILE 33")

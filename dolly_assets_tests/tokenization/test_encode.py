@@ -35,7 +35,7 @@ RESPONSES = [
 @pytest.mark.parametrize("style", STYLES, ids=["dolly", "no intro", "own keys"])
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("context", ["", "The sky is blue.\n"], ids=["no context", "context"])
-def test_an_example_encodes_as_its_whole_text_does(kind, style, context):
+def test_an_example_encodes_as_its_whole_text_does(kind, style, context) -> None:
     """Whatever the response begins with: the response marker never merges with it."""
     tokenizer = with_style(TOKENIZERS[kind](), style)
     encoder = PromptEncoder(tokenizer, style)
@@ -52,7 +52,7 @@ def test_an_example_encodes_as_its_whole_text_does(kind, style, context):
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_a_prompt_to_answer_is_encoded_as_in_training(kind):
+def test_a_prompt_to_answer_is_encoded_as_in_training(kind) -> None:
     style = PromptStyle()
     encoder = PromptEncoder(with_style(TOKENIZERS[kind](), style), style)
     input_ids, prompt_lengths = encoder.examples(["Name a colour."], ["Blue."], ["Blue"])
@@ -66,7 +66,7 @@ def test_a_prompt_to_answer_is_encoded_as_in_training(kind):
 @pytest.mark.parametrize(
     "marker", ["### End", "### Instruction:", "### Response:\n", "<|endoftext|>"]
 )
-def test_a_marker_in_a_users_text_stays_text(kind, marker):
+def test_a_marker_in_a_users_text_stays_text(kind, marker) -> None:
     """It can neither end a label early, nor forge a response, nor vanish."""
     style = PromptStyle()
     tokenizer = with_style(TOKENIZERS[kind](), style)
@@ -89,7 +89,7 @@ def test_a_marker_in_a_users_text_stays_text(kind, marker):
     assert str(tokenizer.decode(ids[prompt_length:])).strip() == style.completion(hostile)
 
 
-def test_the_callers_tokenizer_is_left_as_it_was():
+def test_the_callers_tokenizer_is_left_as_it_was() -> None:
     style = PromptStyle()
     tokenizer = with_style(byte_level_tokenizer(), style)
     before = tokenizer.backend_tokenizer.to_str()
@@ -97,7 +97,7 @@ def test_the_callers_tokenizer_is_left_as_it_was():
     assert tokenizer.backend_tokenizer.to_str() == before
 
 
-def test_truncation_and_padding_that_a_tokenizer_came_with_cut_and_add_nothing():
+def test_truncation_and_padding_that_a_tokenizer_came_with_cut_and_add_nothing() -> None:
     style = PromptStyle()
     tokenizer = with_style(byte_level_tokenizer(), style)
     whole = tokenizer(style.prompt("Name a colour.")).input_ids
@@ -106,7 +106,7 @@ def test_truncation_and_padding_that_a_tokenizer_came_with_cut_and_add_nothing()
     assert PromptEncoder(tokenizer, style).prompt("Name a colour.") == whole
 
 
-def test_a_tokenizer_without_the_styles_tokens_is_refused_by_name():
+def test_a_tokenizer_without_the_styles_tokens_is_refused_by_name() -> None:
     tokenizer = with_style(byte_level_tokenizer(), PromptStyle())
     with pytest.raises(ConfigurationError, match=r"lacks .*'### Fin'.* it has .*'### End'"):
         PromptEncoder(tokenizer, PromptStyle(end_key="### Fin"))

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
 
-def test_an_example_is_laid_out_as_dolly_published_it():
+def test_an_example_is_laid_out_as_dolly_published_it() -> None:
     style = PromptStyle()
     assert style.prompt("Add.", "1, 2") + style.completion("3") == (
         "Below is an instruction that describes a task. "
@@ -13,21 +13,21 @@ def test_an_example_is_laid_out_as_dolly_published_it():
     )
 
 
-def test_no_context_and_no_intro_leave_no_trace():
+def test_no_context_and_no_intro_leave_no_trace() -> None:
     style = PromptStyle(intro="")
     assert style.prompt("Add.") == "### Instruction:\nAdd.\n\n### Response:\n"
 
 
-def test_the_special_tokens_are_dollys():
+def test_the_special_tokens_are_dollys() -> None:
     assert PromptStyle().special_tokens == ("### End", "### Instruction:", "### Response:\n")
 
 
 @pytest.mark.parametrize("key", ["instruction_key", "context_key", "response_key", "end_key"])
-def test_an_empty_key_is_refused_by_name(key):
+def test_an_empty_key_is_refused_by_name(key) -> None:
     with pytest.raises(ValidationError, match=key):
         PromptStyle(**{key: ""})
 
 
-def test_two_equal_keys_are_refused():
+def test_two_equal_keys_are_refused() -> None:
     with pytest.raises(ValidationError, match="### End"):
         PromptStyle(response_key="### End")

@@ -79,7 +79,7 @@ def backend_without_specials(tokenizer) -> Tokenizer:
     return backend
 
 
-def test_both_encoders_give_the_same_ids_for_thousands_of_texts():
+def test_both_encoders_give_the_same_ids_for_thousands_of_texts() -> None:
     backend = backend_without_specials(plain_tokenizer())
     ranks = RankEncoder.of(backend)
     assert ranks
@@ -92,7 +92,7 @@ def test_both_encoders_give_the_same_ids_for_thousands_of_texts():
 
 
 @pytest.mark.parametrize("unit", [" ", "a", "ab", "\n", "日", "."])
-def test_so_they_do_for_a_long_run(unit):
+def test_so_they_do_for_a_long_run(unit) -> None:
     backend = backend_without_specials(plain_tokenizer())
     ranks = RankEncoder.of(backend)
     assert ranks
@@ -101,7 +101,7 @@ def test_so_they_do_for_a_long_run(unit):
     assert ids.tolist() == backend.encode(unit * 20_000 + "x").ids
 
 
-def test_examples_are_the_same_whoever_encodes_them():
+def test_examples_are_the_same_whoever_encodes_them() -> None:
     dice = random.Random(8)
     fields = [["".join(dice.choices(PIECES, k=6)) for _ in range(300)] for _ in range(3)]
     tokenizer = plain_tokenizer()
@@ -128,7 +128,7 @@ def test_examples_are_the_same_whoever_encodes_them():
         [("a", "a"), ("aa", "a"), ("a", "aa")],
     ],
 )
-def test_merges_by_which_the_two_would_differ_are_left_to_the_tokenizer(merges):
+def test_merges_by_which_the_two_would_differ_are_left_to_the_tokenizer(merges) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = dict.fromkeys([*alphabet, *(left + right for left, right in merges)])
     backend = Tokenizer(
@@ -138,20 +138,20 @@ def test_merges_by_which_the_two_would_differ_are_left_to_the_tokenizer(merges):
     assert RankEncoder.of(backend) is None
 
 
-def test_what_is_not_known_is_left_to_the_tokenizer():
+def test_what_is_not_known_is_left_to_the_tokenizer() -> None:
     tokenizer = with_style(byte_level_tokenizer(), STYLE)  # it normalizes
     assert PromptEncoder(tokenizer, STYLE).encoder == "tokenizers"
 
 
 @pytest.mark.slow
-def test_a_text_that_is_too_much_for_tiktoken_is_left_to_the_tokenizer():
+def test_a_text_that_is_too_much_for_tiktoken_is_left_to_the_tokenizer() -> None:
     encoder = PromptEncoder(plain_tokenizer(), STYLE)
     text = " " * 1_000_000 + "x"
     input_ids, prompt_lengths = encoder.examples([text], [""], ["no"])
     assert input_ids[0].as_py()[: prompt_lengths[0].as_py()] == encoder.prompt(text)
 
 
-def test_a_text_with_a_byte_that_the_vocabulary_lacks_is_left_to_the_tokenizer():
+def test_a_text_with_a_byte_that_the_vocabulary_lacks_is_left_to_the_tokenizer() -> None:
     alphabet = [char for char in sorted(pre_tokenizers.ByteLevel.alphabet()) if char != "z"]
     backend = Tokenizer(
         models.BPE(vocab={char: place for place, char in enumerate(alphabet)}, merges=[])

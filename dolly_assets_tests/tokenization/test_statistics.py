@@ -14,7 +14,7 @@ def describe_lengths(lengths):
     )
 
 
-def test_the_histogram_counts_every_length_once():
+def test_the_histogram_counts_every_length_once() -> None:
     histogram = describe_lengths([3, 39, 40, 41, 40])["length_histogram"]
     assert histogram["edges"][:3] == [0, 3, 6]
     assert sum(histogram["counts"]) == 5
@@ -22,5 +22,5 @@ def test_the_histogram_counts_every_length_once():
     assert histogram["counts"][13] == 4
 
 
-def test_the_histogram_is_drawn_as_png():
+def test_the_histogram_is_drawn_as_png() -> None:
     assert length_histogram_png(describe_lengths([3, 40, 40])).startswith(b"\x89PNG")

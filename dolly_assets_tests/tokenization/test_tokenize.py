@@ -51,7 +51,7 @@ def tokenized(
     )
 
 
-def test_every_example_is_on_one_side_with_its_record(tokenizer):
+def test_every_example_is_on_one_side_with_its_record(tokenizer) -> None:
     """Across the batches that encoding works in."""
     table = raw_dataset(BATCH_RECORDS + 100)
     dataset = tokenized(table, tokenizer)
@@ -68,7 +68,7 @@ def test_every_example_is_on_one_side_with_its_record(tokenizer):
     assert tokenizer.decode(last["input_ids"]) == text
 
 
-def test_a_row_is_a_slice_that_max_length_holds(tokenizer):
+def test_a_row_is_a_slice_that_max_length_holds(tokenizer) -> None:
     dataset = tokenized(raw_dataset(300), tokenizer)
     places = [(example["row"], example["record"]) for example in dataset.train.to_pylist()]
     assert places == sorted(places)
@@ -82,7 +82,7 @@ def test_a_row_is_a_slice_that_max_length_holds(tokenizer):
     assert sum(sorted(lengths)[:2]) > 512  # else these two would be one row
 
 
-def test_without_packing_each_example_is_a_row_of_its_own_in_raw_order(tokenizer):
+def test_without_packing_each_example_is_a_row_of_its_own_in_raw_order(tokenizer) -> None:
     dataset = tokenized(raw_dataset(300), tokenizer, packing=False)
     records, rows = dataset.train["record"].to_pylist(), dataset.train["row"].to_pylist()
     assert records == sorted(records)
@@ -90,7 +90,7 @@ def test_without_packing_each_example_is_a_row_of_its_own_in_raw_order(tokenizer
     assert dataset.statistics["examples_per_row"] == 1
 
 
-def test_packing_moves_examples_and_changes_none(tokenizer):
+def test_packing_moves_examples_and_changes_none(tokenizer) -> None:
     packed, unpacked = (
         tokenized(raw_dataset(300), tokenizer, packing=packing) for packing in (True, False)
     )
@@ -98,7 +98,7 @@ def test_packing_moves_examples_and_changes_none(tokenizer):
     assert packed.held_out == unpacked.held_out
 
 
-def test_every_example_has_a_label_and_a_labelled_end(tokenizer):
+def test_every_example_has_a_label_and_a_labelled_end(tokenizer) -> None:
     responses = pa.array(["", "Yes", " "] * 20)
     dataset = tokenized(raw_dataset(60).set_column(2, "response", responses), tokenizer)
     for side in (dataset.train, dataset.held_out):
@@ -108,7 +108,7 @@ def test_every_example_has_a_label_and_a_labelled_end(tokenizer):
             assert labels[-1] == tokenizer.convert_tokens_to_ids("### End")
 
 
-def test_held_out_examples_keep_their_texts_and_training_ones_do_not(tokenizer):
+def test_held_out_examples_keep_their_texts_and_training_ones_do_not(tokenizer) -> None:
     table = raw_dataset(50)
     dataset = tokenized(table, tokenizer)
     assert dataset.train.schema == TRAIN_SCHEMA
@@ -117,7 +117,7 @@ def test_held_out_examples_keep_their_texts_and_training_ones_do_not(tokenizer):
     assert texts.to_pylist() == table.take(dataset.held_out["record"]).to_pylist()
 
 
-def test_an_over_long_example_is_dropped_whole_and_counted(tokenizer):
+def test_an_over_long_example_is_dropped_whole_and_counted(tokenizer) -> None:
     table = raw_dataset(50)
     lengths = {
         e["record"]: len(e["input_ids"]) for e in tokenized(table, tokenizer).train.to_pylist()
@@ -132,7 +132,7 @@ def test_an_over_long_example_is_dropped_whole_and_counted(tokenizer):
     assert dataset.statistics["dropped_too_long"] == 50 - len(kept) > 0
 
 
-def test_no_held_out_prompt_occurs_in_training(tokenizer):
+def test_no_held_out_prompt_occurs_in_training(tokenizer) -> None:
     table = raw_dataset(200, prompts=40)
     dataset = tokenized(table, tokenizer)
     prompts = [(e["instruction"], e["context"]) for e in table.to_pylist()]
@@ -143,7 +143,7 @@ def test_no_held_out_prompt_occurs_in_training(tokenizer):
     assert not held_out_prompts & train_prompts
 
 
-def test_the_split_follows_from_seed_and_prompts_not_from_the_order_of_rows(tokenizer):
+def test_the_split_follows_from_seed_and_prompts_not_from_the_order_of_rows(tokenizer) -> None:
     table = raw_dataset(200)
     backwards = table.take(list(range(199, -1, -1)))
 
@@ -154,7 +154,7 @@ def test_the_split_follows_from_seed_and_prompts_not_from_the_order_of_rows(toke
     assert held_out_instructions(table, 7) != held_out_instructions(table, 8)
 
 
-def test_added_records_hardly_move_the_split(tokenizer):
+def test_added_records_hardly_move_the_split(tokenizer) -> None:
     before = set(
         tokenized(raw_dataset(400), tokenizer, held_out_examples=100)
         .held_out["instruction"]
@@ -171,27 +171,27 @@ def test_added_records_hardly_move_the_split(tokenizer):
 @pytest.mark.parametrize(
     "limits", [{"held_out_examples": 20}, {"max_length": 5}], ids=["all held out", "all too long"]
 )
-def test_nothing_to_train_on_is_an_error_with_the_reason(tokenizer, limits):
+def test_nothing_to_train_on_is_an_error_with_the_reason(tokenizer, limits) -> None:
     with pytest.raises(ConfigurationError, match="no training example is left: of 20 examples"):
         tokenized(raw_dataset(20), tokenizer, **limits)
 
 
-def test_one_training_example_is_enough(tokenizer):
+def test_one_training_example_is_enough(tokenizer) -> None:
     assert tokenized(raw_dataset(20), tokenizer, held_out_examples=19).train.num_rows == 1
 
 
-def test_a_missing_column_is_named(tokenizer):
+def test_a_missing_column_is_named(tokenizer) -> None:
     with pytest.raises(DatasetError, match=r"lacks the columns \['response'\]"):
         tokenized(raw_dataset(20).drop("response"), tokenizer)
 
 
-def test_a_missing_value_is_named_with_its_record(tokenizer):
+def test_a_missing_value_is_named_with_its_record(tokenizer) -> None:
     responses = pa.array(["Yes"] * 12 + [None] + ["Yes"] * 7)
     with pytest.raises(DatasetError, match=r"record 12 .* has no response"):
         tokenized(raw_dataset(20).set_column(2, "response", responses), tokenizer)
 
 
-def test_the_statistics_count_what_is_trained_on(tokenizer):
+def test_the_statistics_count_what_is_trained_on(tokenizer) -> None:
     dataset = tokenized(raw_dataset(60), tokenizer)
     lengths = [len(ids) for ids in dataset.train["input_ids"].to_pylist()]
     statistics = dataset.statistics
@@ -214,7 +214,7 @@ def test_the_statistics_count_what_is_trained_on(tokenizer):
 
 
 @pytest.mark.parametrize("packing", [True, False])
-def test_the_preview_marks_what_is_trained_on_and_only_that(tokenizer, packing):
+def test_the_preview_marks_what_is_trained_on_and_only_that(tokenizer, packing) -> None:
     table = raw_dataset(20).set_column(2, "response", pa.array(["```\ncode\n```"] * 20))
     text = tokenized(table, tokenizer, packing=packing).preview
     examples = text.count("````diff")
@@ -225,7 +225,7 @@ def test_the_preview_marks_what_is_trained_on_and_only_that(tokenizer, packing):
     ] * examples
 
 
-def test_a_previewed_row_shows_where_its_examples_begin(tokenizer):
+def test_a_previewed_row_shows_where_its_examples_begin(tokenizer) -> None:
     train = tokenized(raw_dataset(60), tokenizer).train
     examples = [example for example in train.to_pylist() if example["row"] == 1]
     text = preview_row(train, 1, tokenizer.backend_tokenizer)
@@ -243,13 +243,13 @@ def test_a_previewed_row_shows_where_its_examples_begin(tokenizer):
 
 
 @pytest.mark.parametrize("row", [-1, 10_000])
-def test_a_row_that_is_not_there_is_refused_with_those_that_are(tokenizer, row):
+def test_a_row_that_is_not_there_is_refused_with_those_that_are(tokenizer, row) -> None:
     dataset = tokenized(raw_dataset(60), tokenizer)
     with pytest.raises(ConfigurationError, match=f"0 to {dataset.statistics['rows'] - 1}"):
         preview_row(dataset.train, row, tokenizer.backend_tokenizer)
 
 
-def test_the_same_input_gives_the_same_bytes_on_disk(tokenizer, tmp_path):
+def test_the_same_input_gives_the_same_bytes_on_disk(tokenizer, tmp_path) -> None:
     for name in ("a", "b"):
         tokenized(raw_dataset(60), tokenizer).write(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
@@ -261,7 +261,7 @@ def test_the_same_input_gives_the_same_bytes_on_disk(tokenizer, tmp_path):
 @pytest.mark.parametrize("held_out_examples", [0, 10])
 def test_the_files_hold_the_tables_the_statistics_and_the_preview(
     tokenizer, tmp_path, held_out_examples
-):
+) -> None:
     dataset = tokenized(raw_dataset(60), tokenizer, held_out_examples=held_out_examples)
     dataset.write(tmp_path)
     for name, table in (("train", dataset.train), ("held_out", dataset.held_out)):

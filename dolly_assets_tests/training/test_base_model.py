@@ -130,14 +130,14 @@ def copy(gpt2, tmp_path) -> Path:
 @pytest.mark.parametrize(
     "source", ["EleutherAI/gpt-j-6b", "/models/a", "./a", "../a", "~/a", "models/a.gguf"]
 )
-def test_hub_ids_and_paths_are_sources(source):
+def test_hub_ids_and_paths_are_sources(source) -> None:
     assert BaseModelConfig(source=source, license="mit").source == source
 
 
 @pytest.mark.parametrize(
     "source", ["", "gpt2", "models/a/b", "a b/c", "-a/b", "https://huggingface.co/a/b"]
 )
-def test_anything_else_is_refused_with_what_a_source_is(source):
+def test_anything_else_is_refused_with_what_a_source_is(source) -> None:
     with pytest.raises(ValidationError, match="neither a Hub id"):
         BaseModelConfig(source=source, license="mit")
 
@@ -145,7 +145,7 @@ def test_anything_else_is_refused_with_what_a_source_is(source):
 @pytest.mark.parametrize(
     "values", [{}, {"source": "a/b", "untrained": {"config": GPT2, "vocabulary_size": 330}}]
 )
-def test_exactly_one_origin_is_named(values):
+def test_exactly_one_origin_is_named(values) -> None:
     with pytest.raises(ValidationError, match="exactly one of source and untrained"):
         BaseModelConfig(**values, license="mit")
 
@@ -155,25 +155,25 @@ def test_exactly_one_origin_is_named(values):
     [{"source": "./a"}, {"untrained": {"config": GPT2, "vocabulary_size": 330}}],
     ids=["path", "untrained"],
 )
-def test_only_a_hub_id_has_a_revision(values):
+def test_only_a_hub_id_has_a_revision(values) -> None:
     with pytest.raises(ValidationError, match="'main' is for Hub ids only"):
         BaseModelConfig(**values, revision="main", license="mit")
 
 
 @pytest.mark.parametrize("license_", [None, "", "see the website"])
-def test_a_licence_is_required(license_):
+def test_a_licence_is_required(license_) -> None:
     with pytest.raises(ValidationError, match="license"):
         BaseModelConfig.model_validate({"source": "a/b", "license": license_})
 
 
-def test_an_untrained_model_needs_a_model_type_and_gets_its_vocabulary_from_the_tokenizer():
+def test_an_untrained_model_needs_a_model_type_and_gets_its_vocabulary_from_the_tokenizer() -> None:
     with pytest.raises(ValidationError, match="model_type is missing"):
         UntrainedModel(config={"n_layer": 1}, vocabulary_size=330)
     with pytest.raises(ValidationError, match="vocab_size follows from the tokenizer"):
         UntrainedModel(config=GPT2 | {"vocab_size": 1000}, vocabulary_size=330)
 
 
-def test_relative_paths_count_from_the_given_folder_and_other_sources_stay():
+def test_relative_paths_count_from_the_given_folder_and_other_sources_stay() -> None:
     resolved = BaseModelConfig(source="../models/a.gguf", license="mit").resolved(
         Path("/defs/family")
     )
@@ -189,7 +189,7 @@ def test_relative_paths_count_from_the_given_folder_and_other_sources_stay():
 
 
 @pytest.mark.slow
-def test_an_untrained_model_is_written_with_its_facts(tmp_path):
+def test_an_untrained_model_is_written_with_its_facts(tmp_path) -> None:
     attributes = prepared(untrained(), tmp_path)
     model, tokenizer = load(tmp_path)
     assert attributes == {
@@ -208,7 +208,9 @@ def test_an_untrained_model_is_written_with_its_facts(tmp_path):
     assert model.config.vocab_size == 384
 
 
-def test_equal_calls_write_equal_tensors_and_tokenizers_and_another_seed_others(gpt2, tmp_path):
+def test_equal_calls_write_equal_tensors_and_tokenizers_and_another_seed_others(
+    gpt2, tmp_path
+) -> None:
     prepared(untrained(), tmp_path / "again")
     prepared(untrained(seed=1), tmp_path / "other")
     assert weights_sha256(tmp_path / "again") == weights_sha256(gpt2)
@@ -218,7 +220,7 @@ def test_equal_calls_write_equal_tensors_and_tokenizers_and_another_seed_others(
     assert weights_sha256(tmp_path / "other") != weights_sha256(gpt2)
 
 
-def test_the_trained_tokenizer_spells_every_text_and_keeps_special_tokens_whole(gpt2):
+def test_the_trained_tokenizer_spells_every_text_and_keeps_special_tokens_whole(gpt2) -> None:
     _, tokenizer = load(gpt2)
     text = "### Instruction:\nnaïve 東京 🙂\t\n### Response:\n### End"
     token_ids = tokenizer(text).input_ids
@@ -237,7 +239,7 @@ def test_the_trained_tokenizer_spells_every_text_and_keeps_special_tokens_whole(
         ({"model_type": "t5"}, "no causal language model can be built"),
     ],
 )
-def test_a_wrong_untrained_configuration_is_explained(tmp_path, config, message):
+def test_a_wrong_untrained_configuration_is_explained(tmp_path, config, message) -> None:
     with pytest.raises(BaseModelError, match=message):
         prepared(untrained(config), tmp_path)
 
@@ -245,7 +247,7 @@ def test_a_wrong_untrained_configuration_is_explained(tmp_path, config, message)
 # --- Special tokens and embeddings
 
 
-def test_new_tokens_get_equal_new_rows_in_every_call_and_old_rows_stay(gpt2, tmp_path):
+def test_new_tokens_get_equal_new_rows_in_every_call_and_old_rows_stay(gpt2, tmp_path) -> None:
     import torch
 
     tokens = [*SPECIAL_TOKENS, *(f"<extra{number}>" for number in range(60))]
@@ -260,7 +262,7 @@ def test_new_tokens_get_equal_new_rows_in_every_call_and_old_rows_stay(gpt2, tmp
     assert torch.allclose(new[384:], old.mean(0).expand(64, -1), atol=1e-4)
 
 
-def test_preparing_leaves_the_callers_random_numbers_alone(gpt2, tmp_path):
+def test_preparing_leaves_the_callers_random_numbers_alone(gpt2, tmp_path) -> None:
     import torch
 
     torch.manual_seed(123)
@@ -270,13 +272,13 @@ def test_preparing_leaves_the_callers_random_numbers_alone(gpt2, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_tokens_that_are_there_already_are_not_added_twice(gpt2, tmp_path):
+def test_tokens_that_are_there_already_are_not_added_twice(gpt2, tmp_path) -> None:
     prepared(local(gpt2), tmp_path)
     assert len(load(tmp_path)[1]) == len(load(gpt2)[1])
     assert weights_sha256(tmp_path) == weights_sha256(gpt2)
 
 
-def test_the_answer_ends_with_the_first_special_token_and_pads_with_another(gpt2):
+def test_the_answer_ends_with_the_first_special_token_and_pads_with_another(gpt2) -> None:
     model, tokenizer = load(gpt2)
     generation = model.generation_config
     assert generation.eos_token_id == tokenizer.convert_tokens_to_ids("### End")
@@ -290,7 +292,7 @@ def test_the_answer_ends_with_the_first_special_token_and_pads_with_another(gpt2
 
 def test_a_style_that_ends_with_the_tokenizers_own_end_gets_a_padding_token_of_its_own(
     gpt2, tmp_path
-):
+) -> None:
     prepared(local(gpt2), tmp_path, ["<|endoftext|>"])
     model, tokenizer = load(tmp_path)
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
@@ -301,7 +303,7 @@ def test_a_style_that_ends_with_the_tokenizers_own_end_gets_a_padding_token_of_i
 # --- Local folders
 
 
-def test_a_local_folder_is_prepared_in_its_own_dtype(copy, tmp_path):
+def test_a_local_folder_is_prepared_in_its_own_dtype(copy, tmp_path) -> None:
     model, _ = load(copy)
     model.bfloat16().save_pretrained(copy)
     attributes = prepared(local(copy), tmp_path / "out")
@@ -309,7 +311,7 @@ def test_a_local_folder_is_prepared_in_its_own_dtype(copy, tmp_path):
     assert attributes["source"] == str(copy)
 
 
-def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2, tmp_path):
+def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2, tmp_path) -> None:
     import torch
 
     model, _ = load(copy)
@@ -331,7 +333,7 @@ def test_a_folder_with_pickled_weights_is_loaded_without_running_code(copy, gpt2
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_folder_that_is_no_model_is_refused_with_what_is_missing_and_what_was_found(
     copy, tmp_path, missing
-):
+) -> None:
     (copy / missing).unlink()
     kind = "*.safetensors" if missing == "model.safetensors" else missing
     with pytest.raises(BaseModelError) as error:
@@ -341,25 +343,25 @@ def test_a_folder_that_is_no_model_is_refused_with_what_is_missing_and_what_was_
     assert "generation_config.json" in str(error.value)
 
 
-def test_a_missing_path_is_named(tmp_path):
+def test_a_missing_path_is_named(tmp_path) -> None:
     with pytest.raises(BaseModelError, match=r"nowhere: no such file or folder"):
         prepared(local(tmp_path / "nowhere"), tmp_path / "out")
 
 
-def test_a_file_that_is_not_gguf_by_name_is_no_folder(tmp_path):
+def test_a_file_that_is_not_gguf_by_name_is_no_folder(tmp_path) -> None:
     (tmp_path / "model.bin").touch()
     with pytest.raises(BaseModelError, match="expected a folder with a model in it"):
         prepared(local(tmp_path / "model.bin"), tmp_path / "out")
 
 
-def test_an_unknown_architecture_is_named(copy, tmp_path):
+def test_an_unknown_architecture_is_named(copy, tmp_path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "gpt99"}))
     with pytest.raises(BaseModelError, match=r"model: transformers \S+ cannot load this .*gpt99"):
         prepared(local(copy), tmp_path / "out")
 
 
-def test_damaged_weights_are_named(copy, tmp_path):
+def test_damaged_weights_are_named(copy, tmp_path) -> None:
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(
@@ -368,7 +370,7 @@ def test_damaged_weights_are_named(copy, tmp_path):
         prepared(local(copy), tmp_path / "out")
 
 
-def test_weights_that_lack_a_tensor_are_not_filled_up_with_random_numbers(copy, tmp_path):
+def test_weights_that_lack_a_tensor_are_not_filled_up_with_random_numbers(copy, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(copy / "model.safetensors")
@@ -378,7 +380,7 @@ def test_weights_that_lack_a_tensor_are_not_filled_up_with_random_numbers(copy, 
         prepared(local(copy), tmp_path / "out")
 
 
-def test_an_encoder_is_not_a_causal_language_model(copy, tmp_path):
+def test_an_encoder_is_not_a_causal_language_model(copy, tmp_path) -> None:
     from transformers import BertConfig, BertLMHeadModel
 
     config = BertConfig(
@@ -393,7 +395,7 @@ def test_an_encoder_is_not_a_causal_language_model(copy, tmp_path):
         prepared(local(copy), tmp_path / "out")
 
 
-def test_a_folder_with_files_in_it_is_not_written_to(gpt2, tmp_path):
+def test_a_folder_with_files_in_it_is_not_written_to(gpt2, tmp_path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BaseModelError, match="expected an empty folder"):
         prepared(local(gpt2), tmp_path)
@@ -401,13 +403,13 @@ def test_a_folder_with_files_in_it_is_not_written_to(gpt2, tmp_path):
 
 def test_only_weights_configuration_and_tokenizer_are_kept_and_the_rest_is_logged(
     gpt2, tmp_path, monkeypatch
-):
+) -> None:
     """A model's own save_pretrained may write whatever it likes."""
     from transformers import GPT2LMHeadModel
 
     save = GPT2LMHeadModel.save_pretrained
 
-    def save_more(self, folder, **settings):
+    def save_more(self, folder, **settings) -> None:
         save(self, folder, **settings)
         (Path(folder) / "extra").mkdir()
         for name in ("modeling_evil.py", "extra/model.pt"):
@@ -433,7 +435,7 @@ def llama(tmp_path_factory) -> Path:
     return out
 
 
-def test_a_gguf_file_becomes_plain_float32_weights_with_exactly_its_values(llama, tmp_path):
+def test_a_gguf_file_becomes_plain_float32_weights_with_exactly_its_values(llama, tmp_path) -> None:
     import numpy as np
 
     written = write_gguf(tmp_path / "tiny.gguf", llama)
@@ -454,13 +456,13 @@ def test_a_gguf_file_becomes_plain_float32_weights_with_exactly_its_values(llama
     assert tokenizer(text).input_ids == load(llama)[1](text).input_ids
 
 
-def test_a_file_that_only_claims_to_be_gguf_is_refused_with_its_first_bytes(tmp_path):
+def test_a_file_that_only_claims_to_be_gguf_is_refused_with_its_first_bytes(tmp_path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(BaseModelError, match=r"model\.gguf: not a GGUF file: it begins with b'PK"):
         prepared(local(tmp_path / "model.gguf"), tmp_path / "out")
 
 
-def test_a_truncated_gguf_file_is_named(llama, tmp_path):
+def test_a_truncated_gguf_file_is_named(llama, tmp_path) -> None:
     file = tmp_path / "tiny.gguf"
     write_gguf(file, llama)
     file.write_bytes(file.read_bytes()[:-5000])
@@ -471,7 +473,9 @@ def test_a_truncated_gguf_file_is_named(llama, tmp_path):
 # --- The Hub, which cannot be reached
 
 
-def test_a_hub_id_that_cannot_be_reached_is_refused_with_an_alternative(tmp_path, monkeypatch):
+def test_a_hub_id_that_cannot_be_reached_is_refused_with_an_alternative(
+    tmp_path, monkeypatch
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -489,7 +493,7 @@ def test_a_hub_id_that_cannot_be_reached_is_refused_with_an_alternative(tmp_path
 
 def test_the_output_of_transformers_goes_to_the_log_and_not_to_the_terminal(
     copy, llama, tmp_path, capfd
-):
+) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(copy / "model.safetensors")

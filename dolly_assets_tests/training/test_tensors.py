@@ -39,7 +39,7 @@ def whole(tmp_path):
     return save(tmp_path / "whole", [tensors()])
 
 
-def test_shards_and_metadata_do_not_change_the_digest(tmp_path, whole):
+def test_shards_and_metadata_do_not_change_the_digest(tmp_path, whole) -> None:
     items = list(tensors().items())
     shards = [dict(items[:1]), dict(items[1:3]), dict(items[3:])]
     assert weights_sha256(save(tmp_path / "three", shards, {"format": "pt"})) == weights_sha256(
@@ -47,13 +47,13 @@ def test_shards_and_metadata_do_not_change_the_digest(tmp_path, whole):
     )
 
 
-def test_the_order_of_names_does_not_change_the_digest(tmp_path, whole):
+def test_the_order_of_names_does_not_change_the_digest(tmp_path, whole) -> None:
     items = list(tensors().items())
     reordered = [dict(items[3:]), dict(reversed(items[:3]))]
     assert weights_sha256(save(tmp_path / "reordered", reordered)) == weights_sha256(whole)
 
 
-def test_a_flipped_bit_changes_the_digest(whole):
+def test_a_flipped_bit_changes_the_digest(whole) -> None:
     before = weights_sha256(whole)
     file = whole / "model-0.safetensors"
     content = bytearray(file.read_bytes())
@@ -71,11 +71,13 @@ def test_a_flipped_bit_changes_the_digest(whole):
     ],
     ids=["shape", "dtype", "name"],
 )
-def test_equal_bytes_under_another_shape_dtype_or_name_have_another_digest(tmp_path, whole, change):
+def test_equal_bytes_under_another_shape_dtype_or_name_have_another_digest(
+    tmp_path, whole, change
+) -> None:
     assert weights_sha256(save(tmp_path / "other", [change(tensors())])) != weights_sha256(whole)
 
 
-def test_tensors_larger_than_a_chunk_are_hashed_to_their_end(tmp_path):
+def test_tensors_larger_than_a_chunk_are_hashed_to_their_end(tmp_path) -> None:
     import torch
 
     large = torch.zeros(5 << 20, dtype=torch.uint8)
@@ -85,14 +87,14 @@ def test_tensors_larger_than_a_chunk_are_hashed_to_their_end(tmp_path):
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 7, 40, -1])
-def test_a_truncated_file_is_named(whole, kept_bytes):
+def test_a_truncated_file_is_named(whole, kept_bytes) -> None:
     file = whole / "model-0.safetensors"
     file.write_bytes(file.read_bytes()[:kept_bytes])
     with pytest.raises(ArtifactError, match=r"model-0\.safetensors"):
         weights_sha256(whole)
 
 
-def test_a_damaged_header_is_named(whole):
+def test_a_damaged_header_is_named(whole) -> None:
     file = whole / "model-0.safetensors"
     content = bytearray(file.read_bytes())
     content[8:12] = b"\xff\xff\xff\xff"
@@ -103,18 +105,18 @@ def test_a_damaged_header_is_named(whole):
         weights_sha256(whole)
 
 
-def test_a_shard_that_the_index_names_has_to_be_there(whole):
+def test_a_shard_that_the_index_names_has_to_be_there(whole) -> None:
     index = {"weight_map": {"b.weight": "model-0.safetensors", "z.weight": "model-1.safetensors"}}
     (whole / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ArtifactError, match=r"shard model-1\.safetensors is missing"):
         weights_sha256(whole)
 
 
-def test_a_tensor_in_two_files_is_an_error(tmp_path):
+def test_a_tensor_in_two_files_is_an_error(tmp_path) -> None:
     with pytest.raises(ArtifactError, match=r"'b\.weight' is also in model-0\.safetensors"):
         weights_sha256(save(tmp_path / "twice", [tensors(), {"b.weight": tensors()["b.weight"]}]))
 
 
-def test_a_folder_without_weights_is_an_error(tmp_path):
+def test_a_folder_without_weights_is_an_error(tmp_path) -> None:
     with pytest.raises(ArtifactError, match="found none"):
         weights_sha256(tmp_path)

@@ -8,7 +8,7 @@ from dolly_assets.worker.message_store import LATE_SECONDS, new_messages
 NOW_NS = 1_700_000_000 * 10**9
 
 
-def test_each_is_read_once_in_order_also_where_clocks_differ(tmp_path: Path):
+def test_each_is_read_once_in_order_also_where_clocks_differ(tmp_path: Path) -> None:
     store, seen = ObjectStore(str(tmp_path)), set[str]()
 
     def say(text: str, seconds: float, pod: str = "pod-0") -> None:
