@@ -175,7 +175,7 @@ def _new(family: ModelFamily, *inputs: AssetKind) -> dg.AutomationCondition:
 
 
 def _changed(of: dg.AssetSelection | None = None) -> dg.AutomationCondition:
-    """The data version of an input has changed."""
+    """Return the condition that the data version of an input has changed."""
     condition = Condition.any_deps_match(Condition.data_version_changed())
     return (condition.allow(of) if of else condition).with_label("an input has new data")
 

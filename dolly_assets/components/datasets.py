@@ -1,6 +1,6 @@
 """The component behind a list of declared datasets.
 
-The raw_dataset asset reads them all, so `definitions` makes it.
+It defines no asset: raw_dataset reads the datasets of all components.
 """
 
 from typing import Self
@@ -20,18 +20,18 @@ class DatasetsComponent(dg.Component):
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """What the YAML's `attributes` are checked against."""
+        """Return the model against which the YAML's `attributes` are validated."""
         return DatasetsAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Builds the component from checked attributes."""
+        """Build the component from validated attributes."""
         if not isinstance(attributes, DatasetsAttributes):
             raise ConfigurationError(
-                "attributes are missing: say datasets, each with name and source"
+                "attributes are missing: expected datasets, each with name and source"
             )
         return cls(attributes.datasets)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Nothing by itself."""
+        """Return no definitions: raw_dataset, which reads all datasets, is defined elsewhere."""
         return dg.Definitions()

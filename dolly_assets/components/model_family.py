@@ -42,20 +42,20 @@ class ModelFamilyComponent(dg.Component):
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """What the YAML's `attributes` are checked against."""
+        """Return the model against which the YAML's `attributes` are validated."""
         return FamilyAttributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Builds the component from checked attributes."""
+        """Build the component from validated attributes."""
         if not isinstance(attributes, FamilyAttributes):
             raise ConfigurationError(
-                "attributes are missing: say at least dataset, base_model and recipe"
+                "attributes are missing: expected at least dataset, base_model and recipe"
             )
         return cls(ModelFamily.declared_in(context.path, attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The family's assets, with its owners and the conditions of its automation policy."""
+        """Return the family's assets, with its owners and the conditions of its automation policy."""
         builders = [
             *BUILDERS,
             *([build_training_approval] if self.family.automation.needs_approval else []),

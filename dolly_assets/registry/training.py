@@ -5,13 +5,12 @@ recipe. Epochs are looked up by that digest, so a changed recipe never continues
 recipe's epoch.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.hashing import json_digest
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
 from dolly_assets.registry.inputs import as_inputs, input_digest
@@ -62,7 +61,7 @@ class Training:
     def digest(self) -> str:
         """SHA-256 over the digests of base model, tokenized dataset and recipe."""
         parts = [self.base_model.digest, self.tokenized_dataset.digest, self.family.recipe.digest]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return json_digest(parts)
 
     @property
     def inputs(self) -> dict[str, str]:

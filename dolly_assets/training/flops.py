@@ -136,7 +136,7 @@ def inactive_weights(model: "PreTrainedModel") -> int:
 
 
 def _settings(model: "PreTrainedModel") -> dict[str, Any]:
-    """The configuration of a model's text part, with those of its parts merged under it."""
+    """Return the configuration of a model's text part, with those of its parts merged under it."""
     values = model.config.get_text_config().to_dict()
     parts = [
         part

@@ -298,7 +298,7 @@ def _part(state: PartialState) -> str:
 
 
 def _totals(result: EpochResult) -> EpochTotals:
-    """What the profile takes over, so that both give the same figures of an epoch."""
+    """Return what the profile copies, so that both report the same figures for an epoch."""
     return EpochTotals(
         real_tokens=result.real_tokens,
         flops=result.work.flops,

@@ -145,7 +145,7 @@ def can_flash(
 
 
 def _flash_size(query: "torch.Tensor", value: "torch.Tensor") -> int:
-    """The size of heads that FlashAttention is called with."""
+    """Return the size of heads with which FlashAttention is called."""
     largest = max(query.shape[-1], value.shape[-1])
     return -(-largest // _FLASH_MULTIPLE) * _FLASH_MULTIPLE
 

@@ -254,7 +254,7 @@ def _new(model_class: "type[PreTrainedModel]", config: "PretrainedConfig") -> "P
 
 
 def _reduced(values: Mapping[str, Any], reach: Reach, keep_depth: bool) -> dict[str, Any]:
-    """The settings of a configuration, or of a part of one."""
+    """Return the settings of a configuration, or of a part of one."""
     small: dict[str, Any] = {}
     layers, kept = (0, []) if keep_depth else _kept_layers(values)
     for name, value in values.items():
@@ -309,7 +309,7 @@ def _fit_rotary(small: dict[str, Any]) -> None:
 
 
 def _of_layer(values: Mapping[str, Any], layer: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
-    """The settings of one layer, which are merged over those of the whole."""
+    """Return the settings of one layer, which are merged over those of the whole."""
     whole = {**{name: each for name, each in values.items() if not _is_nested(each)}, **layer}
     small = _reduced(whole, reach, keep_depth=True)
     return {name: small[name] for name in layer}
