@@ -1,4 +1,4 @@
-"""Everything that is declared under `defs/`, as definitions with the resources of an environment."""
+"""Everything declared under `defs/`, as definitions with the resources of an environment."""
 
 import importlib.util
 import sys

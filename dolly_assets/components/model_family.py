@@ -55,7 +55,7 @@ class ModelFamilyComponent(dg.Component):
         return cls(ModelFamily.declared_in(context.path, attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return the family's assets, with its owners and the conditions of its automation policy."""
+        """Return the family's assets, with its owners and the conditions of its automation."""
         builders = [
             *BUILDERS,
             *([build_training_approval] if self.family.automation.needs_approval else []),

@@ -112,7 +112,10 @@ def test_a_base_model_that_is_neither_path_nor_hub_id_is_named_with_its_key(tmp_
     [
         (b"", "No components found"),
         (b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff in position 0"),
-        (COMPONENT.encode(), "attributes are missing: expected at least dataset, base_model and recipe"),
+        (
+            COMPONENT.encode(),
+            "attributes are missing: expected at least dataset, base_model and recipe",
+        ),
         (COMPONENT.replace("Family", "Famly").encode(), "has no attribute `ModelFamlyComponent`"),
         (COMPONENT.encode() + b"attributes: [\nx: y\n", "expected ',"),
         (COMPONENT.encode() + b"attributes:\n\tdataset: x\n", "line 3, column "),
