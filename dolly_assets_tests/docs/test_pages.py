@@ -11,6 +11,7 @@ import pytest
 
 from docs.build import LINK, MOVED, adjusted, broken_links, page_of
 from docs.diagrams import DIAGRAMS, IMAGES
+from dolly_assets_tests.test_imports import LAYERS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -61,25 +62,14 @@ def test_every_file_and_folder_named_on_a_page_exists(page: Path) -> None:
     assert not {path for path in named if not (ROOT / path).exists()}
 
 
-def test_imports_run_down_the_layers_of_the_architecture_page() -> None:
+def test_the_layers_of_the_architecture_page_are_those_that_imports_are_held_to() -> None:
     table = PAGE_OF_FOLDERS.read_text().partition("## Layers")[2].partition("\n## ")[0]
-    rows = [
-        re.findall(r"`(\w+)(?:/|\.py)`", row.split("|")[2])
-        for row in table.splitlines()
-        if row.startswith("| ")
-    ]
-    layer_of = {part: number for number, row in enumerate(rows) for part in row}
-    parts = {path.stem for path in (ROOT / "dolly_assets").iterdir() if path.suffix in ("", ".py")}
-    assert layer_of.keys() == parts - {"__init__", "__pycache__"}
-    upwards = set()
-    for file in (ROOT / "dolly_assets").rglob("*.py"):
-        part = file.relative_to(ROOT / "dolly_assets").parts[0].removesuffix(".py")
-        for imported in re.findall(
-            r"^ *(?:from|import) dolly_assets\.(\w+)", file.read_text(), re.M
-        ):
-            if part != "__init__" and layer_of[imported] < layer_of[part]:
-                upwards.add(f"{part} imports {imported}")
-    assert not upwards
+    cells = [row.split("|")[2] for row in table.splitlines() if row.startswith("| ")]
+    shown = [part for cell in cells for part in re.findall(r"`(\w+)(?:/|\.py)`", cell)]
+    layer_of = {part: number for number, layer in enumerate(LAYERS) for part in layer}
+    assert sorted(shown) == sorted(layer_of)
+    heights = [layer_of[part] for part in shown]
+    assert heights == sorted(heights, reverse=True)
 
 
 def test_every_name_that_the_architecture_page_places_in_a_file_is_there() -> None:
