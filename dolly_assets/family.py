@@ -1,4 +1,4 @@
-"""A model family: a base model and the way it is fine-tuned, as one folder under `defs/` declares it.
+"""A model family: a base model and how it is fine-tuned, as a folder under `defs/` declares it.
 
 The orchestrator and the worker share this description; the worker receives it as JSON in its spec.
 It knows settings, and nothing of stores, artifacts or Dagster.
@@ -115,8 +115,8 @@ class Automation(Config):
     )
     training: Literal["automatic", "after_approval", "never"] = Field(
         default="never",
-        description="When new data is trained on: at once, when training_approval is materialized, or "
-        "only by hand.",
+        description="When new data is trained on: at once, when training_approval is materialized, "
+        "or only by hand.",
     )
     epochs: int | None = Field(
         default=None,

@@ -3,7 +3,7 @@
 A module defines how Dagster shows and computes an asset. What an asset is, and what the store holds
 of it, is in `registry/`; what assets share on Dagster's side is in `dagster_support/`.
 
-- `raw_dataset.py`, `tokenized_dataset.py`, `base_model.py`: what is trained on, and what is trained.
+- `raw_dataset.py`, `tokenized_dataset.py`, `base_model.py`: the data and the model.
 - `training_plan.py`, `training_approval.py`: whether a training fits, and may start.
 - `model_checkpoint.py`: the epochs of a fine-tune, with `gpu_profile`.
 - `training_profile.py`: one report over all epochs.

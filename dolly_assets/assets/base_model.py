@@ -18,8 +18,8 @@ def build_base_model(family: ModelFamily) -> dg.AssetsDefinition:
         key=BASE_MODEL.key(family.name),
         group_name=family.name,
         kinds={"huggingface"},
-        description="The model that the family fine-tunes, as plain weights, with the prompt style's "
-        "special tokens.",
+        description="The model that the family fine-tunes, as plain weights, with the prompt "
+        "style's special tokens.",
         code_version=BASE_MODEL.code_version(family),
     )
     def base_model(context: dg.AssetExecutionContext, worker: WorkerResource) -> Artifact:

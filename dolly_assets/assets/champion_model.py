@@ -1,4 +1,4 @@
-"""champion_model: the best model that a family has of a dataset, defended against each new training.
+"""champion_model: the best model of a family on a dataset, defended against each new training.
 
 It starts as the base model. The best epoch of a comparison replaces it if it is better on the same
 held-out examples; otherwise the champion stays as it is, digest included, and the reason is

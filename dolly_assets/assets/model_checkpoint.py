@@ -41,7 +41,7 @@ class FineTuneConfig(dg.Config):
 
 
 def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
-    """Return the assets `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
+    """Return `FAMILY/model_checkpoint` and `FAMILY/gpu_profile`, by dataset and epoch."""
     approval = (TRAINING_APPROVAL,) if family.automation.needs_approval else ()
 
     def spec(kind: AssetKind, kinds: set[str], description: str) -> dg.AssetSpec:

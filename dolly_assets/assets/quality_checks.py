@@ -73,7 +73,8 @@ def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{family.name}__tokenized_dataset_quality",
         specs=[*_specs(key, SPLIT_CHECKS), license_spec],
-        description="Problems in a dataset as this family splits it, and whether it may train on it.",
+        description="Problems in a dataset as this family splits it, and whether it may be trained "
+        "on.",
     )
     def split_quality(
         context: dg.AssetCheckExecutionContext, store: StoreResource

@@ -36,7 +36,7 @@ LATE_AFTER = timedelta(days=8)  # sources are checked weekly
 
 
 def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
-    """Return the asset `raw_dataset`, by dataset, of declared datasets and the catalogue's others."""
+    """Return the asset `raw_dataset`, by dataset, of declared and other known datasets."""
 
     @dg.asset(
         metadata={"dagster/column_schema": column_schema(SCHEMA, COLUMNS)},

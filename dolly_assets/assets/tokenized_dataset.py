@@ -40,8 +40,8 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
         metadata={"dagster/column_schema": column_schema(TRAIN_SCHEMA, COLUMNS)},
         group_name=family.name,
         kinds={"arrow"},
-        description="Token ids in rows, with labels on the response only, and a held-out split that "
-        "training never sees.",
+        description="Token ids in rows, with labels on the response only, and a held-out split "
+        "that training never sees.",
         code_version=TOKENIZED_DATASET.code_version(family),
     )
     def tokenized_dataset(

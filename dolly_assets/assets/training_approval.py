@@ -1,4 +1,4 @@
-"""training_approval: a user has checked the plan and lets a family train on a dataset's present data.
+"""training_approval: a user has checked the plan and allows a family to train on the current data.
 
 To approve is to materialize this asset. It only exists for families whose policy requires it. What
 is approved is the tokenized dataset of that moment: new data needs a new approval.

@@ -22,7 +22,7 @@ CHECK = "fits"
 
 
 def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
-    """Return the asset `FAMILY/training_plan`, by dataset, with a check that stops what cannot fit."""
+    """Return `FAMILY/training_plan`, by dataset, with a check that stops what cannot fit."""
     key = dg.AssetKey(TRAINING_PLAN.key(family.name))
 
     @dg.asset(

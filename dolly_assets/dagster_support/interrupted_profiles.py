@@ -1,4 +1,4 @@
-"""Profiles of interrupted epochs, as observations of `gpu_profile`: shown there, but no whole profile."""
+"""Profiles of interrupted epochs, as observations of `gpu_profile`, shown beside whole ones."""
 
 from collections.abc import Callable, Sequence
 

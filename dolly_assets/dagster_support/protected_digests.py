@@ -10,7 +10,7 @@ PAGE = 1000
 
 
 def materialized_digests(instance: dg.DagsterInstance) -> set[str]:
-    """Return the digests of the artifacts that the newest materializations of all partitions stand for.
+    """Return the digests of the artifacts behind the newest materializations of all partitions.
 
     They are the data versions of the materializations.
     """

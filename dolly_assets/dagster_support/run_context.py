@@ -36,7 +36,7 @@ def owner_of(context: dg.AssetExecutionContext) -> Owner:
 
 
 def is_cancelled(context: dg.AssetExecutionContext) -> bool:
-    """Whether a user ends the run; its process may also be stopped because its machine goes away."""
+    """Whether a user ends the run; its process may also be stopped because its machine is lost."""
     run = context.instance.get_run_by_id(context.run_id)
     if run is None or PROCESS_TAG in run.tags:
         return True

@@ -1,4 +1,4 @@
-"""From a dataset's name to compared epochs: materializes what is missing or out of date, nothing else.
+"""From a dataset's name to compared epochs: materializes only what is missing or out of date.
 
 What is current is decided by the store (`registry/currency.py`). It must be known to the Dagster
 instance too, so that the UI shows it.

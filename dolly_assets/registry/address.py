@@ -70,7 +70,7 @@ class ArtifactAddress:
 
     @property
     def partition_key(self) -> str | None:
-        """The partition's key in Dagster, `demo|03` or `demo`; None where there are no partitions."""
+        """The partition's key in Dagster, `demo|03` or `demo`; None if there are no partitions."""
         if self.epoch is None:
             return self.dataset or None
         return f"{self.dataset}|{epoch_key(self.epoch)}"

@@ -1,4 +1,4 @@
-"""The table of what the store holds: every kind of artifact, what it is made from, and what decides it.
+"""The table of the kinds of artifacts: what each is made from, and what determines its content.
 
 Components, freshness, lineage, automation, status and the worker read it. A new asset is one entry
 here and one module in `assets/`. It knows neither Dagster nor how an asset is computed.
@@ -73,7 +73,7 @@ class AssetKind:
     def address(
         self, family: str = "", dataset: str = "", epoch: int | None = None
     ) -> ArtifactAddress:
-        """Return the address of one of its artifacts; what the partitioning doesn't need is left out."""
+        """Return the address of one of its artifacts, with what its partitioning needs."""
         return ArtifactAddress(
             family=family if self.is_of_family else "",
             asset=self.name,
@@ -90,7 +90,7 @@ class AssetKind:
         return [kind.key(family) for kind in self.inputs]
 
     def code_version(self, family: ModelFamily) -> str:
-        """Return a SHA-256 over the settings that decide its content: the code version in Dagster."""
+        """Return the SHA-256 of the settings that determine its content: its code version."""
         decisive = [*(self.settings(family) if self.settings else ()), self.output_version]
         return json_digest(decisive)
 

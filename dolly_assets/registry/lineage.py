@@ -217,7 +217,7 @@ class Lineage:
                 yield {"epoch": trained.epoch, "ranks": trained.ranks, **seen}
 
     def _profile_of(self, checkpoint: Artifact) -> Artifact | None:
-        """Return the profile of a checkpoint's training, the newest before it if there are several."""
+        """Return the profile of a checkpoint's training; of several, the newest before it."""
         at, training = ArtifactAddress.parse(checkpoint.name), training_of(checkpoint)
         profiles = history(self.store, GPU_PROFILE.address(at.family, at.dataset, at.epoch))
         same = [each for each in profiles if training_of(each) == training]

@@ -1,4 +1,4 @@
-"""The folders that a published checkpoint is loaded from: whole weights, or a base model and an adapter."""
+"""The folders of a published checkpoint: whole weights, or a base model and an adapter."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -59,7 +59,7 @@ def names(store: ArtifactStore, kind: AssetKind, family: str) -> list[str]:
 
 
 def history(store: ArtifactStore, address: ArtifactAddress) -> list[Artifact]:
-    """Return all artifacts at an address, newest first, also those under the kind's former names."""
+    """Return all artifacts at an address, newest first, also under the kind's former names."""
     kind = KINDS.get(address.asset)
     found = store.history(address.name)
     for former in kind.former_names if kind else ():

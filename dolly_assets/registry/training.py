@@ -171,7 +171,8 @@ def _checkpoint_before(store: ArtifactStore, training: Training, epoch: int) -> 
     if found:
         raise TrainingError(
             f"epoch {epoch} of {family} on {dataset} continues from epoch {epoch - 1}, whose "
-            "training state was dropped by garbage collection: train again from epoch 1, with retrain"
+            "training state was dropped by garbage collection: train again from epoch 1, with "
+            "retrain"
         )
     why = (
         "is not in the store"

@@ -158,8 +158,8 @@ def _folder_files(folder: Path) -> dict[str, Path]:
     for path in found:
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise ArtifactError(
-                f"cannot publish {path}: it is a link to {path.resolve()}, outside {folder}; if that "
-                "is meant, copy the folder with cp -rL and publish the copy"
+                f"cannot publish {path}: it is a link to {path.resolve()}, outside {folder}; if "
+                "that is meant, copy the folder with cp -rL and publish the copy"
             )
     return {path.relative_to(folder).as_posix(): path for path in found}
 
