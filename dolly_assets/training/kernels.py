@@ -52,4 +52,6 @@ def describe(trainer: "Trainer", layout: Layout) -> str:
         found = "SDPA per example"
     if arguments.use_liger_kernel:
         found += ", Liger"
-    return f"{found} ({layout.reason})" if layout.refused else found
+    if layout.refused:
+        found += f", since others are not exact: {layout.reason}"
+    return found

@@ -16,12 +16,13 @@ from dolly_assets.training.checkpoint.universal import convert
 from dolly_assets.training.checkpoint.unpickling import only_known_classes
 from dolly_assets.training.deepspeed.config import deepspeed_config
 from dolly_assets.training.loop.epochs import Epochs, as_callback
+from dolly_assets.training.loop.meter import StepMeter
 from dolly_assets.training.loop.observer import TrainingObserver
 from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.trainer import load_trainer
 from dolly_assets.training.packing.batches import RowDataset
-from dolly_assets.training.packing.layout import Layout, LayoutCollator
+from dolly_assets.training.packing.layout import LayoutCollator
 from dolly_assets.training.process_group import (
     COLLECTIVE_TIMEOUT_SECONDS,
     be_the_only_rank_unless_launched,
@@ -74,7 +75,7 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
         real_tokens=lambda: dataset.real_tokens,
         meter=meter,
         snapshots=Snapshots(trainer, request.copy_bytes),
-        kernels=lambda: kernels.describe(trainer, _layout(trainer)),
+        kernels=lambda: _description(trainer, meter),
     )
     trainer.add_callback(
         as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped)
@@ -86,11 +87,14 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
         epochs.close()
 
 
-def _layout(trainer: "Trainer") -> Layout:
-    """Return the layout that was chosen when training began."""
+def _description(trainer: "Trainer", meter: StepMeter) -> str:
+    """Describe what trains and what is measured, once training begins."""
     layout = cast(LayoutCollator, trainer.data_collator).layout
     assert layout
-    return layout
+    found = kernels.describe(trainer, layout)
+    if meter.counts_operations:
+        return found
+    return f"{found}; the operations of this architecture are not counted: no FLOP/s, no MFU"
 
 
 def training_arguments(

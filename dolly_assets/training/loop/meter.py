@@ -172,6 +172,11 @@ class StepMeter:
             self._log.append(record)
 
     @property
+    def counts_operations(self) -> bool:
+        """Whether the architecture's floating-point operations can be counted."""
+        return self._flops is not None
+
+    @property
     def latest(self) -> StepRecord:
         """The step that ended last; there must have been one."""
         assert self._latest
