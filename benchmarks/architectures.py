@@ -14,6 +14,7 @@ Exit code 1 if an architecture ends with a foreign exception, or is off by more 
 import argparse
 import json
 import multiprocessing
+import re
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dolly_assets.core.errors import DollyError
+from dolly_assets.core.markdown import markdown_table
 from dolly_assets.training.base_model.check import check
 from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.packing.attention import PackedAttention
@@ -97,11 +99,33 @@ COMPLETED: dict[str, dict[str, Any]] = {
 }
 PACKED, PACKED_OWN = "packed", "packed, own mask"
 PADDED, REFUSED = "padded", "refused"
-CRASH, WRONG = "crash", "silently wrong"
+CRASH, WRONG, NO_MODEL = "crash", "silently wrong", "no tiny model"
+OUTCOMES = (PACKED, PACKED_OWN, PADDED, REFUSED, CRASH, WRONG, NO_MODEL)
+FAILURES = (CRASH, WRONG, NO_MODEL)
 VARIANTS = (
     ("llama", "dynamic"),
     ("phi3", "longrope"),
 )
+
+PAGE = """\
+# Architectures
+
+Every causal language model of transformers {version}, and how the examples of a training are laid
+out for it. Each row is a tiny model whose windows, chunks, selected keys and original contexts are
+shorter than the examples: loss and gradient of a few examples in float32, computed as a training
+computes them, are within 1e-6 and 1e-5 of plain transformers with one example at a time. Where a
+layout is not exact, the next one is chosen: packed with our attention, packed with a mask of the
+model's own, padded. `+dynamic` and `+longrope` are rotary embeddings whose factors follow the
+longest example; with `max_length` within the original context they are exact, too.
+
+Of {count}: {counts}. `recipe.packing: required` refuses all but packed ones; a model that is
+refused together with others in a forward pass trains with `packing: false` and
+`micro_batch_size: 1`.
+
+This page is generated: `python benchmarks/architectures.py --markdown docs/architectures.md`.
+
+{table}
+"""
 
 
 @dataclass(frozen=True)
@@ -202,7 +226,7 @@ def examine(name: str) -> Outcome:
         model = tiny_model(name)
         rows = examples(model.config.get_text_config().vocab_size)
     except Exception as error:  # noqa: BLE001 it is what is looked for
-        return Outcome(name, "no model", _line(error))
+        return _without_model(name, _line(error))
     try:
         expected = one_by_one(model, rows)
     except Exception as error:  # noqa: BLE001 it is what is looked for
@@ -222,6 +246,20 @@ def examine(name: str) -> Outcome:
     if not (loss <= LOSS_TOLERANCE and off <= GRADIENT_TOLERANCE):
         outcome = f"{WRONG}: {outcome}"
     return Outcome(name, outcome, "; ".join(layout.refused), layout.attention, loss, off)
+
+
+def _without_model(name: str, reason: str) -> Outcome:
+    """Return the outcome where no tiny model could be built."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(AutoConfig.for_model(name.partition("+")[0]))
+    except Exception as error:  # noqa: BLE001 it is what is looked for
+        # `prepare` refuses what transformers cannot build.
+        return Outcome(name, REFUSED, f"transformers builds no model: {_line(error)}")
+    return Outcome(name, NO_MODEL, reason)
 
 
 def as_trained(
@@ -301,11 +339,38 @@ def run(chosen: Sequence[str], *, jobs: int, timeout: float) -> Iterator[Outcome
         yield from pool.map(lambda name: isolated(name, timeout), chosen)
 
 
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """Return the page of the documentation: the same for the same outcomes, whatever they took."""
+    import transformers
+
+    counts = Counter(outcome.outcome for outcome in outcomes)
+    table = markdown_table(
+        ("architecture", "examples are", "attention", "why not packed with our attention"),
+        [
+            (f"`{each.name}`", each.outcome, each.attention or "-", _cause(each) or "-")
+            for each in outcomes
+        ],
+    )
+    return PAGE.format(
+        version=transformers.__version__,
+        count=len(outcomes),
+        counts=", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name]),
+        table=table,
+    )
+
+
+def _cause(outcome: Outcome) -> str:
+    """Shorten reasons for a table: sizes of differences vary with the machine."""
+    text = re.sub(r": the loss by [^;]*?%, the gradient by [^;]*?%", "", outcome.detail)
+    return text.replace("in a small copy, examples differ from each of them alone", "not exact")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--only", nargs="+", default=[])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=120)
     options = parser.parse_args()
@@ -321,7 +386,9 @@ def main() -> None:
     print(dict(Counter(outcome.outcome for outcome in outcomes)))
     if options.json:
         options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")
-    sys.exit(any(each.outcome.startswith((CRASH, WRONG)) for each in outcomes))
+    if options.markdown:
+        options.markdown.write_text(markdown(outcomes))
+    sys.exit(any(each.outcome.startswith(FAILURES) for each in outcomes))
 
 
 if __name__ == "__main__":
