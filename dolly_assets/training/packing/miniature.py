@@ -40,10 +40,6 @@ _SIZES: tuple[tuple[str, int], ...] = (
     (r"qk_rope_head_dim|rotary_dim|d_rel", 8),
     (r"qk_head_dim", 24),
     (r"(q|kv|o)_lora_rank|hc_lowrank|adapter_rank|laurel_rank|gated_norm_rank|loop_gate_rank", 16),
-    (
-        r"(num|n)_(hidden_|encoder_|decoder_)?layers?|n_layer|(en|de)coder_layers|num_blocks",
-        _LAYERS,
-    ),
     (r"vocab_size(_per_layer_input)?|unpadded_vocab_size|decoder_vocab_size", _VOCABULARY),
     (
         r"(audio_)?vocab_size|codebook_size|\w+_vocab_size|encoder_hash_byte_group_vocab",
@@ -52,10 +48,8 @@ _SIZES: tuple[tuple[str, int], ...] = (
     (r"\w*(hidden_size_per_layer_input|ple_embed_dim)", 16),
     (r"(hidden|embedding|attention_hidden|input_embedding|output_embedding)_(size|dim)", 64),
     (r"d_model|n_embd|dim_model|word_embed_proj_dim|emb_dim|lru_width|backbone_hidden_size", 64),
-    (
-        r"hidden_size_global|router_hidden_size|projector_(in|out)put_dim|out_hidden_size|adapter_(in|out|input)_(dim|size)",
-        64,
-    ),
+    (r"hidden_size_global|router_hidden_size|projector_(in|out)put_dim|out_hidden_size", 64),
+    (r"adapter_(in|out|input)_(dim|size)", 64),
     (r"\w*intermediate_size\w*|n_inner|ffn_dim|\w*ffn_(dim|hidden_size)|dff|dim_ff|d_ff", 96),
     (r"d_inner|mlp_dim|feed_forward_size|depth_decoder_ffn_dim", 96),
     (r"(num|n_routed|num_local|moe_num|num_routed)_experts", 8),
@@ -98,6 +92,9 @@ _KEY_HEADS = {
     "swa_num_key_value_heads": "swa_num_attention_heads",
     "linear_num_key_heads": "linear_num_value_heads",
 }
+_DEPTHS = re.compile(
+    r"(num|n)_(hidden_|encoder_|decoder_)?layers?|n_layer|(en|de)coder_layers|num_blocks"
+)
 _CONTEXTS = re.compile(
     r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_target_positions|context_length"
 )
@@ -352,25 +349,16 @@ def _reduced_value(name: str, value: Any, reach: Reach, layers: int | None) -> A
         return reach.reduced(int(value)) if value > 0 else value
     if _CONTEXTS.fullmatch(name) and value > 0:  # of the whole sequence, as some count positions
         return max(reach.reduced(int(value)), reach.between)
-    for pattern, size in _SIZES:
-        if re.fullmatch(pattern, name):
-            if size == _LAYERS:
-                return layers if value > 0 and layers else value
-            return min(value, size)
-    return value
+    if _DEPTHS.fullmatch(name):
+        return layers if value > 0 and layers else value
+    sizes = (size for pattern, size in _SIZES if re.fullmatch(pattern, name))
+    return min(value, next(sizes, value))
 
 
 def _kept_layers(values: Mapping[str, Any]) -> tuple[int, list[int]]:
     """How many layers a configuration has, and which of them stay: one or two of each kind."""
-    name = next(
-        (
-            name
-            for name in values
-            if any(size == _LAYERS and re.fullmatch(pattern, name) for pattern, size in _SIZES)
-            and isinstance(values[name], int)
-        ),
-        None,
-    )
+    depths = (name for name in values if _DEPTHS.fullmatch(name) and isinstance(values[name], int))
+    name = next(depths, None)
     kinds = next((values[name] for name in _KINDS if isinstance(values.get(name), list)), None)
     layers = len(kinds) if kinds else values.get(name or "", 0) or 0
     lists = [value for value in values.values() if isinstance(value, list) and len(value) == layers]
