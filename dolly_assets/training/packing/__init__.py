@@ -5,5 +5,9 @@ It knows token ids and models; it knows nothing of text, datasets or ranks.
 - `batches.py`: from rows to micro-batches, packed or padded.
 - `attention.py`: attention within each example of a packed sequence.
 - `loss.py`: the loss over labelled tokens only.
-- `self_check.py`: a proof on the model itself that packed examples do not see each other.
+- `layout.py`: packed or padded, and the collator that follows the choice.
+- `self_check.py`: the choice: the first layout in which each example is computed as it is alone.
+- `exactness.py`: the test of an architecture, on a small copy.
+- `miniature.py`: small copies, whose limits are below the lengths of the test.
+- `expected.py`: the layouts of a base model, found when it is prepared.
 """
