@@ -282,10 +282,10 @@ def main() -> int:
                 found = np.array(run(pool, case, weights, Path(scratch) / "trainer"))
                 apart = abs(found - expected)
                 loss, norm = (apart / expected).max(axis=0)
-                told = f"{norm:.1e}" if math.isfinite(norm) else "not told"
+                reported = f"{norm:.1e}" if math.isfinite(norm) else "not reported"
                 worst = max(worst, loss)
                 print(
-                    f"| {name} | {case} | {apart[:, 0].max():.1e} | {loss:.1e} | {told} |",
+                    f"| {name} | {case} | {apart[:, 0].max():.1e} | {loss:.1e} | {reported} |",
                     flush=True,
                 )
             print(
