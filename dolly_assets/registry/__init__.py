@@ -1,1 +1,21 @@
-"""TODO."""
+"""What an artifact is: its address, its kind, its attributes, and what the store holds of each kind.
+
+The one place that knows names of assets and of their inputs. It reads the store and describes; it
+knows neither Dagster nor how an asset is computed. Modules are imported one by one, since some need
+Arrow and most do not.
+
+- `address`: where an artifact belongs, and its name, partition and key.
+- `kinds`: the table of the kinds: inputs, partitioning, settings, attributes.
+- `attributes`: the attributes that the manifests of each kind contain.
+- `inputs`: what an artifact was made from.
+- `queries`: artifacts by address, and a training with its scores.
+- `currency`: whether an artifact is up to date.
+- `training`: what the store has of a training, and what is left to train.
+- `raw_datasets`: whether a raw dataset still is what its source holds.
+- `quality_reports`: stored findings of quality checks.
+- `profiles`: the profiles of a training.
+- `estimate`: whether a training fits, how long it takes and what it costs.
+- `model_folders`: the folders from which a checkpoint is loaded.
+- `lineage`: the records, code, recipe and devices behind an artifact.
+- `status`: the inventory of epochs.
+"""

@@ -8,6 +8,7 @@ launched.
 - `loop/`: the training itself, from step to step and from epoch to epoch.
 - `packing/`: rows, micro-batches, attention within examples, and the loss.
 - `checkpoint/`: snapshots of a training, and the layout in which they are published.
+- `context.py`: how many tokens an example of a model may have.
 - `lora.py`: adapters; `kernels.py`: fused kernels; `flops.py`: operations of a training.
 - `process_group.py`: the ranks as one group.
 - `weights_files.py`: which files of a model's folder are published.

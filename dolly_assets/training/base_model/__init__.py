@@ -5,6 +5,7 @@ of a prompt style, and nothing of training or of the store.
 
 - `config.py`: what a family's YAML states about its base model.
 - `prepare.py`: from that to a folder that can be fine-tuned; the function to use.
+- `check.py`: what a model has to be before it is prepared.
 - `load.py`: models and tokenizers from the Hub, a folder or a GGUF file.
 - `untrained.py`: models with random weights, and tokenizers trained on a few texts.
 - `special_tokens.py`: the prompt style's tokens, in the tokenizer and in the embeddings.

@@ -8,6 +8,7 @@ It knows folders and numbers, and hands epochs to an observer; it knows nothing 
 - `progress.py`: the finished part of an epoch, beside a state saved in the middle of it.
 - `trainer.py`: the Trainer, with its loss and its timed steps.
 - `meter.py`, `steps.py`: measurements of the steps, and the steps as a table and a picture.
+- `loss_curve.py`: the loss over the steps of an epoch, as a picture.
 - `guards.py`: checks of every step; `watchdog.py`: ends ranks that hang.
 - `stop.py`: requests to stop; `out_of_memory.py`: what to change when memory runs out.
 """
