@@ -1,4 +1,4 @@
-"""`dolly profile …`: what the devices did in a training or epoch, in the terminal or a browser."""
+"""`dolly profile …`: what the devices did in a training, an epoch or any command."""
 
 import webbrowser
 from pathlib import Path
@@ -10,6 +10,7 @@ from dolly_assets.cli._options import dataset_option, epoch_or_training_option, 
 from dolly_assets.cli._session import open_store
 from dolly_assets.core.errors import ProfileError
 from dolly_assets.core.names import epoch_key
+from dolly_assets.profiling.command import profile_command
 
 if TYPE_CHECKING:
     from dolly_assets.profiling.analysis.summary import ReportSummary
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 @click.group()
 def profile() -> None:
     """Show what the devices did in a training, and its cost."""
+
+
+profile.add_command(profile_command)
 
 
 @profile.command("show")

@@ -1,6 +1,6 @@
-"""What a container may use and what it costs it: the kernel's control groups, of both versions.
+"""The limits of this process's container, and its waits: control groups of both versions.
 
-Knows one thing: the folders of the group that this process is in. A limit of any group above holds
+Knows only the folders of the group that this process is in, and those above it, whose limits hold
 too.
 """
 
@@ -16,7 +16,7 @@ class ControlGroup:
     """The control group of this process.
 
     Args:
-        root: The file system's root; `/` but for tests.
+        root: Root of the file system; `/` except in tests.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -25,7 +25,7 @@ class ControlGroup:
         self._is_v2 = (self._mount / "cgroup.controllers").exists()
 
     def cpu_limit(self) -> float | None:
-        """How many CPUs' time it may use; None without a limit."""
+        """Return how many CPUs it may use, as CPU time per time; None without a limit."""
         if self._is_v2:
             return self._smallest(
                 "", lambda folder: _cpus(*(folder / "cpu.max").read_text().split())
@@ -39,7 +39,7 @@ class ControlGroup:
         )
 
     def memory_limit_bytes(self) -> int | None:
-        """How much memory it may use; None without a limit."""
+        """Return how much memory it may use; None without a limit."""
         name = "memory.max" if self._is_v2 else "memory.limit_in_bytes"
         limit = self._smallest(
             "" if self._is_v2 else "memory", lambda folder: float((folder / name).read_text())
@@ -47,10 +47,11 @@ class ControlGroup:
         return None if limit is None or limit >= _UNLIMITED_BYTES else int(limit)
 
     def read(self) -> dict[str, float]:
-        """Reads `memory_bytes` and the counters `out_of_memory_kills`, `cpu_throttled_seconds` (held back by the limit)
-        and, for each of cpu, memory and io, `…_pressure_seconds` (some task waited for it).
+        """Read the memory in use, and counters of what the group had to wait for.
 
-        What the kernel doesn't give is left out; version 1 gives none.
+        These are `memory_bytes` and the counters `out_of_memory_kills`, `cpu_throttled_seconds`
+        (held back by the limit) and, for each of cpu, memory and io, `…_pressure_seconds` (some
+        task waited for it). What the kernel does not provide is left out; version 1 provides none.
         """
         if not self._is_v2:
             return {}
@@ -80,9 +81,9 @@ class ControlGroup:
         return min((value for value in found if value != float("inf")), default=None)
 
     def _folders(self, controller: str) -> Iterator[Path]:
-        """The group's folder and those above it that are to be seen.
+        """Yield the group's folder and those above it that are visible.
 
-        In a container its own is often the top.
+        In a container, its own is often the topmost.
         """
         top = self._mount / controller
         folder = top / self._paths.get(controller, "/").lstrip("/")
@@ -94,7 +95,7 @@ class ControlGroup:
 
 
 def _own_paths(file: Path) -> Iterator[tuple[str, str]]:
-    """Controller -> path of the group, from /proc/self/cgroup; version 2's controller is the empty string."""
+    """Yield controllers and paths of the group; version 2's controller is the empty string."""
     with suppress(OSError):
         for line in file.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -103,7 +104,7 @@ def _own_paths(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _cpus(quota: str, period: str) -> float | None:
-    """Both in microseconds; the quota is "max" or -1 without a limit."""
+    """Return the limit in CPUs; both are microseconds, the quota is "max" or -1 without a limit."""
     return None if quota in {"max", "-1"} else int(quota) / int(period)
 
 

@@ -1,7 +1,7 @@
-"""What vendors publish of their accelerators: peak arithmetic, memory, power.
+"""What vendors publish about their accelerators: peak arithmetic, memory, power.
 
 The figures, with sources, are in device_table.yaml; this module finds them by the names that NVML
-and people use.
+and users give a device. Knows nothing of the devices of this machine.
 """
 
 import functools
@@ -22,12 +22,12 @@ class DeviceSpec(Config):
     """One kind of accelerator, as its data sheet describes it."""
 
     names: tuple[str, ...] = Field(
-        min_length=1, description="NVML's name without the vendor's words, then others."
+        min_length=1, description="NVML's name without vendor and brand, then other names."
     )
-    memory_mib: int = Field(gt=0, description="As the driver reports it.")
-    tdp_watts: float = Field(gt=0, description="Highest default power limit.")
+    memory_mib: int = Field(gt=0, description="Device memory, as the driver reports it.")
+    tdp_watts: float = Field(gt=0, description="The highest default power limit.")
     teraflops: dict[Precision, float] = Field(
-        description="Dense peak by precision; none: no fast path."
+        description="Dense peak by precision; without the precisions that are not accelerated."
     )
 
     @property
@@ -41,27 +41,30 @@ class DeviceSpec(Config):
         return self.memory_mib * 2**20
 
     def peak_flops(self, precision: Precision) -> float | None:
-        """Floating-point operations per second at most, a multiplication and an addition being two."""
+        """Return the peak in floating-point operations per second.
+
+        A multiplication and an addition are two operations.
+        """
         return self.teraflops[precision] * 1e12 if precision in self.teraflops else None
 
 
 def device_spec(name: str) -> DeviceSpec | None:
-    """The data sheet of a device, by NVML's name or a usual shorter one; None if it is not in the table.
+    """Return the data sheet of a device, by NVML's name or a common shorter one.
 
-    A MIG slice, which has a share of a device only, is not.
+    None if it is not in the table, as a MIG slice, which is only a share of a device.
     """
     return _by_name().get(_plain(name))
 
 
 def peak_flops(name: str, precision: Precision) -> float | None:
-    """Floating-point operations per second of a device at most; None if device or precision is not in the table."""
+    """Return a device's peak in operations per second; None if it is not in the table."""
     spec = device_spec(name)
     return spec.peak_flops(precision) if spec else None
 
 
 @functools.cache
 def device_table() -> tuple[DeviceSpec, ...]:
-    """All devices known."""
+    """Return all known devices."""
     import yaml
 
     text = (
@@ -78,5 +81,5 @@ def _by_name() -> dict[str, DeviceSpec]:
 
 
 def _plain(name: str) -> str:
-    """`NVIDIA A100-SXM4-80GB`, `A100-SXM4-80GB` and `a100 sxm4 80gb` are the same."""
+    """Return one spelling for `NVIDIA A100-SXM4-80GB`, `A100-SXM4-80GB` and `a100 sxm4 80gb`."""
     return " ".join(_VENDOR_WORDS.sub(" ", name.lower()).replace("-", " ").split())

@@ -1,4 +1,7 @@
-"""The machines that a training is planned for: a cluster named in YAML, or the one that this process runs on."""
+"""The machines that a training is planned for: those named in YAML, or this one.
+
+Knows nothing of trainings and plans.
+"""
 
 import time
 from typing import Literal
@@ -15,18 +18,20 @@ _MATRIX = 1024
 
 
 class Machines(Config):
-    """Equal machines that train together. What is not known is None, and then not checked."""
+    """Identical machines that train together. What is not known is None, and is not checked."""
 
-    kind: Literal["gpu", "cpu"]
-    device: str | None = Field(description="GPU's name; None if it is not known which.")
-    nodes: int = Field(ge=1)
-    ranks: int = Field(ge=1, description="Over all machines: one for each GPU, or CPU processes.")
+    kind: Literal["gpu", "cpu"] = Field(description="What trains.")
+    device: str | None = Field(description="Name of the GPU; None if it is not known.")
+    nodes: int = Field(ge=1, description="Number of machines.")
+    ranks: int = Field(
+        ge=1, description="Processes on all machines: one for each GPU, or CPU processes."
+    )
     device_bytes: int | None = Field(description="Memory of one GPU.")
     host_bytes: int | None = Field(description="Memory of one machine.")
 
     @property
     def ranks_per_node(self) -> int:
-        """Ranks of one machine."""
+        """Number of ranks on one machine."""
         return self.ranks // self.nodes
 
     @property
@@ -37,10 +42,9 @@ class Machines(Config):
         return f"{self.ranks} × {self.device or 'GPU of unknown kind'}"
 
     def peak_flops(self, precision: Precision) -> float | None:
-        """Arithmetic of all devices together, in operations per second; None if it is not known.
+        """Return the peak of all devices together, in operations per second; None if not known.
 
-        Of CPUs it is not published for what a process may use of them, so it is measured, here and
-        now.
+        For CPUs, nothing is published about the share that a process may use, so it is measured.
         """
         if self.kind == "cpu":
             return measured_flops() * self.nodes
@@ -50,7 +54,13 @@ class Machines(Config):
 
 
 def named_gpus(device: str, *, gpus: int, nodes: int, host_bytes: int) -> Machines:
-    """Machines with GPUs of a kind, which need not be here.
+    """Return machines with a given GPU, which need not exist here.
+
+    Args:
+        device: Name of the GPU, as in the device table.
+        gpus: GPUs of each machine.
+        nodes: Number of machines.
+        host_bytes: Memory of each machine.
 
     Raises:
         ConfigurationError: The device is not in the table, or no number of GPUs is given.
@@ -58,10 +68,11 @@ def named_gpus(device: str, *, gpus: int, nodes: int, host_bytes: int) -> Machin
     spec = device_spec(device)
     if spec is None:
         known = ", ".join(each.name for each in device_table())
-        raise ConfigurationError(f"compute.device {device!r} is not known; known: {known}")
+        raise ConfigurationError(f"compute.device {device!r} is unknown: expected one of {known}")
     if not gpus:
         raise ConfigurationError(
-            f"compute.device is {device} and compute.gpus is 0: say how many GPUs a machine has"
+            f"compute.device is {device} and compute.gpus is 0: set compute.gpus to the number of "
+            "GPUs of a machine"
         )
     return Machines(
         kind="gpu",
@@ -87,7 +98,10 @@ def host_bytes(group: ControlGroup | None = None) -> int:
 
 
 def measured_flops() -> float:
-    """Operations per second of a float32 matrix product on this machine's cores: the best of three, some 0.1 s."""
+    """Measure the rate of a float32 matrix product on this machine's cores: the best of three.
+
+    In operations per second; it takes about 0.1 s.
+    """
     matrix = np.ones((_MATRIX, _MATRIX), dtype=np.float32)
     seconds = []
     for _ in range(3):

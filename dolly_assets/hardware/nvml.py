@@ -1,9 +1,7 @@
-"""The one door to NVML: asks one thing, and gets the value or why there is none.
+"""The single access to NVML: a query returns a value, or why there is none.
 
-Knows no fields, files or threads.
-
-Importing it needs nvidia-ml-py. A call can take long or never return, so it is made where nobody
-waits for it.
+Knows no fields, files or threads. Importing it needs nvidia-ml-py. A call can take long or never
+return, so callers make it where nothing waits for it.
 """
 
 from collections.abc import Sequence
@@ -17,11 +15,11 @@ pynvml: Any = _untyped
 
 @dataclass(frozen=True)
 class Missing:
-    """Stands where NVML gives no value.
+    """Stands for a value that NVML does not provide.
 
     Attributes:
         reason: Such as "not supported by this device".
-        is_final: Whether asking again is of no use.
+        is_final: Whether querying again is pointless.
         is_lost: Whether it is missing because the GPU has fallen off the bus.
     """
 
@@ -56,7 +54,7 @@ _VALUE_MEMBERS = (
 
 
 def query(function: str, *arguments: Any) -> Any:
-    """What the function of pynvml returns for the arguments, or a `Missing`: it raises none of NVML's errors."""
+    """Call a function of pynvml; return its value, or a `Missing` for any of NVML's errors."""
     call = getattr(pynvml, function, None)
     if call is None:
         return BINDINGS_TOO_OLD
@@ -69,12 +67,15 @@ def query(function: str, *arguments: Any) -> Any:
 
 
 def missing(code: int) -> Missing:
-    """The reason behind one of NVML's error codes."""
+    """Return the reason behind one of NVML's error codes."""
     return _KNOWN.get(code) or Missing(str(pynvml.NVMLError(code)))
 
 
 def query_fields(handle: Any, fields: Sequence[int | tuple[int, int]]) -> list[Any]:
-    """The values of `NVML_FI_…` fields, or fields and scopes, in one call: each a number or a `Missing`."""
+    """Query `NVML_FI_…` fields, or pairs of field and scope, in one call.
+
+    Each value is a number or a `Missing`.
+    """
     values = query("nvmlDeviceGetFieldValues", handle, fields)
     if isinstance(values, Missing):
         return [values] * len(fields)

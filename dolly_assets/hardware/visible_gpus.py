@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class MigInstance:
-    """A part of a GPU that works as one of its own.
+    """A part of a GPU that works as a device of its own.
 
     Attributes:
-        index: NVML's, within the GPU. Its samples are `gpu.<GPU>.mig.<index>.…`
+        index: NVML's index within the GPU. Its samples are `gpu.<GPU>.mig.<index>.…`
         uuid: `MIG-…`
         name: Such as "NVIDIA A100-SXM4-80GB MIG 2g.20gb".
-        gpu_instance: The ids that older drivers name it by in `CUDA_VISIBLE_DEVICES`.
+        memory_total_bytes: Its memory.
+        gpu_instance: An id that older drivers name it by in `CUDA_VISIBLE_DEVICES`.
+        compute_instance: The other id.
         is_visible: Whether this training may use it.
     """
 
@@ -36,13 +38,20 @@ class Device:
 
     Attributes:
         index: NVML's index, which is the PCI bus order (`CUDA_DEVICE_ORDER=PCI_BUS_ID`).
-        name: The product's name.
-        uuid: `GPU-…`, the same across reboots; empty where the driver gives none.
+        name: Name of the product.
+        uuid: `GPU-…`, the same across reboots; empty if the driver reports none.
+        memory_total_bytes: Its memory.
         compute_capability: Such as "8.0".
-        mig_mode: Whether it is cut into instances, all of which are listed.
-        power_limit_watts: The one in force.
-        numa_nodes: Those nearest to it, with their CPUs in `near_cpus`.
-        missing: The readings that this device does not give, each with the reason.
+        mig_mode: Whether it is partitioned into instances.
+        mig_instances: All of its instances.
+        ecc_mode: Whether memory errors are corrected.
+        persistence_mode: Whether the driver keeps it initialized.
+        power_limit_watts: The limit in force.
+        pcie_generation: Of its link now.
+        pcie_width: Lanes of its link now.
+        numa_nodes: The nearest NUMA nodes.
+        near_cpus: The CPUs of those nodes.
+        missing: The readings that this device does not provide, each with the reason.
     """
 
     index: int
@@ -63,20 +72,20 @@ class Device:
 
     @property
     def cuda_device_count(self) -> int:
-        """As how many devices CUDA shows it: itself, or its visible MIG instances."""
+        """Number of devices that CUDA shows: one, or its visible MIG instances."""
         return sum(each.is_visible for each in self.mig_instances) if self.mig_mode else 1
 
 
 def visible(devices: Sequence[Device], chosen: str | None) -> tuple[Device, ...]:
-    """The GPUs, and in them the MIG instances, that `CUDA_VISIBLE_DEVICES` leaves to a training.
+    """Return the GPUs, and their MIG instances, that `CUDA_VISIBLE_DEVICES` leaves to a training.
 
-    As CUDA reads it: indices in PCI bus order, `GPU-…` or `MIG-…` or their beginnings, and of older
-    drivers `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`; what follows an entry that names
-    nothing does not count.
+    It is read as CUDA reads it: indices in PCI bus order, `GPU-…` or `MIG-…` or prefixes of them,
+    and with older drivers `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`; what follows an
+    entry that names nothing is ignored.
 
     Args:
         devices: All GPUs of the host.
-        chosen: The variable's value, None when it is not set.
+        chosen: Value of the variable; None if it is not set.
     """
     if chosen is None:
         return tuple(devices)
@@ -90,7 +99,7 @@ def visible(devices: Sequence[Device], chosen: str | None) -> tuple[Device, ...]
 
 
 def _shown(device: Device, entry: str) -> Device | None:
-    """The device as far as the entry names it; None where it names another."""
+    """Return the device as far as the entry names it; None if it names another."""
     if entry == str(device.index) or (entry.startswith("GPU-") and device.uuid.startswith(entry)):
         return device
     if not entry.startswith("MIG-"):

@@ -84,7 +84,9 @@ def test_ranks_that_cannot_share_the_batch_are_refused() -> None:
 
 
 def test_a_misspelt_device_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"'A100-8GB' is not known; known: V100.*H100"):
+    with pytest.raises(
+        ConfigurationError, match=r"'A100-8GB' is unknown: expected one of V100.*H100"
+    ):
         gpus("A100-8GB", 8)
 
 

@@ -1,4 +1,4 @@
-"""`python -m dolly_assets.profiling` as a user runs it."""
+"""`python -m dolly_assets.profiling` and `dolly profile run` as a user runs them."""
 
 import os
 import signal
@@ -28,6 +28,17 @@ def test_the_exit_code_passes_through_and_the_report_is_written(tmp_path: Path) 
     summary = ReportSummary.model_validate_json((tmp_path / "summary.json").read_text())
     assert summary.verdict in run.stderr
     assert summary.title.startswith(sys.executable)
+
+
+def test_dolly_profile_run_is_the_same_command(tmp_path: Path) -> None:
+    dolly = [sys.executable, "-c", "from dolly_assets.cli.main import main; main()"]
+    command = [*dolly, "profile", "run", "--interval", "0.1", "--out", str(tmp_path), "--"]
+    code = "import time; time.sleep(1); raise SystemExit(3)"
+    run = subprocess.run(
+        [*command, sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 3
+    assert str(tmp_path / "report.html") in run.stderr
 
 
 # Tells what it gets, since it can't be seen from outside; then ends as it would have without a

@@ -329,7 +329,6 @@ def _variables(
         "DOLLY_SPEC": encode_param(spec.model_dump(mode="json")),
         "DOLLY_SCRATCH": SCRATCH,
         "DOLLY_HOME": SCRATCH,
-        "DOLLY_IMAGE": settings.image,
         "HOME": SCRATCH,
         "DOLLY_MESSAGES": messages_of(name),
         "DOLLY_RANKS": str(worker.ranks),

@@ -130,8 +130,9 @@ def _idle(samples: Samples, hardware: Hardware, most: float) -> Iterator[Profile
         check="gpu_idle",
         weight=sum(idle.values()) / len(hardware.devices) + (0.5 if idle[worst] > 0.95 else 0),
         text=text,
-        advice="The table of idle spans names the phase that ran: if it is loading or saving, train "
-        "more epochs per run or save less often; if no phase uses that GPU, lower compute.gpus.",
+        advice="The table of idle spans names the phase that ran: if it is loading or saving, "
+        "train more epochs per run or save less often; if no phase uses that GPU, lower "
+        "compute.gpus.",
     )
 
 
@@ -165,7 +166,8 @@ def _waiting_for_data(steps: StepFigures | None, hardware: Hardware) -> Iterator
         yield ProfileFinding(
             check=None,
             weight=worst.share("data"),
-            text=f"{_who(worst, hardware)} waits {percent(worst.share('data'))} of each step for data",
+            text=f"{_who(worst, hardware)} waits "
+            f"{percent(worst.share('data'))} of each step for data",
             advice="Put the tokenized dataset on a local disk, and leave a CPU core for each rank.",
         )
 
@@ -241,7 +243,8 @@ def _memory(samples: Samples, hardware: Hardware, most: float) -> Iterator[Profi
             weight=0.2,
             text="the memory of the host was "
             f"{percent(float(np.nanmax(host)) / total)} full at its peak",
-            advice="The kernel may kill the training: use fewer ranks, or a machine with more memory.",
+            advice="The kernel may kill the training: use fewer ranks, or a machine with more "
+            "memory.",
         )
 
 

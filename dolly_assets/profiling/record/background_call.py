@@ -1,4 +1,4 @@
-"""Calls on a thread of their own: one that never returns costs who waits for it the timeout and nothing more."""
+"""Calls on another thread: one that never returns costs its caller a timeout, and no more."""
 
 import queue
 import threading
@@ -12,7 +12,7 @@ T = TypeVar("T")
 class BackgroundCall(Generic[T]):
     """Makes one call at a time.
 
-    The thread is a daemon: a call that is still out doesn't hold up the process' end.
+    The thread is a daemon: a call that has not returned does not keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -27,22 +27,22 @@ class BackgroundCall(Generic[T]):
 
     @property
     def busy_seconds(self) -> float:
-        """For how long a call has been out, 0 when none is."""
+        """How long a call has been running; 0 if none is."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is out whose answer nobody has taken."""
+        """Whether a call was started whose answer has not been taken."""
         return self._busy_since is not None
 
     def start(self, call: Callable[[], T]) -> None:
-        """Begins a call; none may be out. It must not raise."""
+        """Start a call, which must not raise; the last one's answer must have been taken."""
         assert not self.is_busy
         self._busy_since = time.monotonic()
         self._calls.put(call)
 
     def answer(self, timeout_seconds: float = 0.0) -> T | None:
-        """The answer to the call that is out, or None when it takes longer."""
+        """Return the answer to the call, or None if it takes longer than the timeout."""
         try:
             value = (
                 self._answers.get(timeout=max(timeout_seconds, 0.0))

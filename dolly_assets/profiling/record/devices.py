@@ -1,7 +1,7 @@
-"""What hardware and software there is and how it is connected: `devices.json`, written once by the sampler.
+"""The hardware and software of a machine, `devices.json`, written once by the sampler.
 
-Names carry their units; what a driver does not say is None or empty. Knows no NVML, and nothing of
-readings over time.
+Names carry their units; what a driver does not report is None or empty. Knows no NVML, and nothing
+of readings over time.
 """
 
 import importlib.metadata
@@ -29,11 +29,13 @@ class Link:
     """The connection of two GPUs, by index.
 
     Attributes:
-        level: The nearest thing that both hang on, as in `nvidia-smi topo -m`: PIX (one PCIe
-            switch), PXB (several), PHB (a CPU's PCIe bridge), NODE (a NUMA node), SYS (across
-            sockets), or "same board".
-        nvlink_count: Links between them, direct or through a switch.
-        p2p: "ok" where each can read the other's memory, else why not.
+        first: Index of one GPU.
+        second: Index of the other.
+        level: The nearest component that both are attached to, as in `nvidia-smi topo -m`: PIX
+            (one PCIe switch), PXB (several), PHB (a CPU's PCIe bridge), NODE (a NUMA node), SYS
+            (across sockets), or "same board".
+        nvlink_count: NVLinks between them, direct or through a switch.
+        p2p: "ok" if each can read the other's memory, else why not.
     """
 
     first: int
@@ -45,21 +47,23 @@ class Link:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a sampler has in front of it.
+    """What a sampler observes, and the software that runs on it.
 
     Attributes:
         devices: The visible GPUs.
         no_device_reason: Why `devices` is empty, else an empty string.
-        links: Of each pair of `devices`.
-        cuda_driver_version: The newest CUDA that the driver can run, such as "12.4".
-        host: The host's name.
+        links: The connection of each pair of `devices`.
+        host: Name of the host.
         cpu_count: Logical CPUs of the host.
-        memory_total_bytes: The host's memory, not a container's limit.
-        container_cpu_limit: CPUs' time that this container may use, None without a limit.
-        container_memory_limit_bytes: Likewise.
+        memory_total_bytes: Memory of the host, not the limit of a container.
+        driver_version: Of the NVIDIA driver.
+        cuda_driver_version: The newest CUDA that the driver supports, such as "12.4".
+        nvml_version: Of the driver's management library.
+        container_cpu_limit: How many CPUs this container may use; None without a limit.
+        container_memory_limit_bytes: How much memory it may use; None without a limit.
         image: The container image, from the environment variable DOLLY_IMAGE.
-        versions: Of the packages, by name; `nccl`, `cudnn` and `cuda_runtime` are those that torch
-            runs with.
+        versions: Of packages, by name; `nccl`, `cudnn` and `cuda_runtime` are those that torch runs
+            with.
     """
 
     devices: tuple[Device, ...] = ()
@@ -77,16 +81,16 @@ class Hardware:
     versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Writes it as JSON, whole or not at all."""
+        """Write it as JSON, atomically."""
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
         partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Hardware":
-        """Reads what `write` wrote, and the versions that the training wrote beside it.
+        """Read what `write` wrote, and the versions that the training wrote next to it.
 
-        A missing file becomes a reason, since reports must not depend on it.
+        A missing file becomes the reason why there are no devices: reports must not depend on it.
         """
         if not path.exists():
             return cls(no_device_reason=f"{path.name} is missing, the sampler did not start")
@@ -104,10 +108,10 @@ def _device(fields: dict[str, Any]) -> Device:
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of the installed packages, without importing them; what isn't installed is left out.
+    """Return the versions of the installed packages, without importing them.
 
-    NCCL, cuDNN and CUDA's runtime (`nccl`, `cudnn`, `cuda_runtime`) are those of torch's wheels. A
-    torch that was built with the system's has none: `torch_versions` tells them.
+    NCCL, cuDNN and the CUDA runtime (`nccl`, `cudnn`, `cuda_runtime`) are those of torch's wheels.
+    A torch built with those of the system has none: see `torch_versions`.
     """
     names = {package: package for package in PACKAGES}
     for requirement in _requirements("torch"):
@@ -132,14 +136,14 @@ def _version(package: str) -> str | None:
 
 
 def write_torch_versions(folder: Path) -> None:
-    """For the training process, which has torch imported: writes what it runs with beside the samples."""
+    """Write what torch runs with next to the samples; for a process that has it imported."""
     partial = folder / f"{VERSIONS_FILE}.partial"
     partial.write_text(json.dumps(torch_versions(), indent=2) + "\n", encoding="utf-8")
     partial.replace(folder / VERSIONS_FILE)
 
 
 def torch_versions() -> dict[str, str]:
-    """What torch says of itself and of the CUDA, NCCL and cuDNN that it runs with.
+    """Return the versions of torch, and of the CUDA, NCCL and cuDNN that it runs with.
 
     Imports torch.
     """
@@ -158,6 +162,6 @@ def torch_versions() -> dict[str, str]:
 
 
 def read_torch_versions(folder: Path) -> dict[str, str]:
-    """What `write_torch_versions` wrote; empty when it wrote nothing."""
+    """Return what `write_torch_versions` wrote; empty if it wrote nothing."""
     file = folder / VERSIONS_FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -1,4 +1,4 @@
-"""What happened to a GPU at a moment, as the sampler tells it in `events.jsonl`: one line each.
+"""What happened to a GPU at a moment, one line each in `events.jsonl`, and its error counts.
 
     {"time_seconds": <UTC epoch>, "kind": "xid", "gpu": 3, "code": 79, "text": "…"}
 
@@ -6,15 +6,16 @@
 
 - `xid`: the driver reports an error; `code` is NVIDIA's number for it;
 - `ecc`: a memory error; `code` is 1 for a corrected one, 2 for one that was not;
-- `lost`: the GPU fell off the bus; it is not read any more;
+- `lost`: the GPU fell off the bus; it is no longer read;
 - `hang`: a call to the driver did not return for `HANG_SECONDS`; the GPU has no samples meanwhile;
 - `back`: it did return, `seconds` after it was made;
-- `field`: a reading was given until now and is not any more; `text` says which and why.
+- `field`: a reading that was available is no longer; `text` names it and the reason.
 
-And every GPU's error counts, in `health.jsonl`: a line when the sampler starts, when it ends, and
-after an event.
+The error counts of all GPUs are in `health.jsonl`: a line when the sampler starts, when it ends,
+and after an event.
 
-    {"time_seconds": <UTC epoch>, "when": "start" | "event" | "end", "gpu": {"0": {"ecc_corrected_count": 0, …}, …}}
+    {"time_seconds": <UTC epoch>, "when": "start" | "event" | "end",
+     "gpu": {"0": {"ecc_corrected_count": 0, …}, …}}
 
 The counts are `ecc_corrected_count` and `ecc_uncorrected_count` (since the driver was loaded),
 `pcie_replay_count`, `remapped_rows_corrected`, `remapped_rows_uncorrected`, `remapping_is_pending`
@@ -39,11 +40,11 @@ Kind = Literal["xid", "ecc", "lost", "hang", "back", "field"]
 
 # The errors a training meets, from NVIDIA's "Xid Errors" (docs.nvidia.com/deploy/xid-errors).
 XID_WORDS = {
-    13: "graphics engine exception, mostly the program's own fault",
-    31: "memory page fault, mostly the program's own fault",
+    13: "graphics engine exception, usually a fault of the program",
+    31: "memory page fault, usually a fault of the program",
     32: "invalid or corrupted push buffer stream",
-    43: "the GPU stopped processing, the program may go on",
-    45: "work was cleaned up after an earlier error",
+    43: "the GPU stopped processing, the program may continue",
+    45: "cleanup after an earlier error",
     48: "double-bit ECC error",
     61: "internal micro-controller breakpoint or warning",
     62: "internal micro-controller halt",
@@ -64,13 +65,15 @@ XID_WORDS = {
 
 @dataclass(frozen=True)
 class Event:
-    """One of them; see the module for `kind`.
+    """One event.
 
     Attributes:
         time_seconds: UTC epoch seconds.
+        kind: See the module.
         gpu: NVML's index.
+        text: What happened, in words.
         code: Of an Xid or an ECC error.
-        seconds: How long a call took that came back.
+        seconds: How long a call took that returned late.
     """
 
     time_seconds: float
@@ -82,7 +85,7 @@ class Event:
 
 
 def read_events(folder: Path, started_at: float, ended_at: float) -> Iterator[Event]:
-    """The events between two UTC epoch times, both inclusive."""
+    """Yield the events between two UTC epoch times, both inclusive."""
     for record in read_journal(folder / EVENTS_FILE):
         if started_at <= record["time_seconds"] <= ended_at:
             yield Event(**record)
@@ -90,7 +93,7 @@ def read_events(folder: Path, started_at: float, ended_at: float) -> Iterator[Ev
 
 @dataclass(frozen=True)
 class Health:
-    """The GPUs' error counts at a time: GPU's index -> count's name -> count."""
+    """The error counts of the GPUs at a time, by index and name."""
 
     time_seconds: float
     when: Literal["start", "event", "end"]
@@ -98,7 +101,7 @@ class Health:
 
 
 def read_health(folder: Path) -> list[Health]:
-    """All of them in order. After a kill the "end" is missing."""
+    """Read all error counts in order. After a kill, the "end" is missing."""
     return [
         Health(
             record["time_seconds"],

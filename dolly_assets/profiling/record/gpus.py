@@ -1,6 +1,7 @@
-"""The GPUs of this host, found once and then read tick by tick; a call that hangs or a GPU that is lost stops no other.
+"""The GPUs of this host, found once and then read at each tick.
 
-Needs nvidia-ml-py. Knows nothing of files: what happens is told to `note`.
+A call that hangs, or a GPU that is lost, does not stop the others. Needs nvidia-ml-py. Knows
+nothing of files: events go to `note`.
 """
 
 import ctypes
@@ -49,16 +50,16 @@ _ERROR_PAUSE_SECONDS = 10.0
 
 
 class Gpu:
-    """One GPU: its handle, and the readers of its fields by tier.
+    """One GPU: its handle, and the readers of its fields by how often they are read.
 
-    Its calls are made on its lane.
+    Its calls are made on a thread of its own.
     """
 
     def __init__(self, device: Device, handle: Any, instances: dict[int, Any]) -> None:
         gpm = Gpm(handle)
         self.device = device
         self.handle = handle
-        self.lane: BackgroundCall[Reading] = BackgroundCall()
+        self.call: BackgroundCall[Reading] = BackgroundCall()
         self.is_lost = False
         self.is_hanging = False
         self._tick = Reader(handle, [*TICK, Query(Gpm.FIELDS, gpm.read)])
@@ -70,17 +71,17 @@ class Gpu:
         }
 
     def read(self, slow: bool) -> Reading:
-        """Reads the cheap fields, and the dear ones too when asked."""
+        """Read the cheap fields, and with `slow` the expensive ones too."""
         reading = self._tick.read()
         if slow and not reading.is_lost:
             reading = _joined(reading, self._slow.read())
-        for index, (tick, dear) in self._instances.items():
-            part = _joined(tick.read(), dear.read()) if slow else tick.read()
+        for index, (tick, expensive) in self._instances.items():
+            part = _joined(tick.read(), expensive.read()) if slow else tick.read()
             reading.values.setdefault("mig", {})[index] = part.values
         return reading
 
     def read_health(self) -> Reading:
-        """Reads the counts of errors."""
+        """Read the error counts."""
         return self._health.read()
 
 
@@ -92,7 +93,7 @@ def _joined(one: Reading, other: Reading) -> Reading:
 
 @dataclass(frozen=True)
 class GpuInventory:
-    """What the driver has, as far as this training may use it. Without GPUs, `reason` says why."""
+    """The GPUs that this training may use; without any, `reason` says why."""
 
     gpus: tuple[Gpu, ...] = ()
     reason: str = ""
@@ -102,12 +103,12 @@ class GpuInventory:
 
 
 def find() -> GpuInventory:
-    """Looks at all GPUs. May take long, such as where no GPU is kept initialized."""
+    """Find all GPUs. This may take long, such as where no GPU is kept initialized."""
     try:
         return _find()
     except Exception as error:  # noqa: BLE001 the host can be sampled all the same
         traceback.print_exc()
-        return GpuInventory(reason=f"looking for GPUs failed: {error!r}")
+        return GpuInventory(reason=f"finding GPUs failed: {error!r}")
 
 
 def _find() -> GpuInventory:
@@ -127,7 +128,7 @@ def _find() -> GpuInventory:
 
 
 def _opened(device: Device, handle: Any) -> Gpu:
-    """The GPU with what its readings lack, found by reading all of them once."""
+    """Return the GPU with the readings that it lacks, found by reading all of them once."""
     seen = {each.index for each in device.mig_instances if each.is_visible}
     handles = mig_handles(handle) if seen else {}
     gpu = Gpu(device, handle, {index: each for index, each in handles.items() if index in seen})
@@ -137,7 +138,10 @@ def _opened(device: Device, handle: Any) -> Gpu:
 
 
 def _registered(gpus: Sequence[Gpu]) -> Any:
-    """An event set that hears of all GPUs' errors, or None; a GPU that tells of none lacks `error_events`."""
+    """Return an event set that receives the errors of all GPUs, or None.
+
+    A GPU that reports no errors lacks `error_events`.
+    """
     event_set = query("nvmlEventSetCreate")
     can_wait = (
         event_set if isinstance(event_set, Missing) else query("nvmlEventSetWait_v2", event_set, 0)
@@ -158,12 +162,12 @@ def _registered(gpus: Sequence[Gpu]) -> Any:
 
 
 class GpuWatch:
-    """Reads all GPUs at each tick, and tells what happens to them.
+    """Reads all GPUs at each tick, and reports events.
 
-    Looking for them begins at once, on a thread: `found` is None until it is done.
+    The search for them starts at once, on a thread: `found` is None until it is done.
 
     Args:
-        note: Takes what happened; called on the caller's thread, during `read`.
+        note: Receives events; called on the caller's thread, during `read`.
     """
 
     def __init__(self, note: Callable[[Event], None]) -> None:
@@ -175,7 +179,7 @@ class GpuWatch:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def look(self, timeout_seconds: float = 0.0) -> bool:
-        """Whether the GPUs were found just now."""
+        """Return whether the GPUs have just been found."""
         if self.found is not None or (found := self._finding.answer(timeout_seconds)) is None:
             return False
         self.found = found
@@ -184,7 +188,7 @@ class GpuWatch:
         return True
 
     def described(self, hardware: Hardware) -> Hardware:
-        """The host's description with the GPUs that were found."""
+        """Return the description of the host with the GPUs that were found."""
         assert self.found is not None
         found = self.found
         return replace(
@@ -198,12 +202,12 @@ class GpuWatch:
         )
 
     def read(self, slow: bool, timeout_seconds: float) -> dict[str, dict[str, Any]]:
-        """The readings by index; a GPU that is lost or does not answer in time is left out."""
+        """Return the readings by index, without GPUs that are lost or do not answer in time."""
         self._drain_events()
         return self._ask(partial(Gpu.read, slow=slow), timeout_seconds)
 
     def read_health(self, timeout_seconds: float) -> dict[str, dict[str, Any]]:
-        """The counts of errors by index, likewise."""
+        """Return the error counts by index, likewise."""
         self.has_news = False
         return self._ask(Gpu.read_health, timeout_seconds)
 
@@ -213,13 +217,13 @@ class GpuWatch:
         deadline = time.monotonic() + timeout_seconds
         asked = [gpu for gpu in self.found.gpus if self._is_ready(gpu)] if self.found else []
         for gpu in asked:
-            gpu.lane.start(partial(call, gpu))
+            gpu.call.start(partial(call, gpu))
         values: dict[str, dict[str, Any]] = {}
         for gpu in asked:
-            reading = gpu.lane.answer(deadline - time.monotonic())
+            reading = gpu.call.answer(deadline - time.monotonic())
             if reading is None:
                 continue
-            self._tell(gpu, reading)
+            self._note_changes(gpu, reading)
             if reading.values:
                 values[str(gpu.device.index)] = reading.values
         return values
@@ -227,34 +231,36 @@ class GpuWatch:
     def _is_ready(self, gpu: Gpu) -> bool:
         if gpu.is_lost:
             return False
-        if not gpu.lane.is_busy:
+        if not gpu.call.is_busy:
             return True
-        seconds = gpu.lane.busy_seconds
-        late = gpu.lane.answer()  # of an earlier tick: too late to be a sample
+        seconds = gpu.call.busy_seconds
+        late = gpu.call.answer()  # of an earlier tick: too late to be a sample
         if late is None:
             if seconds > HANG_SECONDS and not gpu.is_hanging:
                 gpu.is_hanging = True
-                self._say(gpu, "hang", f"a call to the driver has not returned for {seconds:.0f} s")
+                self._emit(
+                    gpu, "hang", f"a call to the driver has not returned for {seconds:.0f} s"
+                )
             return False
         if gpu.is_hanging:
             gpu.is_hanging = False
-            self._say(
+            self._emit(
                 gpu,
                 "back",
                 f"a call to the driver returned after {seconds:.0f} s",
                 seconds=round(seconds, 1),
             )
-        self._tell(gpu, late)
+        self._note_changes(gpu, late)
         return not gpu.is_lost
 
-    def _tell(self, gpu: Gpu, reading: Reading) -> None:
+    def _note_changes(self, gpu: Gpu, reading: Reading) -> None:
         for field, reason in reading.struck.items():
-            self._say(gpu, "field", f"{field}: {reason}")
+            self._emit(gpu, "field", f"{field}: {reason}")
         if reading.is_lost and not gpu.is_lost:
             gpu.is_lost = True
-            self._say(gpu, "lost", LOST.reason)
+            self._emit(gpu, "lost", LOST.reason)
 
-    def _say(self, gpu: Gpu, kind: Kind, text: str, seconds: float | None = None) -> None:
+    def _emit(self, gpu: Gpu, kind: Kind, text: str, seconds: float | None = None) -> None:
         self._note(Event(round(time.time(), 3), kind, gpu.device.index, text, seconds=seconds))
 
     def _drain_events(self) -> None:
@@ -264,7 +270,7 @@ class GpuWatch:
 
 
 def _listen(found: GpuInventory, events: "queue.SimpleQueue[Event]") -> None:
-    """Waits for the driver to tell of errors, for as long as the process lives."""
+    """Receive the errors that the driver reports, for as long as the process lives."""
     indices = {_address(gpu.handle): gpu.device.index for gpu in found.gpus}
     while True:
         data = query("nvmlEventSetWait_v2", found.event_set, _EVENT_WAIT_MILLISECONDS)
@@ -273,7 +279,7 @@ def _listen(found: GpuInventory, events: "queue.SimpleQueue[Event]") -> None:
         elif data is not TIMED_OUT:
             time.sleep(
                 _ERROR_PAUSE_SECONDS
-            )  # such as a GPU lost: the others may still have something to tell
+            )  # such as a lost GPU: the others may still report errors
 
 
 def _address(handle: Any) -> int | None:

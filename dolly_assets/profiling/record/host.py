@@ -12,11 +12,11 @@ import psutil
 
 
 def read_host() -> dict[str, float]:
-    """Reads the host: `cpu_percent` (of all CPUs, since the last call), load, memory, counters of disk and network.
+    """Read CPU, load and memory of the host, and counters of disk and network.
 
-    `memory_used_bytes` is what is not available without swapping. Disk and network are bytes since
-    boot, of the whole host (network: of this network namespace), and are left out where the kernel
-    hides them.
+    `cpu_percent` is over all CPUs since the last call; `memory_used_bytes` is what is not available
+    without swapping. Disk and network are bytes since boot, of the whole host (network: of this
+    network namespace), and are left out where the kernel hides them.
     """
     memory = psutil.virtual_memory()
     values: dict[str, float] = {
@@ -39,7 +39,7 @@ def read_host() -> dict[str, float]:
 
 
 def read_self(*, with_memory: bool) -> dict[str, float]:
-    """What this process took so far: `cpu_seconds`, and when asked for `memory_bytes`, its resident size."""
+    """Read what this process used so far: `cpu_seconds`, and optionally `memory_bytes`."""
     values: dict[str, float] = {"cpu_seconds": round(time.process_time(), 4)}
     if with_memory:
         values["memory_bytes"] = psutil.Process().memory_info().rss
@@ -47,11 +47,10 @@ def read_self(*, with_memory: bool) -> dict[str, float]:
 
 
 class ProcessTree:
-    """A process and its descendants, without this process and those that are to be left out.
+    """A process and its descendants, without this process and those to be left out.
 
-    CPU time is the tree's own plus what its reaped children had used, so a child that comes and
-    goes between two readings is still counted, once. Its resolution is the kernel's tick, usually
-    10 ms.
+    CPU time is that of the tree plus what its reaped children used, so a child that starts and ends
+    between two readings is still counted, once. The resolution is the kernel's tick, usually 10 ms.
     """
 
     def __init__(self, pid: int, leave_out: Sequence[int] = ()) -> None:
@@ -64,7 +63,7 @@ class ProcessTree:
             self._root = None
 
     def is_alive(self) -> bool:
-        """False once the root has ended, even where its pid was given away or nobody reaped it."""
+        """Return False once the root has ended, even if its pid was reused or it was not reaped."""
         if self._root is None:
             return False
         try:
@@ -73,11 +72,10 @@ class ProcessTree:
             return False
 
     def read(self) -> dict[str, float]:
-        """Reads `cpu_seconds` (used so far), `memory_bytes` and `process_count`; nothing once the root has
-        ended.
+        """Read `cpu_seconds` (used so far), `memory_bytes` and `process_count`.
 
-        `memory_bytes` is the sum of resident sizes: pages that processes share are counted for each
-            of them.
+        Nothing once the root has ended. `memory_bytes` is the sum of resident sizes: pages that
+        processes share are counted for each of them.
         """
         self._refresh()
         cpu_seconds, memory_bytes, count = 0.0, 0, 0
@@ -97,7 +95,7 @@ class ProcessTree:
         }
 
     def _refresh(self) -> None:
-        """Lists the tree anew when the host's processes changed: asking each for its parent is dear."""
+        """List the tree again if the host's processes changed: finding all parents is expensive."""
         pids = set(psutil.pids())
         if self._root is None or pids == self._pids:
             return

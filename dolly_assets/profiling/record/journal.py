@@ -1,9 +1,9 @@
-"""An append-only file of JSON lines that survives the death of whoever writes it.
+"""An append-only file of JSON lines that survives the death of its writer.
 
-JSON lines, because every other format here would lose more: each record is one `write` to a file
-opened for appending, so a killed writer tears at most its last line; there is no footer or index to
-finish (Parquet), no column order to agree on when a new reading appears (CSV), and `tail -f` shows
-a training as it runs. Records are in the page cache once written: they outlive the process, not a
+JSON lines, because every other format would lose more: each record is one `write` to a file opened
+for appending, so a killed writer tears at most its last line; there is no footer or index to finish
+(Parquet), no column order to fix when a new reading appears (CSV), and `tail -f` shows a training
+as it runs. Records are in the page cache once written: they outlive the process, not a
 power cut.
 
 Knows nothing of what the records mean.
@@ -25,10 +25,10 @@ class Journal:
             self._file.write(b"\n")  # a killed writer's last line must not swallow our first
 
     def append(self, record: dict[str, Any]) -> None:
-        """Writes one record. Values JSON has no word for are written as their text.
+        """Write one record. Values that JSON cannot represent are written as text.
 
         Raises:
-            OSError: The file can't be written, such as a full disk.
+            OSError: The file cannot be written, as on a full disk.
         """
         line = json.dumps(record, separators=(",", ":"), default=str) + "\n"
         self._file.write(line.encode())
@@ -46,12 +46,13 @@ def _ends_torn(path: Path) -> bool:
 def read_journal(
     path: Path, wanted: Callable[[bytes], bool] = lambda line: True
 ) -> Iterator[dict[str, Any]]:
-    """Reads the records in order; a missing file has none, and lines that are not JSON objects (torn) are
-    skipped.
+    """Yield the records in order.
+
+    A missing file has none; lines that are not JSON objects (torn) are skipped.
 
     Args:
         path: The journal.
-        wanted: A cheap look at the raw line that decides whether it is worth parsing.
+        wanted: A cheap test of the raw line that decides whether it is worth parsing.
     """
     if not path.exists():
         return

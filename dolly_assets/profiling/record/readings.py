@@ -27,11 +27,11 @@ Values = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Query:
-    """One question to the driver.
+    """One query to the driver.
 
     Attributes:
-        fields: The names of the values that it gives, with their units.
-        read: Takes the device's handle; a value by itself may be missing too.
+        fields: The names of its values, with their units.
+        read: Takes the device's handle; single values may be missing too.
     """
 
     fields: tuple[str, ...]
@@ -40,11 +40,11 @@ class Query:
 
 @dataclass
 class Reading:
-    """What a device gave at one time.
+    """What a device reported at one time.
 
     Attributes:
         values: By field; those without a value are left out.
-        struck: The fields that it turned out never to give, with the reason. They are not asked for
+        struck: The fields that it turned out never to report, with the reason. They are not queried
             again.
         is_lost: Whether the GPU has fallen off the bus.
     """
@@ -55,7 +55,7 @@ class Reading:
 
 
 class Reader:
-    """Reads queries of one device, and stops asking for what it never gives."""
+    """Runs queries on one device, and drops those that it never answers."""
 
     def __init__(self, handle: Any, queries: Iterable[Query]) -> None:
         self._handle = handle
@@ -63,7 +63,7 @@ class Reader:
         self._struck: set[str] = set()
 
     def read(self) -> Reading:
-        """Asks all queries once."""
+        """Run all queries once."""
         reading = Reading()
         for each in tuple(self._queries):
             answer = each.read(self._handle)
@@ -109,7 +109,7 @@ def _memory(handle: Any) -> Values | Missing:
 
 def _throttle_reasons(handle: Any) -> Values | Missing:
     reasons = query("nvmlDeviceGetCurrentClocksEventReasons", handle)
-    if reasons is DRIVER_TOO_OLD:  # they were called otherwise before R535
+    if reasons is DRIVER_TOO_OLD:  # its name before R535
         reasons = query("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
     return reasons if isinstance(reasons, Missing) else (reasons,)
 
@@ -136,7 +136,7 @@ TICK = (
 
 
 class Gpm:
-    """What the SMs do, from the difference of two samples: chips since Hopper."""
+    """The activity of the SMs, from the difference of two samples: chips since Hopper."""
 
     FIELDS = (
         "sm_active_percent",
@@ -170,7 +170,7 @@ class Gpm:
         return None if support.isSupportedDevice else NOT_SUPPORTED
 
     def read(self, handle: Any) -> Values | Missing:
-        """Percent since the call before."""
+        """Return percentages since the previous call."""
         if self._unsupported:
             return self._unsupported
         sample = query("nvmlGpmSampleGet", handle, self._next)

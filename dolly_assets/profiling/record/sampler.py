@@ -49,17 +49,16 @@ _HEALTH_TIMEOUT_SECONDS = 1.0
 
 
 class Sampler:
-    """Runs the sampler process for the length of a `with` block.
+    """Runs the sampler process for the duration of a `with` block.
 
-    A sampler that fails never fails the training it watches: look at `is_alive`, and at
+    A sampler that fails never fails the training that it watches: check `is_alive`, and
     `sampler.log` in the folder.
 
     Args:
-        folder: Where the sampler writes; made when missing. Samples are added to those already
-            there.
+        folder: Where the sampler writes; created if missing. Samples are appended to existing ones.
         interval_seconds: Time between ticks, at least 0.1.
-        watch_pid: The process to watch with its descendants; this process when left out.
-        leave_out: Descendants that are not counted as its own.
+        watch_pid: The process to watch with its descendants; this process by default.
+        leave_out: Descendants that are not counted.
 
     Raises:
         ConfigurationError: The interval is too short.
@@ -81,12 +80,12 @@ class Sampler:
 
     @property
     def pid(self) -> int | None:
-        """The sampler's process id, None before it starts."""
+        """Process id of the sampler; None before it starts."""
         return self._process.pid if self._process else None
 
     @property
     def is_alive(self) -> bool:
-        """Whether the sampler runs now."""
+        """Whether the sampler is running."""
         return self._process is not None and self._process.poll() is None
 
     def __enter__(self) -> "Sampler":
@@ -95,8 +94,8 @@ class Sampler:
         command += ["--folder", str(self.folder), "--interval-seconds", str(self.interval_seconds)]
         command += ["--watch-pid", str(self.watch_pid)]
         command += [f"--leave-out={pid}" for pid in self.leave_out]
-        # Not our stderr: a sampler stuck in a driver must not hold open a pipe that someone reads
-        # to its end.
+        # Not our stderr: a sampler that hangs in a driver must not keep a pipe open that is read to
+        # its end.
         with (self.folder / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -118,11 +117,11 @@ class Sampler:
 
 
 def sample(folder: Path, interval_seconds: float, watch_pid: int, leave_out: Sequence[int]) -> None:
-    """Samples in this process until the watched process is gone or SIGTERM comes.
+    """Sample in this process until the watched process ends or SIGTERM arrives.
 
-    Ticks sit on multiples of the interval from the start, so they don't drift; a tick that a busy
-    host made us miss is left out, not made up for. SIGINT is ignored: Ctrl-C in a terminal is the
-    trainer's to handle, and we outlive it.
+    Ticks are multiples of the interval from the start, so they do not drift; a tick that is missed
+    on a busy host is skipped. SIGINT is ignored: Ctrl-C in a terminal is for the trainer, which the
+    sampler outlives.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     recorder = Recorder(folder, interval_seconds, watch_pid, leave_out)
@@ -136,9 +135,9 @@ def sample(folder: Path, interval_seconds: float, watch_pid: int, leave_out: Seq
 
 
 class Recorder:
-    """Takes samples and writes them down.
+    """Takes samples and writes them.
 
-    What one sample needs more than the time between two is left out of it.
+    Readings that take longer than an interval are left out of a sample.
     """
 
     def __init__(
@@ -163,11 +162,11 @@ class Recorder:
             self._hardware.write(folder / DEVICES_FILE)
 
     def watched_is_alive(self) -> bool:
-        """Whether there is still something to watch."""
+        """Return whether the watched process still runs."""
         return self._tree.is_alive()
 
     def sample(self) -> None:
-        """Takes one sample and writes it down."""
+        """Take one sample and write it."""
         self._look()
         is_slow = time.monotonic() >= self._slow_at
         # The time comes first: readers find the lines of an epoch without parsing the others.
@@ -184,11 +183,11 @@ class Recorder:
             self._write_health("event")
 
     def end(self) -> None:
-        """Writes what is told at the end."""
+        """Write the error counts at the end."""
         self._write_health("end")
 
     def _look(self, timeout_seconds: float = 0.0) -> bool:
-        """Writes down the GPUs once they are found; the driver may take its time."""
+        """Write the description of the GPUs once they are found; return whether they just were."""
         if not self._watch or not self._watch.look(timeout_seconds):
             return False
         self._hardware = self._watch.described(self._hardware)
@@ -209,7 +208,7 @@ class Recorder:
 
 
 def _watch_gpus(note: Callable[[Event], None]) -> "tuple[GpuWatch | None, str]":
-    """The watch over the GPUs, or why there is none."""
+    """Return the watch over the GPUs, or why there is none."""
     try:
         from dolly_assets.profiling.record.gpus import GpuWatch
     except ImportError:
@@ -235,7 +234,7 @@ def _find_host(container: "ControlGroup", no_device_reason: str) -> Hardware:
 
 
 def _stopped_before(deadline: float) -> bool:
-    """Sleeps until the monotonic deadline; True as soon as SIGTERM comes."""
+    """Sleep until the monotonic deadline; return True as soon as SIGTERM arrives."""
     while (left := deadline - time.monotonic()) > 0:
         received = signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, left)
         if received and received.si_signo == signal.SIGTERM:
@@ -246,13 +245,13 @@ def _stopped_before(deadline: float) -> bool:
 def _check_interval(interval_seconds: float) -> None:
     if not interval_seconds >= SHORTEST_INTERVAL_SECONDS or math.isinf(interval_seconds):
         raise ConfigurationError(
-            f"The sampling interval is {interval_seconds:g} s. Expected at least "
-            f"{SHORTEST_INTERVAL_SECONDS:g} s: drivers don't refresh their readings faster."
+            f"the sampling interval is {interval_seconds:g} s: expected at least "
+            f"{SHORTEST_INTERVAL_SECONDS:g} s, the rate at which drivers refresh their readings"
         )
 
 
 def main() -> None:
-    """The command line of the sampler process."""
+    """Run the sampler process."""
     parser = argparse.ArgumentParser(
         prog="dolly_assets.profiling.record.sampler", description=sample.__doc__
     )

@@ -11,11 +11,11 @@ from typing import Any
 from dolly_assets.hardware.nvml import Missing, pynvml, query
 from dolly_assets.profiling.record.devices import Link
 
-MOST_LINKS = 18  # of an H100; asking for more is answered with an error
+MOST_LINKS = 18  # of an H100; querying more returns an error
 _SWITCH = "switch"
 _P2P_READ = 0  # pynvml's own constant is a tuple by mistake
 
-# The nearest thing that both hang on, in the words of `nvidia-smi topo -m`.
+# The nearest component that both are attached to, in the words of `nvidia-smi topo -m`.
 _LEVELS = {
     pynvml.NVML_TOPOLOGY_INTERNAL: "same board",
     pynvml.NVML_TOPOLOGY_SINGLE: "PIX",
@@ -35,9 +35,9 @@ _P2P_STATUS = {
 
 
 def find_links(handles: Sequence[tuple[int, Any]]) -> tuple[Link, ...]:
-    """The link of each pair among the GPUs, given as (index, handle).
+    """Return the link of each pair of GPUs, given as (index, handle).
 
-    What the driver does not say is None.
+    What the driver does not report is None.
     """
     peers = {index: _nvlink_peers(handle) for index, handle in handles}
     bus_ids = {
@@ -56,7 +56,7 @@ def find_links(handles: Sequence[tuple[int, Any]]) -> tuple[Link, ...]:
 
 
 def _nvlink_peers(handle: Any) -> Counter[str]:
-    """How many active links end at each other GPU (by bus id) or at a switch."""
+    """Count the active links to each other GPU (by bus id) and to switches."""
     peers: Counter[str] = Counter()
     for link in range(MOST_LINKS):
         state = query("nvmlDeviceGetNvLinkState", handle, link)
@@ -71,7 +71,7 @@ def _nvlink_peers(handle: Any) -> Counter[str]:
 
 
 def _nvlink_count(one: Counter[str], other: Counter[str], other_bus_id: str) -> int:
-    """Direct links, or through switches as many as both have."""
+    """Count the direct links, and as many through switches as both GPUs have."""
     return one[other_bus_id] + min(one[_SWITCH], other[_SWITCH])
 
 

@@ -1,8 +1,8 @@
 """The linked charts of a page: panels, phases and steps as one Vega-Lite specification.
 
-Made with Altair, and knowing nothing of what is in the panels. Numbers travel beside the specification, column by column, and become rows in the browser: a row of
-JSON for each point would be ten times the bytes. Colours are middle tones that read on white and on
-black.
+Made with Altair, and knowing nothing of what is in the panels. Numbers travel next to the
+specification, column by column, and become rows in the browser: a row of JSON for each point would
+be ten times the bytes. Colours are middle tones that read on white and on black.
 """
 
 from collections.abc import Sequence

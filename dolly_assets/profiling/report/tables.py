@@ -199,10 +199,15 @@ def phases(summary: ReportSummary) -> str:
     steps = summary.steps
     if steps:
         rows += [
-            [f"{STEP_PHASE_NAMES[name]} (in steps)", f"{steps.steps:,}", duration(part * steps.seconds),
-             share(part * steps.seconds / max(summary.duration_seconds, 1e-9)), "–"]
+            [
+                f"{STEP_PHASE_NAMES[name]} (in steps)",
+                f"{steps.steps:,}",
+                duration(part * steps.seconds),
+                share(part * steps.seconds / max(summary.duration_seconds, 1e-9)),
+                "–",
+            ]
             for name, part in steps.shares.items()
-        ]  # fmt: skip
+        ]
     return (
         section(
             "Phases", table(["phase", "count", "time", "share of the span", f"mean {used}"], rows)

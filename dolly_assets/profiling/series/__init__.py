@@ -1,7 +1,7 @@
 """What a sampler, a trainer and its ranks recorded, as columns over time.
 
-Knows the files of a profile's folder, and nothing of what the numbers mean. Its modules are imported
-one by one, since a trainer that only writes steps needs no Parquet.
+Knows the files of a profile's folder, and nothing of what the numbers mean. Its modules are
+imported one by one, since a trainer that only writes steps needs no Parquet.
 
 - `columns`: JSON lines as Arrow tables, a block at a time.
 - `samples`: the samples of a span, rates of counters, thinning for charts.

@@ -1,7 +1,7 @@
-"""Journals as columns: JSON lines read by Arrow, a block at a time, so that days of them fit in little memory.
+"""Journals as columns: JSON lines read by Arrow in blocks, so days of them fit in little memory.
 
 Nested objects become columns named by their path, such as `gpu.0.power_watts`. Knows nothing of
-what is in them.
+what the columns mean.
 """
 
 import io
@@ -22,9 +22,9 @@ BLOCK_BYTES = 32 * 2**20
 def read_blocks(
     path: Path, time_column: str, started_at: float, ended_at: float
 ) -> Iterator[pa.Table]:
-    """The records whose time is in [started_at, ended_at], in the order they were written, some at a time.
+    """Yield the records whose time is in [started_at, ended_at], block by block, in file order.
 
-    Only columns of numbers are kept. A missing file has no records; lines that are not JSON objects
+    Only numeric columns are kept. A missing file has no records; lines that are not JSON objects
     (torn by a killed writer) are skipped.
     """
     for block in _blocks(path):
@@ -40,7 +40,7 @@ def read_blocks(
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines, some `BLOCK_BYTES` at a time; a last line without its end is torn and left out."""
+    """Yield whole lines, about `BLOCK_BYTES` at a time; a torn last line is left out."""
     if not path.exists():
         return
     rest = b""
@@ -52,7 +52,10 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _may_touch(block: bytes, time_column: str, started_at: float, ended_at: float) -> bool:
-    """Whether a block's first and last record leave room for the span: a cheap look that spares parsing the rest."""
+    """Return whether a block may overlap the span, judged by its first and last record.
+
+    This is cheap, and saves parsing most blocks.
+    """
     lines = (block[: block.find(b"\n")], block[block.rfind(b"\n", 0, -1) + 1 :])
     times = [
         record[time_column]
@@ -98,7 +101,7 @@ def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
 
 
 def _numbers(table: pa.Table) -> pa.Table:
-    """The columns of numbers, as float64: 53 bits hold bytes and joules exactly."""
+    """Return the numeric columns, as float64: 53 bits hold bytes and joules exactly."""
     kept = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if (

@@ -1,4 +1,7 @@
-"""Which epoch a training was at when: spans written down as they begin and end, to outlive who writes."""
+"""Which epoch a training was at when: spans, written as they begin and end.
+
+They outlive the process that writes them. Knows epochs as numbers, and nothing else of a training.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,10 @@ SPANS_FILE = "spans.jsonl"
 class EpochSpan:
     """What the profile of an epoch covers.
 
-    Times are UTC epoch seconds; `ended_at` is None while it lasts.
+    Attributes:
+        epoch: Number of the epoch.
+        started_at: UTC epoch seconds.
+        ended_at: UTC epoch seconds; None while it lasts.
     """
 
     epoch: int
@@ -27,14 +33,14 @@ class SpanLog:
         self._journal = Journal(folder / SPANS_FILE)
 
     def write(self, span: EpochSpan) -> None:
-        """Writes that a span began, or that one ended which was written before."""
+        """Write that a span began, or that one ended which was written before."""
         self._journal.append(
             {"epoch": span.epoch, "started_at": span.started_at, "ended_at": span.ended_at}
         )
 
 
 def read_spans(folder: Path) -> list[EpochSpan]:
-    """The spans in the order they began; what was written last of each counts."""
+    """Read the spans in the order they began; the last record of each counts."""
     spans: dict[float, EpochSpan] = {}
     for record in read_journal(folder / SPANS_FILE):
         spans[record["started_at"]] = EpochSpan(**record)
