@@ -1,4 +1,4 @@
-"""What an artifact is: its address, its kind, its attributes, and what the store holds of each kind.
+"""What an artifact is: its address, kind and attributes, and what the store holds of each kind.
 
 The one place that knows names of assets and of their inputs. It reads the store and describes; it
 knows neither Dagster nor how an asset is computed. Modules are imported one by one, since some need
