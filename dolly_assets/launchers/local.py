@@ -107,9 +107,7 @@ class _Worker:
             self._failures.append(message)
         elif isinstance(message, Stopping):
             self._end_by = time.monotonic() + message.seconds
-            self._on_message(
-                Log(text=f"stop requested: saving the state takes at most {message.seconds:.0f} s")
-            )
+            self._on_message(Log(text=message.text))
         elif isinstance(message, Stopped):
             self._stopped = message
             self._on_message(Log(text=message.text))

@@ -10,6 +10,7 @@ from dagster_pipes import PipesContext
 from pydantic import Field, TypeAdapter
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.text import duration
 from dolly_assets.storage.artifact import Artifact
 
 
@@ -51,6 +52,11 @@ class Stopping(Config):
 
     event: Literal["stopping"] = "stopping"
     seconds: float = Field(description="How long saving takes at most.")
+
+    @property
+    def text(self) -> str:
+        """A line for the run's log."""
+        return f"stop requested: saving the state takes at most {duration(self.seconds)}"
 
 
 class Stopped(Config):

@@ -51,9 +51,7 @@ class MessageReader:
         if isinstance(message, Failed):
             self.failures.append(message)
         elif isinstance(message, Stopping):
-            self._on_message(
-                Log(text=f"stop requested: saving the state takes at most {message.seconds:.0f} s")
-            )
+            self._on_message(Log(text=message.text))
         elif isinstance(message, Stopped):
             self.stopped = message
             self._on_message(Log(text=message.text))

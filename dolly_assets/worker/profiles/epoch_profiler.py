@@ -32,15 +32,15 @@ class EpochProfiler:
     Args:
         spec: What the worker does.
         store: Where profiles are published.
-        report: Is notified of each profile.
+        messenger: Reports each profile.
     """
 
-    def __init__(self, spec: WorkerSpec[Train], store: ArtifactStore, report: Messenger) -> None:
-        self._spec, self._report = spec, report
+    def __init__(self, spec: WorkerSpec[Train], store: ArtifactStore, messenger: Messenger) -> None:
+        self._spec, self._messenger = spec, messenger
         self._folder = profile_dir(spec)
         self._phases = PhaseLog(self._folder / PHASES_FILE)
         self._spans = SpanLog(self._folder)
-        self._process = ReportProcess(spec, store, report)
+        self._process = ReportProcess(spec, store, messenger)
         self._span, self._last_epoch = (
             EpochSpan(spec.task.epochs[0], time.time()),
             spec.task.epochs[-1],
@@ -106,7 +106,7 @@ class EpochProfiler:
             attributes=attributes,
             totals=totals,
         )
-        self._report.emit_published(self._process.publish(request))
+        self._messenger.emit_published(self._process.publish(request))
 
 
 def _top_of_ranks() -> int:

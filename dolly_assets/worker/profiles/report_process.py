@@ -43,8 +43,8 @@ LOG_FILE = "report_process.log"
 class ReportProcess:
     """The parent's end; if the process has died, profiles are built here."""
 
-    def __init__(self, spec: WorkerSpec[Train], store: ArtifactStore, report: Messenger) -> None:
-        self._spec, self._store, self._report = spec, store, report
+    def __init__(self, spec: WorkerSpec[Train], store: ArtifactStore, messenger: Messenger) -> None:
+        self._spec, self._store, self._messenger = spec, store, messenger
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._process: subprocess.Popen[str] | None = None
 
@@ -71,11 +71,11 @@ class ReportProcess:
         answer = self._ask(request) if self._process else {}
         if "digest" in answer:
             return self._store.get(answer["name"], answer["digest"])
-        self._report.log(
+        self._messenger.log(
             f"the report process failed ({answer.get('failed', 'it has exited')}): building the "
             "profile in the training process"
         )
-        return ProfilePublisher(self._spec, self._store, self._report.log).publish(request)
+        return ProfilePublisher(self._spec, self._store, self._messenger.log).publish(request)
 
     def stop(self) -> None:
         """Stop the process, whatever it is doing."""
@@ -98,9 +98,9 @@ class ReportProcess:
         for line in process.stdout:
             message = json.loads(line)
             if "log" in message:
-                self._report.log(message["log"])
+                self._messenger.log(message["log"])
             elif "live" in message:
-                self._report.emit_live(message["live"])
+                self._messenger.emit_live(message["live"])
             else:
                 self._answers.put(message)
         self._answers.put({})  # wakes whoever waits for an answer
