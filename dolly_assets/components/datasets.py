@@ -1,4 +1,4 @@
-"""The component behind a list of declared datasets.
+"""The component of a list of declared datasets.
 
 It defines no asset: raw_dataset reads the datasets of all components.
 """

@@ -1,4 +1,4 @@
-"""The component behind a model family's YAML: it turns the family into its assets."""
+"""The component of a model family's YAML: it turns the family into its assets."""
 
 from typing import Self
 
