@@ -1,7 +1,7 @@
 """Merging nested mappings, such as the settings in YAML and JSON."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 
 def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -14,7 +14,8 @@ def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     for key, value in overrides.items():
         below = result.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            result[key] = merged(below, value)
+            deeper = cast(Mapping[str, Any], below), cast(Mapping[str, Any], value)
+            result[key] = merged(*deeper)
         else:
             result[key] = value
     return result
