@@ -26,7 +26,7 @@ test: lint ## Lint, type checks, and all tests but those that need a browser
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed-dev ## The tests that start no process, in less than a minute
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --timeout 60
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --timeout 180
 
 test-ui: $(VENV)/.installed-dev ## The Dagster UI as users see it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
 	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui

@@ -75,7 +75,7 @@ class Home:
     def dolly(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         """Runs `dolly` to its end and returns what it wrote; both streams when it should fail."""
         process = self.start(*arguments, stdin=subprocess.PIPE)
-        out, err = process.communicate(stdin, timeout=300)
+        out, err = process.communicate(stdin, timeout=540)
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return out if code == 0 else out + err
 

@@ -129,7 +129,7 @@ def run(command: list[str], variables: dict[str, str]) -> str:
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=540,
         check=False,
     )
     assert process.returncode == 0, process.stderr
