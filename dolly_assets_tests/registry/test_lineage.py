@@ -1,4 +1,4 @@
-"""Which records, code, hyper-parameters and devices made a checkpoint, asked of a training that really ran."""
+"""The records, code, hyper-parameters and devices behind a checkpoint that was really trained."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the store has of a training decides what is trained; a fake training's epochs are a few bytes each."""
+"""What the store has of a training decides what is trained; the epochs are a few bytes each."""
 
 import pytest
 
