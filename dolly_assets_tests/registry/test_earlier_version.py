@@ -1,7 +1,7 @@
 """A home that version 0.1.0 wrote: it is read, nothing in it is made again, and training resumes.
 
-`fixtures/home_0_1_0.tar.xz` holds its store, its Dagster instance and the family `tiny`, trained for
-two epochs. Garbage collection has deleted the weights and the training state of the first epoch.
+`fixtures/home_0_1_0.tar.xz` holds its store, its Dagster instance and the family `tiny` with two
+trained epochs. Garbage collection has deleted weights and training state of the first one.
 """
 
 import json
