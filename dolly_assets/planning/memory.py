@@ -14,7 +14,7 @@ from pydantic import Field
 from dolly_assets.core.base import Config
 from dolly_assets.core.text import count, memory_size
 from dolly_assets.planning.model_shape import ModelShape
-from dolly_assets.training.recipe import Recipe
+from dolly_assets.training.recipe import GradientCheckpointing, Recipe
 
 GIB = 2**30
 # The factor by which DeepSpeed's estimators multiply host memory.
@@ -27,6 +27,8 @@ FRAGMENTATION = 0.05
 # Resident size of a rank that has imported torch, transformers and DeepSpeed, and trained nothing:
 # an assumption.
 RANK_BYTES = int(0.75 * GIB)
+# Special tokens of a prompt style that a base model may not have.
+_NEW_TOKENS = 3
 
 
 class MemoryPart(Config):
@@ -42,6 +44,17 @@ def element_bytes(recipe: Recipe) -> int:
     return 4 if recipe.precision == "fp32" else 2
 
 
+def gradient_bytes(recipe: Recipe) -> int:
+    """Return the bytes of a parameter's gradient while a global batch is summed.
+
+    In float32 beside bf16 weights, ZeRO 1 keeps it in both; ZeRO 2 and 3 hand it on at once.
+    """
+    size = element_bytes(recipe)
+    if not recipe.has_float32_gradients:
+        return size
+    return 4 if recipe.zero_stage >= 2 else size + 4
+
+
 def offloaded(recipe: Recipe, what: str) -> bool:
     """Return whether the recipe's DeepSpeed settings move `optimizer` or `param` to the host."""
     zero = recipe.deepspeed.zero_optimization
@@ -53,13 +66,15 @@ def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
     """Return the number of parameters with a gradient.
 
     These are all parameters; with LoRA at most the matrices beside all linear layers of the blocks,
-    whether the recipe names them or not.
+    whether the recipe names them or not, and the rows of the prompt style's tokens.
     """
     if recipe.lora is None:
         return shape.parameters
     attention = 2 * (shape.hidden + shape.attention) + 2 * (shape.hidden + shape.key_value)
     inner = (3 if shape.gated else 2) * (shape.hidden + shape.inner)
-    return recipe.lora.rank * shape.layers * (attention + inner)
+    matrices = recipe.lora.rank * shape.layers * (attention + inner)
+    tables = (1 if shape.tied_embeddings else 2) if recipe.lora.train_new_tokens else 0
+    return matrices + _NEW_TOKENS * tables * shape.hidden
 
 
 def model_states(
@@ -86,8 +101,8 @@ def model_states(
         ),
         MemoryPart(
             name="gradients",
-            size_bytes=size * trained // (ranks if stage >= 2 else 1),
-            source=_per_parameter(size, whose, stage >= 2, ranks),
+            size_bytes=gradient_bytes(recipe) * trained // (ranks if stage >= 2 else 1),
+            source=_per_parameter(gradient_bytes(recipe), whose, stage >= 2, ranks),
         ),
         MemoryPart(
             name="optimizer",
@@ -200,17 +215,35 @@ def activation_bytes_per_token(shape: ModelShape, recipe: Recipe) -> int:
 
 def _activations(shape: ModelShape, recipe: Recipe, micro_tokens: int) -> MemoryPart:
     layer = activation_bytes_per_token(shape, recipe)
-    if recipe.gradient_checkpointing:
-        per_token = shape.layers * element_bytes(recipe) * shape.hidden + layer
-        source = f"the inputs of {shape.layers} layers, and one layer recomputed"
+    recomputed = recomputed_layers(shape, recipe)
+    kept = shape.layers - recomputed
+    settings = recipe.gradient_checkpointing
+    on_host = isinstance(settings, GradientCheckpointing) and settings.offload
+    inputs = 0 if on_host else recomputed * element_bytes(recipe) * shape.hidden
+    per_token = inputs + kept * layer
+    if recomputed:
+        per_token += layer
+        source = "one layer recomputed"
+        if not on_host:
+            source = f"the inputs of {recomputed} layers, and {source}"
+        if kept:
+            source += f", beside {memory_size(layer)} × {kept} layers"
     else:
-        per_token, source = shape.layers * layer, f"{memory_size(layer)} × {shape.layers} layers"
+        source = f"{memory_size(layer)} × {shape.layers} layers"
     return MemoryPart(
         name="activations",
         size_bytes=per_token * micro_tokens,
         source=f"{source}, for {micro_tokens:,} tokens of the largest micro-batch "
         "(Korthikanti et al.)",
     )
+
+
+def recomputed_layers(shape: ModelShape, recipe: Recipe) -> int:
+    """Return the number of layers that the backward pass computes again."""
+    settings = recipe.gradient_checkpointing
+    if isinstance(settings, GradientCheckpointing):
+        return -(-shape.layers // settings.every)
+    return shape.layers if settings else 0
 
 
 def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> MemoryPart:

@@ -20,6 +20,7 @@ from dolly_assets.planning.memory import (
     element_bytes,
     host_memory,
     offloaded,
+    recomputed_layers,
     trained_parameters,
 )
 from dolly_assets.planning.model_shape import ModelShape
@@ -264,7 +265,8 @@ def _operations(request: PlanRequest) -> float:
     if request.recipe.lora:
         model = model.with_adapter(trained_parameters(request.shape, request.recipe))
     flops = model.of_examples(data.lengths.tolist(), int(data.row_labels.sum()))
-    recompute = RECOMPUTE if request.recipe.gradient_checkpointing else 1.0
+    share = recomputed_layers(request.shape, request.recipe) / request.shape.layers
+    recompute = 1 + (RECOMPUTE - 1) * share
     return flops * recompute * (OFFLOAD if offloaded(request.recipe, "optimizer") else 1.0)
 
 

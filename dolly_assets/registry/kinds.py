@@ -118,7 +118,7 @@ def _tokenized_dataset(family: ModelFamily) -> Sequence[JsonValue]:
 
 
 def _training_plan(family: ModelFamily) -> Sequence[JsonValue]:
-    return [family.recipe.model_dump(), family.compute.model_dump(exclude={"kubernetes"})]
+    return [family.recipe.settings(), family.compute.model_dump(exclude={"kubernetes"})]
 
 
 def _evaluation(family: ModelFamily) -> Sequence[JsonValue]:

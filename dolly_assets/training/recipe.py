@@ -19,6 +19,19 @@ from dolly_assets.training.loop.guards import GuardSettings
 from dolly_assets.training.lora import LoraSettings
 
 
+class GradientCheckpointing(Config):
+    """Which activations are recomputed in the backward pass, and where the others are kept."""
+
+    every: int = Field(
+        default=1, ge=1, description="Recompute every n-th layer; the others keep theirs."
+    )
+    offload: bool = Field(
+        default=False,
+        description="Whether to keep the inputs of recomputed layers in host memory, which makes "
+        "steps slower.",
+    )
+
+
 class Recipe(Config):
     """Hyper-parameters of a fine-tune. All epochs of one training share one recipe."""
 
@@ -70,10 +83,15 @@ class Recipe(Config):
         description="What ZeRO shards over the devices: nothing (0), the optimizer (1), also the "
         "gradients (2), also the weights (3).",
     )
-    gradient_checkpointing: bool = Field(
+    gradient_precision: Literal["fp32", "bf16"] | None = Field(
+        default=None,
+        description="Floating-point format in which gradients are summed and exchanged with "
+        "precision bf16: fp32 by default, and bf16 with zero_stage 0, which has no other.",
+    )
+    gradient_checkpointing: bool | GradientCheckpointing = Field(
         default=False,
         description="Whether to recompute activations in the backward pass, which saves memory and "
-        "takes about 30 % more time.",
+        "takes about 30 % more time; or `every` how many layers, and whether to `offload`.",
     )
     seed: int = Field(
         default=42,
@@ -131,6 +149,20 @@ class Recipe(Config):
                 )
         return settings
 
+    @field_validator("gradient_precision")
+    @classmethod
+    def _fits_the_precision(cls, value: str | None, info: ValidationInfo) -> str | None:
+        precision, stage = info.data.get("precision"), info.data.get("zero_stage")
+        if value and precision != "bf16":
+            raise ValueError(
+                f"gradients follow from precision {precision}: leave it out, or set precision bf16"
+            )
+        if value == "fp32" and stage == 0:
+            raise ValueError(
+                "DeepSpeed has no float32 gradients for bf16 at zero_stage 0: set zero_stage 1"
+            )
+        return value
+
     @model_validator(mode="after")
     def _batches_divide(self) -> "Recipe":
         if self.global_batch_size % self.micro_batch_size:
@@ -148,22 +180,42 @@ class Recipe(Config):
         """
         return json_digest(self._with_effect())
 
+    @property
+    def has_float32_gradients(self) -> bool:
+        """Whether gradients are summed and exchanged in float32 though weights are in bf16."""
+        return _has_float32_gradients(self.model_dump(include=_DECIDES_GRADIENTS))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recipe in the form that names trainings.
+
+        Settings that version 0.1.0 did not have are left out where they mean what it did, so that
+        its trainings keep their names.
+        """
+        return _as_of_0_1(self.model_dump())
+
     def changes_since(self, before: Mapping[str, Any]) -> list[str]:
         """Return what determines the weights and has changed, such as `recipe.seed from 1 to 2`.
 
         Args:
             before: An earlier recipe, as JSON.
         """
-        now, earlier = self._with_effect("json"), _packed_or_not(before)
+        earlier, now = _as_of_0_1(_packed_or_not(before)), self._with_effect("json")
+        absent = {"gradient_precision": "bf16"}
+        pairs = {
+            key: [settings.get(key, absent.get(key)) for settings in (earlier, now)]
+            for key in Recipe.model_fields
+            if key not in self._without_effect
+        }
         return [
-            f"recipe.{key} from {json.dumps(earlier.get(key))} to {json.dumps(value)}"
-            for key, value in now.items()
-            if earlier.get(key) != value
+            f"recipe.{key} from {json.dumps(old)} to {json.dumps(new)}"
+            for key, (old, new) in pairs.items()
+            if old != new
         ]
 
     def _with_effect(self, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
         """Return the settings that affect the weights."""
-        return _packed_or_not(self.model_dump(mode=mode, exclude=self._without_effect))
+        settings = _packed_or_not(_as_of_0_1(self.model_dump(mode=mode)))
+        return {key: settings[key] for key in settings if key not in self._without_effect}
 
     @property
     def _without_effect(self) -> set[str]:
@@ -189,3 +241,25 @@ class Recipe(Config):
 def _packed_or_not(values: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a recipe's `packing` to a boolean: requiring it does not affect the weights."""
     return {**values, "packing": bool(values.get("packing", True))}
+
+
+_DECIDES_GRADIENTS = {"precision", "zero_stage", "gradient_precision"}
+
+
+def _has_float32_gradients(settings: Mapping[str, Any]) -> bool:
+    chosen = settings.get("gradient_precision") or "fp32"
+    return settings["precision"] == "bf16" and settings["zero_stage"] > 0 and chosen == "fp32"
+
+
+def _as_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without later settings where they mean what 0.1.0 did.
+
+    Args:
+        settings: The recipe as plain values. Where the keys are missing, it was stored by 0.1.0.
+    """
+    kept = {key: value for key, value in settings.items() if key != "gradient_precision"}
+    if "gradient_precision" in settings and _has_float32_gradients(settings):
+        kept["gradient_precision"] = "fp32"
+    if (lora := kept.get("lora")) and not lora.get("train_new_tokens"):
+        kept["lora"] = {key: lora[key] for key in lora if key != "train_new_tokens"}
+    return kept

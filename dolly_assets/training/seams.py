@@ -1,4 +1,4 @@
-"""Private interfaces of transformers, DeepSpeed and torch that we use, by version.
+"""Private interfaces of transformers, DeepSpeed, peft and torch that we use, by version.
 
 Everything here may move with an upgrade: the names begin with an underscore, or are public in name
 but documented nowhere. The rest of the package calls these functions only, and a test checks each
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, Trainer
 
-CHECKED_VERSIONS = {"transformers": "5.24", "deepspeed": "0.19", "torch": "2.13"}
+CHECKED_VERSIONS = {"transformers": "5.24", "deepspeed": "0.19", "peft": "0.21", "torch": "2.13"}
 """What the functions below were written against; the test names the one that has moved on."""
 
 
@@ -166,6 +166,41 @@ def write_universal_checkpoint(state: Path, into: Path) -> None:
     )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         main(arguments)
+
+
+def gather_with(module: "torch.nn.Module", *parameters: "torch.nn.Parameter | None") -> None:
+    """Have ZeRO 3 gather parameters that a module uses and other modules hold."""
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if not is_deepspeed_zero3_enabled():
+        return
+    import deepspeed
+
+    for parameter in parameters:
+        if parameter is not None:
+            deepspeed.zero.register_external_parameter(module, parameter)
+
+
+# --- peft: the rows of trained tokens
+
+
+@contextmanager
+def token_rows_from_any_device() -> Iterator[None]:
+    """Let peft read rows of sharded embeddings on any device; by itself it can on GPUs only."""
+    from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
+
+    def gathered(_: Any, weight: "torch.Tensor", rows: Any, __: int) -> "torch.Tensor":
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([weight], modifier_rank=None):
+            return weight[rows].detach().clone()
+
+    before = TrainableTokensLayer._collect_token_weights
+    TrainableTokensLayer._collect_token_weights = gathered
+    try:
+        yield
+    finally:
+        TrainableTokensLayer._collect_token_weights = before
 
 
 # --- torch: trees of containers

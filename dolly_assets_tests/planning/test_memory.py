@@ -22,8 +22,13 @@ OFFLOAD_ALL = {
 }
 
 
+# DeepSpeed's estimators know no float32 gradients beside bf16 weights.
+BF16_GRADIENTS: dict[str, Any] = {"gradient_precision": "bf16"}
+
+
 def kept(shape: ModelShape, ranks: int, **changed: Any) -> int:
     """Model states that a GPU holds: the parts of a device's memory that are not the work's."""
+    changed = {**BF16_GRADIENTS, **changed}
     states = {part.name: part.size_bytes for part in model_states(shape, recipe(**changed), ranks)}
     parts = device_memory(
         shape, recipe(**changed), ranks=ranks, micro_tokens=0, micro_labels=0, on_gpu=True
@@ -65,7 +70,9 @@ def test_offload_moves_what_deepspeed_estimates(gpus: int, params: bool) -> None
     assert kept(GPT_J, gpus, **settings) == pytest.approx(device - largest, rel=0.01, abs=1)
     parts = {
         part.name: part.size_bytes
-        for part in host_memory(GPT_J, recipe(**settings), ranks=gpus, ranks_per_node=gpus)
+        for part in host_memory(
+            GPT_J, recipe(**BF16_GRADIENTS, **settings), ranks=gpus, ranks_per_node=gpus
+        )
     }
     # DeepSpeed counts 16 bytes for what the optimizer moves, ours also the 2 of the gradients.
     assert host <= parts["offload"] <= 1.15 * host
@@ -91,6 +98,32 @@ def test_gpt_j_on_8_gpus_is_what_deepspeed_prints(capsys: pytest.CaptureFixture[
     assert printed < ours / GIB < 1.15 * printed
 
 
+@pytest.mark.parametrize(("zero_stage", "more"), [(1, 4), (2, 2), (3, 2)])
+def test_float32_gradients_take_two_more_bytes_and_four_where_zero_keeps_both(
+    zero_stage: int, more: int
+) -> None:
+    in_bf16, in_fp32 = (
+        model_states(GPT_J, recipe(zero_stage=zero_stage, gradient_precision=chosen), 8)[1]
+        for chosen in ("bf16", None)
+    )
+    ranks = 8 if zero_stage >= 2 else 1
+    grown = in_fp32.size_bytes - in_bf16.size_bytes
+    assert grown == pytest.approx(more * GPT_J.parameters / ranks, rel=1e-6)
+
+
+def test_every_second_layer_is_recomputed_and_inputs_are_on_the_host_if_asked() -> None:
+    def activations(**settings: Any) -> int:
+        asked = recipe(gradient_checkpointing=settings)
+        parts = device_memory(GPT_J, asked, ranks=1, micro_tokens=1, micro_labels=0, on_gpu=True)
+        return next(part.size_bytes for part in parts if part.name == "activations")
+
+    layer = activation_bytes_per_token(GPT_J, recipe())
+    inputs = 2 * GPT_J.hidden * GPT_J.layers
+    assert activations(every=1) == layer + inputs
+    assert activations(every=1, offload=True) == layer
+    assert activations(every=2) == layer * (1 + GPT_J.layers // 2) + inputs // 2
+
+
 @pytest.mark.parametrize("model_type", ["gpt_neox", "llama"])
 @pytest.mark.slow
 def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: str) -> None:
@@ -105,16 +138,17 @@ def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: s
         model = AutoModelForCausalLM.from_config(config)
     shape = shape_of(model)
     lora, whole = LoraSettings(rank=3, alpha=6), ModelFlops.of(model)
-    adapted = add_adapter(model, lora, seed=0)
-    trained = adapted.num_parameters(only_trainable=True)
+    adapted = add_adapter(model, lora.model_copy(update={"train_new_tokens": False}), seed=0)
+    rows = (1 if shape.tied_embeddings else 2) * 3 * shape.hidden
+    trained = adapted.num_parameters(only_trainable=True) + rows
     weights, gradients, optimizer = model_states(
-        shape, recipe(precision="bf16", zero_stage=2, lora=lora), 1
+        shape, recipe(**BF16_GRADIENTS, precision="bf16", zero_stage=2, lora=lora), 1
     )
     assert weights.size_bytes == 2 * shape.parameters
     # A matrix of queries, keys and values in one has one companion; planned are three.
     assert 2 * trained <= gradients.size_bytes <= 1.15 * 2 * trained
     assert optimizer.size_bytes == 8 * gradients.size_bytes
-    measured, planned = ModelFlops.of(adapted), shape.flops.with_adapter(trained)
+    measured, planned = ModelFlops.of(adapted), shape.flops.with_adapter(trained - rows)
     assert measured.of_examples([8], 4) == pytest.approx(planned.of_examples([8], 4), rel=0.01)
     assert (
         2 / 3 * whole.of_examples([8], 4) < measured.of_examples([8], 4) < whole.of_examples([8], 4)

@@ -62,6 +62,23 @@ def test_the_recipes_own_settings_are_merged_key_by_key() -> None:
     assert config["bf16"] == {"enabled": True}
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "fp32"),
+        ({"gradient_precision": "bf16"}, None),
+        ({"zero_stage": 0}, None),
+        ({"precision": "fp16"}, None),
+    ],
+)
+def test_gradients_of_bf16_are_summed_and_exchanged_in_float32(
+    changes: dict[str, object], expected: str | None
+) -> None:
+    config = deepspeed_config(RECIPE.model_copy(update=changes), 1)
+    assert config.get("data_types", {}).get("grad_accum_dtype") == expected
+    assert config.get("communication_data_type") == expected
+
+
 @pytest.mark.slow
 def test_the_trainers_check_of_configuration_against_arguments_passes() -> None:
     """It compares batch sizes, clipping and precision, and raises where they differ."""

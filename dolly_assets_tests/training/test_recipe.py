@@ -32,6 +32,7 @@ OTHERS: dict[str, Any] = {
     "max_grad_norm": 2.0,
     "precision": "fp16",
     "zero_stage": 2,
+    "gradient_precision": "bf16",
     "gradient_checkpointing": True,
     "seed": 43,
     "lora": {"rank": 4, "alpha": 8},
@@ -109,3 +110,45 @@ def test_ranks_that_cannot_share_it_equally_are_refused_with_all_three_numbers(r
 def test_values_that_cannot_train_are_refused_at_the_door(name: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=name):
         recipe(**{name: value})
+
+
+def test_settings_that_0_1_did_not_have_are_left_out_where_they_mean_what_it_did() -> None:
+    """So a training of 0.1 that is asked for as it was keeps its name."""
+    stored = recipe(lora={"rank": 4, "alpha": 8}).model_dump(mode="json")
+    del stored["gradient_precision"], stored["lora"]["train_new_tokens"]
+    as_it_was = recipe(
+        gradient_precision="bf16", lora={"rank": 4, "alpha": 8, "train_new_tokens": False}
+    )
+    assert as_it_was.settings() == stored | {"guards": as_it_was.model_dump()["guards"]}
+    assert as_it_was.changes_since(stored) == []
+    now = recipe(lora={"rank": 4, "alpha": 8})
+    assert now.digest != as_it_was.digest
+    first, second = now.changes_since(stored)
+    assert first == 'recipe.gradient_precision from "bf16" to "fp32"'
+    assert second.startswith("recipe.lora from ")
+    assert now.changes_since(now.model_dump(mode="json")) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_gradients_in_float32_change_nothing_but_bf16(precision: str) -> None:
+    assert "gradient_precision" not in recipe(precision=precision).settings()
+    assert recipe().settings()["gradient_precision"] == "fp32"
+    assert "gradient_precision" not in recipe(zero_stage=0).settings()
+    with pytest.raises(ValidationError, match=f"gradients follow from precision {precision}"):
+        recipe(precision=precision, gradient_precision="fp32")
+    with pytest.raises(ValidationError, match="set zero_stage 1"):
+        recipe(zero_stage=0, gradient_precision="fp32")
+
+
+def test_how_layers_are_recomputed_is_part_of_the_digest_only_where_it_is_said() -> None:
+    digests = [
+        recipe(gradient_checkpointing=value).digest
+        for value in (False, True, {"every": 2}, {"every": 2, "offload": True})
+    ]
+    assert len(set(digests)) == 4
+    assert recipe(gradient_checkpointing=True).settings()["gradient_checkpointing"] is True
+
+
+def test_deepspeeds_own_activation_checkpointing_is_refused_with_what_works() -> None:
+    with pytest.raises(ValidationError, match=r"has no effect.*recipe.gradient_checkpointing"):
+        recipe(deepspeed={"activation_checkpointing": {"partition_activations": True}})

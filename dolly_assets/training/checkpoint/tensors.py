@@ -17,7 +17,9 @@ _MAX_HEADER_BYTES = 100_000_000
 _CHUNK_BYTES = 1 << 22
 
 
-class _Tensor(NamedTuple):
+class Tensor(NamedTuple):
+    """Where a tensor lies in a safetensors file."""
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -36,9 +38,9 @@ def weights_sha256(folder: Path) -> str:
         ArtifactError: The folder has no safetensors files, one is damaged or missing, or two hold
             the same tensor.
     """
-    tensors: dict[str, _Tensor] = {}
-    for file in _shards(folder):
-        for tensor in _read_header(file):
+    tensors: dict[str, Tensor] = {}
+    for file in shards(folder):
+        for tensor in read_header(file):
             if tensor.name in tensors:
                 raise ArtifactError(
                     f"{file}: tensor {tensor.name!r} is also in {tensors[tensor.name].file.name}; "
@@ -49,12 +51,12 @@ def weights_sha256(folder: Path) -> str:
     for _, tensor in sorted(tensors.items()):
         # JSON delimits the fields, so that no two lists of tensors write the same bytes.
         digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
-        for chunk in _read_bytes(tensor):
+        for chunk in read_bytes(tensor):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _shards(folder: Path) -> list[Path]:
+def shards(folder: Path) -> list[Path]:
     """Return the safetensors files of the folder; raise ArtifactError if any is missing."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -69,7 +71,7 @@ def _shards(folder: Path) -> list[Path]:
     return files
 
 
-def _read_header(file: Path) -> list[_Tensor]:
+def read_header(file: Path) -> list[Tensor]:
     """Return the tensors of one file.
 
     The format (https://github.com/huggingface/safetensors#format) is 8 bytes with the length of the
@@ -87,7 +89,7 @@ def _read_header(file: Path) -> list[_Tensor]:
     start = 8 + header_bytes
     try:
         tensors = [
-            _Tensor(
+            Tensor(
                 name,
                 entry["dtype"],
                 tuple(entry["shape"]),
@@ -108,7 +110,8 @@ def _read_header(file: Path) -> list[_Tensor]:
     return tensors
 
 
-def _read_bytes(tensor: _Tensor) -> Iterator[bytes]:
+def read_bytes(tensor: Tensor) -> Iterator[bytes]:
+    """Yield a tensor's bytes as they are stored, in chunks."""
     with tensor.file.open("rb") as stream:
         stream.seek(tensor.begin)
         left_bytes = tensor.end - tensor.begin

@@ -36,6 +36,11 @@ def deepspeed_config(recipe: Recipe, ranks: int, *, load_universal: bool = False
         # Otherwise the weights of an epoch could only be assembled later, from the shards of all
         # ranks.
         config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
+    if recipe.has_float32_gradients:
+        # Otherwise DeepSpeed adds the gradients of micro-batches and ranks in bf16: the more of
+        # them there are, the more is rounded away.
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        config["communication_data_type"] = "fp32"
     if load_universal:
         config["checkpoint"] = {"load_universal": True}
     return merged(config, recipe.deepspeed.to_dict())

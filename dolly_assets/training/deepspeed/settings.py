@@ -30,6 +30,13 @@ def _decided_by(setting: str) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
+def _refuse_activation_checkpointing(_: Any) -> None:
+    raise ValueError(
+        "has no effect, since the model's layers are recomputed by transformers: leave it out and "
+        "set recipe.gradient_checkpointing, such as {every: 2, offload: true}"
+    )
+
+
 class _Settings(Config):
     """Settings that serialize only what was set; the rest is left to DeepSpeed."""
 
@@ -127,17 +134,6 @@ class Fp16(_Settings):
     fp16_master_weights_and_grads: bool = False
 
 
-class ActivationCheckpointing(_Settings):
-    """Where the activations are kept that recipe.gradient_checkpointing saves."""
-
-    partition_activations: bool = False
-    contiguous_memory_optimization: bool = False
-    cpu_checkpointing: bool = False
-    number_checkpoints: PositiveInt | None = None
-    synchronize_checkpoint_boundary: bool = False
-    profile: bool = False
-
-
 class Aio(_Settings):
     """How NVMe devices are read and written."""
 
@@ -169,7 +165,9 @@ class DeepSpeedSettings(_Settings):
     zero_optimization: ZeroOptimization = ZeroOptimization()
     bf16: Bf16 = Bf16()
     fp16: Fp16 = Fp16()
-    activation_checkpointing: ActivationCheckpointing = ActivationCheckpointing()
+    activation_checkpointing: Annotated[None, BeforeValidator(_refuse_activation_checkpointing)] = (
+        None
+    )
     aio: Aio = Aio()
     data_types: DataTypes = DataTypes()
     zero_force_ds_cpu_optimizer: bool = True

@@ -7,7 +7,7 @@ give the same weights.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.training import kernels
@@ -30,7 +30,7 @@ from dolly_assets.training.process_group import (
     rank_and_size,
     wait_for_all_ranks,
 )
-from dolly_assets.training.recipe import Recipe
+from dolly_assets.training.recipe import GradientCheckpointing, Recipe
 from dolly_assets.training.seams import skip_shared_memory_op
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
     if resume_from and is_resharded:
         resume_from = _converted(resume_from, request.scratch / "universal")
     trainer, meter = load_trainer(
-        recipe, request.weights, dataset, arguments, callbacks=[], profile_dir=request.profile_dir
+        recipe,
+        request.weights,
+        dataset,
+        arguments,
+        special_tokens=request.special_tokens,
+        callbacks=[],
+        profile_dir=request.profile_dir,
     )
     trainer.remove_callback(PrinterCallback)
     epochs = Epochs(
@@ -127,7 +133,8 @@ def training_arguments(
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
-        activation_checkpointing=recipe.gradient_checkpointing,
+        activation_checkpointing=bool(recipe.gradient_checkpointing),
+        activation_checkpointing_kwargs=_checkpointing(recipe.gradient_checkpointing),
         seed=recipe.seed,
         train_sampling_strategy="sequential",  # the dataset is in the epoch's order already
         deepspeed=deepspeed_config(recipe, ranks, load_universal=load_universal),
@@ -143,6 +150,17 @@ def training_arguments(
         log_level_replica="error",
         remove_unused_columns=False,
     )
+
+
+def _checkpointing(settings: bool | GradientCheckpointing) -> dict[str, Any] | None:
+    """Return transformers' settings for recomputing layers; None where it decides."""
+    import torch
+
+    if isinstance(settings, bool):
+        return None
+    # Without a GPU the activations are in host memory anyway.
+    offload = settings.offload and torch.cuda.is_available()
+    return {"every_n_layers": settings.every, "offload": offload, "use_reentrant": False}
 
 
 def _dataset(request: FineTuneRequest) -> RowDataset:

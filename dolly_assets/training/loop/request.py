@@ -24,6 +24,7 @@ class FineTuneRequest:
         profile_dir: Where the timings of the steps go, if anywhere.
         save_seconds: Time between saves in the middle of an epoch.
         copy_bytes: Host memory for a rank's copy of its state; None for what is free.
+        special_tokens: The prompt style's; LoRA trains those that are new to the model.
         hang_seconds: How long a rank may go without a step, at least, before it counts as hung.
     """
 
@@ -38,4 +39,5 @@ class FineTuneRequest:
     profile_dir: Path | None = None
     save_seconds: float = 900
     copy_bytes: int | None = None
+    special_tokens: tuple[str, ...] = ()
     hang_seconds: float = 600

@@ -12,7 +12,9 @@ from dolly_assets.training import kernels
 from dolly_assets.training.context import Context
 from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.loop.meter import StepMeter
-from dolly_assets.training.lora import add_adapter
+from dolly_assets.training.lora import add_adapter, trained_parameters
+from dolly_assets.training.lora.merge import check_mergeable
+from dolly_assets.training.lora.new_tokens import new_token_ids
 from dolly_assets.training.packing.attention import PackedAttention
 from dolly_assets.training.packing.batches import MicroBatch, RowDataset
 from dolly_assets.training.packing.layout import LayoutCollator
@@ -36,6 +38,7 @@ def load_trainer(
     dataset: RowDataset,
     arguments: "TrainingArguments",
     *,
+    special_tokens: Sequence[str] = (),
     callbacks: "Sequence[TrainerCallback]",
     profile_dir: Path | None,
 ) -> "tuple[Trainer, StepMeter]":
@@ -49,6 +52,7 @@ def load_trainer(
         weights: The folder to load the model and its tokenizer from.
         dataset: The rows to train on.
         arguments: The Trainer's arguments.
+        special_tokens: Those of the prompt style; LoRA trains those that are new to the model.
         callbacks: Callbacks of the Trainer, besides the self-check.
         profile_dir: Where the timings of the steps go, if anywhere.
     """
@@ -63,10 +67,14 @@ def load_trainer(
     )
     if context := Context.of(model.config.to_dict()):
         context.check(recipe.max_length, "the base model")
-    model.config.use_cache = False
-    loss = LabelLoss(model, packed)
+    config, use_cache = model.config, getattr(model.config, "use_cache", None)
+    loss, flops = LabelLoss(model, packed), ModelFlops.of(model)
     if recipe.lora:
-        model = add_adapter(model, recipe.lora, recipe.seed)
+        new_tokens = new_token_ids(tokenizer, special_tokens)
+        model = add_adapter(model, recipe.lora, recipe.seed, new_tokens)
+        flops = flops.with_adapter(trained_parameters(model))
+        if recipe.lora.merge:
+            check_mergeable(model, weights)
     multiple = _GPU_MULTIPLE if arguments.device.type == "cuda" else 1
     collator = LayoutCollator(
         tokenizer.pad_token_id, packed=bool(recipe.packing), multiple=multiple
@@ -81,9 +89,7 @@ def load_trainer(
     )
     callbacks = (_self_check(tests, collator), *callbacks)
     log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
-    meter = StepMeter(
-        ModelFlops.of(model), arguments.device, arguments.process_index, recipe.precision, log
-    )
+    meter = StepMeter(flops, arguments.device, arguments.process_index, recipe.precision, log)
     trainer = _new_trainer(
         loss,
         meter,
@@ -94,6 +100,9 @@ def load_trainer(
         processing_class=tokenizer,
         callbacks=list(callbacks),
     )
+    if use_cache is not None:
+        # The Trainer turns it off, and it is published; the loss passes False in every call anyway.
+        config.use_cache = use_cache
     return trainer, meter
 
 

@@ -81,6 +81,7 @@ def _job(
         resume_ranks=saved_ranks if saved_ranks != ranks else None,
         profile_dir=profile_dir(spec),
         save_seconds=60 * compute.save_minutes,
+        special_tokens=spec.family.prompt_style.special_tokens,
         hang_seconds=60 * compute.hang_minutes,
     )
 

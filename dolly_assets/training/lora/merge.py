@@ -1,0 +1,250 @@
+"""A trained adapter's weights, and the weights of a whole model with them merged in.
+
+Nothing here builds a model: a training is running in the same process, and what transformers or
+peft load meanwhile would take part in its sharding. Tensors are merged one by one, in float32, and
+rounded once to the type of the base model's.
+"""
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from dolly_assets.core.errors import ArtifactError, BaseModelError, TrainingError
+from dolly_assets.core.text import one_line
+from dolly_assets.training.checkpoint import tensors
+from dolly_assets.training.weights_files import is_adapter_file, is_model_file
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+ADAPTER_CONFIG = "adapter_config.json"
+MERGED = "merged"
+
+_PREFIX = "base_model.model."
+_ROWS = ".token_adapter.trainable_tokens_delta"
+_OF_ADAPTER = r"\.lora_(?:A|B|embedding_A|embedding_B)\.|\.token_adapter\."
+_MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
+# What peft's LoRA can also do, and no recipe asks for.
+_UNKNOWN = (
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "modules_to_save",
+    "target_parameters",
+)
+
+
+def finish(checkpoint: Path, base: Path, *, merge: bool) -> None:
+    """Prepare a saved adapter's folder for publishing.
+
+    Args:
+        checkpoint: The folder; paths of this machine are removed from its configuration.
+        base: The weights that the adapter was trained on.
+        merge: Whether to write the merged weights into its subfolder `merged/`.
+
+    Raises:
+        BaseModelError: The adapter does not belong to these weights.
+    """
+    file = checkpoint / ADAPTER_CONFIG
+    config = {**json.loads(file.read_text()), "base_model_name_or_path": None}
+    file.write_text(json.dumps(config, indent=2))
+    if merge:
+        _write_merged(checkpoint, base, checkpoint / MERGED)
+
+
+def check_mergeable(adapted: "PreTrainedModel", base: Path) -> None:
+    """Check before the training that its adapter can be merged into a base model's files.
+
+    Raises:
+        TrainingError: The files name a weight otherwise than the model does.
+    """
+    names = {
+        f"{re.split(_OF_ADAPTER, name.removeprefix(_PREFIX))[0]}.weight"
+        for name, weight in adapted.named_parameters()
+        if weight.requires_grad
+    }
+    known = {each.name for file in tensors.shards(base) for each in tensors.read_header(file)}
+    if unknown := sorted(names - known):
+        raise TrainingError(
+            f"recipe.lora.merge: the base model's files have no {unknown[0]}, since its "
+            "architecture stores it under another name: leave merge out, and merge with peft"
+        )
+
+
+def with_adapter(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
+    """Return the model with an adapter merged into its weights.
+
+    Raises:
+        BaseModelError: The adapter does not belong to this model.
+    """
+    import torch
+
+    changes = Adapter(adapter)
+    parameters = dict(model.named_parameters())
+    changes.check_names(parameters.keys(), f"a {type(model).__name__}")
+    with torch.no_grad():
+        for name in changes.names:
+            parameters[name].copy_(changes.applied(name, parameters[name]))
+    return model
+
+
+class Adapter:
+    """The tensors of a trained adapter."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the adapter of a folder.
+
+        Raises:
+            BaseModelError: It is not a LoRA adapter, or one of a kind that is not merged here.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        self._folder = folder
+        try:
+            self._config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text())
+            found = load_file(folder / "adapter_model.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise BaseModelError(f"{folder}: not a LoRA adapter: {one_line(error)}") from error
+        unknown = [name for name in _UNKNOWN if self._config.get(name)]
+        if self._config.get("peft_type") != "LORA" or self._config.get("bias", "none") != "none":
+            unknown.append("another type or trained biases")
+        if unknown:
+            raise BaseModelError(
+                f"{folder}: an adapter with {', '.join(unknown)}: merge it with peft, and load the "
+                "merged weights"
+            )
+        self._rows: dict[str, torch.Tensor] = {}
+        self._matrices: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in found.items():
+            self._add(key, tensor)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the weights that it changes."""
+        return (*self._rows, *self._matrices)
+
+    def check_names(self, known: Any, what: str) -> None:
+        """Raise BaseModelError unless all its weights are known to a model."""
+        if missing := sorted(set(self.names) - set(known)):
+            raise BaseModelError(
+                f"{self._folder} does not load as an adapter of {what}: that has no {missing[0]}"
+            )
+
+    def applied(self, name: str, weight: "torch.Tensor") -> "torch.Tensor":
+        """Return a weight with what the adapter changes of it, in the weight's type.
+
+        Raises:
+            BaseModelError: The weight has another shape than the one that was trained, or the
+                result is not finite.
+        """
+        import torch
+
+        try:
+            changed = self._changed(name, weight.detach().float())
+        except (RuntimeError, IndexError) as error:
+            raise BaseModelError(
+                f"{self._folder} does not load as an adapter of this model: {name}: "
+                f"{one_line(error)}"
+            ) from error
+        if not torch.isfinite(changed).all():
+            raise BaseModelError(f"{self._folder}: {name} has values that are not finite")
+        return changed.to(weight.dtype)
+
+    def _add(self, key: str, tensor: "torch.Tensor") -> None:
+        name = key.removeprefix(_PREFIX)
+        if name.endswith(_ROWS):
+            self._rows[f"{name.removesuffix(_ROWS)}.weight"] = tensor
+            return
+        for suffix in _MATRICES:
+            if name.endswith(suffix):
+                weight = f"{name.removesuffix(suffix)}.weight"
+                self._matrices.setdefault(weight, {})[suffix] = tensor
+                return
+        raise BaseModelError(f"{self._folder}: {key} is no tensor of a LoRA adapter")
+
+    def _changed(self, name: str, weight: "torch.Tensor") -> "torch.Tensor":
+        if name in self._rows:
+            import torch
+
+            index = torch.tensor(self._token_ids(name), device=weight.device)
+            return weight.index_copy(0, index, self._rows[name].to(weight))
+        first, second = (
+            tensor.to(weight)
+            for _, tensor in sorted(self._matrices[name].items())  # A before B
+        )
+        product = second @ first
+        if self._is_transposed(name, weight, product):
+            product = product.T
+        return weight + product * self._scale(first.shape[0])
+
+    def _is_transposed(self, name: str, weight: "torch.Tensor", product: "torch.Tensor") -> bool:
+        """Return whether a weight is (inputs, outputs), as in embeddings and GPT-2's Conv1D."""
+        if any("embedding" in suffix for suffix in self._matrices[name]):
+            return True
+        if product.shape[0] != product.shape[1]:
+            return weight.shape != product.shape
+        return bool(self._config.get("fan_in_fan_out"))
+
+    def _scale(self, rank: int) -> float:
+        alpha = float(self._config["lora_alpha"])
+        return alpha / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+
+    def _token_ids(self, name: str) -> list[int]:
+        """Return the ids of a layer's trained rows, in their order."""
+        ids = self._config.get("trainable_token_indices") or {}
+        if isinstance(ids, list):
+            return cast("list[int]", ids)
+        layer = name.removesuffix(".weight")
+        return next(found for key, found in ids.items() if f".{layer}".endswith(f".{key}"))
+
+
+def _write_merged(adapter: Path, base: Path, out: Path) -> None:
+    """Write a base model's files with an adapter merged in, and the adapter's tokenizer."""
+    changes = Adapter(adapter)
+    try:
+        shards = {file: tensors.read_header(file) for file in tensors.shards(base)}
+    except ArtifactError as error:
+        raise BaseModelError(str(error)) from error
+    changes.check_names(
+        (each.name for found in shards.values() for each in found), f"the weights in {base}"
+    )
+    out.mkdir()
+    for file in base.iterdir():
+        if is_model_file(file.name) and file.suffix != ".safetensors":
+            shutil.copyfile(file, out / file.name)
+    for file in adapter.iterdir():
+        if is_adapter_file(file.name) and not file.name.startswith("adapter_"):
+            shutil.copyfile(file, out / file.name)
+    for file, found in shards.items():
+        _write_shard(file, found, changes, out / file.name)
+
+
+def _write_shard(file: Path, found: list[tensors.Tensor], changes: Adapter, out: Path) -> None:
+    """Write one file as it is, tensor by tensor, with the changed ones in their places.
+
+    Shapes and types stay, and so does the header: memory holds one tensor at a time.
+    """
+    with out.open("wb") as stream:
+        with file.open("rb") as header:
+            stream.write(header.read(min((each.begin for each in found), default=0) or None))
+        for tensor in sorted(found, key=lambda each: each.begin):
+            if tensor.name in changes.names:
+                _write_changed(tensor, changes, stream)
+                continue
+            for chunk in tensors.read_bytes(tensor):
+                stream.write(chunk)
+
+
+def _write_changed(tensor: tensors.Tensor, changes: Adapter, stream: IO[bytes]) -> None:
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(tensor.file, framework="pt") as weights:
+        changed = changes.applied(tensor.name, weights.get_tensor(tensor.name))
+    stream.write(changed.contiguous().view(torch.uint8).numpy().tobytes())
