@@ -4,6 +4,7 @@ The examples are a table in the form of `TokenizedDataset.held_out`. The module 
 checkpoints and stores.
 """
 
+import inspect
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import answer
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.training.packing.attention import PackedAttention
+from dolly_assets.training.packing.batches import PackedRow, PaddingCollator
+from dolly_assets.training.packing.loss import LabelLoss
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 
 # How many right and how many wrong answers are kept for inspection.
 SAMPLES = 5
+# Tokens of a batch that is scored. With a vocabulary of 128,000 the logits of as many labelled
+# tokens take 5 GB, also in float32; more at once is not faster.
+BATCH_TOKENS = 4096
 UNCATEGORIZED = "uncategorized"
 
 
@@ -66,7 +74,12 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
     """Return the mean negative log-likelihood of all labelled tokens of the table, in nats.
 
     It is summed over the whole table in float64 and divided once, so that it does not depend on the
-    batches.
+    batches. Logits are computed of labelled tokens only, as in training.
+
+    Args:
+        model: The model to score.
+        table: The held-out examples.
+        batch_size: The most examples of a batch; a batch has BATCH_TOKENS tokens at most.
 
     Raises:
         DatasetError: The table has no example.
@@ -76,13 +89,15 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
     _check_not_empty(table)
     total, labelled_tokens = 0.0, 0
     input_ids, prompt_lengths = table["input_ids"].to_pylist(), table["prompt_length"].to_pylist()
+    lengths, labelled = [len(ids) for ids in input_ids], _LabelledTokens(model)
+    tokens = 0 if labelled.one_by_one else BATCH_TOKENS
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            for rows in _batches_by_length([len(ids) for ids in input_ids], batch_size):
-                nll = _labelled_nll(
-                    model, [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows]
+            for rows in _batches_within(lengths, batch_size, tokens):
+                nll = labelled.nll(
+                    [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows]
                 )
                 total += nll.cpu().double().sum().item()
                 labelled_tokens += nll.numel()
@@ -128,7 +143,7 @@ def exact_match(
     prompts = [record["input_ids"][: record["prompt_length"]] for record in records]
     end_token_id = PromptEncoder(tokenizer, style).end_token_id
     texts = [""] * len(records)
-    for rows in _batches_by_length([len(ids) for ids in prompts], batch_size):
+    for rows in _batches_within([len(ids) for ids in prompts], batch_size):
         answers = answer(
             model,
             tokenizer,
@@ -168,39 +183,66 @@ def _score(answers: Sequence[Answer]) -> ExactMatch:
     )
 
 
-def _labelled_nll(
-    model: "PreTrainedModel", input_ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
-) -> "torch.Tensor":
-    """Return the negative log-likelihood of every labelled token of a batch, in float32."""
-    import torch
+class _LabelledTokens:
+    """Computes how likely a model finds labelled tokens, from their logits alone."""
 
-    lengths = torch.tensor([len(ids) for ids in input_ids])
-    width = int(lengths.max())
-    padded = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in input_ids])
-    position_ids = torch.arange(width).expand_as(padded)
-    is_token = position_ids < lengths[:, None]
-    is_labelled = is_token & (position_ids >= torch.tensor(prompt_lengths)[:, None])
-    padded, position_ids, is_token, is_labelled = (
-        tensor.to(model.device) for tensor in (padded, position_ids, is_token, is_labelled)
-    )
-    logits = model(
-        input_ids=padded, attention_mask=is_token.long(), position_ids=position_ids, use_cache=False
-    ).logits
-    # Position t predicts the token at t + 1.
-    is_target = is_labelled[:, 1:]
-    return torch.nn.functional.cross_entropy(
-        logits[:, :-1][is_target].float(), padded[:, 1:][is_target], reduction="none"
-    )
+    def __init__(self, model: "PreTrainedModel") -> None:
+        self._model, self._loss = model, LabelLoss(model, PackedAttention())
+        self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._collator = PaddingCollator(pad_token_id=0)
+        # Over several devices a mask would be on another one than what it selects from.
+        self.one_by_one = len(set(getattr(model, "hf_device_map", {}).values())) > 1
+
+    def nll(
+        self, input_ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
+    ) -> "torch.Tensor":
+        """Return the negative log-likelihood of every labelled token of a batch, in float32."""
+        import torch
+
+        if self.one_by_one:
+            logits, targets = self._of_one(input_ids[0], prompt_lengths[0])
+        else:
+            rows = [
+                PackedRow((np.asarray(ids, dtype=np.int32),), (length,), 0)
+                for ids, length in zip(input_ids, prompt_lengths, strict=True)
+            ]
+            batch = self._collator(rows)
+            for name in ("input_ids", "attention_mask", "logits_to_keep", "targets"):
+                batch[name] = batch[name].to(self._model.device)
+            logits, targets = self._loss.logits(self._model, batch), batch["targets"]
+        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+    def _of_one(
+        self, input_ids: Sequence[int], prompt_length: int
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return logits and targets of one example, whose labelled tokens are its last ones."""
+        import torch
+
+        labelled = len(input_ids) - max(prompt_length, 1)
+        ids = torch.tensor([input_ids], device=self._model.device)
+        last = {"logits_to_keep": labelled + 1} if self._selects else {}
+        logits = self._model(input_ids=ids, use_cache=False, **last).logits[0, -labelled - 1 : -1]
+        return logits, ids[0, len(input_ids) - labelled :].to(logits.device)
 
 
-def _batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+def _batches_within(
+    lengths: Sequence[int], batch_size: int, tokens: int | None = None
+) -> Iterator[list[int]]:
     """Yield row indices in batches of similar length, the longest first.
 
     If memory is too small, it shows in the first batch.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: The most rows of a batch.
+        tokens: The most tokens of a batch, padding included; a longer row is a batch of its own.
     """
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]
+    while rows:
+        fitting = tokens // max(1, lengths[rows[0]]) if tokens is not None else batch_size
+        count = max(1, min(batch_size, fitting))
+        yield rows[:count]
+        rows = rows[count:]
 
 
 def _check_not_empty(table: pa.Table) -> None:

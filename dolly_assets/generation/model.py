@@ -33,7 +33,8 @@ def load(
         folder: A folder with config.json, *.safetensors and the tokenizer's files.
         adapter: A LoRA adapter of this model, to be merged into its weights.
         dtype: The name of a torch type, or `auto` for the one that the weights are stored in.
-        device: Where to put the model; `pick_device()` by default.
+        device: Where to put the model; by default over all GPUs if there are several, and on
+            `pick_device()` otherwise.
 
     Raises:
         BaseModelError: The folder does not hold a complete causal language model with a tokenizer.
@@ -41,7 +42,8 @@ def load(
     from transformers import GenerationConfig
 
     _check_folder(folder)
-    model, tokenizer = _load(folder, dtype)
+    spread = device is None and _gpus() > 1
+    model, tokenizer = _load(folder, dtype, spread=spread)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     if len(tokenizer) > rows:
         raise BaseModelError(
@@ -51,8 +53,15 @@ def load(
     if adapter:
         model = with_adapter(model, adapter)
     model.generation_config = GenerationConfig()
-    placed: PreTrainedModel = model.to(device or pick_device())  # pyright: ignore[reportArgumentType]
-    return placed.eval(), tokenizer
+    if not spread:
+        model.to(device or pick_device())  # pyright: ignore[reportArgumentType]
+    return model.eval(), tokenizer
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _check_folder(folder: Path) -> None:
@@ -67,8 +76,14 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def _load(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Load model and tokenizer; raise BaseModelError if that fails or weights are missing."""
+def _load(
+    folder: Path, dtype: str, *, spread: bool
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """Load model and tokenizer, over all GPUs if asked.
+
+    Raises:
+        BaseModelError: That fails, weights are missing, or the GPUs are too small.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -80,6 +95,7 @@ def _load(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedToken
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **({"device_map": "auto"} if spread else {}),
         )
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -94,5 +110,10 @@ def _load(folder: Path, dtype: str) -> tuple["PreTrainedModel", "PreTrainedToken
             f"{folder} lacks weights that its config.json requires: "
             f"{some_of(sorted(report['missing_keys']))}; the folder is incomplete, or config.json "
             "belongs to another model"
+        )
+    if any(weight.is_meta for weight in model.parameters()):
+        raise BaseModelError(
+            f"{folder} does not fit the memory of {_gpus()} GPUs: set compute.gpus to more, or "
+            "load it in a smaller type"
         )
     return model, tokenizer

@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -49,6 +50,35 @@ def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples) -> None:
             total += model(input_ids=input_ids, labels=labels).loss.item() * labelled
         count += labelled
     assert held_out_loss(model, examples, batch_size=4) == pytest.approx(total / count, rel=1e-6)
+
+
+def test_a_batch_has_few_enough_tokens_for_its_logits(model, examples, monkeypatch):
+    """The same loss from batches of a few tokens, longest rows alone; no other logits."""
+    from dolly_assets.generation import evaluate
+
+    whole = held_out_loss(model, examples, batch_size=16)
+    seen = []
+    forward = type(model).forward
+
+    def watched(self, *arguments, **options):
+        result = forward(self, *arguments, **options)
+        seen.append((options["input_ids"].numel(), result.logits.flatten(0, -2).shape[0]))
+        return result
+
+    monkeypatch.setattr(evaluate, "BATCH_TOKENS", 64)
+    labelled = sum(len(each["input_ids"]) - each["prompt_length"] for each in examples.to_pylist())
+    watched.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(type(model), "forward", watched)
+    assert held_out_loss(model, examples, batch_size=16) == pytest.approx(whole, rel=1e-6)
+    longest = max(len(each["input_ids"]) for each in examples.to_pylist())
+    assert max(tokens for tokens, _ in seen) <= max(64, longest)
+    assert sum(logits for _, logits in seen) == labelled
+
+
+def test_a_model_over_several_devices_is_scored_one_example_at_a_time(model, examples, monkeypatch):
+    expected = held_out_loss(model, examples, batch_size=4)
+    monkeypatch.setattr(model, "hf_device_map", {"a": 0, "b": 1}, raising=False)
+    assert held_out_loss(model, examples, batch_size=4) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training_mode(
