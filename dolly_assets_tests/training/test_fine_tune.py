@@ -1,5 +1,6 @@
 """The fine-tune with the real DeepSpeed and Trainer, on a GPT-NeoX of some thousand parameters."""
 
+import json
 import math
 import random
 import shutil
@@ -120,6 +121,11 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
     [small] = jobs_of(job(weights, tmp_path, train=train), tmp_path, [(2, GLOBAL_BATCH)])
     outcome = runs.run(small)
     first, [work] = outcome.steps[0], outcome.work
+    published_config, base_config = (
+        json.loads((folder / "config.json").read_text())
+        for folder in (small.scratch / "checkpoint-1", weights)
+    )
+    assert published_config.get("use_cache") == base_config.get("use_cache")
 
     model = AutoModelForCausalLM.from_pretrained(weights).eval()
     total = tokens = 0.0

@@ -11,6 +11,7 @@ import pytest
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.generation.model import load
 from dolly_assets.training import lora
+from dolly_assets.training.base_model import BaseModelConfig, prepare
 from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.recipe import Recipe
 from dolly_assets_tests.training.runs import Outcome, Runs
@@ -18,6 +19,7 @@ from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared, pu
 
 pytestmark = pytest.mark.slow
 
+NEW = "### New"
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["query_key_value"]}
 
 
@@ -42,15 +44,25 @@ def recipe(**changes: Any) -> Recipe:
 def test_only_the_adapter_trains_and_resumes_in_the_middle_of_an_epoch_to_the_same_weights(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
+    """With every weight sharded, and rows of a token that the base model did not have."""
+    grown = tmp_path / "grown"
+    base = BaseModelConfig.model_validate({"source": str(weights), "license": "apache-2.0"})
+    prepare(base, special_tokens=[NEW], texts=lambda: [], out=grown, log=lambda _: None)
     whole = job(
-        weights, tmp_path / "whole", recipe=recipe(gradient_checkpointing=True), last_epoch=2
+        grown,
+        tmp_path / "whole",
+        recipe=recipe(gradient_checkpointing=True, zero_stage=3),
+        last_epoch=2,
+        special_tokens=(NEW,),
     )
     expected = runs.run(whole)
     saved = layout.split(whole.scratch / "checkpoint-6")
     assert {path.partition("/")[0] for path in saved} == {"adapter", "state"}
     assert _tensor_names(saved["adapter/adapter_model.safetensors"]) == {
-        f"base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_{part}.weight"
-        for part in "AB"
+        "base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_A.weight",
+        "base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_B.weight",
+        "base_model.model.gpt_neox.embed_in.token_adapter.trainable_tokens_delta",
+        "base_model.model.embed_out.token_adapter.trainable_tokens_delta",
     }
 
     stopped = runs.run(replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ask_at=4)
