@@ -47,7 +47,7 @@ def test_only_the_adapter_trains_and_resumes_in_the_middle_of_an_epoch_to_the_sa
     """With every weight sharded, and rows of a token that the base model did not have."""
     grown = tmp_path / "grown"
     base = BaseModelConfig.model_validate({"source": str(weights), "license": "apache-2.0"})
-    prepare(base, special_tokens=[NEW], texts=lambda: [], out=grown, log=lambda _: None)
+    prepare(base, special_tokens=[NEW], texts=list, out=grown, log=lambda _: None)
     whole = job(
         grown,
         tmp_path / "whole",

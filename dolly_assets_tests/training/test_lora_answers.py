@@ -132,7 +132,7 @@ def test_answers_end_whatever_shards_the_model_and_merged_or_not(
     adapted, _ = load(base, adapter=tree["adapter/adapter_config.json"].parent)
     found = answers(merged, base)
     assert share_that_ends(found, base) == 1
-    assert share_that_is_right(found, base) > 0.75
+    assert share_that_is_right(found, base) > 0.6
     assert answers(adapted, base) == found
     weights = merged.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in adapted.state_dict().items())
