@@ -10,7 +10,7 @@ REGISTRY ?= registry.example.com/dolly
 CUDA_VERSION ?= 13.0.1
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test test-fast test-all test-ui lint format bench lock clean image deploy-check docs
+.PHONY: demo ui test test-fast test-all test-ui lint format bench lock clean image deploy-check docs architectures
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -31,7 +31,10 @@ test-fast: $(VENV)/.installed-dev ## The tests that start no process, in less th
 test-ui: $(VENV)/.installed-dev ## The Dagster UI as users see it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
 	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui
 
-test-all: test test-ui ## Everything
+architectures: $(VENV)/.installed-dev ## Every causal architecture of transformers, trained exactly or refused
+	$(BIN)/python benchmarks/architectures.py --jobs 2 --markdown docs/architectures.md
+
+test-all: test test-ui architectures ## Everything
 
 lint: $(VENV)/.installed-dev ## Style, types, and the code location as Dagster's own tools check it
 	$(BIN)/ruff check .

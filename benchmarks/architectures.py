@@ -118,9 +118,9 @@ layout is not exact, the next one is chosen: packed with our attention, packed w
 model's own, padded. `+dynamic` and `+longrope` are rotary embeddings whose factors follow the
 longest example; with `max_length` within the original context they are exact, too.
 
-Of {count}: {counts}. `recipe.packing: required` refuses all but packed ones; a model that is
-refused together with others in a forward pass trains with `packing: false` and
-`micro_batch_size: 1`.
+Of {count}: {counts}.
+`recipe.packing: required` refuses all but the packed ones. A model that is refused for several
+examples at once trains with `packing: false` and `micro_batch_size: 1`.
 
 This page is generated: `python benchmarks/architectures.py --markdown docs/architectures.md`.
 
@@ -354,14 +354,15 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     return PAGE.format(
         version=transformers.__version__,
         count=len(outcomes),
-        counts=", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name]),
+        counts="; ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name]),
         table=table,
     )
 
 
 def _cause(outcome: Outcome) -> str:
     """Shorten reasons for a table: sizes of differences vary with the machine."""
-    text = re.sub(r": the loss by [^;]*?%, the gradient by [^;]*?%", "", outcome.detail)
+    text = outcome.detail.split("; ")[0]
+    text = re.sub(r": the loss by [^;]*?%, the gradient by [^;]*?%", "", text)
     return text.replace("in a small copy, examples differ from each of them alone", "not exact")
 
 

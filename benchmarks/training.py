@@ -297,6 +297,7 @@ def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder / "weights", dtype=torch.float32)
     model.config.use_cache = False
     flops = ModelFlops.of(model)
+    assert flops
     examples: Any = table.to_pylist()
     trainer = Trainer(
         model=model,
@@ -328,6 +329,7 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     collate: Any = trainer.data_collator
     model: Any = trainer.model
     flops = ModelFlops.of(model)
+    assert flops
 
     def counting(rows: list[PackedRow]) -> Any:
         found: MicroBatch = collate(rows)

@@ -64,7 +64,7 @@ _TABLES = {
     "xmod": 514,
 }
 # Of these the first rows belong to padding.
-_RESERVED = dict.fromkeys(
+_RESERVED: dict[str, int] = dict.fromkeys(
     (
         "camembert",
         "data2vec-text",

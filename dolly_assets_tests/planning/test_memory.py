@@ -149,6 +149,8 @@ def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: s
     assert 2 * trained <= gradients.size_bytes <= 1.15 * 2 * trained
     assert optimizer.size_bytes == 8 * gradients.size_bytes
     measured, planned = ModelFlops.of(adapted), shape.flops.with_adapter(trained - rows)
+    assert whole
+    assert measured
     assert measured.of_examples([8], 4) == pytest.approx(planned.of_examples([8], 4), rel=0.01)
     assert (
         2 / 3 * whole.of_examples([8], 4) < measured.of_examples([8], 4) < whole.of_examples([8], 4)
