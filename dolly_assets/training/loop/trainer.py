@@ -72,7 +72,7 @@ def load_trainer(
     if recipe.lora:
         new_tokens = new_token_ids(tokenizer, special_tokens)
         model = add_adapter(model, recipe.lora, recipe.seed, new_tokens)
-        flops = flops.with_adapter(trained_parameters(model))
+        flops = flops and flops.with_adapter(trained_parameters(model))
         if recipe.lora.merge:
             check_mergeable(model, weights)
     multiple = _GPU_MULTIPLE if arguments.device.type == "cuda" else 1
