@@ -15,8 +15,8 @@ names, and the model families that are declared in YAML. Everything else is in
 `dolly_assets.notebook`.
 """
 
-from typing import TYPE_CHECKING
-
+# As `typing` names it, which importing would be most of the cost.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dolly_assets.notebook import Model, epochs, families, open_model, open_store, steps
 
