@@ -212,7 +212,7 @@ def test_a_changed_recipe_starts_a_training_of_its_own(trained_copy: Home) -> No
     trained_copy.dolly(*TRAIN, "1")
     assert trained_copy.status()[1]["weights_sha256"] != first["weights_sha256"]
     yaml.write_text(recipe)
-    assert "not trained again" in trained_copy.dolly(*TRAIN, "1")
+    assert "is already in the store: skipped" in trained_copy.dolly(*TRAIN, "1")
     assert trained_copy.status()[1] | {"published_at": None} == first | {"published_at": None}
 
 
