@@ -207,8 +207,12 @@ class _LabelledTokens:
                 for ids, length in zip(input_ids, prompt_lengths, strict=True)
             ]
             batch = self._collator(rows)
-            for name in ("input_ids", "attention_mask", "logits_to_keep", "targets"):
-                batch[name] = batch[name].to(self._model.device)
+            device = self._model.device
+            batch["input_ids"] = batch["input_ids"].to(device)
+            batch["logits_to_keep"] = batch["logits_to_keep"].to(device)
+            batch["targets"] = batch["targets"].to(device)
+            if "attention_mask" in batch:
+                batch["attention_mask"] = batch["attention_mask"].to(device)
             logits, targets = self._loss.logits(self._model, batch), batch["targets"]
         return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 

@@ -26,7 +26,7 @@ BASE: Scores = (0.0, 6.0)
 
 
 class Contest:
-    """Trainings of the family `tiny` on one dataset that never changes, and the champion after each of them."""
+    """Trainings of the family `tiny` on one dataset that never changes, and each one's champion."""
 
     def __init__(self, store: ArtifactStore, publish: Publish) -> None:
         self.store, self._publish = store, publish

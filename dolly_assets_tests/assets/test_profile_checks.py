@@ -52,7 +52,7 @@ def publish(
 
 @pytest.fixture
 def evaluations(tmp_path: Path) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
-    """(partition, check) -> evaluation, of one run over epochs 1-3: an idle GPU, one that may idle, and CPUs."""
+    """(partition, check) -> evaluation, of epochs 1-3: an idle GPU, one that may idle, and CPUs."""
     store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
     publish(store, tmp_path / "1", "01", gpus=1)
     publish(store, tmp_path / "2", "02", gpus=1, limits=ProfileLimits(idle_percent=60))
@@ -88,7 +88,7 @@ def test_every_epoch_has_its_own_evaluations_and_what_was_not_checked_has_none(
     assert of_epoch == {"01": set(CHECKS), "02": set(CHECKS), "03": set(OF_ANY_DEVICE)}
     idle = evaluations[f"{DATASET}|01", "gpu_idle"]
     assert (idle.passed, idle.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "the GPU is idle 25 % of the time. Look under the dips" in str(idle.description)
+    assert "the GPU is idle 25 % of the time. The table of idle spans" in str(idle.description)
     others = [
         evaluation
         for key, evaluation in evaluations.items()

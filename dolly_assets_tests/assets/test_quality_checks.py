@@ -1,4 +1,4 @@
-"""What a check or a licence forbids is not trained on: not in the same run, not in a later one, not by the CLI."""
+"""What a check or a licence forbids is never trained on: in the same run, a later one or by CLI."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def write(path: Path, responses: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A home with the family `tiny`, that asks for commercial use, and with datasets that it must not train on."""
+    """A home with the family `tiny`, for commercial use, and datasets that it must not train on."""
     home = tmp_path_factory.mktemp("home")
     variables = new_variables(
         home, TINY_FAMILY.replace("attributes:", "attributes:\n  use: commercial")
@@ -60,8 +60,8 @@ def test_training_on_what_a_check_stops_is_refused_with_its_sentence_now_and_lat
     )  # nothing is read again: the report is in the store
     for message in (result.stderr, again):
         assert (
-            "dataset marked was refused for training: prompt_markers: 1 of 2 records contain a marker"
-            in message
+            "dataset marked was refused for training: prompt_markers: 1 of 2 records contain "
+            "a marker" in message
         )
         assert "such as record 0 (### Instruction:" in message
         assert "checks.prompt_markers.stop_above" in message

@@ -1,4 +1,4 @@
-"""The asset training_plan and its check; `dolly plan`; what cannot fit is refused before a worker starts."""
+"""The asset training_plan, its check, and `dolly plan`; what cannot fit never starts a worker."""
 
 import json
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_plan_can_ask_for_other_machines(trained: Home) -> None:
     assert result.exit_code == 0
     assert "it fits: 2 × H100 80GB HBM3: " in result.stdout
     assert "2 epochs" in result.stdout
-    assert "compute.device 'H1000' is not known" in refusal(
+    assert "compute.device 'H1000' is unknown" in refusal(
         trained.variables, *PLAN, "--gpus", "2", "--device", "H1000"
     )
 

@@ -28,10 +28,13 @@ def version_2(tmp_path: Path) -> ControlGroup:
         "sys/fs/cgroup/kubepods/pod7/main/cpu.max": "max 100000\n",
         "sys/fs/cgroup/kubepods/pod7/main/memory.max": "max\n",
         "sys/fs/cgroup/kubepods/pod7/main/memory.current": "4096\n",
-        "sys/fs/cgroup/kubepods/pod7/main/cpu.stat": "usage_usec 9000000\nnr_throttled 3\nthrottled_usec 2500000\n",
+        "sys/fs/cgroup/kubepods/pod7/main/cpu.stat": (
+            "usage_usec 9000000\nnr_throttled 3\nthrottled_usec 2500000\n"
+        ),
         "sys/fs/cgroup/kubepods/pod7/main/memory.events": "low 0\noom 1\noom_kill 1\n",
         "sys/fs/cgroup/kubepods/pod7/main/io.pressure": (
-            "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
+            "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\n"
+            "full avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
         ),
     }
     _write(tmp_path, files)
@@ -59,7 +62,7 @@ def test_what_a_container_waited_for_is_in_seconds(version_2: ControlGroup) -> N
 def test_limits_of_version_1(
     tmp_path: Path, quota: str, limit: str, cpus: float | None, memory_bytes: int | None
 ) -> None:
-    """Seen from within a container: the path is the host's and not there, the limits are at the mount."""
+    """Within a container: the path is the host's and absent, the limits are at the mount."""
     files = {
         "proc/self/cgroup": "4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n0::/\n",
         "sys/fs/cgroup/cpu/cpu.cfs_quota_us": quota,

@@ -46,7 +46,7 @@ def test_no_two_devices_share_a_name() -> None:
 
 @pytest.mark.parametrize("spec", device_table(), ids=lambda spec: spec.name)
 def test_narrower_numbers_are_not_slower(spec: DeviceSpec) -> None:
-    """A figure with sparsity, or in another unit, would break the ratios that all tensor cores have."""
+    """A figure with sparsity or in another unit would break the ratios of all tensor cores."""
     peaks = spec.teraflops
     assert peaks["fp32"] < peaks["fp16"] <= 32 * peaks["fp32"]
     if "tf32" in peaks:

@@ -1,4 +1,4 @@
-"""The sampler under scripted drivers: real processes and the real bindings above a stand-in for NVIDIA's library."""
+"""The sampler under scripted drivers: real processes and bindings above a stand-in for NVML."""
 
 import os
 import subprocess

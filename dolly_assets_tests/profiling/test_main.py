@@ -58,7 +58,7 @@ while True:
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
 def test_a_command_that_is_killed_has_its_report(tmp_path: Path, sent: signal.Signals) -> None:
-    """SIGTERM goes to the profiler, which passes it on; SIGKILL, as of a kernel out of memory, to the command."""
+    """SIGTERM goes to the profiler, which passes it on; SIGKILL, as of the kernel, to it."""
     command = [*PROFILE, "--interval", "0.1", "--out", str(tmp_path), sys.executable, "-c", TELLING]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as profiler:
         assert profiler.stdout

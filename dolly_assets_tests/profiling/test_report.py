@@ -85,7 +85,8 @@ def test_the_numbers_and_the_verdict_follow_from_the_samples(
     assert summary.cost.energy_joules == pytest.approx(3 * 500 * 599)
     assert summary.verdict == "GPU 2 is idle 25 % of the time."
     assert summary.busy == (
-        "3 GPUs busy 88 % of the time on average; memory peaked at 73 GiB of 80 GiB on GPU 2; 249.6 Wh used."
+        "3 GPUs busy 88 % of the time on average; memory peaked at 73 GiB of 80 GiB on GPU 2; "
+        "249.6 Wh used."
     )
     cores = next(
         each for each in summary.series if (each.panel, each.label) == ("CPU", "process tree")

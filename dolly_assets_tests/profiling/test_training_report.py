@@ -94,7 +94,7 @@ def _step(rank: int, start: float, number: int, epoch: int, waits: float) -> Ste
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
-    """Epoch 1; an attempt at epoch 2 that was interrupted; and, after a pause, epoch 2, whose rank 1 waits for data."""
+    """Epoch 1; an interrupted attempt at epoch 2; then epoch 2, whose rank 1 waits for data."""
     recorder = Recorder(tmp_path_factory.mktemp("training"))
     second, third = START + EPOCH + 1, START + EPOCH + ATTEMPT + PAUSE
     recorder.record(START, EPOCH, epoch=1)

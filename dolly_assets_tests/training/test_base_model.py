@@ -203,6 +203,8 @@ def test_an_untrained_model_is_written_with_its_facts(tmp_path) -> None:
         "embedding_rows": 384,
         "context_length": 64,
         "tied_embeddings": True,
+        "inactive_parameters": 0,
+        "layouts": {"beyond": "packed", "limit": 64, "reason": "", "within": "packed"},
     }
     assert len(tokenizer) == 330
     assert model.config.vocab_size == 384

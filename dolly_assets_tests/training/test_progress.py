@@ -39,7 +39,7 @@ def test_progress_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_the_state_of_an_earlier_version_resumes_with_its_totals(tmp_path: Path) -> None:
-    """It kept a step's loss, rate and norm alone: tokens and timings of single steps are unknown."""
+    """It kept a step's loss, rate and norm: tokens and timings of single steps are unknown."""
     work = {"real_tokens": 90, "data_seconds": 0.1, "memory_peak_bytes": 2**30}
     learned = {name: STEP[name] for name in ("step", "loss", "learning_rate", "ended_at")}
     document = {

@@ -65,7 +65,9 @@ def killed(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> di
     state = left_behind(ObjectStore(spec.store_url), "tiny", DATASET)[0]
     wait_until(lambda: any(isinstance(message, Live) for message in messages))
     [worker] = [
-        child for child in psutil.Process().children() if str(folder) in " ".join(child.cmdline())
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and str(folder) in " ".join(child.cmdline())
     ]
     killed_at = time.time()
     os.killpg(worker.pid, signal.SIGKILL)
