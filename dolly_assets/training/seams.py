@@ -170,7 +170,7 @@ def write_universal_checkpoint(state: Path, into: Path) -> None:
 
 def gather_with(module: "torch.nn.Module", *parameters: "torch.nn.Parameter | None") -> None:
     """Have ZeRO 3 gather parameters that a module uses and other modules hold."""
-    from transformers.integrations import is_deepspeed_zero3_enabled
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
     if not is_deepspeed_zero3_enabled():
         return
@@ -189,7 +189,9 @@ def token_rows_from_any_device() -> Iterator[None]:
     """Let peft read rows of sharded embeddings on any device; by itself it can on GPUs only."""
     from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 
-    def gathered(_: Any, weight: "torch.Tensor", rows: Any, __: int) -> "torch.Tensor":
+    def gathered(
+        self: TrainableTokensLayer, weight: "torch.Tensor", rows: "torch.Tensor", embed_dim: int
+    ) -> "torch.Tensor":
         import deepspeed
 
         with deepspeed.zero.GatheredParameters([weight], modifier_rank=None):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dolly_assets.training.base_model import BaseModelConfig, prepare
+from dolly_assets.training.base_model.special_tokens import embedding_rows
 from dolly_assets.training.lora.new_tokens import new_token_ids
 
 END, RESPONSE = "### End", "### Response:\n"
@@ -46,7 +47,7 @@ def prepared_base(folder: Path, *, tied: bool, spare_rows: bool) -> Path:
     _prepare(folder / "untrained", untrained=untrained, special_tokens=["<s>"])
     model = AutoModelForCausalLM.from_pretrained(folder / "untrained")
     tokenizer = AutoTokenizer.from_pretrained(folder / "untrained")
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_rows(model)
     assert len(tokenizer) + len(SPECIAL_TOKENS) <= rows, "has spare rows"
     if not spare_rows:
         model.resize_token_embeddings(len(tokenizer))

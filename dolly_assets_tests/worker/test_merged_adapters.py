@@ -17,7 +17,7 @@ from dolly_assets.storage.artifact import artifact_name
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import rank_and_size
 from dolly_assets.worker.messages import Messenger
-from dolly_assets.worker.spec import WorkerSpec
+from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.tasks.train import train
 from dolly_assets_tests.tiny_training import DATASET, Recorded, Workbench, tiny_family
 from dolly_assets_tests.training.runs import WORKER
@@ -38,7 +38,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 
 def _train(spec: str, variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
-    worker = WorkerSpec.model_validate_json(spec)
+    worker = WorkerSpec[Train].model_validate_json(spec)
     messenger = Messenger(cast("object", Recorded()), rank_and_size()[0])  # pyright: ignore
     train(worker, worker.open_store(), messenger, StopRequest())
 
