@@ -80,7 +80,7 @@ class ReportProcess:
     def stop(self) -> None:
         """Stop the process, whatever it is doing."""
         if self._process:
-            self._process.terminate()
+            self._process.kill()  # SIGTERM may be ignored, which a process inherits
             self._process.wait()
 
     def _ask(self, request: ProfileRequest) -> dict[str, Any]:
