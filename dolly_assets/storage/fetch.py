@@ -28,8 +28,6 @@ from dolly_assets.storage.flow import (
 from dolly_assets.storage.manifest import Blob, FileEntry
 from dolly_assets.storage.object_store import ObjectStore
 
-HASHED_AT_ONCE_BYTES = 2**20
-
 
 def fetch_files(
     store: ObjectStore, files: Mapping[Path, FileEntry], on_progress: Progress | None = None
@@ -139,23 +137,23 @@ def _fetch_chunks(
 
         in_parallel(place, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
         if whole.hexdigest() != entry.sha256:
-            _repair(store, entry, descriptor, flow)
+            _repair(store, entry, placed, descriptor, flow)
 
 
-def _repair(store: ObjectStore, entry: FileEntry, descriptor: int, flow: Flow) -> None:
+def _repair(
+    store: ObjectStore, entry: FileEntry, placed: mmap.mmap, descriptor: int, flow: Flow
+) -> None:
     """Read chunks that arrived with other content again, and hash the whole file once more."""
+    with memoryview(placed) as everything:
 
-    def check(blob: Blob) -> None:
-        with flow.room(blob.size_bytes):
-            data = _read_at(descriptor, blob.start, blob.size_bytes)
-            if hashlib.sha256(data).hexdigest() != blob.sha256:
-                _write_at(descriptor, read_blob(store, entry.path, blob), blob.start)
+        def check(blob: Blob) -> None:
+            with flow.room(blob.size_bytes):
+                data = everything[blob.start : blob.start + blob.size_bytes]
+                if hashlib.sha256(data).hexdigest() != blob.sha256:
+                    _write_at(descriptor, read_blob(store, entry.path, blob), blob.start)
 
-    in_parallel(check, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
-    whole = hashlib.sha256()
-    for start in range(0, entry.size_bytes, HASHED_AT_ONCE_BYTES):
-        whole.update(_read_at(descriptor, start, HASHED_AT_ONCE_BYTES))
-    if whole.hexdigest() != entry.sha256:
+        in_parallel(check, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
+    if hashlib.sha256(placed).hexdigest() != entry.sha256:
         raise foreign_chunks(entry.path, entry.sha256)
 
 
@@ -202,15 +200,6 @@ class _OrderedHash:
     def hexdigest(self) -> str:
         """Return the hash of what was placed without a gap from the start, in hex."""
         return self._hash.hexdigest()
-
-
-def _read_at(descriptor: int, start: int, size_bytes: int) -> bytes:
-    """Read this many bytes of a file, or what it has from there."""
-    pieces: list[bytes] = []
-    while size_bytes and (piece := os.pread(descriptor, size_bytes, start)):
-        pieces.append(piece)
-        start, size_bytes = start + len(piece), size_bytes - len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _write_at(descriptor: int, data: memoryview, start: int) -> None:

@@ -2,22 +2,8 @@
 
 from pathlib import Path
 
-from dolly_assets.hardware.visible_gpus import Device, MigInstance
 from dolly_assets.profiling.record.devices import VERSIONS_FILE, Hardware, Link
-
-DEVICES = [
-    Device(0, uuid="GPU-aaaa-1"),
-    Device(
-        1,
-        uuid="GPU-bbbb-2",
-        mig_mode=True,
-        mig_instances=(
-            MigInstance(0, uuid="MIG-cccc-3", gpu_instance=7, compute_instance=0),
-            MigInstance(1, uuid="MIG-dddd-4", gpu_instance=8, compute_instance=0),
-        ),
-    ),
-    Device(2, uuid="GPU-eeee-5"),
-]
+from dolly_assets_tests.hardware.devices import DEVICES
 
 
 def test_hardware_survives_its_file_and_takes_in_what_the_training_wrote(tmp_path: Path) -> None:
