@@ -148,8 +148,10 @@ def _repair(
 
         def check(blob: Blob) -> None:
             with flow.room(blob.size_bytes):
-                data = everything[blob.start : blob.start + blob.size_bytes]
-                if hashlib.sha256(data).hexdigest() != blob.sha256:
+                # Released at once: an error's traceback would keep it, and the mapping open.
+                with everything[blob.start : blob.start + blob.size_bytes] as data:
+                    is_as_named = hashlib.sha256(data).hexdigest() == blob.sha256
+                if not is_as_named:
                     _write_at(descriptor, read_blob(store, entry.path, blob), blob.start)
 
         in_parallel(check, entry.blobs, CHUNKS_READ_AT_ONCE, flow)

@@ -26,13 +26,6 @@ from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.process_group import leave_other_ranks, rank_and_size
 
-WORKER = {
-    "DS_ACCELERATOR": "cpu",
-    "CUDA_VISIBLE_DEVICES": "",
-    "OMP_NUM_THREADS": "1",
-    "DS_LOG_LEVEL": "error",
-}
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -51,14 +44,18 @@ class Outcome:
         return [step["loss"] for step in self.steps]
 
 
+def processes() -> ProcessPoolExecutor:
+    """Two processes at a time, a fresh one for each task, which train on the CPU."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dolly_assets_tests.training.preload"])
+    return ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1)
+
+
 class Runs:
     """Starts fine-tunes, each in fresh processes."""
 
     def __init__(self) -> None:
-        os.environ.update(WORKER)  # before the server of forks starts, which hands them on
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["dolly_assets_tests.training.preload"])
-        self._pool = ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1)
+        self._pool = processes()
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -62,7 +62,7 @@ def test_only_the_adapter_trains_and_resumes_in_the_middle_of_an_epoch_to_the_sa
         "base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_A.weight",
         "base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_B.weight",
         "base_model.model.gpt_neox.embed_in.token_adapter.trainable_tokens_delta",
-        "base_model.model.embed_out.token_adapter.trainable_tokens_delta",
+        "base_model.model.lm_head.token_adapter.trainable_tokens_delta",
     }
 
     stopped = runs.run(replace(whole, scratch=tmp_path / "stopped", save_seconds=0), ask_at=4)

@@ -3,7 +3,6 @@
 DeepSpeed, its collectives and the store are real; each rank is a process.
 """
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Train, WorkerSpec
 from dolly_assets.worker.tasks.train import train
 from dolly_assets_tests.tiny_training import DATASET, Recorded, Workbench, tiny_family
-from dolly_assets_tests.training.runs import WORKER
+from dolly_assets_tests.training import runs
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +28,7 @@ LORA = {"rank": 2, "alpha": 4, "merge": True}
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[ProcessPoolExecutor]:
-    os.environ.update(WORKER)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dolly_assets_tests.training.preload"])
-    with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
+    with runs.processes() as pool:
         yield pool
 
 
