@@ -1,14 +1,15 @@
-"""Every causal language model of transformers, computed as in a training and one by one.
+"""Compare every causal language model of transformers, trained as here, with one example at a time.
 
     python benchmarks/architectures.py [--only NAME ...] [--json FILE] [--markdown FILE] [--jobs N]
 
-For each architecture of transformers' AutoModelForCausalLM a tiny model is built, whose windows,
+For each architecture of transformers' AutoModelForCausalLM a tiny model is built whose windows,
 chunks, selected keys and original contexts are shorter than the examples. Loss and gradient of a
-few examples in packed rows, laid out as a training would lay them out, are compared with plain
-transformers that computes one example at a time and shares nothing with the training. Variants add
-rotary embeddings whose factors follow the length of the sequence.
+few examples, in the layout that a training would choose, are compared with plain transformers
+computing one example at a time; the reference shares no code with the training. Variants add rotary
+embeddings whose factors follow the length of the sequence.
 
-Exit code 1 if an architecture ends with a foreign exception, or is off by more than the tolerances.
+Exit code 1 if an architecture fails with a foreign exception or deviates by more than the
+tolerances.
 """
 
 import argparse
@@ -151,7 +152,7 @@ def names() -> list[str]:
 
 
 def tiny_model(name: str) -> "PreTrainedModel":
-    """A model of an architecture, or of a variant: `llama+dynamic`."""
+    """Return a model of an architecture or of a variant, such as `llama+dynamic`."""
     from transformers import AutoConfig
 
     name, _, rotary = name.partition("+")
@@ -210,7 +211,7 @@ def one_by_one(model: "PreTrainedModel", rows: Sequence[PackedRow]) -> tuple[flo
 
 
 def gradient(model: "PreTrainedModel") -> "torch.Tensor":
-    """The gradient of all weights, in one vector."""
+    """Return the gradient of all weights as one vector."""
     import torch
 
     parts = [

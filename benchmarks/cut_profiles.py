@@ -1,11 +1,11 @@
-"""Kill trainings of the demo family at random seconds, and measure what their profiles cover.
+"""Kill trainings of the demo family at random times, and measure what their profiles cover.
 
     python benchmarks/cut_profiles.py [--kills 10] [--seed 1]
 
-All of a training dies at one moment: torchrun, its ranks and the sampler. What `dolly train` then
-publishes as the epoch's `interrupted_profile` should reach to the last two seconds; and while it
-trained, a live report should have been in the store within 30 s of the first step, from which all
-times count. Exit code 1 if a profile is missing or misses more.
+All processes of a training are killed at once: torchrun, its ranks and the sampler. The
+`interrupted_profile` that `dolly train` then publishes should cover all but the last two seconds,
+and a live report should have been in the store within 30 s of the first step. All times count from
+the first step. Exit code 1 if a profile is missing or lacks more than that.
 """
 
 import argparse
@@ -40,7 +40,7 @@ PARTS = {
 
 
 def main() -> int:
-    """Prints a line for each kill."""
+    """Print a line for each kill."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

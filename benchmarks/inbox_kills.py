@@ -1,11 +1,11 @@
-"""Kill Dagster's daemon while it takes thousands of datasets out of an inbox, and count runs.
+"""Kill Dagster's daemon while it takes thousands of datasets from an inbox, and count the runs.
 
     python benchmarks/inbox_kills.py [--keys 10000] [--kills 50] [--seed 1]
 
-Sensor, asset, instance (SQLite), inbox and `dagster-daemon` are real; runs are only queued, never
-launched. A third of the kills falls on any moment, a third on the moment when partitions were just
-added, a third among the run requests of a tick. Each key must end as one partition with one run.
-Exit code 1 if one is lost or doubled.
+Sensor, asset, instance (SQLite), inbox and `dagster-daemon` are real; runs are queued and never
+launched. A third of the kills happen at any moment, a third just after partitions were added, and a
+third between the run requests of a tick. Each key must end as one partition with one run. Exit code
+1 if one is lost or doubled.
 """
 
 import argparse
@@ -51,7 +51,7 @@ PATIENCE_SECONDS = 180  # without anything new, before the daemon counts as stuc
 
 @dg.definitions
 def location() -> dg.Definitions:
-    """What the daemon loads: the inbox's sensor and what it asks for, and no model family."""
+    """Return what the daemon loads: the inbox sensor and its assets, no model families."""
     return dg.Definitions(
         assets=[build_raw_dataset([])],
         sensors=[build_inbox_sensor([], is_on=True)],
@@ -106,7 +106,7 @@ class Watched:
         return self.instance.get_runs_count()
 
     def last_tick(self) -> InstigatorTick | None:
-        """The newest tick of the sensor."""
+        """Return the newest tick of the sensor."""
         states = [state for state in self.instance.all_instigator_state() if state.name == "inbox"]
         return next(
             (
@@ -117,7 +117,7 @@ class Watched:
         )
 
     def moment(self) -> str:
-        """What a daemon that is no more was doing."""
+        """Return what a killed daemon was doing."""
         tick = self.last_tick()
         if tick is None or tick.status != TickStatus.STARTED:
             return "between ticks"
@@ -129,7 +129,7 @@ class Watched:
 
 
 def main() -> int:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -166,7 +166,7 @@ def main() -> int:
 
 
 def _run_until_killed(watched: Watched, chance: random.Random) -> str:
-    """Runs the daemon up to a chosen moment, kills it, and says where that fell."""
+    """Run the daemon up to a chosen moment, kill it, and return where the kill fell."""
     partitions, runs = watched.partitions(), watched.runs()
     seconds, requests = chance.uniform(0, 2 * INTERVAL_SECONDS), chance.randrange(1, PER_TICK)
     kinds: dict[str, Callable[[], bool]] = {

@@ -1,10 +1,10 @@
-"""Take pictures of how a file in the inbox becomes a promoted or rejected model, unattended.
+"""Take screenshots of how a file in the inbox becomes a promoted or rejected model, unattended.
 
     python benchmarks/inbox_to_champion.py [--examples 3000] [--out DIR]
 
-The model is the demo family's. `dolly ui` with DOLLY_AUTOMATION=on is real, and so is Chromium,
-which only looks. Prints when each asset was there; DIR (default: a new one) gets a picture of each.
-Exit code 1: there is no verdict.
+The model is the demo family's. `dolly ui` with DOLLY_AUTOMATION=on and Chromium are real; Chromium
+only reads pages. Prints when each asset was materialized and writes a screenshot of each to DIR
+(default: a new folder). Exit code 1 if no decision is reached.
 """
 
 import argparse
@@ -38,7 +38,7 @@ STAGES = (
 
 
 def main() -> int:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def _put(examples: pa.Table, inbox: Path) -> None:
-    """A dataset with its card, as somebody would drop it."""
+    """Write a dataset with its card, as a user would."""
     (inbox / f"{DATASET}.yaml").write_text("license: apache-2.0\nanswers: exact\n")
     lines = examples.to_pandas().to_json(orient="records", lines=True, force_ascii=False)
     (inbox / f"{DATASET}.jsonl").write_text(str(lines))

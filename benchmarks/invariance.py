@@ -1,13 +1,13 @@
-"""The loss curve of one training, packed or padded, on different ranks and ZeRO stages.
+"""Compare the loss curve of one training, packed and padded, over numbers of ranks and ZeRO stages.
 
     python benchmarks/invariance.py [--quick]
 
-A tiny Llama and a tiny GPT-NeoX train the same global batches in float32 on CPU ranks, more of them
-than cores if need be. What they are compared with is written here and shares nothing with the
-training but the order of the rows: plain PyTorch, one example at a time, AdamW, clipping and a rate
-that warms up and falls. The table says how far losses and gradient norms are from it at most, over
-all steps; without ZeRO, DeepSpeed does not tell the norm. Exit code 1 if a loss is further off than
-TOLERANCE.
+A tiny Llama and a tiny GPT-NeoX train on the same global batches in float32 on CPU ranks, more of
+them than cores if need be. The reference is written here and shares nothing with the training but
+the order of the rows: plain PyTorch, one example at a time, AdamW, clipping, and a learning rate
+that warms up and decays. The table lists the largest deviations of losses and gradient norms from
+it over all steps; without ZeRO, DeepSpeed reports no norm. Exit code 1 if a loss deviates by more
+than TOLERANCE.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def cases(*, quick: bool) -> Iterator[Case]:
 
 
 def bf16_cases(*, quick: bool) -> Iterator[Case]:
-    """The same global batch in bf16, with gradients summed in float32 and in bf16."""
+    """Return the rows of one global batch in bf16, gradients summed in float32 and in bf16."""
     shares = ((1, 1), (1, 8), (2, 4)) if quick else ((1, 1), (1, 8), (2, 1), (2, 4), (4, 2))
     for gradients in (None, "bf16"):
         for stage in (2,) if quick else (1, 2, 3):
@@ -278,7 +278,7 @@ def run(pool: ProcessPoolExecutor, case: Case, weights: Path, scratch: Path) -> 
 
 
 def main() -> int:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,13 @@
-"""Kill a training at random moments until it is done, and compare its weights with another's.
+"""Kill a training at random moments until it completes, and compare its weights with another's.
 
     python benchmarks/kills.py [--kills 50] [--stops 20] [--seed 1]
 
-A tiny family trains three epochs on two CPU ranks. `kill -9` hits a random process of its tree:
-whoever launched it, torchrun, a rank, the sampler. SIGTERM goes to whoever launched it or to
-torchrun, as a cluster would send it. Each time the same is run again, until the three epochs are
-there; then it begins anew with an empty store. Most of it drives the launcher as the asset does; a
-part goes through `dolly train`. Exit code 1 if any weights differ or a step was lost that should
-not be.
+A tiny family trains three epochs on two CPU ranks. `kill -9` hits a random process of its tree: the
+launching process, torchrun, a rank, or the sampler. SIGTERM goes to the launching process or to
+torchrun, as a cluster would send it. The same training is run again after each signal until its
+three epochs exist; the next training begins with an empty store. Most of them use the launcher as
+the asset does; some go through `dolly train`. Exit code 1 if any weights differ or a step was lost
+that should not be.
 """
 
 import argparse
@@ -168,7 +168,7 @@ class Victim:
         return file.read_bytes().count(b"\n") if file.is_file() else 0
 
     def moment(self) -> str:
-        """What it is at."""
+        """Return the stage that the training has reached."""
         if not self.steps():
             return "starting"
         return "saving or publishing" if any((self.scratch / "trainer").glob("*-*")) else "training"
@@ -183,7 +183,7 @@ class Victim:
 
 
 def main() -> int:
-    """Runs the benchmark, or one attempt of it."""
+    """Run the benchmark, or one attempt of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--stops", type=int, default=20)
@@ -245,7 +245,7 @@ class Bench:
     def disturb(
         self, title: str, number: signal.Signals, times: int, *, through_cli: bool = False
     ) -> Tally:
-        """Sends so many signals to trainings, each of which is run again until it is done."""
+        """Send signals to trainings, each of which is run again until it is complete."""
         tally = Tally(title)
         while tally.count < times:
             training = self._new(through_cli=through_cli)
@@ -337,7 +337,7 @@ def _roles(pid: int) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def prepare(home: Path) -> None:
-    """A home with the family and a tokenized dataset, and nothing trained."""
+    """Prepare a home with the family and a tokenized dataset, before any training."""
     (home / "defs" / "tiny").mkdir(parents=True)
     (home / "defs" / "tiny" / "defs.yaml").write_text(yaml.safe_dump(FAMILY))
     rows = [

@@ -3,10 +3,10 @@
     python benchmarks/kubernetes_demo.py [--records 2400] [--epochs 2]
 
 The cluster is the tests' stand-in: its pods are processes of this machine. Model, recipe and tasks
-are the demo's; of its examples only so many are taken. Each training is one run of Dagster: on 1
-and on 2 ranks here, in 1 and in 2 pods of one rank with as many CPU threads, in 2 pods of which one
-is lost in the second epoch; and one that is started in the UI, whose process gets SIGKILL in the
-second epoch, and that is re-executed from its failure there. Exit code 1 if any weights differ, an
+are the demo's, with `--records` of its examples. Each training is one Dagster run: on 1 and on 2
+ranks here; in 1 and in 2 pods of one rank with the same number of CPU threads; in 2 pods of which
+one is lost in the second epoch; and one that is started in the UI, whose process gets SIGKILL in
+the second epoch, and that is re-executed from failure there. Exit code 1 if any weights differ, an
 epoch is trained twice, or a GPU stays booked.
 """
 
@@ -133,7 +133,7 @@ class Demo:
 
 
 def main() -> int:
-    """Runs all of it and prints the table."""
+    """Run every stage and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=2400)
     parser.add_argument("--epochs", type=int, default=2)

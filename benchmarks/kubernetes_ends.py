@@ -68,7 +68,7 @@ class Stage:
         return training
 
     def now(self) -> None:
-        """It happens."""
+        """Make it happen."""
         self.happened = time.monotonic()
 
     def ended(self, training: Directed) -> str:
@@ -111,7 +111,7 @@ class Stage:
 
 
 def success(stage: Stage) -> str:
-    """The last epoch is trained."""
+    """Train the last epoch."""
     training = stage.in_epoch_2()
     training.let()
     training.wait("trained", 3)
@@ -120,7 +120,7 @@ def success(stage: Stage) -> str:
 
 
 def failure(how: str) -> Callable[[Stage], str]:
-    """The second epoch fails so."""
+    """Let the second epoch fail."""
 
     def end(stage: Stage) -> str:
         training = stage.in_epoch_2()
@@ -132,7 +132,7 @@ def failure(how: str) -> Callable[[Stage], str]:
 
 
 def host_out_of_memory(stage: Stage) -> str:
-    """The kernel ends the worker."""
+    """Let the kernel kill the worker."""
     training = stage.in_epoch_2()
     stage.now()
     stage.cluster.oom_kill(stage.cluster.running()[0])
@@ -140,7 +140,7 @@ def host_out_of_memory(stage: Stage) -> str:
 
 
 def disrupted(how: Callable[[Cluster, Any], None], nodes: int = 1) -> Callable[[Stage], str]:
-    """The last of the pods is disrupted in the second epoch."""
+    """Disrupt the last pod in the second epoch."""
 
     def end(stage: Stage) -> str:
         training = stage.in_epoch_2(compute={"nodes": nodes})
@@ -179,7 +179,7 @@ def disrupted_too_often(stage: Stage) -> str:
 
 
 def waits_too_long(setting: str, how: Callable[[Cluster], None]) -> Callable[[Stage], str]:
-    """What keeps the Job from running does not end within the time of a setting."""
+    """Keep the Job from running for longer than a setting allows."""
     seconds = 3
 
     def end(stage: Stage) -> str:
@@ -198,7 +198,7 @@ def waits_too_long(setting: str, how: Callable[[Cluster], None]) -> Callable[[St
 
 
 def runs_too_long(stage: Stage) -> str:
-    """The first epoch ends, the second does not within `run_minutes`."""
+    """End the first epoch, and not the second within `run_minutes`."""
     seconds = 3
     training = stage.training(settings={"run_minutes": seconds / 60})
     training.let(1)
@@ -284,12 +284,12 @@ def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
 
 
 def ended_without_a_run(stage: Stage) -> str:
-    """The same, and the Job ends meanwhile."""
+    """Do the same, while the Job ends meanwhile."""
     return run_killed(stage, has_ended=True)
 
 
 def orphaned(stage: Stage) -> str:
-    """The run is over, and the sensor looks."""
+    """End the run, and evaluate the sensor."""
     from dolly_assets_tests.kubernetes.orphans import look_for_orphans, run_that_is_over
 
     with run_that_is_over() as (instance, run_id):
@@ -416,7 +416,7 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
         r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*has already done this work",
     ),
     ("nobody runs it again", orphaned, r"^deleted dolly-tiny-"),
-    ("Job deleted by somebody", job_deleted, r"Job .* was deleted: stopped at epoch 2"),
+    ("Job deleted by a user", job_deleted, r"Job .* was deleted: stopped at epoch 2"),
     ("refused by the cluster", refused, r"the cluster rejected Job .*images come from here only"),
     (
         "waits: no GPU",
@@ -438,7 +438,7 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
 
 
 def main() -> int:
-    """Runs all ends, and prints the table."""
+    """Run all scenarios and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trainings", type=int, default=12)
     parser.add_argument("--only", default="", metavar="REGEX", help="of the ends")
@@ -469,7 +469,7 @@ def main() -> int:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Stage]:
-    """A stage of its own for one end."""
+    """Yield a stage of its own for one scenario."""
     with deployed_cluster(folder / "cluster") as cluster:
         os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
         yield Stage(folder, cluster)

@@ -1,11 +1,11 @@
-"""Plans beside reality: for each epoch in the store, what the epochs before it would have foretold.
+"""Compare plans with measurements: each epoch in the store with the forecast from those before it.
 
     dolly train --model demo --dataset demo --epochs 1-3
     python benchmarks/plan.py --model demo --dataset demo
 
-The first line is by formulas alone, the baseline; each other one is calibrated by the epochs above
-it. A ratio is predicted over measured. Time is that of an epoch's training; memory is the peak of
-the fullest GPU, or of all CPU ranks together.
+The first line is computed by formulas alone, the baseline; each other line is calibrated by the
+epochs above it. A ratio is predicted over measured. Time is that of an epoch's training; memory is
+the peak of the fullest GPU, or of all CPU ranks together.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dolly_assets.registry.training import Training
 
 
 def main() -> None:
-    """Prints a line for each epoch of the newest training."""
+    """Print a line for each epoch of the newest training."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

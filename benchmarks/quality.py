@@ -1,13 +1,11 @@
-"""Every quality check over 52,000 generated examples of Alpaca's size: seconds and peak memory.
-
-The examples are made of 30,000 made-up words in Zipf's proportions, a prompt of some 25 and a
-response of some 110 words (Alpaca answered by GPT-4 has 860 bytes an example); one in fifty repeats
-an earlier one, exactly or nearly.
+"""Measure every quality check over 52,000 generated examples: seconds and peak memory.
 
     python benchmarks/quality.py [--examples 52000]
 
-The last line is the share of a minute that all checks take together, the two that need a split
-included.
+The examples consist of 30,000 made-up words in Zipf's proportions, with prompts of some 25 and
+responses of some 110 words (Alpaca answered by GPT-4 has 860 bytes an example); one in fifty
+repeats an earlier one, exactly or nearly. The last line is the time of all checks together as a
+share of a minute, including the two that need a split.
 """
 
 import argparse
@@ -38,7 +36,7 @@ MINUTE_SECONDS = 60
 
 
 def generated(examples: int) -> pa.Table:
-    """A canonical table; equal calls give equal tables."""
+    """Return a canonical table; equal calls give equal tables."""
     rng = np.random.default_rng(0)
     syllables = np.array([first + vowel for first in "bdfghklmnprstvwz" for vowel in "aeiou"])
     words = np.array(["".join(rng.choice(syllables, rng.integers(1, 5))) for _ in range(WORDS)])
@@ -63,7 +61,7 @@ def generated(examples: int) -> pa.Table:
 
 
 def main() -> None:
-    """Runs every check by itself and prints what it took."""
+    """Run every check on its own and print its time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

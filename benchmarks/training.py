@@ -1,21 +1,21 @@
-"""Training beside the plain way: real tokens per second, padding, and seconds lost to saving.
+"""Compare training with the plain way: real tokens per second, padding, and time lost to saving.
+
+    python benchmarks/training.py [--data FILE --model PATH] [--rows 48] [--max-length 768] [--ranks
+    2] [--repeats 1]
+    python benchmarks/training.py --size 1b --precision bf16 --ranks 1 --rows 400  # on a GPU
 
 The plain way is that of the Dolly scripts, on the same Trainer and DeepSpeed: batches of 8 and of
 16 examples for each rank, padded to the longest of the batch and up to a multiple of 8, logits for
 every token, the state saved in the training loop. Both train the same examples on the same model,
 data type and ranks, in turns, each in fresh processes; ours takes as many rows for a step as hold
-about as many examples. The first step, which sets things up, is not counted. What is lost to saving
-lies between the last step of one epoch and the first of the next; ours copies the state meanwhile,
-and writes it in a thread while the next trains.
+about the same number of examples. The first step, with its set-up, is not counted. The time lost to
+saving lies between the last step of one epoch and the first of the next; ours copies the state in
+that time, and writes it in a thread while the next epoch trains.
 
-By default a Llama of 30 million parameters with random weights, and random tokens with the lengths
-of Alpaca's prompts and responses. Real ones: `--data FILE` (as `dolly datasets add` takes it) and
-`--model` (as `base_model.source`). The arithmetic that is told is what the real tokens ask of the
-model, so MFU (where the device's peak is known) is lower by all that a contender does in vain.
-
-    python benchmarks/training.py [--data FILE --model PATH] [--rows 48] [--max-length 768] [--ranks
-    2] [--repeats 1] python benchmarks/training.py --size 1b --precision bf16 --ranks 1 --rows 400
-    # on a GPU
+The default is a Llama of 30 million parameters with random weights, and random tokens with the
+lengths of Alpaca's prompts and responses. For real ones, use `--data FILE` (as for `dolly datasets
+add`) and `--model` (as for `base_model.source`). The reported arithmetic counts real tokens only,
+so MFU (where the device's peak is known) is lower by what a contender spends on padding.
 """
 
 import argparse
@@ -144,7 +144,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def write_random(folder: Path, size: str, rows: int, max_length: int) -> None:
-    """A model from its configuration, and random examples."""
+    """Return a model from its configuration, and random examples."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -181,7 +181,7 @@ def write_random(folder: Path, size: str, rows: int, max_length: int) -> None:
 
 
 def write_real(folder: Path, data: Path, model: str, rows: int, max_length: int) -> None:
-    """A real model, and real examples as the worker tokenizes them."""
+    """Return a real model, and real examples as the worker tokenizes them."""
     from transformers import AutoTokenizer
 
     from dolly_assets.datasets.formats import read_file
@@ -237,13 +237,13 @@ class Log:
     def note(
         self, flops: "ModelFlops", lengths: Sequence[int], processed: int, labelled: int
     ) -> None:
-        """A micro-batch is made."""
+        """Note the time at which a micro-batch is created."""
         self.batches.append(
             (sum(lengths), processed, labelled, flops.of_examples(lengths, labelled))
         )
 
     def callback(self) -> "TrainerCallback":
-        """The Trainer's, that looks at the clock."""
+        """Return the Trainer's batches, and note the time of each."""
         from transformers import TrainerCallback
 
         log = self
@@ -265,7 +265,7 @@ class Log:
 
 
 def plain(folder: Path, batch: int, precision: Precision, log: Log) -> None:
-    """The plain way."""
+    """Train with the plain Trainer."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer
 
@@ -345,7 +345,7 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
 
 
 def _saving(snapshots: "Snapshots", folder: Path) -> "TrainerCallback":
-    """Saves an epoch as the worker does."""
+    """Save an epoch as the worker does."""
     from transformers import TrainerCallback
 
     writer, pending = ThreadPoolExecutor(1), []
@@ -380,7 +380,7 @@ def _recipe(*, rows: int, precision: Precision, packing: bool) -> "Recipe":
 
 
 def _arguments(recipe: "Recipe", folder: Path) -> Any:
-    """The Trainer's arguments on ranks that have met."""
+    """Return the Trainer's arguments on ranks of one process group."""
     from dolly_assets.training.loop.fine_tune import training_arguments
     from dolly_assets.training.process_group import meet_other_ranks
     from dolly_assets.training.seams import skip_shared_memory_op
@@ -445,13 +445,13 @@ def run(name: str, folder: Path, batch: int, ranks: int, precision: str) -> dict
 
 
 def best(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The fastest of each."""
+    """Return the fastest of each."""
     fastest = max(found, key=lambda each: each["real"])
     return {**fastest, "stall": min(each["stall"] for each in found)}
 
 
 def main() -> None:
-    """Runs the contenders in turns and prints a table and the ratios."""
+    """Run the contenders in turns and print a table and the ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -6,6 +6,8 @@ from dolly_assets.core.errors import ConfigurationError, DatasetError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,62}")
+# Assets that belong to no family begin their names with these.
+_NO_FAMILY_NAMES = ("raw_dataset",)
 _EPOCHS = re.compile(r"([0-9]{1,2})(?:-([0-9]{1,2}))?")
 
 
@@ -29,6 +31,11 @@ def check_family_name(name: str) -> str:
     Raises:
         ConfigurationError: It cannot.
     """
+    if name in _NO_FAMILY_NAMES:
+        raise ConfigurationError(
+            f"the folder's name {name!r} cannot name a model family: an asset has this name; "
+            "rename the folder"
+        )
     if not _FAMILY_NAME.fullmatch(name):
         raise ConfigurationError(
             f"the folder's name {name!r} cannot name a model family: use 1 to 63 of a-z, 0-9 and "

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import count
 from dolly_assets.hardware.control_group import ControlGroup
 from dolly_assets.hardware.device_table import Precision, device_spec, device_table
 
@@ -38,7 +39,7 @@ class Machines(Config):
     def name(self) -> str:
         """Such as `8 × A100-SXM4-80GB`."""
         if self.kind == "cpu":
-            return f"{self.ranks} CPU rank{'s' if self.ranks > 1 else ''}"
+            return count(self.ranks, "CPU rank")
         return f"{self.ranks} × {self.device or 'GPU of unknown kind'}"
 
     def peak_flops(self, precision: Precision) -> float | None:

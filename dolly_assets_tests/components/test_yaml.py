@@ -148,7 +148,7 @@ def test_no_command_ends_in_a_traceback_over_a_broken_file(
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-@pytest.mark.parametrize("name", ["tiny-2b", "Tiny", "ti ny", "_tiny"])
+@pytest.mark.parametrize("name", ["tiny-2b", "Tiny", "ti ny", "_tiny", "raw_dataset"])
 def test_a_folder_whose_name_cannot_be_an_asset_key_is_refused(tmp_path: Path, name: str) -> None:
     message = refusal(new_variables(tmp_path, name=name), "status")
     assert (

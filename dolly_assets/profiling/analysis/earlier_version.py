@@ -42,7 +42,7 @@ def upgrade_training(document: Document) -> Document:
 
 
 def _steps(steps: Document, phases: list[Document]) -> Document:
-    """The phase "train" ran from an epoch's first step to its last: that is the training time."""
+    """Return the steps with the training time: the phase "train" ran from first step to last."""
     trained = [phase["seconds"] for phase in phases if phase["name"] == "train"]
     seconds = sum(trained) or steps["seconds"]
     while_training = steps["seconds"] / seconds if seconds else 1.0
