@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ KUBERNETES_VERSION = "1.35"
 # API groups of other projects, whose schemas are not part of Kubernetes.
 FOREIGN_GROUPS = ("kueue.x-k8s.io", "karpenter.sh", "karpenter.k8s.aws", "kustomize.config.k8s.io")
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-][^}]*)?\}")
+# What a policy may name: a bucket, or keys of a folder in it by their beginning or end.
+RESOURCE = re.compile(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/[\w-]*\*[\w.]*)?")
+# Such keys are never overwritten: only puts with this condition are allowed.
+PUBLISHED = ("models/blobs/sha256/00/00", "models/manifests/demo/model/01.json")
+ONLY_NEW = {"Null": {"s3:if-none-match": "false"}}
 VERSIONED = re.compile(r".+:(?!latest$)[^:/]*\d[^:/]*$")
 
 Check = Generator[str, None, str]
@@ -267,7 +273,7 @@ def check_dockerfiles() -> Check:
 
 
 def check_iam() -> Check:
-    """Check IAM policies for wildcards."""
+    """Check IAM policies for wildcards, and that none lets published content be overwritten."""
     files = sorted((DEPLOY / "iam").glob("*.json"))
     for file in files:
         policy = json.loads(file.read_text())
@@ -278,12 +284,26 @@ def check_iam() -> Check:
                 if not re.fullmatch(r"s3:[A-Z]\w+", action):
                     yield f"{file.name}: {statement['Sid']}: {action} is not a single S3 action"
             for resource in statement["Resource"]:
-                if not re.fullmatch(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/\*)?", resource):
+                if not RESOURCE.fullmatch(resource):
                     yield (
                         f"{file.name}: {statement['Sid']}: {resource} is more than a folder of a "
                         "bucket"
                     )
+            if _overwrites(statement):
+                yield (
+                    f"{file.name}: {statement['Sid']} lets published content be overwritten: "
+                    f"expected the condition {json.dumps(ONLY_NEW)}"
+                )
     return f"{len(files)} policies"
+
+
+def _overwrites(statement: dict[str, Any]) -> bool:
+    keys = [resource.partition("/")[2] for resource in statement["Resource"]]
+    return (
+        "s3:PutObject" in statement["Action"]
+        and statement.get("Condition") != ONLY_NEW
+        and any(fnmatchcase(published, key) for published in PUBLISHED for key in keys)
+    )
 
 
 def _image(values: chart.Values) -> str:

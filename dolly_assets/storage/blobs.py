@@ -35,6 +35,22 @@ def has_blob(store: ObjectStore, blob: Blob) -> bool:
     return found_bytes == blob.size_bytes
 
 
+def repair_blob(store: ObjectStore, blob: Blob, data: bytes) -> None:
+    """Overwrite a damaged blob with the content that its name stands for.
+
+    Raises:
+        ArtifactError: The store fails, or refuses it, as it does if only new objects may be put.
+    """
+    try:
+        store.write(blob.key, data)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{store.url_of(blob.key)} is damaged and cannot be overwritten ({error}): delete it, "
+            "as an account that may, and publish the same content again"
+        ) from error
+    logger.warning("%s was damaged and has been repaired", store.url_of(blob.key))
+
+
 def read_blob(store: ObjectStore, path: str, blob: Blob) -> memoryview:
     """Return a piece of the file at this path, verified.
 

@@ -31,15 +31,16 @@ class RoundTrip:
 
 
 def round_trip(store: ObjectStore) -> RoundTrip:
-    """Write an object, read it back, find it in the listing and delete it.
+    """Create an object, read it back, find it in the listing and delete it.
 
     Raises:
-        ArtifactError: The store does not allow it, or returns something else.
+        ArtifactError: The store does not allow it, returns something else, or creates the object
+            twice.
         ConfigurationError: The bucket or the credentials are missing.
     """
     key, data = new_key(), secrets.token_bytes(SIZE_BYTES)
     before, begin = time.time(), time.perf_counter()
-    store.write(key, data)
+    store.create(key, data)
     after, written = time.time(), time.perf_counter()
     try:
         is_intact = store.read_all(key) == data
@@ -47,12 +48,18 @@ def round_trip(store: ObjectStore) -> RoundTrip:
         modified = next(
             found.modified_at for found in store.objects(PREFIX) if found.key == key
         ).timestamp()
+        is_overwritten = store.create(key, data)
     finally:
         store.delete([key])
     if not is_intact:
         raise ArtifactError(
             f"{store.url_of(key)} returned different bytes than were written: the store is "
             "corrupting data"
+        )
+    if is_overwritten:
+        raise ArtifactError(
+            f"{store.url_of(key)} was overwritten by a conditional put: the store must refuse "
+            "`If-None-Match: *` for a key that exists; update it, or use another"
         )
     # Stores report whole seconds, and the object was written some time between two readings of the
     # clock.

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.blobs import has_blob
+from dolly_assets.storage.blobs import has_blob, repair_blob
 from dolly_assets.storage.flow import (
     CHUNK_BYTES,
     CHUNKS_AT_ONCE,
@@ -53,19 +53,27 @@ class Sender:
         self._sweep = last_sweep(self._store)
 
     def send(self, data: bytes, start: int = 0) -> Blob:
-        """Return when the store has this content, which is sent only if the store lacks it."""
+        """Return when the store has this content, which is sent only if the store lacks it.
+
+        Every put is a create, so that a store can refuse any other for published content; only a
+        damaged blob is overwritten, with the bytes that it must have.
+
+        Raises:
+            ArtifactError: The store fails; it holds a damaged blob and refuses to overwrite it.
+        """
         blob = _blob_of(data, start)
-        if blob.size_bytes <= SMALL_BYTES and self._absent_in_a_row >= ABSENT_IN_A_ROW:
+        is_sent_unasked = (
+            blob.size_bytes <= SMALL_BYTES and self._absent_in_a_row >= ABSENT_IN_A_ROW
+        )
+        if is_sent_unasked or not has_blob(self._store, blob):
             if self._store.create(blob.key, data):
                 self._note_sent(blob)
+                self._absent_in_a_row += 1
                 return blob
-            self._absent_in_a_row = 0
-        if has_blob(self._store, blob):
-            self._absent_in_a_row = 0
-        else:
-            self._store.write(blob.key, data)
-            self._note_sent(blob)
-            self._absent_in_a_row += 1
+            if not has_blob(self._store, blob):
+                repair_blob(self._store, blob, data)
+                self._note_sent(blob)
+        self._absent_in_a_row = 0
         return blob
 
     def send_small(

@@ -102,6 +102,13 @@ MISTAKES = {
             "*",
             "more than a folder of a bucket",
         ),
+        (
+            "iam/collector.json",
+            "models/manifests/*.dropped",
+            "models/manifests/*",
+            "NoteWhatIsRemoved lets published content be overwritten",
+        ),
+        ("iam/run.json", '"Condition": {', '"Conditions": {', "PublishAndNeverOverwrite lets"),
     ],
 }
 
