@@ -86,10 +86,14 @@ def one_line(error: BaseException, limit: int | None = None) -> str:
         error: The error.
         limit: The number of characters after which the line is cut off with an ellipsis.
     """
-    text = " ".join(
-        (_problems(error) if isinstance(error, ValidationError) else str(error)).split()
-    )
+    text = _problems(error) if isinstance(error, ValidationError) else str(error)
+    text = encodable(" ".join(text.split()))
     return text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+
+
+def encodable(text: str) -> str:
+    """Return a text that every file, log and page can hold: lone surrogates are written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _problems(error: ValidationError) -> str:

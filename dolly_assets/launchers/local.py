@@ -6,7 +6,6 @@ when that pipe is closed.
 """
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -28,7 +27,7 @@ from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.launchers.interrupts import undisturbed
 from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.training.loop.stop import STOPPED
-from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Stopped, Stopping
+from dolly_assets.worker.messages import Failed, Log, Message, Stopped, Stopping, read_message
 from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec
 
 POLL_SECONDS = 0.1
@@ -95,12 +94,13 @@ class _Worker:
     def follow(self) -> None:
         """Pass on new messages and output."""
         for line in self._messages.new_lines():
-            if message := _parse(line):
+            if message := read_message(line):
                 self._take(message)
         if any(failure.by_user for failure in self._failures):
             return  # torchrun's report of it would bury the one line that helps
         for line in self._output.new_lines():
-            print(line, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
+            text = line.decode(errors="replace")
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Failed):
@@ -211,23 +211,15 @@ def _environment(messages: Path, ranks: int, gpus: int) -> Mapping[str, str]:
     return environment
 
 
-def _parse(line: str) -> Message | None:
-    """Return the message of a pipes line; None for the protocol's own (opened, closed)."""
-    message = json.loads(line)
-    if message["method"] != "report_custom_message":
-        return None
-    return MESSAGE.validate_python(message["params"]["payload"])
-
-
 class _Tail:
-    """Reads a growing text file line by line; a line counts once its newline is written."""
+    """Reads a growing file line by line; a line counts once its newline is written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offset = 0
         path.unlink(missing_ok=True)
 
-    def new_lines(self) -> Iterator[str]:
+    def new_lines(self) -> Iterator[bytes]:
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -235,4 +227,4 @@ class _Tail:
             data = file.read()
         whole, newline, _ = data.rpartition(b"\n")
         self._offset += len(whole) + len(newline)
-        yield from whole.decode(errors="replace").splitlines()
+        yield from whole.splitlines()

@@ -4,6 +4,7 @@ The one place that builds names and takes them apart. It knows nothing of what a
 (`kinds.py`) or whether it exists (`queries.py`); the store itself knows names as text only.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -12,6 +13,7 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.names import epoch_key
 from dolly_assets.storage.artifact import artifact_name
 
+EPOCH = re.compile(r"\d{1,9}", re.ASCII)
 SHARED_ASSETS = frozenset({"raw_dataset", "dataset_quality"})
 """Assets whose artifacts belong to no family, so that their names begin with the asset."""
 
@@ -43,7 +45,7 @@ class ArtifactAddress:
         if family in SHARED_ASSETS and len(rest) < 2:
             family, rest = "", [family, *rest]
         asset, dataset, epoch = (*rest, "", "", "")[:3]
-        if not asset or len(rest) > 3 or (epoch and not epoch.isdecimal()):
+        if not asset or len(rest) > 3 or (epoch and not EPOCH.fullmatch(epoch)):
             raise ArtifactError(
                 f"{name!r} is not the name of one of our artifacts: expected FAMILY/ASSET, "
                 "FAMILY/ASSET/DATASET or FAMILY/ASSET/DATASET/EPOCH"

@@ -8,6 +8,7 @@ It knows no Job and no meaning of a message.
 import json
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from dagster_pipes import (
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.object_store import ObjectStore
 
+NAME = re.compile(r"\d{20}-[^/]+\.json", re.ASCII)
+MOST_BYTES = 2**20  # of one message; what is longer is cut off, and so cannot be read
 STORE_PREFIX = "store_prefix"  # the key of the pipes parameters
 POD = "pod"
 RETRY_SECONDS = 5.0
@@ -87,10 +90,11 @@ class _Channel(PipesMessageWriterChannel):
                     self._closing.wait(RETRY_SECONDS)
 
 
-def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[str]:
+def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[bytes]:
     """Yield the messages whose keys are new, as JSON, in order.
 
-    Messages that are older than the newest known one by `LATE_SECONDS` are no longer expected.
+    Messages that are older than the newest known one by `LATE_SECONDS` are no longer expected;
+    neither one from the future nor an object of another name changes that.
 
     Args:
         store: Where they are.
@@ -98,8 +102,11 @@ def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[st
         seen: Keys of earlier messages; those of the new ones are added.
     """
     newest_ns = int(max(seen).rpartition("/")[2].partition("-")[0]) if seen else 0
-    after = f"{prefix}/{max(0, newest_ns - LATE_SECONDS * 10**9):020d}"
-    for key in sorted(set(store.keys(prefix, after=after)) - seen):
-        message = store.read_all(key).decode()
-        seen.add(key)
-        yield message
+    oldest_ns = min(newest_ns, time.time_ns()) - LATE_SECONDS * 10**9
+    for item in store.objects(prefix, after=f"{prefix}/{max(0, oldest_ns):020d}"):
+        if item.key in seen or not NAME.fullmatch(item.key.removeprefix(f"{prefix}/")):
+            continue
+        # A store refuses a range of nothing.
+        message = store.read(item.key, 0, MOST_BYTES) if item.size_bytes else b""
+        seen.add(item.key)
+        yield bytes(message)

@@ -1,17 +1,22 @@
 """The messages of a worker: log lines, published artifacts, that it stops, the error it ends with.
 
 They are custom messages of `dagster_pipes`, so any reader of its messages can receive them. How
-they are transported this module doesn't know.
+they are transported this module doesn't know; what arrives may have been damaged or written by
+something else, and then becomes a log line.
 """
 
 from typing import Annotated, Literal
 
 from dagster_pipes import PipesContext
 from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.text import duration
+from dolly_assets.core.text import duration, encodable, one_line
 from dolly_assets.storage.artifact import Artifact
+
+CUSTOM_MESSAGE = "report_custom_message"  # the method by which dagster_pipes carries ours
+PROBLEM_LENGTH = 200
 
 
 class Log(Config):
@@ -51,7 +56,7 @@ class Stopping(Config):
     """The worker was asked to stop, and saves its state first."""
 
     event: Literal["stopping"] = "stopping"
-    seconds: float = Field(description="How long saving takes at most.")
+    seconds: float = Field(ge=0, allow_inf_nan=False, description="How long saving takes at most.")
 
     @property
     def text(self) -> str:
@@ -68,6 +73,26 @@ class Stopped(Config):
 
 Message = Log | Published | Live | Failed | Stopping | Stopped
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])
+
+
+def read_message(line: bytes) -> Message | None:
+    """Return the message in a line of dagster_pipes; None for the protocol's own (opened, closed).
+
+    A line that cannot be read must not end a training that runs: it is skipped, and the message
+    returned says so.
+    """
+    try:
+        # Stricter than json: without lone surrogates, which neither a log nor a page can encode.
+        message = from_json(line)
+        if message["method"] != CUSTOM_MESSAGE:
+            return None
+        return MESSAGE.validate_python(message["params"]["payload"])
+    except (ValueError, LookupError, TypeError) as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        return Log(
+            text=f"skipped a message of {len(line)} bytes that is not a worker's: {kind}"
+            f"{one_line(error, PROBLEM_LENGTH)}"
+        )
 
 
 class Messenger:
@@ -134,4 +159,9 @@ class Messenger:
             self._send(Stopped(text=text))
 
     def _send(self, message: Message) -> None:
-        self._pipes.report_custom_message(message.model_dump())
+        self._pipes.report_custom_message(
+            {
+                key: encodable(value) if isinstance(value, str) else value
+                for key, value in message.model_dump().items()
+            }
+        )

@@ -3,6 +3,8 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
+
 from dolly_assets.profiling.series.steplog import RANK_STEP_SCHEMA, StepLog, StepRecord, read_steps
 
 STEP = StepRecord(
@@ -54,3 +56,28 @@ def test_a_torn_last_line_costs_only_itself(tmp_path: Path) -> None:
 def test_no_steps_are_an_empty_table(tmp_path: Path) -> None:
     table = read_steps(tmp_path)
     assert (table.num_rows, table.schema) == (0, RANK_STEP_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\xff\xfe\x00",
+        b'{"step": 2, "\xff": 1}',
+        b'{"step": 2, "\\ud800": 1}',
+        b'{"step": 2, "rank": 0, "ended_at": 101, "epoch": 1.5}',
+        b'{"step": 1e300, "rank": 0, "ended_at": 101}',
+        b'{"step": 1' + b"0" * 400 + b', "rank": 0, "ended_at": 101}',
+        b'{"step": NaN, "rank": 0, "ended_at": 101}',
+        b'{"step": {"step": 2}, "rank": [0], "ended_at": 101}',
+        b'{"ended_at": 101}',
+        b"[" * 200_000,
+        b'{"step":' * 100_000 + b"2" + b"}" * 100_000,
+    ],
+)
+def test_a_damaged_line_costs_only_itself(tmp_path: Path, damage: bytes) -> None:
+    """Not even the deep ones, on which Arrow's own parser ends the process."""
+    StepLog(tmp_path, 0).append(STEP)
+    with (tmp_path / "steps-00000.jsonl").open("ab") as file:
+        file.write(damage + b"\n")
+    StepLog(tmp_path, 0).append(replace(STEP, step=3))
+    assert read_steps(tmp_path)["step"].to_pylist() == [1, 3]

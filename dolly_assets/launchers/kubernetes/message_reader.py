@@ -4,7 +4,6 @@ It knows messages and the epochs of a spec, not the cluster.
 """
 
 import contextlib
-import json
 from collections.abc import Callable
 
 from dolly_assets.core.errors import ArtifactError
@@ -12,7 +11,15 @@ from dolly_assets.launchers.kubernetes.job import messages_of
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.message_store import new_messages
-from dolly_assets.worker.messages import MESSAGE, Failed, Log, Message, Published, Stopped, Stopping
+from dolly_assets.worker.messages import (
+    Failed,
+    Log,
+    Message,
+    Published,
+    Stopped,
+    Stopping,
+    read_message,
+)
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 
@@ -39,13 +46,12 @@ class MessageReader:
 
     def pass_on(self) -> None:
         """Pass on new messages. A store that is unreachable is read the next time."""
-        lines: list[str] = []
+        lines: list[bytes] = []
         with contextlib.suppress(ArtifactError):
             lines.extend(new_messages(self._store, self._prefix, self._seen))
         for line in lines:
-            message = json.loads(line)
-            if message["method"] == "report_custom_message":  # others belong to the protocol
-                self._take(MESSAGE.validate_python(message["params"]["payload"]))
+            if message := read_message(line):
+                self._take(message)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Failed):

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 
 class Journal:
     """The writing end. Several processes may append to one file: a record is a single write."""
@@ -59,7 +61,7 @@ def read_journal(
     with path.open("rb") as file:
         for line in filter(wanted, file):
             try:
-                record = json.loads(line)
+                record = from_json(line)  # refuses deep nesting, which json cannot read
             except ValueError:
                 continue
             if isinstance(record, dict):

@@ -5,18 +5,20 @@ what the columns mean.
 """
 
 import io
-import json
-import math
+import sys
 from collections.abc import Iterator
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
+from pydantic_core import from_json
 
 BLOCK_BYTES = 32 * 2**20
+MOST_LEVELS = 16  # Arrow's parser ends the process on a line that is nested very deeply
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]\n"))
 
 
 def read_blocks(
@@ -25,12 +27,12 @@ def read_blocks(
     """Yield the records whose time is in [started_at, ended_at], block by block, in file order.
 
     Only numeric columns are kept. A missing file has no records; lines that are not JSON objects
-    (torn by a killed writer) are skipped.
+    (torn by a killed writer, damaged) are skipped.
     """
     for block in _blocks(path):
         if not _may_touch(block, time_column, started_at, ended_at):
             continue
-        table = _numbers(_parse(block))
+        table = _parse(block)
         if time_column not in table.column_names:
             continue
         time = pc.field(time_column)
@@ -67,25 +69,41 @@ def _may_touch(block: bytes, time_column: str, started_at: float, ended_at: floa
 
 def _record(line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = from_json(line)  # strict: refuses deep nesting, and text that is not Unicode
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def _parse(block: bytes) -> pa.Table:
+    """Return the numeric columns of a block, as float64."""
+    if _levels(block) <= MOST_LEVELS:
+        try:
+            return _parse_at_once(block)
+        except (pa.ArrowException, UnicodeError):
+            pass  # a torn line, one key with values of two kinds, or a key that is not Unicode
+    return _parse_one_by_one(block)
+
+
+def _levels(block: bytes) -> int:
+    """Return how deeply the lines of a block are nested at most, or more than that."""
+    shapes = set(block.translate(None, _NO_BRACKETS).split(b"\n"))
+    return max(
+        max(accumulate((1 if bracket in b"{[" else -1 for bracket in shape), initial=0))
+        for shape in shapes
+    )
+
+
+def _parse_at_once(block: bytes) -> pa.Table:
     options = pyarrow.json.ReadOptions(block_size=max(2**20, len(block) // 4))
-    try:
-        table = pyarrow.json.read_json(io.BytesIO(block), read_options=options)
-    except pa.ArrowInvalid:  # a torn line, or one key with values of two kinds
-        return _parse_one_by_one(block)
+    table = pyarrow.json.read_json(io.BytesIO(block), read_options=options)
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
-    return table
+    return _numbers(table)
 
 
 def _parse_one_by_one(block: bytes) -> pa.Table:
-    records = [dict(_flat(record)) for record in map(_record, block.splitlines()) if record]
+    records = [dict(_flat(record)) for record in map(_record, block.split(b"\n")) if record]
     names = dict.fromkeys(chain.from_iterable(records))
     return pa.table(
         {name: pa.array([record.get(name) for record in records], pa.float64()) for name in names}
@@ -96,8 +114,8 @@ def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
     for key, value in record.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and math.isfinite(value):
-            yield prefix + key, value
+        elif isinstance(value, int | float) and abs(value) <= sys.float_info.max:
+            yield prefix + key, float(value)
 
 
 def _numbers(table: pa.Table) -> pa.Table:

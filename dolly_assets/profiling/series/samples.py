@@ -39,7 +39,6 @@ Of counters in bytes or seconds, the rate since the counter's last reading is a 
 """
 
 import contextlib
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from dolly_assets.profiling.series.columns import read_blocks
 
@@ -155,8 +155,8 @@ def last_sample_at(path: Path) -> float | None:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = file.read().split(b"\n")[:-1]  # what follows the last newline is torn
     for line in reversed(lines):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return float(json.loads(line)[TIME])
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+            return float(from_json(line)[TIME])
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dolly_assets.profiling.record.journal import Journal
 from dolly_assets.profiling.series.columns import read_blocks
@@ -111,7 +112,7 @@ def step_files(folder: Path) -> list[Path]:
 def read_steps(folder: Path, started_at: float = -math.inf, ended_at: float = math.inf) -> pa.Table:
     """Read the steps of all ranks that ended in [started_at, ended_at], by step and rank.
 
-    The columns are those of RANK_STEP_SCHEMA.
+    The columns are those of RANK_STEP_SCHEMA. Lines that are not a step (damaged) are skipped.
     """
     tables = [
         _as_steps(block)
@@ -127,4 +128,15 @@ def _as_steps(block: pa.Table) -> pa.Table:
     missing = pa.nulls(block.num_rows)
     names = RANK_STEP_SCHEMA.names
     columns = [block[name] if name in block.column_names else missing for name in names]
-    return pa.table(columns, names=names).cast(RANK_STEP_SCHEMA)
+    return pa.table(columns, names=names).filter(_is_step()).cast(RANK_STEP_SCHEMA)
+
+
+def _is_step() -> pc.Expression:
+    """Return what holds of a step: it has a number and a rank, and nothing is half a token."""
+    is_step = pc.field("step").is_valid() & pc.field("rank").is_valid()
+    for column in RANK_STEP_SCHEMA:
+        if pa.types.is_integer(column.type):
+            value = pc.field(column.name).cast(pa.float64())
+            is_whole = (value == pc.floor(value)) & (pc.abs(value) < 2**53)
+            is_step &= value.is_null() | is_whole
+    return is_step
