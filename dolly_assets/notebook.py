@@ -252,15 +252,14 @@ def _newest_training(store: ArtifactStore, family: str, dataset: str) -> dict[in
 def _steps_of(store: ArtifactStore, checkpoint: Artifact, epoch: int) -> "pa.Table":
     """Return the steps of an epoch, with STEP_COLUMNS."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    steps = pq.read_table(checkpoint.fetch(STEPS_FILE))
+    steps = checkpoint.read_table(STEPS_FILE)
     if "real_tokens" in steps.column_names:
         steps = steps.append_column("seconds", _seconds(steps))
     elif profile := _profile_of(store, checkpoint):
         # Until 0.2.0 a checkpoint's steps had no tokens: they were in the profile, one row per
         # rank.
-        measured = _of_all_ranks(pq.read_table(profile.fetch(STEPS_FILE)))
+        measured = _of_all_ranks(profile.read_table(STEPS_FILE))
         steps = steps.join(measured, "step").sort_by("step")
     known = dict(zip(steps.column_names, steps.columns, strict=True))
     missing = pa.nulls(steps.num_rows)

@@ -77,24 +77,25 @@ def read_unverified(store: ObjectStore, path: str, blob: Blob) -> memoryview:
     """Return a piece of the file at this path, of the right size, not yet compared with its hash.
 
     Raises:
-        DamagedFileError: The store has less, or nothing (MissingBlobError).
+        DamagedFileError: The store has less, more, or nothing (MissingBlobError).
         ArtifactError: The store fails.
     """
     if not blob.size_bytes:
+        if stored_bytes := store.size_bytes(blob.key):
+            raise _other_size(store, path, blob, stored_bytes)
         return memoryview(b"")
     try:
-        data = store.read(blob.key, 0, blob.size_bytes)
+        # One byte more than there should be, so that what was appended is noticed.
+        data = store.read(blob.key, 0, blob.size_bytes + 1)
     except ArtifactError:
         # A truncated blob makes a store refuse the range; only the size tells that from a store
         # that fails.
         stored_bytes = store.size_bytes(blob.key)
-        if stored_bytes is None:
-            raise MissingBlobError(_damage(store, path, blob, "nothing")) from None
         if stored_bytes == blob.size_bytes:
             raise
-        raise DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes")) from None
+        raise _other_size(store, path, blob, stored_bytes) from None
     if len(data) != blob.size_bytes:
-        raise DamagedFileError(_damage(store, path, blob, f"{len(data)} bytes"))
+        raise _other_size(store, path, blob, store.size_bytes(blob.key))
     return data
 
 
@@ -104,6 +105,14 @@ def foreign_chunks(path: str, sha256: str) -> DamagedFileError:
         f"file {path!r} is damaged in the store: its chunks do not make up the file with sha256 "
         f"{sha256} that was published; its manifest was changed, publish the same content again"
     )
+
+
+def _other_size(
+    store: ObjectStore, path: str, blob: Blob, stored_bytes: int | None
+) -> DamagedFileError:
+    if stored_bytes is None:
+        return MissingBlobError(_damage(store, path, blob, "nothing"))
+    return DamagedFileError(_damage(store, path, blob, f"{stored_bytes} bytes"))
 
 
 def _damage(store: ObjectStore, path: str, blob: Blob, found: str) -> str:

@@ -176,8 +176,10 @@ def collect_garbage(
         if foreign:
             raise ArtifactError(_others_rely_on_it(store, foreign))
         with sweeping(store):
-            for key, folders in dropping.items():
-                _write_note(store, key, (*noted[key], *folders))
+            left = set(store.keys(RECORDS))  # by another collection, which may have been faster
+            for key in dropping.keys() & left:
+                note = read_dropped(store, key)
+                _write_note(store, key, {*(note.folders if note else ()), *dropping[key]})
             # The record is deleted before its note: without the note, it would list deleted files.
             store.delete([*expired, *map(_note_key, expired)])
     live = _pending(store)
@@ -251,11 +253,17 @@ class _Sweep:
 
 
 def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
-    """Return the manifests among the keys, in their order: by name, the oldest first."""
-    records = [key for key in keys if is_record(key)]
-    return in_parallel(
-        lambda key: Manifest.from_json(store.read_all(key), key), records, SMALL_AT_ONCE
-    )
+    """Return the manifests among the keys, in their order: by name, the oldest first.
+
+    One that another collection has removed meanwhile is left out.
+    """
+
+    def load(key: str) -> Manifest | None:
+        record = store.find(key)
+        return Manifest.from_json(record, key) if record is not None else None
+
+    found = in_parallel(load, filter(is_record, keys), SMALL_AT_ONCE)
+    return [manifest for manifest in found if manifest]
 
 
 def _noted(
@@ -327,16 +335,17 @@ def _others_rely_on_it(store: ObjectStore, foreign: list[str]) -> str:
 
 def _pending(store: ObjectStore) -> set[str]:
     """Return the SHA-256 of content that ranks have announced and that is not committed yet."""
-    announced = in_parallel(lambda key: ranks.read(store, key), store.keys(ranks.FOLDER))
-    return {sha256 for rank in announced for sha256 in _contents(rank.files)}
+    # What was removed meanwhile was committed, or is too old.
+    announced = in_parallel(lambda key: ranks.find(store, key), store.keys(ranks.FOLDER))
+    return {sha256 for rank in announced if rank for sha256 in _contents(rank.files)}
 
 
 def _contents(files: Iterable[FileEntry]) -> set[str]:
     return {blob.sha256 for file in files for blob in file.blobs}
 
 
-def _write_note(store: ObjectStore, record_key: str, folders: Sequence[str]) -> None:
-    note = Dropped(folders=tuple(folders), dropped_at=datetime.now(UTC))
+def _write_note(store: ObjectStore, record_key: str, folders: Set[str]) -> None:
+    note = Dropped(folders=tuple(sorted(folders)), dropped_at=datetime.now(UTC))
     store.write(_note_key(record_key), seal(note.model_dump(mode="json")))
 
 

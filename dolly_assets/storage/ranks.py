@@ -52,7 +52,7 @@ def announce(
     announced = RankFiles(rank=rank, files=tuple(files), sent_bytes=sent_bytes)
     if (
         not store.create(key, seal(announced.model_dump(mode="json")))
-        and read(store, key).files != announced.files
+        and _read(store, key, store.read_all(key)).files != announced.files
     ):
         raise ArtifactError(
             f"rank {rank} has announced other files in attempt {attempt!r}: use a new attempt id"
@@ -78,17 +78,22 @@ def collect(
                 "again with a new attempt id"
             )
         time.sleep(POLL_SECONDS)
-    return [read(store, key) for key in expected]
+    return [_read(store, key, store.read_all(key)) for key in expected]
 
 
-def read(store: ObjectStore, key: str) -> RankFiles:
-    """Return one rank's announcement.
+def find(store: ObjectStore, key: str) -> RankFiles | None:
+    """Return one rank's announcement, if it is there.
 
     Raises:
         ArtifactError: It is damaged.
     """
+    announced = store.find(key)
+    return None if announced is None else _read(store, key, announced)
+
+
+def _read(store: ObjectStore, key: str, announced: bytes) -> RankFiles:
     try:
-        return RankFiles.model_validate(unseal(store.read_all(key)))
+        return RankFiles.model_validate(unseal(announced))
     except (ValueError, ValidationError) as error:
         raise ArtifactError(f"{store.url_of(key)} is damaged: {one_line(error)}") from error
 

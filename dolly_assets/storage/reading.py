@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dolly_assets.core.errors import ArtifactError, some_of
+from dolly_assets.core.text import one_line
 from dolly_assets.storage.blobs import MissingBlobError, has_blob, read_blob
 from dolly_assets.storage.cache import Cache
 from dolly_assets.storage.fetch import fetch_files
@@ -18,6 +19,8 @@ from dolly_assets.storage.object_store import ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+ERROR_LENGTH = 200  # of what Arrow says
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +163,7 @@ class Artifact:
         """Return a Parquet or Arrow IPC file as a table, memory-mapped from the cache.
 
         Raises:
-            ArtifactError: The file is neither.
+            ArtifactError: The file is neither, or its content is not what it says.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -170,16 +173,18 @@ class Artifact:
             magic = file.read(6)
         try:
             if magic.startswith(b"PAR1"):
-                return pq.ParquetFile(local, memory_map=True).read()
-            source = pa.memory_map(str(local))
-            return (pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream)(
-                source
-            ).read_all()
-        except pa.ArrowInvalid as error:
+                table = pq.ParquetFile(local, memory_map=True).read()
+            else:
+                open_ipc = pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream
+                table = open_ipc(pa.memory_map(str(local))).read_all()
+            # Arrow trusts offsets and text, and would read memory that is none of the table's.
+            table.validate(full=True)
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             raise ArtifactError(
                 f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: "
-                f"{str(error).splitlines()[0]}"
+                f"{one_line(error, ERROR_LENGTH)}"
             ) from error
+        return table
 
     @contextmanager
     def _dropped_explained(self, wanted: Sequence[FileEntry]) -> Iterator[None]:

@@ -55,8 +55,10 @@ def verify(store: ObjectStore, records: Iterable[str]) -> Iterator[Verification]
     # By the file's hash and those of its chunks: what is wrong with it.
     checked: dict[tuple[str, ...], DamagedFileError | None] = {}
     for key in records:
+        if (record := store.find(key)) is None:
+            continue  # garbage collection has removed it since it was listed
         try:
-            manifest = Manifest.from_json(store.read_all(key), key)
+            manifest = Manifest.from_json(record, key)
         except ArtifactError as error:
             yield Verification(name_in(key), None, (Damage(key, str(error)),))
             continue
@@ -69,9 +71,9 @@ def verify(store: ObjectStore, records: Iterable[str]) -> Iterator[Verification]
         checked |= {
             content: _damage_of(store, unseen[content]) for content in unseen.keys() - small
         }
-        yield Verification(
-            manifest.name, manifest.digest, tuple(_damaged(store, manifest, checked))
-        )
+        damaged = tuple(_damaged(store, manifest, checked))
+        if not damaged or store.stat(key):  # else it was removed meanwhile, content and all
+            yield Verification(manifest.name, manifest.digest, damaged)
 
 
 def _content(file: FileEntry) -> tuple[str, ...]:

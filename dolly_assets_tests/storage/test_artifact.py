@@ -175,6 +175,30 @@ def test_tables_are_read_from_parquet_and_both_arrow_formats(
         artifact.read_table("epoch=1/t.txt")
 
 
+def test_a_table_that_would_lead_out_of_its_memory_is_refused(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    """Arrow believes where the file says that a row's values begin and end."""
+    table = pa.table({"tokens": [[1, 2], [3]]})
+    files = {name: tmp_path / name for name in ("t.arrow", "t.parquet", "short.parquet")}
+    with pa.ipc.new_file(files["t.arrow"], table.schema) as file:
+        file.write_table(table)
+    offsets = [number.to_bytes(4, "little") for number in (0, 2, 3)]
+    content = files["t.arrow"].read_bytes()
+    assert b"".join(offsets) in content
+    files["t.arrow"].write_bytes(
+        content.replace(b"".join(offsets), b"".join([*offsets[:2], (2**20).to_bytes(4, "little")]))
+    )
+    pq.write_table(table, files["t.parquet"])
+    whole = files["t.parquet"].read_bytes()
+    files["t.parquet"].write_bytes(whole[:4] + bytes(40) + whole[44:])
+    files["short.parquet"].write_bytes(b"PAR1" + whole[-20:])
+    artifact = store.publish("a", files, kind="k")
+    for name in files:
+        with pytest.raises(ArtifactError, match=f"a: '{name}' is neither"):
+            artifact.read_table(name)
+
+
 def test_a_flipped_bit_in_the_store_is_reported_and_never_returned(
     store: ArtifactStore, tree: Path, tmp_path: Path
 ) -> None:
@@ -209,6 +233,29 @@ def test_a_truncated_blob_is_reported_with_both_sizes(
         artifact.fetch()
     repaired = any_store.publish("a", tree, kind="k")
     assert contents(repaired.fetch()) == contents(tree)
+
+
+@pytest.mark.parametrize("path", ["weights/model.safetensors", "weights/config.json", "empty"])
+def test_bytes_appended_to_a_blob_are_damage_for_every_way_to_read(
+    any_store: ArtifactStore, any_url: str, tree: Path, tmp_path: Path, path: str
+) -> None:
+    """Also for those that would do with the bytes before them: all say the same of an artifact."""
+    artifact = any_store.publish("a", tree, kind="k")
+    [entry] = [entry for entry in artifact.manifest.files if entry.path == path]
+    raw, last = ObjectStore(any_url), entry.blobs[-1]
+    raw.write(last.key, raw.read_all(last.key) + b"more")
+    expected = rf"{path}.*\({last.size_bytes} bytes\), found {last.size_bytes + 4} bytes"
+    for read in (
+        artifact.fetch,
+        lambda: artifact.read_bytes(path),
+        lambda: artifact.copy_to(tmp_path / "copy"),
+    ):
+        with pytest.raises(ArtifactError, match=expected):
+            read()
+    assert [[damage.path for damage in one.damaged] for one in any_store.verify()] == [[path]]
+    assert not artifact.is_complete()
+    any_store.publish("a", tree, kind="k")
+    assert contents(artifact.fetch()) == contents(tree)
 
 
 def test_a_missing_blob_is_reported(store: ArtifactStore, tree: Path, tmp_path: Path) -> None:

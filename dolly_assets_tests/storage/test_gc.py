@@ -11,8 +11,10 @@ import pytest
 
 from dolly_assets.core.errors import ArtifactError, ConfigurationError
 from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, Rule
+from dolly_assets.storage.gc import collect_garbage, read_dropped
 from dolly_assets.storage.locks import Lease, committing, sweeping
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.ranks import announce
 from dolly_assets_tests.storage.files import contents, flip_a_bit
 
 AT_ONCE = RetentionPolicy(grace_hours=0)
@@ -269,3 +271,69 @@ def test_dead_locks_are_deleted_and_one_from_the_future_blocks_nobody(tmp_path: 
     assert store.collect_garbage(AT_ONCE, protected=set(), delete=True).blobs == 1
     assert not dead.exists()
     assert not ahead.exists()
+
+
+class Behind(ObjectStore):
+    """A store whose listings are from a moment ago: they have keys that were removed since."""
+
+    removed: tuple[str, ...] = ()
+
+    def keys(self, prefix: str, *, recursive: bool = True, after: str | None = None) -> list[str]:
+        found = super().keys(prefix, recursive=recursive, after=after)
+        return sorted({*found, *(key for key in self.removed if key.startswith(f"{prefix}/"))})
+
+
+def test_what_another_collection_or_a_commit_removes_meanwhile_is_no_error(
+    any_url: str, any_store: ArtifactStore, tmp_path: Path
+) -> None:
+    old, new = (_checkpoint(any_store, tmp_path, 1, text) for text in ("old", "new"))
+    raw = Behind(any_url)
+    announce(raw, "attempt", 0, old.manifest.files, 0)
+    raw.removed = ("pending/attempt/0.json", old.manifest.key)
+    raw.delete(raw.removed)
+    found = collect_garbage(
+        raw, AT_ONCE, protected=set(), is_known_run=lambda run_id: True, delete=True
+    )
+    assert (found.records, found.blobs) == ([], 2)
+    assert new.is_complete()
+
+
+def test_two_collections_with_other_policies_keep_a_note_of_both(
+    any_url: str, any_store: ArtifactStore, tmp_path: Path
+) -> None:
+    """The second begins after the first has read all notes, and ends before it writes any."""
+    artifacts = [_checkpoint(any_store, tmp_path, epoch) for epoch in (1, 2)]
+    superseded = _checkpoint(any_store, tmp_path, 3, "old")
+    _checkpoint(any_store, tmp_path, 3)
+
+    def policy(folder: str) -> RetentionPolicy:
+        rule = Rule(artifacts="*", publications=1, folders={folder: 0})
+        return RetentionPolicy(grace_hours=0, rules=(rule,))
+
+    def meanwhile(_: str) -> bool:
+        any_store.collect_garbage(policy("weights"), protected=set(), delete=True)
+        return True
+
+    any_store.publish("run", {"file": Path(__file__)}, kind="k", made_by={"run_id": "a"})
+    any_store.collect_garbage(policy("state"), protected=set(), is_known_run=meanwhile, delete=True)
+    raw = ObjectStore(any_url)
+    for artifact in artifacts:
+        note = read_dropped(raw, artifact.manifest.key)
+        assert note
+        assert set(note.folders) == {"weights", "state"}
+    assert not [key for key in raw.keys("manifests") if superseded.manifest.key[:-5] in key]
+    assert all(not finding.damaged for finding in any_store.verify())
+
+
+def test_what_is_removed_during_a_verification_is_not_damage(
+    any_store: ArtifactStore, tmp_path: Path
+) -> None:
+    for text in ("1", "2", "3"):
+        _checkpoint(any_store, tmp_path, 1, text)
+    findings = any_store.verify()
+    first = next(findings)
+    rule = Rule(artifacts="*", publications=1)
+    any_store.collect_garbage(
+        RetentionPolicy(grace_hours=0, rules=(rule,)), protected=set(), delete=True
+    )
+    assert [finding.damaged for finding in (first, *findings)] == [(), ()]
