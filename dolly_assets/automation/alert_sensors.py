@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dolly_assets.automation.alerts import Alert, AlertsResource
+from dolly_assets.automation.alerts import Alert, Alerts
 
 LATE = "FAIL"
 PARTITION = "dagster/partition"  # the tag in which Dagster names the partition of a run
@@ -24,7 +24,9 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
         default_status=status,
         description="Alerts on failed checks and new champions of successful runs.",
     )
-    def alerts_on_success(context: dg.RunStatusSensorContext, alerts: AlertsResource) -> None:
+    def alerts_on_success(
+        context: dg.RunStatusSensorContext, alerts: dg.ResourceParam[Alerts]
+    ) -> None:
         for alert in _alerts_of(context.instance, context.dagster_run.run_id):
             alerts.send(alert)
 
@@ -33,7 +35,9 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
         default_status=status,
         description="Alerts on failed runs, with the reason.",
     )
-    def alerts_on_failure(context: dg.RunFailureSensorContext, alerts: AlertsResource) -> None:
+    def alerts_on_failure(
+        context: dg.RunFailureSensorContext, alerts: dg.ResourceParam[Alerts]
+    ) -> None:
         run = context.dagster_run
         reasons = [_reason(event) for event in context.get_step_failure_events()] or [
             context.failure_event.message or ""
@@ -57,7 +61,7 @@ def build_alert_sensors(*, is_on: bool) -> list[dg.SensorDefinition]:
         description="Alerts on assets that are later than their freshness policy allows.",
     )
     def alerts_on_late(
-        context: dg.SensorEvaluationContext, alerts: AlertsResource
+        context: dg.SensorEvaluationContext, alerts: dg.ResourceParam[Alerts]
     ) -> dg.SensorResult:
         assert context.repository_def
         records = context.instance.get_freshness_state_records(

@@ -9,12 +9,13 @@ business of the sensors.
 | `slack+https://…` | `{"text": …}`, the format of Slack's and Mattermost's incoming webhooks |
 """
 
+import html
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-import dagster as dg
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
@@ -35,23 +36,35 @@ class Alert(Config):
     at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
-class AlertsResource(dg.ConfigurableResource):
-    """Sends alerts; one that cannot be delivered is logged, and fails no run."""
+class Alerts:
+    """Sends alerts; one that cannot be delivered is logged, and fails no run.
 
-    urls: list[str] = Field(
-        default=[], description="URLs that alerts are posted to, besides the log."
-    )
+    It is a resource without configuration, because Dagster shows a resource's configuration to all
+    users of its UI and keeps it with every run, and who knows the URL of a webhook can post to it.
+
+    Args:
+        urls: The URLs that alerts are posted to, besides the log.
+
+    Raises:
+        ConfigurationError: An entry is not a URL.
+    """
+
+    def __init__(self, urls: Sequence[SecretStr] = ()) -> None:
+        self._urls = tuple(urls)
+        for number, url in enumerate(self._urls, 1):
+            if not _address(url).startswith(("https://", "http://")):
+                raise ConfigurationError(
+                    f"DOLLY_ALERTS: entry {number} is not a URL: expected https://… or "
+                    "slack+https://…, separated by spaces"
+                )
 
     def send(self, alert: Alert) -> None:
         """Log an alert, and post it to every URL."""
-        import requests
-
         LOG.warning("%s: %s. %s", alert.kind, alert.title, alert.text)
-        for number, url in enumerate(self.urls, 1):
+        for number, url in enumerate(self._urls, 1):
             try:
                 _post(url, alert)
-            except requests.RequestException as error:
-                # The URL is a secret: neither it nor the error's text is logged.
+            except Exception as error:  # noqa: BLE001 what is not caught is logged with the URL
                 LOG.error(
                     "alert %r was not delivered to URL %d of DOLLY_ALERTS: %s",
                     alert.title,
@@ -60,28 +73,24 @@ class AlertsResource(dg.ConfigurableResource):
                 )
 
 
-def check_urls(urls: tuple[str, ...]) -> list[str]:
-    """Return the URLs, after checking that each can be posted to.
-
-    Raises:
-        ConfigurationError: An entry is not a URL.
-    """
-    for number, url in enumerate(urls, 1):
-        if not url.removeprefix(SLACK).startswith(("https://", "http://")):
-            raise ConfigurationError(
-                f"DOLLY_ALERTS: entry {number} is not a URL: expected https://… or "
-                "slack+https://…, separated by spaces"
-            )
-    return list(urls)
-
-
-def _post(url: str, alert: Alert) -> None:
+def _post(url: SecretStr, alert: Alert) -> None:
     import requests
 
-    is_slack = url.startswith(SLACK)
+    # At DEBUG it logs the path of every request, which is the secret of a webhook.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+    is_slack = url.get_secret_value().startswith(SLACK)
     body = (
-        {"text": f"*{alert.title}*\n{alert.text}".strip()}
+        {"text": f"*{_slack_text(alert.title)}*\n{_slack_text(alert.text)}".strip()}
         if is_slack
         else alert.model_dump(mode="json")
     )
-    requests.post(url.removeprefix(SLACK), json=body, timeout=TIMEOUT_SECONDS).raise_for_status()
+    requests.post(_address(url), json=body, timeout=TIMEOUT_SECONDS).raise_for_status()
+
+
+def _address(url: SecretStr) -> str:
+    return url.get_secret_value().removeprefix(SLACK)
+
+
+def _slack_text(text: str) -> str:
+    """Escape what Slack reads as a link or as a call of everybody, such as `<!channel>`."""
+    return html.escape(text, quote=False)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import dagster as dg
 
-from dolly_assets.automation.alerts import Alert, AlertsResource
+from dolly_assets.automation.alerts import Alert, Alerts
 from dolly_assets.core.errors import ArtifactError, DatasetError
 from dolly_assets.core.text import count
 from dolly_assets.dagster_support.partitions import DATASETS
@@ -122,7 +122,7 @@ def build_inbox_sensor(declared: Sequence[DatasetConfig], *, is_on: bool) -> dg.
         description="Registers and ingests datasets that arrive in DOLLY_INBOX.",
     )
     def inbox(
-        context: dg.SensorEvaluationContext, store: StoreResource, alerts: AlertsResource
+        context: dg.SensorEvaluationContext, store: StoreResource, alerts: dg.ResourceParam[Alerts]
     ) -> dg.SensorResult | dg.SkipReason:
         if not store.inbox_url:
             return dg.SkipReason("DOLLY_INBOX is not set: expected a folder or s3://bucket/prefix")

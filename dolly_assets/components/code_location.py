@@ -11,7 +11,7 @@ from dolly_assets import defs as bundled
 from dolly_assets.assets.quality_checks import build_dataset_checks
 from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.automation.alert_sensors import build_alert_sensors
-from dolly_assets.automation.alerts import AlertsResource, check_urls
+from dolly_assets.automation.alerts import Alerts
 from dolly_assets.automation.conditions import automation_sensor
 from dolly_assets.automation.inbox_sensor import build_inbox_sensor
 from dolly_assets.automation.orphaned_jobs import orphaned_jobs
@@ -93,7 +93,7 @@ def resources(environment: Environment, estimator: Estimator | None = None) -> d
     return {
         "store": store,
         "planning": estimator or Estimator(environment.prices_file),
-        "alerts": AlertsResource(urls=check_urls(environment.alerts)),
+        "alerts": Alerts(environment.alerts),
         "worker": WorkerResource(
             store=store,
             scratch_dir=str(environment.scratch_dir),

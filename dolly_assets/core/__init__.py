@@ -9,6 +9,7 @@ are imported one by one, so that a command which needs only errors does not load
 - `names`: which names of datasets and families are allowed, and ranges of epochs.
 - `text`: numbers, times and errors in words.
 - `markdown`: tables and quotations that hold whatever text they are given.
+- `urls`: URLs without the passwords and tokens in them.
 - `mappings`: merging of nested settings.
 - `png`: charts as small pictures.
 - `processes`: how a process exits together with its parent.

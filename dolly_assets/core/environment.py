@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.urls import check_no_password
 
 PROJECT = Path(__file__).parents[2]
 
@@ -86,6 +87,9 @@ WORKER_VARIABLES = frozenset(
     }
 )
 
+# URLs that become settings and links in Dagster, which shows them and keeps them with every run.
+SHOWN_URLS = ("DOLLY_STORE", "DOLLY_INBOX", "DOLLY_REPORTS_URL")
+
 
 class Environment(Config):
     """The settings of this process."""
@@ -109,15 +113,18 @@ class Environment(Config):
     reports_url: str | None = Field(
         default=None, description="Address at which browsers reach the report server."
     )
-    alerts: tuple[str, ...] = Field(default=(), description="URLs that alerts are posted to.")
+    alerts: tuple[SecretStr, ...] = Field(
+        default=(), description="URLs that alerts are posted to; who knows one can post to it."
+    )
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
         """Read the settings from environment variables; an empty variable counts as unset.
 
         Raises:
-            ConfigurationError: `DOLLY_DEFS` is not a folder, `DOLLY_CACHE_GB` is not a number, or
-                `DOLLY_AUTOMATION` is neither on nor off.
+            ConfigurationError: `DOLLY_DEFS` is not a folder, `DOLLY_CACHE_GB` is not a number,
+                `DOLLY_AUTOMATION` is neither on nor off, or a URL that Dagster would show holds a
+                password.
         """
         home = _path(variables.get("DOLLY_HOME")) or _default_home().resolve()
         more_defs = _path(variables.get("DOLLY_DEFS"))
@@ -125,6 +132,8 @@ class Environment(Config):
             raise ConfigurationError(
                 f"DOLLY_DEFS={more_defs} is not a folder: expected one with a subfolder per family"
             )
+        for name in SHOWN_URLS:
+            check_no_password(variables.get(name, ""), name)
         automation = variables.get("DOLLY_AUTOMATION") or "off"
         if automation not in ("on", "off"):
             raise ConfigurationError(f"DOLLY_AUTOMATION={automation}: expected on or off")
@@ -138,7 +147,7 @@ class Environment(Config):
             inbox_url=variables.get("DOLLY_INBOX") or None,
             automation=automation,
             reports_url=variables.get("DOLLY_REPORTS_URL") or None,
-            alerts=tuple(variables.get("DOLLY_ALERTS", "").split()),
+            alerts=tuple(map(SecretStr, variables.get("DOLLY_ALERTS", "").split())),
         )
 
     @property

@@ -9,10 +9,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
 from dolly_assets.automation.alert_sensors import build_alert_sensors
-from dolly_assets.automation.alerts import Alert, AlertsResource, check_urls
+from dolly_assets.automation.alerts import Alert, Alerts
 from dolly_assets.core.errors import ConfigurationError
+
+
+def alerts_to(*urls: str) -> Alerts:
+    return Alerts([SecretStr(url) for url in urls])
+
 
 ALERT = Alert(kind="champion_changed", title="demo has a new champion", text="epoch 3 is promoted")
 
@@ -47,7 +53,7 @@ def listener() -> Iterator[Listener]:
 
 
 def test_an_alert_is_posted_whole_and_as_slack_takes_it(listener: Listener) -> None:
-    AlertsResource(urls=[f"{listener.url}/hook", f"slack+{listener.url}/slack"]).send(ALERT)
+    alerts_to(f"{listener.url}/hook", f"slack+{listener.url}/slack").send(ALERT)
     (path, whole), (slack_path, slack) = listener.posted
     assert (path, slack_path) == ("/hook", "/slack")
     assert whole == ALERT.model_dump(mode="json")
@@ -57,11 +63,14 @@ def test_an_alert_is_posted_whole_and_as_slack_takes_it(listener: Listener) -> N
 def test_an_alert_that_cannot_be_delivered_is_logged_and_the_others_are(
     listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     nobody = "http://127.0.0.1:9/secret-token"
-    AlertsResource(urls=[nobody, f"{listener.url}/broken", f"{listener.url}/hook"]).send(ALERT)
-    assert [path for path, _ in listener.posted] == ["/broken", "/hook"]
+    nowhere = f"http://{'x' * 70}.example/secret-token"
+    hook = f"{listener.url}/hook-secret-token"
+    alerts_to(nobody, f"{listener.url}/broken", nowhere, hook).send(ALERT)
+    assert [path for path, _ in listener.posted] == ["/broken", "/hook-secret-token"]
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert all(
         f"to URL {number} of DOLLY_ALERTS" in error for number, error in enumerate(errors, 1)
     )
@@ -69,9 +78,16 @@ def test_an_alert_that_cannot_be_delivered_is_logged_and_the_others_are(
     assert ALERT.title in caplog.text
 
 
+def test_the_text_of_an_alert_links_nothing_and_calls_nobody_in_slack(listener: Listener) -> None:
+    alert = Alert(kind="dataset_refused", title="<!channel>", text="<https://evil.example|log in>")
+    alerts_to(f"slack+{listener.url}").send(alert)
+    [(_, slack)] = listener.posted
+    assert slack == {"text": "*&lt;!channel&gt;*\n&lt;https://evil.example|log in&gt;"}
+
+
 def test_a_url_that_cannot_be_posted_to_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigurationError, match="entry 2 is not a URL") as refused:
-        check_urls(("https://one.example", "hooks.example/secret-token"))
+        alerts_to("https://one.example", "hooks.example/secret-token")
     assert "secret-token" not in str(refused.value)
 
 
@@ -101,7 +117,7 @@ def test_a_failed_run_a_failed_check_and_a_new_champion_are_alerted_on(listener:
         raise ValueError("no such thing")
 
     with dg.DagsterInstance.ephemeral() as instance:
-        alerts = {"alerts": AlertsResource(urls=[listener.url])}
+        alerts = {"alerts": alerts_to(listener.url)}
         on_success, on_failure, _ = build_alert_sensors(is_on=True)
         for assets, sensor in (([data, champion], on_success), ([broken], on_failure)):
             result = dg.materialize(assets, instance=instance, raise_on_error=False)

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster import build_sensor_context
 
-from dolly_assets.automation.alerts import AlertsResource
+from dolly_assets.automation.alerts import Alerts
 from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.resources import StoreResource
@@ -45,7 +45,7 @@ class Watched:
             build_sensor_context(
                 instance=instance,
                 cursor=self.cursor,
-                resources={"store": self._store, "alerts": AlertsResource()},
+                resources={"store": self._store, "alerts": Alerts()},
             ) as context,
         ):
             result = self._sensor(context)
