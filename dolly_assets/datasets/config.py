@@ -5,9 +5,11 @@ Knows neither where declarations are kept nor how a source is read.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.urls import check_no_password
 from dolly_assets.datasets.quality.checks import CheckName, Limits
 
 WEEKLY = "0 6 * * 1"
@@ -17,11 +19,20 @@ Cron = Annotated[
 ]
 
 
+def _without_password(source: str) -> str:
+    try:
+        return check_no_password(source, "the source")
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+
+
 class DatasetConfig(Config):
     """A named source of instruction data."""
 
     name: str = Field(description="Name of the dataset, which is also its partition key.")
-    source: str = Field(description="Hub id, file, `s3://` URL, or `builtin:demo`.")
+    source: Annotated[str, AfterValidator(_without_password)] = Field(
+        description="Hub id, file, `s3://` URL, or `builtin:demo`."
+    )
     license: str = Field(
         default="unknown", description="Licence of the data: an SPDX id or the Hub's tag."
     )

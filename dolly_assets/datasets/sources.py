@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dolly_assets.core.errors import ArtifactError, ConfigurationError, DatasetError
+from dolly_assets.core.urls import check_no_password, without_secrets
 from dolly_assets.datasets import demo
 from dolly_assets.datasets.formats import SUFFIXES, format_of, read_file
 from dolly_assets.datasets.schema import canonical_from_table
@@ -79,6 +80,7 @@ def read_source(source: str) -> Source:
         DatasetError: The source is none of these, cannot be reached, or its content is not a
             dataset.
     """
+    _check_no_password(source)
     if source.startswith("builtin:"):
         if source != DEMO:
             raise DatasetError(
@@ -91,9 +93,10 @@ def read_source(source: str) -> Source:
         return _read_local(source)
     if match := HUB_ID.fullmatch(source):
         return _read_hub(match["name"], match["revision"])
+    shown = without_secrets(source)  # such as a presigned URL
     raise DatasetError(
-        f"{source!r} is not a dataset source; expected {DEMO}, s3://bucket/key, a Hub id "
-        f"owner/name[@revision], or a file, and there is no file {Path(source).absolute()}"
+        f"{shown!r} is not a dataset source; expected {DEMO}, s3://bucket/key, a Hub id "
+        f"owner/name[@revision], or a file, and there is no file {Path(shown).absolute()}"
     )
 
 
@@ -109,6 +112,7 @@ def source_version(source: str) -> str | None:
     Raises:
         DatasetError: The source cannot be reached, or contains nothing.
     """
+    _check_no_password(source)
     if source.startswith(REMOTE):
         objects, files = _remote_files(source)
         return _digest_of((objects.url_of(file.key), file.size_bytes, file.e_tag) for file in files)
@@ -117,6 +121,14 @@ def source_version(source: str) -> str | None:
     if match := HUB_ID.fullmatch(source):
         return f"commit:{_hub_info(match['name'], match['revision']).sha}"
     return None
+
+
+def _check_no_password(source: str) -> None:
+    """Refuse a source with a password, which errors, logs and the catalogue would show."""
+    try:
+        check_no_password(source, "the source")
+    except ConfigurationError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _read_local(source: str) -> Source:
@@ -319,4 +331,4 @@ def _hub_problems_explained(source: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+    return without_secrets(str(error).strip().partition("\n")[0])

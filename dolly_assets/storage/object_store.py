@@ -29,6 +29,7 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from dolly_assets.core.errors import ArtifactError, ConfigurationError
+from dolly_assets.core.urls import check_no_password, without_secrets
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings, endpoint_of, s3_arguments
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class ObjectStore:
     """
 
     def __init__(self, url: str, s3: S3Settings = DEFAULTS) -> None:
+        check_no_password(url, "the store's URL")
         scheme = url.split(":", 1)[0] if re.match(r"\w+:", url) else ""
         self._folder: Path | None = None
         self._s3 = s3
@@ -391,10 +393,10 @@ def _open_folder(folder: Path) -> LocalStore:
 
 def _open_remote(url: str, scheme: str, s3: S3Settings) -> "RawStore":
     parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query:
+    if parts.query:
         raise ConfigurationError(
-            f"a {scheme} store's URL must not contain credentials or a query: put them into "
-            "environment variables"
+            f"a {scheme} store's URL must not contain a query: put credentials into environment "
+            "variables"
         )
     if scheme not in REMOTE_SCHEMES or not parts.netloc:
         raise ConfigurationError(f"{url!r} is not a store URL: expected {EXPECTED_URL}")
@@ -417,7 +419,7 @@ def _endpoint_hint(url: str, s3: S3Settings) -> str:
         return ""
     endpoint = urlsplit(endpoint_of(s3))
     return (
-        f" and AWS_ENDPOINT_URL (now {endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]})"
+        f" and AWS_ENDPOINT_URL (now {endpoint.scheme}://{endpoint.netloc})"
         if endpoint.netloc
         else ""
     )
@@ -434,12 +436,8 @@ def _credential_variables(url: str) -> str:
 
 
 def _one_safe_line(text: str) -> str:
-    """Return the first line of a store's message, without URL queries and user names.
-
-    They can contain secrets.
-    """
-    line = text.strip().splitlines()[0] if text.strip() else "unknown error"
-    return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\?\S+", "", line))
+    """Return the first line of a store's message, without the secrets in its URLs."""
+    return without_secrets(text.strip().splitlines()[0] if text.strip() else "unknown error")
 
 
 def _sync_to_disk(path: Path) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.urls import check_no_password
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -63,9 +64,13 @@ DEFAULTS = S3Settings()
 
 
 def endpoint_of(settings: S3Settings) -> str:
-    """Return the endpoint's URL from settings and variables; empty for Amazon's or a profile's."""
+    """Return the endpoint's URL from settings and variables; empty for Amazon's or a profile's.
+
+    Raises:
+        ConfigurationError: It holds a user or password.
+    """
     found = (os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name))
-    return settings.endpoint_url or next(found, "")
+    return check_no_password(settings.endpoint_url or next(found, ""), "the S3 endpoint")
 
 
 def s3_arguments(settings: S3Settings) -> dict[str, Any]:

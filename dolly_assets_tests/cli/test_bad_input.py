@@ -25,6 +25,12 @@ LONG_LINE_BYTES = 200 * 2**20
 MOST_MEMORY_BYTES = 450 * 2**20  # Dagster takes 200 MiB of it, a line of the longest kind 64
 GOOD = '{"instruction": "a", "response": "b"}\n'
 END_SECONDS = 60
+DATASETS = """\
+type: dolly_assets.components.DatasetsComponent
+attributes:
+  datasets:
+  - {{name: new, source: '{source}'}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +188,52 @@ def test_a_home_that_cannot_hold_the_dagster_instance_is_refused(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/x", "s3://", "https://bucket", "s3://key:secret@bucket/x", "file://host/x"]
+    "url",
+    [
+        "ftp://host/x",
+        "s3://",
+        "https://bucket",
+        "s3://key:secret@bucket/x",
+        "key:secret@bucket/x",
+        "file://key:secret@host/x",
+        "file://host/x",
+        "https://bucket/x?sig=secret",
+    ],
 )
 def test_a_store_that_is_no_store_is_refused_without_telling_secrets(
     variables: dict[str, str], url: str
 ) -> None:
     message = refusal({**variables, "DOLLY_STORE": url}, "status")
-    assert "store" in message or "file URL" in message
+    assert "store" in message.lower() or "file URL" in message
     assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://user:secret@host/x.jsonl",
+        "https://user:a/secret@host/x.jsonl",
+        "s3://key:secret@bucket/x.jsonl",
+        "user:secret@host/x.jsonl",
+        "https://host/x.jsonl?X-Amz-Signature=secret",
+    ],
+)
+def test_a_source_with_a_password_is_refused_without_telling_it(
+    variables: dict[str, str], home: Path, source: str
+) -> None:
+    assert "secret" not in refusal(variables, "datasets", "add", "new", source)
+    file = home / "defs" / "sets" / "defs.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(DATASETS.format(source=source))
+    try:
+        listed = dolly(variables, "datasets", "list")
+        assert "?" in source or (listed.exit_code == 2 and "sets/defs.yaml" in listed.stderr)
+        assert "?" in source or "secret" not in listed.output
+        model = TINY_FAMILY.replace("untrained:", f"source: '{source}'\n    untrained:")
+        file.write_text(model)
+        assert "secret" not in refusal(variables, "status")
+    finally:
+        shutil.rmtree(file.parent)
 
 
 def test_a_port_that_is_taken_is_refused(variables: dict[str, str]) -> None:

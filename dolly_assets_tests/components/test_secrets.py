@@ -1,4 +1,4 @@
-"""Secrets of the environment appear neither in Dagster's UI nor in anything that is kept of a run."""
+"""Secrets of the environment appear neither in Dagster's UI nor in what is kept of a run."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ RESOURCES = """
 query ($repository: RepositorySelector!) {
   allTopLevelResourceDetailsOrError(repositorySelector: $repository) {
     ... on ResourceDetailsList {
-      results { name description configuredValues { key value } configFields { defaultValueAsJson } }
+      results { name description configuredValues { value } configFields { defaultValueAsJson } }
     }
   }
 }
@@ -55,7 +55,7 @@ def kept_in(folder: Path) -> Iterator[tuple[Path, bytes]]:
         with sqlite3.connect(path) as database:
             tables = database.execute("select name from sqlite_master where type = 'table'")
             for (table,) in tables.fetchall():
-                for row in database.execute(f"select * from {table}"):  # noqa: S608 its own name
+                for row in database.execute(f"select * from {table}"):
                     for column in (value for value in row if isinstance(value, bytes)):
                         with suppress(zlib.error):
                             yield path, zlib.decompress(column)

@@ -6,7 +6,7 @@ from dolly_assets.core.environment import SHOWN_URLS, Environment
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.urls import check_no_password, has_password, without_secrets
 
-PASSWORD = "pA55"  # noqa: S105 none
+PASSWORD = "pA55"
 WITH_PASSWORD = [
     f"https://user:{PASSWORD}@host/x.jsonl",
     f"https://user:{PASSWORD}/with/slash@host/x.jsonl",

@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.urls import without_secrets
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -68,8 +69,8 @@ class BaseModelConfig(Config):
         if source is None or is_path(source) or _HUB_ID.fullmatch(source):
             return source
         raise ValueError(
-            f"{source!r} is neither a Hub id, such as EleutherAI/gpt-j-6b, nor a path: "
-            "begin a local folder with /, ./, ../ or ~, and end a GGUF file in .gguf"
+            f"{without_secrets(source)!r} is neither a Hub id, such as EleutherAI/gpt-j-6b, nor a "
+            "path: begin a local folder with /, ./, ../ or ~, and end a GGUF file in .gguf"
         )
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import BaseModelError
+from dolly_assets.core.urls import without_secrets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -105,7 +106,7 @@ def load(
 
 def reason(error: Exception) -> str:
     """Return the type and text of another library's error, for the brackets of our own."""
-    return shorten(f"{type(error).__name__}: {error}", 300)
+    return shorten(f"{type(error).__name__}: {without_secrets(str(error))}", 300)
 
 
 def _check_weights(model: "PreTrainedModel", loading: dict[str, Any], shown: str) -> None:
