@@ -8,5 +8,6 @@ Knows sensors, schedules and conditions of Dagster; what an asset contains and h
 - `conditions`: when the assets of a family are materialized automatically.
 - `alert_sensors`: report failed runs and checks, late assets and new champions.
 - `alerts`: deliver an alert to the log and to the URLs of `DOLLY_ALERTS`.
+- `dataset_sensor`: makes every known dataset a partition.
 - `orphaned_jobs`: deletes Jobs of the cluster whose run is over.
 """

@@ -1,7 +1,8 @@
 """Schedules that check sources for changes: one for each cron expression that a dataset names.
 
-A run requests the version of the source before it reads anything; if the version is unchanged, the
-materialization has the same data version, and no other asset is updated.
+A dataset that was never materialized is in no use, and is not read. A run requests the version of
+the source before it reads anything; if the version is unchanged, the materialization has the same
+data version, and no other asset is updated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,9 @@ from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.seams import AssetJob
 from dolly_assets.datasets.config import WEEKLY, DatasetConfig
+from dolly_assets.registry.kinds import RAW_DATASET
+
+_RAW_DATASET_KEY = dg.AssetKey(RAW_DATASET.name)
 
 
 def build_schedules(
@@ -41,14 +45,16 @@ def _schedule(
     def sources(
         context: dg.ScheduleEvaluationContext, store: StoreResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        known = set(context.instance.get_dynamic_partitions(str(DATASETS.name)))
+        used = context.instance.get_materialized_partitions(_RAW_DATASET_KEY).intersection(
+            context.instance.get_dynamic_partitions(str(DATASETS.name))
+        )
         due = [
             item.name for item in store.catalogue(declared).kept().values() if item.schedule == cron
         ]
         at = context.scheduled_execution_time.isoformat()
-        for name in sorted(known.intersection(due)):
+        for name in sorted(used.intersection(due)):
             yield dg.RunRequest(run_key=f"{name}:{at}", partition_key=name)
-        if not known.intersection(due):
+        if not used.intersection(due):
             yield dg.SkipReason("no dataset in use has this schedule")
 
     return sources

@@ -13,6 +13,7 @@ from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.automation.alert_sensors import build_alert_sensors
 from dolly_assets.automation.alerts import Alerts
 from dolly_assets.automation.conditions import automation_sensor
+from dolly_assets.automation.dataset_sensor import build_dataset_sensor
 from dolly_assets.automation.inbox_sensor import build_inbox_sensor
 from dolly_assets.automation.orphaned_jobs import orphaned_jobs
 from dolly_assets.automation.schedules import build_schedules
@@ -129,6 +130,7 @@ def build(environment: Environment, estimator: Estimator | None = None) -> dg.De
         assets=[build_raw_dataset(declared)],
         asset_checks=[build_dataset_checks()],
         sensors=[
+            build_dataset_sensor(declared),
             build_inbox_sensor(declared, is_on=is_on),
             automation_sensor(is_on=is_on),
             *build_alert_sensors(is_on=is_on),

@@ -126,7 +126,7 @@ class Environment(Config):
                 `DOLLY_AUTOMATION` is neither on nor off, or a URL that Dagster would show holds a
                 password.
         """
-        home = _path(variables.get("DOLLY_HOME")) or _default_home().resolve()
+        home = _path(variables.get("DOLLY_HOME")) or _default_home().absolute()
         more_defs = _path(variables.get("DOLLY_DEFS"))
         if more_defs and not more_defs.is_dir():
             raise ConfigurationError(
@@ -167,7 +167,8 @@ class Environment(Config):
 
 
 def _path(value: str | None) -> Path | None:
-    return Path(value).expanduser().resolve() if value else None
+    # Links stay: a mounted ConfigMap is a link to a folder that every change replaces.
+    return Path(value).expanduser().absolute() if value else None
 
 
 def _cache_limit_bytes(gigabytes: str | None) -> int | None:

@@ -27,7 +27,7 @@ DECLARED = [
 
 
 class Ticked:
-    """Schedules over a catalogue, on an instance that uses some of its datasets."""
+    """Schedules over a catalogue, all of whose datasets are partitions and some materialized."""
 
     def __init__(self, folder: Path, used: list[str]) -> None:
         self._store = StoreResource(url=str(folder / "store"), cache_dir=str(folder / "cache"))
@@ -49,7 +49,12 @@ class Ticked:
     def tick(self, name: str, at: datetime) -> dict[str, str]:
         """Requested runs: dataset -> run key."""
         with dg.DagsterInstance.local_temp(str(self._folder)) as instance:
-            instance.add_dynamic_partitions(str(DATASETS.name), self._used)
+            names = [*(dataset.name for dataset in DECLARED), "added"]
+            instance.add_dynamic_partitions(str(DATASETS.name), names)
+            for used in self._used:
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization("raw_dataset", partition=used)
+                )
             # closed at once: a context that is collected later puts its instance back as the
             # current one
             with dg.build_schedule_context(

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import dolly_assets
-from dolly_assets.core.environment import PROJECT, VARIABLES, WORKER_VARIABLES
+from dolly_assets.core.environment import PROJECT, VARIABLES, WORKER_VARIABLES, Environment
 
 PACKAGE = Path(dolly_assets.__file__).parent
 
@@ -31,3 +31,27 @@ def test_no_variable_is_read_that_is_not_described() -> None:
         for name in re.findall(r"DOLLY_[A-Z_]*[A-Z]", file.read_text())
     }
     assert names == {variable.name for variable in VARIABLES} | WORKER_VARIABLES
+
+
+def test_a_file_behind_a_link_is_the_one_that_the_link_names_now(tmp_path: Path) -> None:
+    """As a mounted ConfigMap is: a link to a folder that every change replaces."""
+    for version in ("first", "second"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "file.yaml").write_text(version)
+    link = tmp_path / "mounted"
+    link.symlink_to("first")
+    found = Environment.read(
+        {
+            "DOLLY_KUBERNETES": str(link / "file.yaml"),
+            "DOLLY_PRICES": str(link / "file.yaml"),
+            "DOLLY_DEFS": str(link),
+        }
+    )
+    link.unlink()
+    link.symlink_to("second")
+    (tmp_path / "first" / "file.yaml").unlink()
+    assert found.kubernetes_file
+    assert found.prices_file
+    assert found.more_defs
+    for file in (found.kubernetes_file, found.prices_file, found.more_defs / "file.yaml"):
+        assert file.read_text() == "second"
