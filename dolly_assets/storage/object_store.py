@@ -22,6 +22,7 @@ from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
     GenericError,
+    InvalidPathError,
     NotFoundError,
     PermissionDeniedError,
     UnauthenticatedError,
@@ -30,6 +31,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from dolly_assets.core.errors import ArtifactError, ConfigurationError
 from dolly_assets.core.urls import check_no_password, without_secrets
+from dolly_assets.storage.listing import list_objects
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings, endpoint_of, s3_arguments
 
 if TYPE_CHECKING:
@@ -213,18 +215,11 @@ class ObjectStore:
             after: Only keys that sort after this one; needs a recursive listing.
         """
         with self._explained(prefix):
-            if recursive:
-                listed = _repeated(
-                    lambda: [
-                        meta
-                        for page in obstore.list(self._raw, prefix, offset=after)
-                        for meta in page
-                    ]
+            listed = _repeated(
+                lambda: list_objects(
+                    self._raw, self._folder, prefix, recursive=recursive, after=after
                 )
-            else:
-                listed = _repeated(
-                    lambda: list(obstore.list_with_delimiter(self._raw, prefix)["objects"])
-                )
+            )
         return sorted(map(_object_info, listed))
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -285,6 +280,8 @@ class ObjectStore:
             )
         if isinstance(error, FileNotFoundError | NotFoundError):
             return ArtifactError(f"{where}: there is no such object; check the URL and the name")
+        if isinstance(error, InvalidPathError):
+            return ArtifactError(f"{where}: {_one_safe_line(text)}; rename or delete that object")
         if re.search(r"//169\.254\.169\.254|//metadata\.google", text):
             return ConfigurationError(
                 f"{self.url}: no credentials found; set {_credential_variables(self.url)}"

@@ -1,5 +1,6 @@
 """URLs, and how stores fail: one line that names the URL and what to do, and no secret."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,24 @@ def test_a_new_object_never_replaces_another(any_url: str) -> None:
     assert store.keys("", recursive=False) == []
     assert (store.keys("a", after="a/a"), store.keys("a", after="a/b")) == (["a/b"], [])
     assert (store.size_bytes("a/b"), store.size_bytes("a/c")) == (5, None)
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"a\x7fb", b"\xff", b"odd\nfolder/a"])
+def test_a_file_whose_name_is_no_key_hides_no_other(
+    tmp_path: Path, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One odd upload would otherwise stop an inbox, and everything that lists the store."""
+    store = ObjectStore(str(tmp_path))
+    for key in ("a/1", "a/2", "a/b/3", "z"):
+        store.write(key, b"data")
+    for folder in (tmp_path / "a", tmp_path):
+        odd = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        odd.parent.mkdir(exist_ok=True)
+        odd.write_bytes(b"odd")
+    (tmp_path / "a" / "unfinished#1").write_bytes(b"")
+    for _ in range(2):
+        assert store.keys("a") == ["a/1", "a/2", "a/b/3"]
+        assert store.keys("a", after="a/1") == ["a/2", "a/b/3"]
+        assert store.keys("a", recursive=False) == ["a/1", "a/2"]
+        assert store.keys("") == ["a/1", "a/2", "a/b/3", "z"]
+    assert len(caplog.messages) == 2
