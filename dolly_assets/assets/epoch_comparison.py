@@ -50,12 +50,15 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)
             title = f"{family.name} on {dataset}"
+            document = json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False)
+            (out / "comparison.json").write_text(document, encoding="utf-8")
             (out / "comparison.html").write_text(comparison.page(title, rows), encoding="utf-8")
             (out / PICTURE_FILE).write_bytes(comparison.picture(rows))
             return artifacts.publish(
                 EPOCH_COMPARISON.address(family.name, dataset).name,
                 out,
                 kind=EPOCH_COMPARISON.name,
+                descriptions=EPOCH_COMPARISON.descriptions,
                 inputs=comparison_inputs(epochs),
                 attributes=ComparisonAttributes(
                     scores_markdown=comparison.scores_markdown(rows),

@@ -62,6 +62,7 @@ def build_training_profile(family: ModelFamily) -> dg.AssetsDefinition:
                 name,
                 Path(folder),
                 kind=TRAINING_PROFILE.name,
+                descriptions=TRAINING_PROFILE.descriptions,
                 inputs=profiles.inputs,
                 attributes=TrainingProfileAttributes.model_validate(
                     {

@@ -70,7 +70,8 @@ def artifacts_show(name: str, digest: str | None) -> None:
         for key, value in entries.items():
             _show(title, f"{key} = {_short(value)}")
     for entry in manifest.files:
-        _show("file", f"{entry.sha256[:12]}  {file_size(entry.size_bytes):>9}  {entry.path}")
+        title = "beside" if entry.is_description else "file"
+        _show(title, f"{entry.sha256[:12]}  {file_size(entry.size_bytes):>9}  {entry.path}")
     for other in store.history(name):
         if other.manifest.key != manifest.key:
             _show("other", f"{other.digest}  {other.manifest.created_at:%Y-%m-%d %H:%M:%S}")

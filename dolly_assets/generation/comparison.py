@@ -36,6 +36,14 @@ class EpochRow:
     training_seconds: float | None
     responses: Mapping[Prompt, str]
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the row ready for JSON, with the responses as a list."""
+        responses = [
+            {**prompt.model_dump(), "response": response}
+            for prompt, response in self.responses.items()
+        ]
+        return {**vars(self), "responses": responses}
+
     @property
     def name(self) -> str:
         """The name of the epoch in tables."""

@@ -12,6 +12,7 @@ Arrow and most do not.
 - `currency`: whether an artifact is up to date.
 - `training`: what the store has of a training, and what is left to train.
 - `raw_datasets`: whether a raw dataset still is what its source holds.
+- `tokenized_datasets`: publishes them; the same examples keep their digest.
 - `quality_reports`: stored findings of quality checks.
 - `profiles`: the profiles of a training.
 - `estimate`: whether a training fits, how long it takes and what it costs.

@@ -30,6 +30,7 @@ from dolly_assets.registry.attributes import (
     TrainingProfileAttributes,
     TrainingStateAttributes,
 )
+from dolly_assets.storage.conventions import PICTURE_FILE
 
 
 class Partitioning(Enum):
@@ -55,6 +56,8 @@ class AssetKind:
         settings: What of a family's settings decides its content. None where it is no asset of its
             own: it is published beside one, or decided by its source.
         output_version: Raised when our code makes something else of the same settings and inputs.
+        descriptions: Its files that only describe the others. The digest, and so what is made from
+            it, does not depend on them.
         former_names: Names under which earlier versions published it; they are read, not written.
         is_of_family: Whether each family has artifacts of its own.
         is_optional: Whether only some families have it.
@@ -66,6 +69,7 @@ class AssetKind:
     inputs: tuple["AssetKind", ...] = ()
     settings: Settings | None = None
     output_version: int = 1
+    descriptions: tuple[str, ...] = ()
     former_names: tuple[str, ...] = ()
     is_of_family: bool = True
     is_optional: bool = False
@@ -93,6 +97,9 @@ class AssetKind:
         """Return the SHA-256 of the settings that determine its content: its code version."""
         decisive = [*(self.settings(family) if self.settings else ()), self.output_version]
         return json_digest(decisive)
+
+
+_REPORT = (PICTURE_FILE, "report.html")
 
 
 def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:
@@ -139,6 +146,7 @@ TOKENIZED_DATASET = AssetKind(
     TokenizedDatasetAttributes,
     inputs=(RAW_DATASET, BASE_MODEL),
     settings=_tokenized_dataset,
+    descriptions=(PICTURE_FILE, "preview.md", "statistics.json"),
 )
 TRAINING_PLAN = AssetKind(
     "training_plan",
@@ -161,6 +169,7 @@ MODEL_CHECKPOINT = AssetKind(
     CheckpointAttributes,
     inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
     settings=lambda family: [family.recipe.digest],
+    descriptions=(PICTURE_FILE,),
 )
 GPU_PROFILE = AssetKind(
     "gpu_profile",
@@ -168,6 +177,7 @@ GPU_PROFILE = AssetKind(
     ProfileAttributes,
     inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
     settings=_no_settings,
+    descriptions=_REPORT,
 )
 TRAINING_PROFILE = AssetKind(
     "training_profile",
@@ -175,6 +185,7 @@ TRAINING_PROFILE = AssetKind(
     TrainingProfileAttributes,
     inputs=(GPU_PROFILE,),
     settings=_no_settings,
+    descriptions=_REPORT,
 )
 EVALUATION = AssetKind(
     "evaluation",
@@ -196,6 +207,7 @@ EPOCH_COMPARISON = AssetKind(
     ComparisonAttributes,
     inputs=(MODEL_CHECKPOINT, EVALUATION, SAMPLE_RESPONSES),
     settings=_no_settings,
+    descriptions=(PICTURE_FILE, "comparison.html"),
 )
 CHAMPION_MODEL = AssetKind(
     "champion_model",
@@ -209,7 +221,11 @@ CHAMPION_MODEL = AssetKind(
 DATASET_QUALITY = AssetKind("dataset_quality", Partitioning.DATASET, QualityAttributes)
 TRAINING_STATE = AssetKind("training_state", Partitioning.DATASET, TrainingStateAttributes)
 INTERRUPTED_PROFILE = AssetKind(
-    "interrupted_profile", Partitioning.EPOCH, ProfileAttributes, former_names=("cut_profile",)
+    "interrupted_profile",
+    Partitioning.EPOCH,
+    ProfileAttributes,
+    descriptions=_REPORT,
+    former_names=("cut_profile",),
 )
 CHAMPION_EVALUATION = AssetKind(
     "champion_evaluation", Partitioning.EPOCH, EvaluationAttributes, settings=_evaluation

@@ -13,7 +13,7 @@ Nothing published is overwritten. A publication that dies leaves blobs that no r
 next one reuses them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Required, TypedDict, Unpack
@@ -38,6 +38,7 @@ from dolly_assets.storage.manifest import (
     record_time,
     records_prefix,
     sorted_entries,
+    version_with,
 )
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.ranks import announce, collect, forget
@@ -122,6 +123,7 @@ class ArtifactStore:
         name: str,
         tree: Path | Mapping[str, Path],
         *,
+        descriptions: Collection[str] = (),
         on_progress: Progress | None = None,
         **fields: Unpack[ArtifactFields],
     ) -> Artifact:
@@ -130,13 +132,15 @@ class ArtifactStore:
         Args:
             name: Segments separated by "/".
             tree: A folder, or path in the artifact -> local file.
+            descriptions: Names of files at the top of the tree, as far as they exist, that only
+                describe the others: pictures, previews, reports. The digest leaves them out.
             on_progress: Called with (bytes done, bytes in total), by one thread at a time.
             fields: What the manifest records of it.
         """
         _checked_name(name)
         attempts, sent_before = 0, self._sender.sent_bytes
         while True:
-            files = self.upload(tree, on_progress=on_progress)
+            files = self.upload(tree, descriptions=descriptions, on_progress=on_progress)
             try:
                 return self._commit(name, files, self._sender.sent_bytes - sent_before, fields)
             except _ContentGoneError:  # garbage collection was faster: send it again
@@ -145,15 +149,23 @@ class ArtifactStore:
                     raise
 
     def upload(
-        self, tree: Path | Mapping[str, Path], *, on_progress: Progress | None = None
+        self,
+        tree: Path | Mapping[str, Path],
+        *,
+        descriptions: Collection[str] = (),
+        on_progress: Progress | None = None,
     ) -> tuple[FileEntry, ...]:
         """Store content that is not visible yet: step one of publishing, by any process.
 
         Args:
             tree: The process's own files, as in `publish`.
+            descriptions: As in `publish`.
             on_progress: As in `publish`.
         """
-        return send_files(self._sender, tree_files(tree), on_progress)
+        return tuple(
+            entry.model_copy(update={"is_description": entry.path in descriptions})
+            for entry in send_files(self._sender, tree_files(tree), on_progress)
+        )
 
     def upload_rank(
         self,
@@ -161,6 +173,7 @@ class ArtifactStore:
         *,
         attempt: str,
         rank: int,
+        descriptions: Collection[str] = (),
         on_progress: Progress | None = None,
     ) -> None:
         """Upload the files of one of several ranks, on any node; one rank calls `commit_ranks`.
@@ -169,10 +182,11 @@ class ArtifactStore:
             tree: The rank's own files; paths are unique over all ranks.
             attempt: The same on all ranks, and never used for another publication.
             rank: 0 to ranks - 1.
+            descriptions: As in `publish`.
             on_progress: As in `publish`.
         """
         sent_before = self._sender.sent_bytes
-        files = self.upload(tree, on_progress=on_progress)
+        files = self.upload(tree, descriptions=descriptions, on_progress=on_progress)
         announce(self._store, attempt, rank, files, self._sender.sent_bytes - sent_before)
 
     def publish_rank(
@@ -184,6 +198,7 @@ class ArtifactStore:
         rank: int,
         ranks: int,
         timeout_seconds: float,
+        descriptions: Collection[str] = (),
         **fields: Unpack[ArtifactFields],
     ) -> Artifact | None:
         """Publish from several ranks in one call: each rank calls it with its own files.
@@ -195,7 +210,7 @@ class ArtifactStore:
             ArtifactError: A rank has not uploaded in time, or the store fails; nothing is
                 published.
         """
-        self.upload_rank(tree, attempt=attempt, rank=rank)
+        self.upload_rank(tree, attempt=attempt, rank=rank, descriptions=descriptions)
         if rank:
             return None
         return self.commit_ranks(
@@ -246,6 +261,7 @@ class ArtifactStore:
     ) -> Artifact:
         try:
             manifest = Manifest(
+                schema_version=version_with(files),
                 name=_checked_name(name),
                 files=sorted_entries(files),
                 sent_bytes=sent_bytes,

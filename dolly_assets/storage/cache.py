@@ -3,7 +3,8 @@
 It knows files and hashes, not names and manifests.
 
     <folder>/sha256/<2>/<64>      one read-only file per content, shared by all trees that hold it
-    <folder>/trees/<digest>/…     an artifact's tree, made of hard links to those files
+    <folder>/trees/<digest>/…     an artifact's tree, made of hard links to those files; the digest
+                                  is that of all its files, descriptions included
     <folder>/trees/<digest>.lock  locked while the tree is marked as used, or deleted
     <folder>/trees/<digest>.users/<process>  a mark of each process that uses the tree
     <folder>/processes/<process>  locked by a process until it ends: its marks count as long

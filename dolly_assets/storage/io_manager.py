@@ -178,6 +178,7 @@ class ArtifactIOManager(StoreSettings, dg.ConfigurableIOManager):
             return self.store.publish(
                 name,
                 tree,
+                descriptions=_descriptions(tree),
                 kind=context.asset_key.path[-1],
                 inputs=self._inputs(context),
                 made_by=made_by,
@@ -197,6 +198,12 @@ def _written(value: Any, folder: Path, name: str) -> Path:
         ) from error
     (folder / VALUE_FILE).write_text(text, encoding="utf-8")
     return folder
+
+
+def _descriptions(tree: Path) -> list[str]:
+    """Return the picture of a folder that holds something else, too."""
+    has_more = tree.is_dir() and any(each.name != PICTURE_FILE for each in tree.iterdir())
+    return [PICTURE_FILE] if has_more else []
 
 
 def _is_mapping(annotation: Any) -> bool:

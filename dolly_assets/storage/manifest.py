@@ -24,6 +24,7 @@ from dolly_assets.core.hashing import canonical_json_digest
 from dolly_assets.core.text import one_line
 
 SCHEMA_VERSION = 1
+WITH_DESCRIPTIONS = 2  # of a manifest that has some: a reader of version 1 would count them
 BLOBS = "blobs/sha256"
 RECORDS = "manifests"
 DIGEST_IN_KEY = 16  # hex digits of the digest in a manifest's key
@@ -75,6 +76,8 @@ class FileEntry(Config):
     chunk_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
     # Empty if one blob is the whole file.
     chunks: tuple[Sha256, ...] = Field(default=(), exclude_if=lambda value: not value)
+    # Whether it only describes the others, such as a picture: the digest leaves it out.
+    is_description: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _check_chunks(self) -> Self:
@@ -101,10 +104,11 @@ class FileEntry(Config):
 class Manifest(Config):
     """The record of one publication.
 
-    Equal files have an equal `digest`, regardless of who published them and when.
+    Equal content has an equal `digest`, regardless of who published it, when, and with which
+    pictures, previews and reports beside it.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     name: RelativePath  # for example "demo/model_checkpoint/demo/01"
     kind: str  # for example "model_checkpoint"
     files: tuple[FileEntry, ...] = Field(min_length=1)  # sorted by path
@@ -128,15 +132,34 @@ class Manifest(Config):
                 raise ValueError(f"{clash!r} is both a file and the folder of {path!r}")
         return self
 
+    @model_validator(mode="after")
+    def _check_descriptions(self) -> Self:
+        """Keep descriptions apart from what programs load.
+
+        The digest does not bind them, so whoever can write a record can add one to it. None may
+        appear in a folder of weights or of a training's state.
+        """
+        described = [entry.path for entry in self.files if entry.is_description]
+        if path := next((path for path in described if "/" in path), None):
+            raise ValueError(f"{path!r} is a description, but not at the top of the artifact")
+        if len(described) == len(self.files):
+            raise ValueError("every file is a description: at least one must be described")
+        if self.schema_version != version_with(self.files):
+            raise ValueError(f"schema_version is {self.schema_version}, which its files contradict")
+        return self
+
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the file list, in hex.
+        """SHA-256 of the canonical JSON of the list of files, without descriptions, in hex.
 
         It does not depend on how files are split into chunks.
         """
-        return canonical_json_digest(
-            [entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in self.files]
-        )
+        return _digest_of(entry for entry in self.files if not entry.is_description)
+
+    @property
+    def tree_digest(self) -> str:
+        """The same of all files: what names a tree of them on this machine."""
+        return _digest_of(self.files)
 
     @property
     def size_bytes(self) -> int:
@@ -181,6 +204,17 @@ class Manifest(Config):
         return manifest
 
 
+def version_with(files: Iterable[FileEntry]) -> Literal[1, 2]:
+    """Return the schema version of a manifest with these files: the lowest that has their keys."""
+    return WITH_DESCRIPTIONS if any(entry.is_description for entry in files) else SCHEMA_VERSION
+
+
+def _digest_of(files: Iterable[FileEntry]) -> str:
+    return canonical_json_digest(
+        [entry.model_dump(include={"path", "size_bytes", "sha256"}) for entry in files]
+    )
+
+
 def seal(record: dict[str, Any]) -> bytes:
     """Return a record as JSON with a hash of itself, so that `unseal` detects any change."""
     sealed = record | {"record_sha256": canonical_json_digest(record)}
@@ -199,8 +233,11 @@ def unseal(data: bytes) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
-    if (version := record.get("schema_version")) != SCHEMA_VERSION:
-        raise ValueError(f"schema_version is {version!r}, this program reads {SCHEMA_VERSION}")
+    if (version := record.get("schema_version")) not in (SCHEMA_VERSION, WITH_DESCRIPTIONS):
+        raise ValueError(
+            f"schema_version is {version!r}, this program reads {SCHEMA_VERSION} and "
+            f"{WITH_DESCRIPTIONS}"
+        )
     if record.pop("record_sha256", None) != canonical_json_digest(record):
         raise ValueError("its content does not match its record_sha256")
     return record

@@ -44,7 +44,7 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file list, in hex: equal for equal content."""
+        """SHA-256 of the list of files, without descriptions, in hex: equal for equal content."""
         return self.manifest.digest
 
     @property
@@ -78,7 +78,7 @@ class Artifact:
         if not wanted:
             raise self._no_such_path(subtree)
         with self._dropped_explained(wanted):
-            return self._cache.tree(self.digest, wanted) / subtree
+            return self._cache.tree(self.manifest.tree_digest, wanted) / subtree
 
     def copy_to(
         self, folder: Path, subtree: str = "", *, on_progress: Progress | None = None
@@ -151,7 +151,11 @@ class Artifact:
                 f"cannot read {length} bytes of {path!r} from {start}: both must be 0 or more"
             )
         end = entry.size_bytes if length is None else min(entry.size_bytes, start + length)
-        local = self.local_file(path) if entry.chunks else self._cache.find(self.digest, entry)
+        local = (
+            self.local_file(path)
+            if entry.chunks
+            else self._cache.find(self.manifest.tree_digest, entry)
+        )
         if local:
             with local.open("rb") as file:
                 file.seek(start)

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 TRAIN_FILE = "train.arrow"
 HELD_OUT_FILE = "held_out.arrow"
+STATISTICS_FILE = "statistics.json"
+PREVIEW_FILE = "preview.md"
 
 EXAMPLE_SCHEMA = pa.schema(
     {
@@ -47,10 +49,10 @@ class TokenizedDataset:
         folder.mkdir(parents=True, exist_ok=True)
         _write_arrow(self.train, folder / TRAIN_FILE)
         _write_arrow(self.held_out, folder / HELD_OUT_FILE)
-        (folder / "statistics.json").write_text(
+        (folder / STATISTICS_FILE).write_text(
             json.dumps(self.statistics, indent=2) + "\n", encoding="utf-8"
         )
-        (folder / "preview.md").write_text(self.preview + "\n", encoding="utf-8")
+        (folder / PREVIEW_FILE).write_text(self.preview + "\n", encoding="utf-8")
 
 
 def _write_arrow(table: pa.Table, path: Path) -> None:

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 from dolly_assets.core.names import epoch_key
 from dolly_assets.profiling.analysis.step_figures import EpochTotals
 from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
-from dolly_assets.registry.kinds import MODEL_CHECKPOINT, TRAINING_STATE
+from dolly_assets.registry.kinds import KINDS, MODEL_CHECKPOINT, TRAINING_STATE
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training.checkpoint import layout
@@ -195,10 +195,11 @@ class EpochPublisher:
         self, name: str, tree: Mapping[str, Path], what: str, **fields: Unpack[ArtifactFields]
     ) -> Artifact:
         """Upload the share of rank 0, and commit those of all ranks."""
+        descriptions = KINDS[fields["kind"]].descriptions
         if self._ranks == 1:
-            return self._store.publish(name, tree, **fields)
+            return self._store.publish(name, tree, descriptions=descriptions, **fields)
         attempt = self._attempt(what)
-        self._store.upload_rank(tree, attempt=attempt, rank=0)
+        self._store.upload_rank(tree, attempt=attempt, rank=0, descriptions=descriptions)
         return self._store.commit_ranks(
             name, attempt=attempt, ranks=self._ranks, timeout_seconds=OTHER_RANKS_SECONDS, **fields
         )

@@ -49,6 +49,32 @@ def test_every_epoch_is_published_scored_and_compared(trained: Home) -> None:
     )
 
 
+def test_pictures_previews_and_reports_name_nothing(trained: Home) -> None:
+    """Of no kind: what they show may depend on fonts and libraries."""
+    store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")
+    with_some = set()
+    for name in store.names():
+        artifact = store.latest(name)
+        assert artifact
+        top = [entry for entry in artifact.manifest.files if "/" not in entry.path]
+        shown = {
+            entry.path
+            for entry in top
+            if entry.path.endswith((".png", ".md", ".html")) or entry.path == "statistics.json"
+        }
+        assert {entry.path for entry in top if entry.is_description} == shown, name
+        if shown:
+            with_some.add(artifact.manifest.kind)
+    assert with_some == {
+        "tokenized_dataset",
+        "model_checkpoint",
+        "gpu_profile",
+        "training_profile",
+        "epoch_comparison",
+        "champion_model",
+    }
+
+
 def test_an_epoch_has_the_same_speed_on_every_page(trained: Home) -> None:
     """In the checkpoint, the status, the profile's attributes and numbers, and on its page."""
     store = ArtifactStore(str(trained.path / "store"), trained.path / "cache")

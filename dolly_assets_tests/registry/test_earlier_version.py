@@ -16,17 +16,23 @@ from dolly_assets.registry.attributes import EvaluationAttributes, TrainingProfi
 from dolly_assets.registry.currency import is_current
 from dolly_assets.registry.inputs import inputs_of
 from dolly_assets.registry.kinds import (
+    BASE_MODEL,
     EVALUATION,
     FAMILY_ASSETS,
     KINDS,
     MODEL_CHECKPOINT,
     RAW_DATASET,
+    TOKENIZED_DATASET,
     TRAINING_PROFILE,
     Partitioning,
 )
 from dolly_assets.registry.queries import latest, required
+from dolly_assets.storage import Artifact
+from dolly_assets.worker.spec import Tokenize, WorkerSpec, ref
+from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import dolly
+from dolly_assets_tests.tiny_training import Recorded
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "home_0_1_0.tar.xz"
 EPOCHS = (0, 1, 2)
@@ -119,11 +125,48 @@ def test_nothing_is_done_again(old_home: Home) -> None:
     assert "nothing to do: everything is up to date" in result.output
 
 
+def tokenize_again(session: Session, scratch: Path) -> Artifact:
+    """Tokenize the same data with this version, as a worker does."""
+    raw, base_model = RAW_DATASET.address(dataset="animals"), BASE_MODEL.address("tiny")
+    task = Tokenize(
+        dataset="animals",
+        raw_dataset=ref(required(session.store, raw)),
+        base_model=ref(required(session.store, base_model)),
+    )
+    spec = WorkerSpec(
+        family=session.family("tiny"),
+        task=task,
+        store_url=session.store.url,
+        cache_dir=scratch / "cache",
+        scratch_dir=scratch,
+        made_by={"run_id": "test"},
+    )
+    tokenize(spec, session.store, Recorded().messenger)
+    return required(session.store, TOKENIZED_DATASET.address("tiny", "animals"))
+
+
+@pytest.mark.slow
+def test_the_same_data_tokenized_again_is_the_same_training(
+    old_home: Home, session: Session, tmp_path: Path
+) -> None:
+    """Though version 0.1.0 counted the picture into the digest, which is drawn differently now."""
+    before = required(session.store, TOKENIZED_DATASET.address("tiny", "animals"))
+    again = tokenize_again(session, tmp_path / "scratch")
+    assert again.manifest.created_at > before.manifest.created_at
+    assert again.digest == before.digest
+    result = dolly(
+        old_home.variables, *("train", "--model", "tiny", "--dataset", "animals"), "--epochs", "1-2"
+    )
+    assert result.exit_code == 0, result.output
+    assert "nothing to do: everything is up to date" in result.output
+
+
 @pytest.mark.slow
 def test_training_resumes_and_the_new_epoch_names_its_inputs_in_full(
-    old_home: Home, session: Session
+    old_home: Home, session: Session, tmp_path: Path
 ) -> None:
     before = old_home.status()
+    tokenize_again(session, tmp_path / "scratch")
     old_home.dolly("train", "--model", "tiny", "--dataset", "animals", "--epochs", "3")
     after = old_home.status()
     assert {epoch: after[epoch] for epoch in EPOCHS} == {epoch: before[epoch] for epoch in EPOCHS}

@@ -163,6 +163,32 @@ def test_an_artifact_that_a_worker_published_is_described_and_not_copied(
     assert len(store.history("demo/worker")) == 1
 
 
+def test_a_picture_beside_a_value_is_shown_and_does_not_change_the_data_version(
+    store: ArtifactStore, resources: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+
+    @dg.asset(key_prefix="demo")
+    def chart() -> Path:
+        return folder
+
+    def materialized() -> Artifact:
+        assert dg.materialize([chart], resources=resources).success
+        newest = store.latest("demo/chart")
+        assert newest
+        return newest
+
+    def drawn(colour: str) -> str:
+        (folder / "picture.png").write_text(colour)
+        return materialized().digest
+
+    assert drawn("red") != drawn("blue")  # nothing else is there
+    (folder / "value.json").write_text("1")
+    assert drawn("red") == drawn("blue")
+    assert materialized().read_bytes("picture.png") == b"blue"
+
+
 def test_a_missing_artifact_names_the_asset_and_partition_to_materialize(
     resources: dict[str, Any],
 ) -> None:

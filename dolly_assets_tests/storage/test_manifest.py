@@ -46,7 +46,8 @@ def test_the_digest_is_that_of_the_files_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"schema_version": 2}, "schema_version is 2, this program reads 1"),
+        ({"schema_version": 3}, "schema_version is 3, this program reads 1 and 2"),
+        ({"schema_version": 2}, "schema_version is 2, which its files contradict"),
         ({"files": []}, "files"),
         (
             {"files": [{"path": "../x", "size_bytes": 2, "sha256": "ab" * 32}]},

@@ -138,6 +138,7 @@ def _from_live(store: ArtifactStore, objects: ObjectStore, state: LiveState) -> 
             INTERRUPTED_PROFILE.address(state.family, state.dataset, state.epoch).name,
             folder,
             kind=INTERRUPTED_PROFILE.name,
+            descriptions=INTERRUPTED_PROFILE.descriptions,
             inputs={
                 TOKENIZED_DATASET.address(state.family, state.dataset).name: state.tokenized_dataset
             },

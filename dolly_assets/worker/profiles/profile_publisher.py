@@ -100,6 +100,7 @@ class ProfilePublisher:
             self.address(request.epoch, kind).name,
             out,
             kind=kind.name,
+            descriptions=kind.descriptions,
             inputs={self._task.tokenized_dataset.name: self._task.tokenized_dataset.digest},
             attributes=ProfileAttributes.model_validate(
                 {**figures, **request.attributes}

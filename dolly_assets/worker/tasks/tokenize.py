@@ -3,6 +3,7 @@
 from dolly_assets.registry.attributes import RawDatasetAttributes, TokenizedDatasetAttributes
 from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import TOKENIZED_DATASET
+from dolly_assets.registry.tokenized_datasets import publish_tokenized
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE
 from dolly_assets.worker.messages import Messenger
@@ -10,7 +11,7 @@ from dolly_assets.worker.spec import Tokenize, WorkerSpec
 
 
 def tokenize(spec: WorkerSpec[Tokenize], store: ArtifactStore, messenger: Messenger) -> None:
-    """Publish train.arrow, held_out.arrow, statistics.json and preview.md."""
+    """Publish train.arrow and held_out.arrow, and a picture, statistics and a preview of them."""
     from transformers import AutoTokenizer
 
     from dolly_assets.tokenization import tokenize as tokenization
@@ -36,9 +37,11 @@ def tokenize(spec: WorkerSpec[Tokenize], store: ArtifactStore, messenger: Messen
     tokenized.write(out)
     (out / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))
     messenger.emit_published(
-        store.publish(
-            TOKENIZED_DATASET.address(family.name, task.dataset).name,
+        publish_tokenized(
+            store,
+            TOKENIZED_DATASET.address(family.name, task.dataset),
             out,
+            tokenized,
             kind=TOKENIZED_DATASET.name,
             inputs=as_inputs(raw, base_model),
             attributes=TokenizedDatasetAttributes.model_validate(
