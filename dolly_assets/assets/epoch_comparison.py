@@ -8,6 +8,7 @@ import dagster as dg
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.partitions import DATASETS
+from dolly_assets.dagster_support.report_links import linked_report
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
@@ -52,9 +53,9 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
             title = f"{family.name} on {dataset}"
             document = json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False)
             (out / "comparison.json").write_text(document, encoding="utf-8")
-            (out / "comparison.html").write_text(comparison.page(title, rows), encoding="utf-8")
+            (out / EPOCH_COMPARISON.page).write_text(comparison.page(title, rows), encoding="utf-8")
             (out / PICTURE_FILE).write_bytes(comparison.picture(rows))
-            return artifacts.publish(
+            artifact = artifacts.publish(
                 EPOCH_COMPARISON.address(family.name, dataset).name,
                 out,
                 kind=EPOCH_COMPARISON.name,
@@ -71,6 +72,8 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 ).as_json(),
                 made_by=made_by(context),
             )
+        context.add_output_metadata(linked_report(artifact))
+        return artifact
 
     return epoch_comparison
 

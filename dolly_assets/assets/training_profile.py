@@ -15,7 +15,7 @@ from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE
 from dolly_assets.profiling.analysis.training_summary import Part, TrainingSummary
-from dolly_assets.profiling.report.report import REPORT_FILE
+from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.profiling.report.training_report import build_training_report
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import TrainingProfileAttributes

@@ -62,7 +62,7 @@ def show(model: str, dataset: str, epoch: int | None, against: int | None) -> No
 def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -> None:
     """Open the report of a training or an epoch in the browser."""
     from dolly_assets.core.environment import Environment
-    from dolly_assets.profiling.report.report import REPORT_FILE
+    from dolly_assets.profiling.report import REPORT_FILE
 
     artifact = _find(open_store(), model, dataset, epoch)
     if not artifact.holds(REPORT_FILE):

@@ -1,7 +1,6 @@
 """`dolly ui`: the Dagster UI on this environment, with the server behind its links to reports."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,37 +8,45 @@ import click
 
 from dolly_assets.cli._options import host_option, port_option
 from dolly_assets.cli._session import open_session
-from dolly_assets.cli.reports import cannot_listen
+from dolly_assets.cli.reports import ANY_ADDRESS, address, check_port
+from dolly_assets.core.environment import REPORTS_PORT, REPORTS_URL
 
 
 @click.command()
 @host_option
 @port_option(3000)
-def ui(host: str, port: int) -> None:
-    """Start the Dagster UI and its daemon on this environment."""
+@click.option(
+    "--reports-port",
+    type=click.IntRange(1, 65535),
+    default=REPORTS_PORT,
+    show_default=True,
+    help="Port of the report server.",
+)
+def ui(host: str, port: int, reports_port: int) -> None:
+    """Start the Dagster UI and its daemon on this environment, and the report server.
+
+    If browsers reach the reports at another address, set DOLLY_REPORTS_URL to it, for `dolly train`
+    too: runs write the links.
+    """
     from dolly_assets.core.environment import PROJECT
 
-    _check_port(host, port)
+    check_port(host, port, "--port")
+    check_port(host, reports_port, "--reports-port")
     session = open_session()
     session.register_datasets([dataset.name for dataset in session.catalogue.all()])
     workspace = PROJECT / "workspace.yaml"
     target = ["-w", str(workspace)] if workspace.is_file() else ["-m", "dolly_assets.definitions"]
-    click.echo(f"http://{host}:{port}")
+    click.echo(address(host, port))
     if not session.environment.reports_url:
-        os.environ["DOLLY_REPORTS_URL"] = f"http://{host}:{port + 1}"
-        _serve_reports(host, port + 1)
+        url = os.environ["DOLLY_REPORTS_URL"] = address(host, reports_port)
+        if url != REPORTS_URL or host in ANY_ADDRESS:
+            click.echo(
+                f"links to reports begin with {url}: set DOLLY_REPORTS_URL, for `dolly train` too, "
+                "if browsers use another address"
+            )
+    _serve_reports(host, reports_port)
     command = [sys.executable, "-m", "dagster", "dev", *target, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 the UI takes this process's place
-
-
-def _check_port(host: str, port: int) -> None:
-    """Check now that the port is free: Dagster would report it late, and in many lines."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise cannot_listen(host, port, error) from error
 
 
 def _serve_reports(host: str, port: int) -> None:

@@ -16,6 +16,8 @@ from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.urls import check_no_password
 
 PROJECT = Path(__file__).parents[2]
+REPORTS_PORT = 3001
+REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
 
 
 class Variable(NamedTuple):
@@ -62,7 +64,7 @@ VARIABLES = (
     Variable(
         "DOLLY_REPORTS_URL",
         "the address at which browsers reach `dolly reports`, for links in the UI",
-        "that of `dolly ui`",
+        f"`{REPORTS_URL}`",
     ),
     Variable(
         "DOLLY_IMAGE",
@@ -111,7 +113,8 @@ class Environment(Config):
         default="off", description="Whether sensors and schedules start switched on."
     )
     reports_url: str | None = Field(
-        default=None, description="Address at which browsers reach the report server."
+        default=None,
+        description=f"Address at which browsers reach the report server; {REPORTS_URL} if unset.",
     )
     alerts: tuple[SecretStr, ...] = Field(
         default=(), description="URLs that alerts are posted to; who knows one can post to it."

@@ -7,7 +7,7 @@ import dagster as dg
 from dolly_assets.core.errors import DollyError
 from dolly_assets.dagster_support.events import observation_of
 from dolly_assets.dagster_support.partitions import partition_key
-from dolly_assets.dagster_support.report_links import report_link
+from dolly_assets.dagster_support.report_links import opens, report_link
 from dolly_assets.registry.attributes import ProfileAttributes
 from dolly_assets.registry.kinds import GPU_PROFILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
@@ -64,12 +64,20 @@ def report_left_behind(
 
 def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec[Train], key: str) -> None:
     """Link the live report of a run from its log, and from the first epoch that it trains."""
-    link = report_link(key)
-    context.log.info(f"live report: {link}")
+    link, family, task = report_link(key), spec.family.name, spec.task
+    if opens(link):
+        context.log.info(f"live report: {link}")
+    else:
+        context.log.info(
+            f"live report: start `dolly ui` or `dolly reports`, then open {link}; "
+            "for the report of an epoch that has ended: "
+            f"dolly profile open --model {family} --dataset {task.dataset} "
+            f"--epoch {task.epochs[0]}"
+        )
     context.log_event(
         dg.AssetObservation(
-            dg.AssetKey(GPU_PROFILE.key(spec.family.name)),
-            partition=partition_key(spec.task.dataset, spec.task.epochs[0]),
+            dg.AssetKey(GPU_PROFILE.key(family)),
+            partition=partition_key(task.dataset, task.epochs[0]),
             metadata={"live_report": dg.MetadataValue.url(link)},
         )
     )

@@ -67,7 +67,8 @@ def _require_writable(folder: Path) -> None:
 def _report(out: Path, title: str, started_at: float, ended_at: float) -> None:
     """Write the report. A failure is reported, but it is not the command's failure."""
     try:
-        from dolly_assets.profiling.report.report import REPORT_FILE, build_report
+        from dolly_assets.profiling.report import REPORT_FILE
+        from dolly_assets.profiling.report.report import build_report
 
         summary = build_report(out, title=title, started_at=started_at, ended_at=ended_at, out=out)
     except Exception as error:  # noqa: BLE001 whatever it is, the command's exit code matters more

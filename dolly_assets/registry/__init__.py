@@ -15,6 +15,7 @@ Arrow and most do not.
 - `tokenized_datasets`: publishes them; the same examples keep their digest.
 - `quality_reports`: stored findings of quality checks.
 - `profiles`: the profiles of a training.
+- `pages`: which file of an artifact is a page for browsers.
 - `estimate`: whether a training fits, how long it takes and what it costs.
 - `model_folders`: the folders from which a checkpoint is loaded.
 - `lineage`: the records, code, recipe and devices behind an artifact.

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.family import ModelFamily
+from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import (
     ApprovalAttributes,
@@ -61,6 +62,8 @@ class AssetKind:
         former_names: Names under which earlier versions published it; they are read, not written.
         is_of_family: Whether each family has artifacts of its own.
         is_optional: Whether only some families have it.
+        page: The file of its artifacts that is a page for browsers, if they have one. No other
+            file of any artifact is served as a page.
     """
 
     name: str
@@ -73,6 +76,7 @@ class AssetKind:
     former_names: tuple[str, ...] = ()
     is_of_family: bool = True
     is_optional: bool = False
+    page: str = ""
 
     def address(
         self, family: str = "", dataset: str = "", epoch: int | None = None
@@ -99,7 +103,7 @@ class AssetKind:
         return json_digest(decisive)
 
 
-_REPORT = (PICTURE_FILE, "report.html")
+_REPORT = (PICTURE_FILE, REPORT_FILE)
 
 
 def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:
@@ -178,6 +182,7 @@ GPU_PROFILE = AssetKind(
     inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
     settings=_no_settings,
     descriptions=_REPORT,
+    page=REPORT_FILE,
 )
 TRAINING_PROFILE = AssetKind(
     "training_profile",
@@ -186,6 +191,7 @@ TRAINING_PROFILE = AssetKind(
     inputs=(GPU_PROFILE,),
     settings=_no_settings,
     descriptions=_REPORT,
+    page=REPORT_FILE,
 )
 EVALUATION = AssetKind(
     "evaluation",
@@ -208,6 +214,7 @@ EPOCH_COMPARISON = AssetKind(
     inputs=(MODEL_CHECKPOINT, EVALUATION, SAMPLE_RESPONSES),
     settings=_no_settings,
     descriptions=(PICTURE_FILE, "comparison.html"),
+    page="comparison.html",
 )
 CHAMPION_MODEL = AssetKind(
     "champion_model",
@@ -226,6 +233,7 @@ INTERRUPTED_PROFILE = AssetKind(
     ProfileAttributes,
     descriptions=_REPORT,
     former_names=("cut_profile",),
+    page=REPORT_FILE,
 )
 CHAMPION_EVALUATION = AssetKind(
     "champion_evaluation", Partitioning.EPOCH, EvaluationAttributes, settings=_evaluation

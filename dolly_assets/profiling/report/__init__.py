@@ -9,3 +9,5 @@ one, since charts load Altair.
 - `step_panels`: optimizer steps as curves and bands.
 - `picture`: the small PNG.
 """
+
+REPORT_FILE = "report.html"

@@ -21,13 +21,13 @@ from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.record.devices import DEVICES_FILE, Hardware
 from dolly_assets.profiling.record.events import read_events
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
+from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.profiling.report.page import vega, write_page
 from dolly_assets.profiling.report.step_panels import step_panel, step_phases, step_stack
 from dolly_assets.profiling.series.phases import PHASES_FILE, Phase, read_phases
 from dolly_assets.profiling.series.samples import write_samples
 from dolly_assets.profiling.series.steplog import read_steps
 
-REPORT_FILE = "report.html"
 PICTURE_FILE = "picture.png"
 PARQUET_FILE = "samples.parquet"
 RANK_STEPS_FILE = "rank_steps.parquet"

@@ -20,9 +20,9 @@ from dolly_assets.profiling.analysis.training_summary import (
     training_figures,
 )
 from dolly_assets.profiling.analysis.units import UNMEASURED, dollars, duration, number, share, size
-from dolly_assets.profiling.report import tables
+from dolly_assets.profiling.report import REPORT_FILE, tables
 from dolly_assets.profiling.report.page import fill
-from dolly_assets.profiling.report.report import PICTURE_FILE, REPORT_FILE
+from dolly_assets.profiling.report.report import PICTURE_FILE
 
 if TYPE_CHECKING:
     from dolly_assets.profiling.report.charts import Charts

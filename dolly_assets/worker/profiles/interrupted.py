@@ -13,7 +13,7 @@ from dolly_assets.core.text import date_and_time
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.analysis.verdict import interruption_sentence
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
-from dolly_assets.profiling.report.report import REPORT_FILE
+from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.profiling.series.samples import last_sample_at
 from dolly_assets.profiling.series.spans import EpochSpan, read_spans
 from dolly_assets.profiling.series.steplog import read_steps, step_files

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
-from dolly_assets.profiling.report.report import REPORT_FILE
+from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.storage.conventions import LIVE
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.profile_publisher import ProfileRequest
@@ -113,10 +113,15 @@ def write_state(store: ObjectStore, state: LiveState) -> None:
 
 def left_behind(store: ObjectStore, family: str, dataset: str) -> list[LiveState]:
     """Return the live reports that were not ended: their runs still train, or have died."""
-    keys = store.keys(f"{LIVE}/{family}/{dataset}")
-    folders = [key.removesuffix(f"/{STATE_FILE}") for key in keys if key.endswith(f"/{STATE_FILE}")]
+    folders = live_folders(store, f"{LIVE}/{family}/{dataset}")
     states = [read_state(store, folder) for folder in folders]
     return [state for state in states if state and not state.ended]
+
+
+def live_folders(store: ObjectStore, prefix: str = LIVE) -> list[str]:
+    """Return the key prefixes of the live reports below a prefix."""
+    end = f"/{STATE_FILE}"
+    return [key.removesuffix(end) for key in store.keys(prefix) if key.endswith(end)]
 
 
 def with_state(page: str, text: str) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dolly_assets.profiling.record.journal import read_journal
-from dolly_assets.profiling.report.report import REPORT_FILE, get_ready
+from dolly_assets.profiling.report import REPORT_FILE
+from dolly_assets.profiling.report.report import get_ready
 from dolly_assets.profiling.series.spans import read_spans
 from dolly_assets.profiling.series.steplog import step_files
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
