@@ -34,9 +34,7 @@ STATIC = _LOCKED.format(more="", allow="")
 """The policy of what needs no script."""
 # A report is one file that loads nothing; Vega makes functions of its expressions. In a sandbox the
 # page has an origin of its own: it shares nothing with other pages of this server or its host.
-SCRIPTED = _LOCKED.format(
-    more="script-src 'unsafe-inline' 'unsafe-eval'; img-src data:; ", allow=" allow-scripts"
-)
+SCRIPTED = _LOCKED.format(more="script-src 'unsafe-inline' 'unsafe-eval'; ", allow=" allow-scripts")
 """The policy of a report."""
 
 FOR_AN_HOUR = "private, max-age=3600"  # an artifact's page never changes, but may be withdrawn

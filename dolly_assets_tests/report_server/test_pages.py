@@ -162,7 +162,6 @@ def test_a_page_can_reach_neither_the_network_nor_other_pages(
             "default-src": "'none'",
             "style-src": "'unsafe-inline'",
             "script-src": "'unsafe-inline' 'unsafe-eval'",
-            "img-src": "data:",
             "form-action": "'none'",
             "base-uri": "'none'",
             "frame-ancestors": "'none'",
