@@ -9,6 +9,7 @@ import pytest
 pytest_plugins = [
     "dolly_assets_tests.fixtures.homes",
     "dolly_assets_tests.fixtures.processes",
+    "dolly_assets_tests.fixtures.reports",
     "dolly_assets_tests.fixtures.stores",
 ]
 

@@ -10,7 +10,7 @@ from dolly_assets.report_server import pages
 from dolly_assets.storage import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.live import LiveState, write_state
-from dolly_assets_tests.report_server.conftest import PublishPage, Serve
+from dolly_assets_tests.fixtures.reports import PublishPage, Serve
 from dolly_assets_tests.report_server.raw import PAGE, ask
 
 SetLive = Callable[..., None]

@@ -8,7 +8,7 @@ from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.report_server import pages
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets_tests.report_server.conftest import PublishPage, Serve
+from dolly_assets_tests.fixtures.reports import PublishPage, Serve
 from dolly_assets_tests.report_server.raw import PAGE, ask
 
 NAME = "tiny/gpu_profile/animals/01"

@@ -7,7 +7,7 @@ import pytest
 
 from dolly_assets.report_server import server as limits
 from dolly_assets.storage import ArtifactStore
-from dolly_assets_tests.report_server.conftest import PublishPage, Serve
+from dolly_assets_tests.fixtures.reports import PublishPage, Serve
 from dolly_assets_tests.report_server.raw import PAGE, answer, ask, connect
 from dolly_assets_tests.waiting import wait_until
 

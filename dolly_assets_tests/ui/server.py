@@ -45,9 +45,11 @@ class Server:
 @contextlib.contextmanager
 def serving(home: Home) -> Iterator[Server]:
     """Starts the UI of a home, and ends it with everything that it started."""
-    server = Server(f"http://127.0.0.1:{_free_port()}")
+    port, reports_port = _free_ports()
+    server = Server(f"http://127.0.0.1:{port}")
     with (home.path / "ui.log").open("w") as log:
-        process = home.start("ui", "--port", server.url.rpartition(":")[2], stdout=log, stderr=log)
+        ports = ("--port", str(port), "--reports-port", str(reports_port))
+        process = home.start("ui", *ports, stdout=log, stderr=log)
         try:
             wait_until(lambda: process.poll() is not None or server.is_up(), 240)
             assert process.poll() is None, (home.path / "ui.log").read_text()
@@ -61,12 +63,9 @@ def serving(home: Home) -> Iterator[Server]:
             process.wait()
 
 
-def _free_port() -> int:
-    """One whose successor is free too: that one serves the reports."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
+def _free_ports() -> tuple[int, int]:
+    """One for the UI, one for the reports."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]

@@ -1,6 +1,5 @@
 """Reports in Chromium: ours work in the sandbox, and a hostile one gets out of it nowhere."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from dolly_assets.generation.comparison import EpochRow
 from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.training_summary import Part
 from dolly_assets.profiling.report.training_report import build_training_report
-from dolly_assets.report_server.pages import Pages
-from dolly_assets.report_server.server import ReportServer
 from dolly_assets.storage import Artifact, ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets_tests.fixtures.reports import Serve
 from dolly_assets_tests.profiling.recorder import EPOCH, START, Recorder
 from dolly_assets_tests.ui.browser import chromium
 
@@ -59,13 +57,8 @@ def complaints(tab: Page) -> list[str]:
 
 
 @pytest.fixture
-def address(store: ArtifactStore, tmp_path: Path) -> Iterator[str]:
-    pages = Pages(ArtifactStore(store.url, tmp_path / "reader"), ObjectStore(store.url))
-    server = ReportServer(pages, "127.0.0.1", 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def address(store: ArtifactStore, serve: Serve) -> str:
+    return serve(store.url)
 
 
 def publish(store: ArtifactStore, name: str, folder: Path) -> Artifact:
