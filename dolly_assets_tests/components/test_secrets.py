@@ -4,6 +4,7 @@ import json
 import logging
 import sqlite3
 import sys
+import traceback
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,8 +18,9 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from dolly_assets.components.code_location import build
+from dolly_assets.components.code_location import build, component_trees
 from dolly_assets.core.environment import Environment
+from dolly_assets_tests.home import TINY_FAMILY
 
 MARK = "MARKED-SECRET"
 RESOURCES = """
@@ -75,6 +77,26 @@ def shown_resources(instance: dg.DagsterInstance) -> list[dict[str, object]]:
         selector = {"repositoryName": repository, "repositoryLocationName": "here"}
         answer = execute_dagster_graphql(context, RESOURCES, {"repository": selector})
     return answer.data["allTopLevelResourceDetailsOrError"]["results"]
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "type: dolly_assets.components.DatasetsComponent\n"
+        "attributes: {datasets: [{name: new, source: 'https://user:%s@host/x'}]}\n",
+        TINY_FAMILY.replace("untrained:", "source: 'https://user:%s@host/x'\n    untrained:"),
+    ],
+)
+def test_dagster_does_not_show_a_password_of_wrong_yaml(home: Path, yaml: str) -> None:
+    file = home / "defs" / "new" / "defs.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml % MARK)
+    [_, tree] = component_trees(Environment(home=home, store_url="", more_defs=home / "defs"))
+    with pytest.raises(Exception, match="new") as refused:  # Dagster's, with ours as its cause
+        tree.get_all_components(of_type=dg.Component)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "with a user name or password: remove it" in shown
+    assert MARK not in shown
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.urls import without_secrets
+from dolly_assets.core.urls import check_no_password, without_secrets
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -68,6 +68,8 @@ class BaseModelConfig(Config):
     def _is_a_path_or_a_hub_id(cls, source: str | None) -> str | None:
         if source is None or is_path(source) or _HUB_ID.fullmatch(source):
             return source
+        # Not a ValueError: Dagster shows the input of those.
+        check_no_password(source, "base_model.source")
         raise ValueError(
             f"{without_secrets(source)!r} is neither a Hub id, such as EleutherAI/gpt-j-6b, nor a "
             "path: begin a local folder with /, ./, ../ or ~, and end a GGUF file in .gguf"
