@@ -6,6 +6,7 @@ a run's key names the dataset and its content, and Dagster starts no key twice.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,8 +22,9 @@ from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.inbox import Arrival, Inbox
 
 PER_TICK = 200
-"""Most datasets that a tick ingests or rejects; each may require reading a card, and a tick has 60
-seconds by default."""
+"""Most datasets that a tick ingests or rejects; each may require reading a card."""
+TICK_SECONDS = 20
+"""How long a tick reads cards; Dagster ends it after 60 seconds, with all that it found out."""
 
 State = Literal["seen", "unread", "taken", "refused"]
 
@@ -71,13 +73,19 @@ class Tick:
     cursor: Cursor
 
 
-def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tick:
+def look(
+    inbox: Inbox,
+    cursor: Cursor,
+    kept: Mapping[str, DatasetConfig],
+    most_seconds: float = TICK_SECONDS,
+) -> Tick:
     """Compare the inbox with what was seen before.
 
     Args:
         inbox: Where datasets arrive.
         cursor: What the inbox held at the last tick.
         kept: The datasets that are known without the inbox; their names are in use.
+        most_seconds: After how long to leave the rest to the next tick.
     """
     taken: list[Arrival] = []
     refused: dict[str, str] = {}
@@ -85,6 +93,7 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
     waiting = 0
     known: dict[str, tuple[str, State]] = {}
     arrivals = inbox.arrivals()
+    began = time.monotonic()
     # Cards that could not be read come after all others, so that they delay none.
     for name in sorted(arrivals, key=lambda name: (cursor.of(name)[1] == "unread", name)):
         arrival, (fingerprint, state) = arrivals[name], cursor.of(name)
@@ -94,7 +103,9 @@ def look(inbox: Inbox, cursor: Cursor, kept: Mapping[str, DatasetConfig]) -> Tic
             continue
         known[name] = (arrival.fingerprint, "seen")
         is_whole = is_same or arrival.is_marked_complete
-        if not is_whole or len(taken) + len(refused) + len(unread) == PER_TICK:
+        done = len(taken) + len(refused) + len(unread)
+        is_over = done == PER_TICK or (done > 0 and time.monotonic() - began > most_seconds)
+        if not is_whole or is_over:
             waiting += 1
             continue
         try:

@@ -57,6 +57,9 @@ def datasets_add(
 
 @datasets.command("list")
 def datasets_list() -> None:
-    """List the datasets known by name."""
-    for dataset in open_session().catalogue.all():
+    """List the datasets known by name, and on stderr what the inbox rejects."""
+    catalogue = open_session().catalogue
+    for dataset in catalogue.all():
         click.echo(f"{dataset.name:<24} {dataset.license:<16} {dataset.source}")
+    for name, reason in catalogue.rejected().items():
+        click.echo(f"dolly: {name} in the inbox was rejected: {reason}", err=True)

@@ -10,6 +10,7 @@ are imported one by one, so that a command which needs only errors does not load
 - `text`: numbers, times and errors in words.
 - `markdown`: tables and quotations that hold whatever text they are given.
 - `urls`: URLs without the passwords and tokens in them.
+- `yaml_text`: YAML that users write, with one limit and one error.
 - `mappings`: merging of nested settings.
 - `png`: charts as small pictures.
 - `processes`: how a process exits together with its parent.

@@ -5,12 +5,11 @@ How a source is read is the business of `sources`.
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
-from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.errors import ArtifactError, DatasetError
 from dolly_assets.core.names import check_dataset_name
 from dolly_assets.core.text import one_line
 from dolly_assets.datasets.config import DatasetConfig
@@ -20,6 +19,13 @@ if TYPE_CHECKING:
     from dolly_assets.datasets.inbox import Inbox
 
 _PREFIX = "catalogue"
+
+
+class _Arrived(NamedTuple):
+    """The datasets in the inbox: those that can be used, and why the others cannot."""
+
+    usable: dict[str, DatasetConfig]
+    rejected: dict[str, str]
 
 
 class Catalogue:
@@ -37,7 +43,7 @@ class Catalogue:
 
     def all(self) -> list[DatasetConfig]:
         """Return every known dataset, sorted by name, without those that the inbox rejects."""
-        return [dataset for _, dataset in sorted({**self._arrived(), **self.kept()}.items())]
+        return [dataset for _, dataset in sorted({**self._arrived().usable, **self.kept()}.items())]
 
     def kept(self) -> dict[str, DatasetConfig]:
         """Return the declared and added datasets by name: those known without the inbox."""
@@ -85,11 +91,19 @@ class Catalogue:
             )
         self._objects.write(f"{_PREFIX}/{dataset.name}.json", dataset.model_dump_json().encode())
 
-    def _arrived(self) -> dict[str, DatasetConfig]:
-        arrived = {}
-        for name, arrival in self._inbox.arrivals().items() if self._inbox else ():
-            with suppress(DatasetError):
-                arrived[name] = self._inbox.config(arrival)  # pyright: ignore[reportOptionalMemberAccess]
+    def rejected(self) -> dict[str, str]:
+        """Return why the inbox rejects datasets, by name."""
+        return self._arrived().rejected
+
+    def _arrived(self) -> "_Arrived":
+        """Sort what the inbox holds; one that cannot be used keeps none of the others away."""
+        arrived = _Arrived({}, {})
+        if self._inbox:
+            for name, arrival in self._inbox.arrivals().items():
+                try:
+                    arrived.usable[name] = self._inbox.config(arrival)
+                except (DatasetError, ArtifactError) as error:
+                    arrived.rejected[name] = one_line(error)
         return arrived
 
     def _read(self, key: str) -> DatasetConfig:

@@ -11,17 +11,19 @@ or deleted.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.errors import ArtifactError, ConfigurationError, DatasetError
 from dolly_assets.core.names import check_dataset_name
-from dolly_assets.core.text import one_line
+from dolly_assets.core.yaml_text import MAX_YAML_BYTES, read_yaml
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
@@ -101,12 +103,38 @@ class Inbox:
         Raises:
             ArtifactError: The inbox cannot be listed.
         """
-        found = [item for item in self._objects.objects("") if not _is_hidden(item.key)]
+        found = [item for item in self._listed() if not _is_hidden(item.key)]
         by_name = groupby(
             sorted(found, key=lambda item: _name_of(item.key)), key=lambda item: _name_of(item.key)
         )
         arrivals = (self._arrival(name, list(files)) for name, files in by_name)
         return {arrival.name: arrival for arrival in arrivals if arrival}
+
+    def _listed(self) -> list[ObjectInfo]:
+        """Return every object in the inbox, even one whose name is no key of a store.
+
+        A store lists nothing at all beside such a name, so a folder is then read file by file.
+        """
+        try:
+            return self._objects.objects("")
+        except ArtifactError:
+            folder = self._objects.local_path("")
+            paths = list(folder.rglob("*")) if folder else []
+            if not folder or all(_is_key(path.name) for path in paths):
+                raise
+        files = [self._file(path, path.relative_to(folder).as_posix()) for path in paths]
+        return [file for file in files if file]
+
+    def _file(self, path: Path, key: str) -> ObjectInfo | None:
+        """Return a file as a listing shows it; None if it is a folder, or gone."""
+        if not path.is_file():
+            return None
+        if _is_key(key):
+            return self._objects.stat(key)
+        stat = path.stat()
+        # Escaped, it can be shown and logged; as the name of a dataset it is refused.
+        modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+        return ObjectInfo(ascii(key)[1:-1], stat.st_size, modified_at, "")
 
     def config(self, arrival: Arrival) -> DatasetConfig:
         """Return the dataset as the catalogue knows it.
@@ -116,24 +144,18 @@ class Inbox:
         """
         if arrival.problem:
             raise DatasetError(f"{arrival.source}: {arrival.problem}")
-        card = self._card(arrival.card.key) if arrival.card else Card()
+        card = self._card(arrival.card) if arrival.card else Card()
         # Without a schedule, since the inbox itself is watched.
         own = {"name": arrival.name, "source": arrival.source, "schedule": None}
         return DatasetConfig.model_validate({**own, **card.model_dump()})
 
-    def _card(self, key: str) -> Card:
-        where = self._objects.url_of(key)
+    def _card(self, card: ObjectInfo) -> Card:
+        """Read a card, and no more of a file that is too long to be one."""
+        start = self._objects.read(card.key, 0, MAX_YAML_BYTES + 1) if card.size_bytes else b""
         try:
-            return Card.model_validate(yaml.safe_load(self._objects.read_all(key)) or {})
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{where}: not YAML: {one_line(error)}") from error
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where_in_it = ".".join(map(str, first["loc"])) or "the file"
-            known = ", ".join(Card.model_fields)
-            raise DatasetError(
-                f"{where}: {where_in_it}: {first['msg']}; known keys: {known}"
-            ) from error
+            return read_yaml(Card, bytes(start), self._objects.url_of(card.key))
+        except ConfigurationError as error:
+            raise DatasetError(str(error)) from error
 
     def _arrival(self, name: str, found: list[ObjectInfo]) -> Arrival | None:
         in_folder = [item for item in found if "/" in item.key]
@@ -167,6 +189,12 @@ class Inbox:
             if key.endswith("/")
             else str(local)
         )
+
+
+def _is_key(name: str) -> bool:
+    """Whether a store can list a name: UTF-8 without control characters."""
+    is_text = not any("\ud800" <= letter <= "\udfff" for letter in name)
+    return is_text and not re.search(r"[\x00-\x1f\x7f]", name)
 
 
 def _is_hidden(key: str) -> bool:

@@ -3,7 +3,7 @@
 import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, ValidationError
 
@@ -32,18 +32,17 @@ class Prices(Config):
             .joinpath("prices.yaml")
             .read_text(encoding="utf-8")
         )
-        bundled = _parsed(text)
+        # Loaded here, since a worker without prices of its own needs no YAML.
+        from dolly_assets.core.yaml_text import parse_yaml, read_start
+
+        bundled = parse_yaml(text.encode(), "prices.yaml")
         if file is None:
             return cls.model_validate(bundled)
-        from yaml import YAMLError
-
+        own = parse_yaml(read_start(file, str(file)), str(file))
         try:
-            own = _parsed(file.read_text(encoding="utf-8"))
             prices = {**bundled["gpu_hour_usd"], **own.get("gpu_hour_usd", {})}
             return cls.model_validate({**bundled, **own, "gpu_hour_usd": prices})
-        except OSError as error:
-            raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
-        except (ValidationError, YAMLError, TypeError, AttributeError) as error:
+        except (ValidationError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"{file}: expected as_of (a date), gpu_hour_usd (device: US dollars) and "
                 f"carbon_g_per_kwh: {one_line(error)}"
@@ -64,9 +63,3 @@ class Prices(Config):
 def _canonical(device: str) -> str:
     spec = device_spec(device)
     return spec.name if spec else device
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(text)

@@ -23,12 +23,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
-from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.errors import ArtifactError, ConfigurationError, some_of
+from dolly_assets.core.errors import ArtifactError, some_of
 from dolly_assets.core.text import one_line
+from dolly_assets.core.yaml_text import read_start, read_yaml
 from dolly_assets.storage import ranks
 from dolly_assets.storage.conventions import LIVE, MESSAGES
 from dolly_assets.storage.flow import SMALL_AT_ONCE, in_parallel
@@ -89,14 +89,7 @@ class RetentionPolicy(Config):
             ConfigurationError: It cannot be read, or a key or value is wrong; the message names
                 file and key.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        except OSError as error:
-            raise ConfigurationError(f"{path}: {error.strerror}") from error
-        except ValidationError as error:
-            raise ConfigurationError(f"{path}: {one_line(error)}") from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigurationError(f"{path}: not YAML: {one_line(error)}") from error
+        return read_yaml(cls, read_start(path, str(path)), str(path))
 
     def rule_for(self, name: str) -> Rule | None:
         """Return the first rule that matches a name."""

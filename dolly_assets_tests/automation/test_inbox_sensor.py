@@ -11,10 +11,11 @@ import pytest
 from dagster import build_sensor_context
 
 from dolly_assets.automation.alerts import Alerts
-from dolly_assets.automation.inbox_sensor import PER_TICK, build_inbox_sensor
+from dolly_assets.automation.inbox_sensor import PER_TICK, Cursor, build_inbox_sensor, look
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.config import DatasetConfig
+from dolly_assets.datasets.inbox import Inbox
 
 LINE = '{"instruction": "Name a colour.", "response": "Blue."}\n'
 
@@ -165,6 +166,36 @@ def test_clocks_that_jump_neither_lose_nor_double_a_dataset(watched: Watched) ->
         assert not watched.tick()
     assert len(keys) == 4, "it was written four times"
     assert keys[0] == keys[2], "what is as it was before is not another version"
+
+
+def test_a_wrong_arrival_is_named_and_keeps_no_other_away_at_any_tick(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.put("evil.jsonl")
+    watched.put("evil.yaml", "description: 2026-99-99\n")
+    watched.put("a\nb.jsonl")
+    for name in ("one", "two", "three"):
+        watched.put(f"{name}.jsonl")
+        assert not watched.tick()
+        assert set(watched.tick()) == {name}
+        assert not watched.tick()
+    assert "2 rejected: a\\nb, evil" in watched.skipped
+    reported = [line for line in caplog.messages if line.startswith("dataset_refused")]
+    assert len(reported) == 2
+    assert "evil.yaml: not YAML: line 1, column 14: a value cannot be read" in "".join(reported)
+
+
+def test_a_tick_that_takes_long_leaves_the_rest_to_the_next(watched: Watched) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        watched.put(f"{name}.jsonl")
+        watched.put(f"{name}.done", "")
+    inbox, cursor = Inbox(str(watched.folder)), Cursor()
+    for name in names:
+        tick = look(inbox, cursor, {}, most_seconds=0)
+        assert [arrival.name for arrival in tick.taken] == [name]
+        cursor = tick.cursor
+    assert not look(inbox, cursor, {}, most_seconds=0).taken
 
 
 @pytest.fixture

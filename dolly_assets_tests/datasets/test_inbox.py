@@ -1,5 +1,6 @@
 """What counts as a dataset in the inbox, and what is refused. The inbox is a real folder."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,54 @@ def test_a_fingerprint_follows_the_content_at_equal_size(tmp_path: Path) -> None
     before = Inbox(str(tmp_path)).arrivals()["one"].fingerprint
     put(tmp_path, "one.jsonl", LINE.replace("Blue", "Teal"))
     assert Inbox(str(tmp_path)).arrivals()["one"].fingerprint != before
+
+
+WRONG_CARDS = [
+    "description: 2026-99-99",
+    "description: 2026-01-01T00:00:00+99:99",
+    "description: " + "9" * 5000,
+    "[" * 20_000,
+    "description: !!bool maybe",
+    "description: \x01",
+    "description: &again [*again]",
+    "# too long\n" * 7000,
+]
+WRONG_NAMES = [b"a\nb.jsonl", b"a\x01.jsonl", b"a\x7f.jsonl", b"a\xff.jsonl", b"a\n/b.jsonl"]
+
+
+@pytest.mark.parametrize("card", WRONG_CARDS, ids=lambda card: card[:30])
+def test_a_card_that_is_no_card_is_refused_by_name_and_keeps_nothing_else_away(
+    tmp_path: Path, card: str
+) -> None:
+    put(tmp_path, "evil.jsonl")
+    put(tmp_path, "evil.yaml", card)
+    put(tmp_path, "good.jsonl")
+    put(tmp_path, "good.yaml", "")
+    inbox = Inbox(str(tmp_path))
+    catalogue = Catalogue(ObjectStore(str(tmp_path / "store")), [], inbox)
+    assert [dataset.name for dataset in catalogue.all()] == ["good"]
+    assert set(catalogue.rejected()) == {"evil"}
+    with pytest.raises(DatasetError, match=r"evil\.yaml: ") as refused:
+        catalogue.get("evil")
+    assert len(str(refused.value)) < 500
+
+
+def test_of_a_card_of_gigabytes_little_is_read(tmp_path: Path) -> None:
+    put(tmp_path, "evil.jsonl")
+    with put(tmp_path, "evil.yaml").open("r+b") as file:
+        file.truncate(2**40)  # sparse: it takes no room
+    inbox = Inbox(str(tmp_path))
+    with pytest.raises(DatasetError, match=r"evil\.yaml: more than 65,536 bytes"):
+        inbox.config(inbox.arrivals()["evil"])
+
+
+@pytest.mark.parametrize("name", WRONG_NAMES)
+def test_a_name_that_no_store_can_list_keeps_nothing_else_away(tmp_path: Path, name: bytes) -> None:
+    put(tmp_path, "good.jsonl")
+    before = Inbox(str(tmp_path)).arrivals()["good"].fingerprint
+    put(tmp_path, os.fsdecode(name))
+    arrivals = Inbox(str(tmp_path)).arrivals()
+    assert arrivals.pop("good").fingerprint == before
+    [evil] = arrivals.values()
+    assert evil.name.isprintable()
+    assert "not allowed" in (evil.problem or "")

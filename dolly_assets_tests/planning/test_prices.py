@@ -30,10 +30,20 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["gpu_hour_usd: {T4: cheap}", "- T4", "price: 3", "gpu_hour_usd: [T4]", "{"]
+    ("text", "why"),
+    [
+        ("gpu_hour_usd: {T4: cheap}", "expected as_of"),
+        ("- T4", "expected keys with values, found a list"),
+        ("price: 3", "expected as_of"),
+        ("gpu_hour_usd: [T4]", "expected as_of"),
+        ("{", "not YAML: line 1, column 2"),
+        ("as_of: 2026-99-99", "line 1, column 8: a value cannot be read: month must be in"),
+    ],
 )
-def test_a_file_that_is_no_price_list_is_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_price_list_is_refused_by_name(
+    tmp_path: Path, text: str, why: str
+) -> None:
     file = tmp_path / "prices.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigurationError, match=r"prices\.yaml: expected as_of"):
+    with pytest.raises(ConfigurationError, match=rf"prices\.yaml: .*{why}"):
         Prices.read(file)

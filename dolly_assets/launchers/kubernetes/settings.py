@@ -6,12 +6,10 @@ It knows no family and no Job.
 from pathlib import Path
 from typing import Self
 
-import yaml
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.core.text import one_line
+from dolly_assets.core.yaml_text import read_start, read_yaml
 
 
 class KubernetesSettings(Config):
@@ -65,7 +63,5 @@ class KubernetesSettings(Config):
         Raises:
             ConfigurationError: It cannot be read, or a key in it is wrong.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(file.read_text()))
-        except (OSError, yaml.YAMLError, ValidationError) as error:
-            raise ConfigurationError(f"DOLLY_KUBERNETES={file}: {one_line(error)}") from error
+        where = f"DOLLY_KUBERNETES={file}"
+        return read_yaml(cls, read_start(file, where), where)

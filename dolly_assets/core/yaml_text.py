@@ -1,0 +1,113 @@
+"""YAML that users write, read with one limit and one error.
+
+PyYAML raises its own errors for wrong syntax, and whatever Python raises for a value: ValueError
+for the date 2026-99-99, KeyError for `!!bool maybe`, RecursionError for a thousand brackets. Here
+all are a ConfigurationError that names file, line and column.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import one_line
+
+MAX_YAML_BYTES = 64 * 1024
+MAX_DEPTH = 50
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Adds the place to the errors of values, and stops at a depth that no document needs."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark
+            problem = f"more than {MAX_DEPTH} levels of nesting"
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:
+            problem = f"a value cannot be read: {one_line(error, 100)}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
+    """Return the keys and values of a YAML document, which may be empty.
+
+    Args:
+        content: The document; more than `MAX_YAML_BYTES` are refused, so no more need be read.
+        where: What it is, such as the path of its file, to begin messages with.
+
+    Raises:
+        ConfigurationError: It is too long, not YAML, or holds no keys.
+    """
+    if len(content) > MAX_YAML_BYTES:
+        raise ConfigurationError(
+            f"{where}: more than {MAX_YAML_BYTES:,} bytes: expected a short YAML file"
+        )
+    try:
+        value = yaml.load(content, _Loader)  # noqa: S506 a SafeLoader
+    except Exception as error:  # the scanner, too, passes on whatever Python raises
+        raise ConfigurationError(f"{where}: not YAML: {_explained(error)}") from error
+    if value is not None and not isinstance(value, dict):
+        raise ConfigurationError(
+            f"{where}: expected keys with values, found a {type(value).__name__}"
+        )
+    return value or {}
+
+
+def read_yaml(model: type[Model], content: bytes, where: str) -> Model:
+    """Return what a YAML document describes.
+
+    Args:
+        model: What it describes; its fields are the known keys.
+        content: The document.
+        where: What it is, to begin messages with.
+
+    Raises:
+        ConfigurationError: It is not YAML, or a key or value in it is wrong.
+    """
+    try:
+        return model.model_validate(parse_yaml(content, where))
+    except ValidationError as error:
+        is_unknown = any(
+            problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1
+            for problem in error.errors()
+        )
+        known = f"; known keys: {', '.join(model.model_fields)}" if is_unknown else ""
+        raise ConfigurationError(f"{where}: {one_line(error, 300)}{known}") from error
+
+
+def read_start(path: Path, where: str) -> bytes:
+    """Return what `parse_yaml` accepts of a file, and one byte more if there is more.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_YAML_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{where}: cannot be read: {error.strerror}") from error
+
+
+def _explained(error: Exception) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
+        return one_line(error, 200)
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
