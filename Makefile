@@ -7,10 +7,10 @@ BUCKET ?= dolly-bench
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' dolly_assets/__init__.py)
 REGISTRY ?= registry.example.com/dolly
-CUDA_VERSION ?= 13.0.1
+CUDA_IMAGE ?=
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test test-fast test-all test-ui lint format bench lock clean image deploy-check docs architectures
+.PHONY: demo ui test test-fast test-all test-ui lint format bench lock clean image image-pins deploy-check docs architectures
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -59,14 +59,17 @@ bench: $(VENV)/.installed-dev demo ## Every benchmark beside its baseline; S3 as
 lock: $(VENV)/.installed-dev ## Resolve pyproject.toml into requirements/; LOCK=--upgrade takes the newest versions
 	$(BIN)/python requirements/lock.py $(LOCK)
 
-image: ## Build the images of orchestrator and worker with docker or podman; REGISTRY and CUDA_VERSION as they are set
+image: ## Build the images of orchestrator and worker with docker or podman; REGISTRY and CUDA_IMAGE as they are set
 	@test -n "$(CONTAINER)" \
 	  || (echo "Building images takes docker or podman, and neither is installed here. Try: make image CONTAINER=/path/to/one" && exit 1)
 	@$(CONTAINER) info >/dev/null 2>&1 \
 	  || (echo "$(CONTAINER) is installed, and does not answer ($(CONTAINER) info): is its daemon running?" && exit 1)
 	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/orchestrator.Dockerfile --tag $(REGISTRY)/orchestrator:$(VERSION) .
-	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/worker.Dockerfile --build-arg CUDA_VERSION=$(CUDA_VERSION) \
+	DOCKER_BUILDKIT=1 $(CONTAINER) build --file deploy/docker/worker.Dockerfile $(if $(CUDA_IMAGE),--build-arg CUDA_IMAGE=$(CUDA_IMAGE)) \
 	  --build-arg IMAGE_NAME=$(REGISTRY)/worker:$(VERSION) --tag $(REGISTRY)/worker:$(VERSION) .
+
+image-pins: $(VENV)/.installed ## Ask the registries for the digest of every image in deploy/, and write it behind its tag
+	$(BIN)/python -m deploy.pin
 
 deploy-check: $(VENV)/.installed-dev ## Check everything under deploy/ without a cluster and without the network
 	$(BIN)/python -m deploy.check

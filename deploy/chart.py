@@ -2,7 +2,8 @@
 
 The chart itself is not available offline. The keys below are those of its schema
 (values.schema.json of helm/dagster in Dagster's repository, chart 1.13.27) that our values use; any
-other is rejected, so that a misspelt key is found here and not in a cluster.
+other is rejected, so that a misspelt key is found here and not in a cluster. Our values set each
+default of the chart that reaches dagster.yaml, so that it is seen here.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from dolly_assets.core.mappings import merged
 CHART_VERSION = "1.13.27"
 HELM = Path(__file__).parent / "helm"
 ENVIRONMENTS = ("staging", "prod")
+INSTANCE_CONFIG_MAP = "dagster-instance"  # of a release called `dagster`
 
 
 class _Keys(BaseModel):
@@ -46,12 +48,23 @@ class Pod(_Keys):
     resources: dict[str, Any]
     env_secrets: list[Named]
     env_config_maps: list[Named]
+    volumes: list[dict[str, Any]]
+    volume_mounts: list[dict[str, Any]]
+
+
+class Service(_Keys):
+    """A Service; the container listens on its port."""
+
+    type: Literal["ClusterIP"]
+    port: int
 
 
 class Webserver(Pod):
     """The UI."""
 
     replica_count: int
+    service: Service
+    readiness_probe: dict[str, Any]
 
 
 class UserDeployment(Pod):
@@ -61,8 +74,6 @@ class UserDeployment(Pod):
     port: int
     code_server_args: list[str]
     include_config_in_launched_runs: dict[Literal["enabled"], bool]
-    volumes: list[dict[str, Any]] = []
-    volume_mounts: list[dict[str, Any]] = []
 
 
 class ServiceAccount(_Keys):
@@ -99,6 +110,8 @@ class K8sRunLauncher(_Keys):
     env_config_maps: list[Named]
     resources: dict[str, Any]
     fail_pod_on_run_failure: bool
+    volumes: list[dict[str, Any]]
+    volume_mounts: list[dict[str, Any]]
     security_context: dict[str, Any]
     run_k8s_config: RunK8sConfig = Field(alias="runK8sConfig")
 
@@ -152,6 +165,7 @@ class RunMonitoring(_Keys):
 
     enabled: bool
     start_timeout_seconds: int
+    cancel_timeout_seconds: int
     poll_interval_seconds: int
     max_resume_run_attempts: int
     free_slots_after_run_end_seconds: int
@@ -165,12 +179,26 @@ class RunRetries(_Keys):
     retry_on_asset_or_op_failure: bool
 
 
+class Queue(_Keys):
+    """How runs leave the queue."""
+
+    dequeue_use_threads: bool
+    dequeue_num_workers: int
+
+
 class RunCoordinator(_Keys):
     """The queue of runs."""
 
     enabled: bool
     type: Literal["QueuedRunCoordinator"]
-    config: dict[Literal["queuedRunCoordinator"], dict[str, Any]]
+    config: dict[Literal["queuedRunCoordinator"], Queue]
+
+
+class Threads(_Keys):
+    """How many ticks are evaluated at once."""
+
+    use_threads: bool
+    num_workers: int
 
 
 class Daemon(Pod):
@@ -178,6 +206,8 @@ class Daemon(Pod):
 
     enabled: bool
     run_coordinator: RunCoordinator
+    sensors: Threads
+    schedules: Threads
     run_monitoring: RunMonitoring
     run_retries: RunRetries
 
@@ -206,6 +236,7 @@ class Postgres(_Keys):
     postgresql_database: str
     postgresql_params: dict[str, str]
     service: dict[Literal["port"], int]
+    image: Image
 
 
 class GlobalValues(_Keys):
@@ -223,6 +254,7 @@ class Values(_Keys):
     global_: GlobalValues = Field(alias="global")
     generate_postgresql_password_secret: bool
     postgresql: Postgres
+    busybox: dict[Literal["image"], Image]
     dagster_webserver: Webserver
     dagster_user_deployments: UserDeployments = Field(alias="dagster-user-deployments")
     run_launcher: RunLauncher
@@ -276,14 +308,13 @@ def dagster_yaml(values: Values, namespace: str = "dagster") -> dict[str, Any]:
                 "job_namespace": namespace,
                 "image_pull_policy": launcher.image_pull_policy,
                 "service_account_name": values.service_account.name,
-                "dagster_home": {"env": "DAGSTER_HOME"},
-                "instance_config_map": {"env": "DAGSTER_K8S_INSTANCE_CONFIG_MAP"},
-                "postgres_password_secret": {"env": "DAGSTER_K8S_PG_PASSWORD_SECRET"},
-                "env_config_maps": [
-                    {"env": "DAGSTER_K8S_PIPELINE_RUN_ENV_CONFIGMAP"},
-                    *(named.name for named in launcher.env_config_maps),
-                ],
+                "dagster_home": values.global_.dagster_home,
+                "instance_config_map": INSTANCE_CONFIG_MAP,
+                "postgres_password_secret": values.global_.postgresql_secret_name,
+                "env_config_maps": [named.name for named in launcher.env_config_maps],
                 "env_secrets": [named.name for named in launcher.env_secrets],
+                "volumes": launcher.volumes,
+                "volume_mounts": launcher.volume_mounts,
                 "resources": launcher.resources,
                 "security_context": launcher.security_context,
                 "run_k8s_config": launcher.run_k8s_config.model_dump(),
@@ -292,6 +323,7 @@ def dagster_yaml(values: Values, namespace: str = "dagster") -> dict[str, Any]:
         "run_coordinator": {
             "module": "dagster.core.run_coordinator",
             "class": "QueuedRunCoordinator",
+            "config": daemon.run_coordinator.config["queuedRunCoordinator"].model_dump(),
         },
         "compute_logs": {
             "module": "dagster_aws.s3.compute_log_manager",
@@ -300,9 +332,39 @@ def dagster_yaml(values: Values, namespace: str = "dagster") -> dict[str, Any]:
         },
         "run_monitoring": daemon.run_monitoring.model_dump(),
         "run_retries": daemon.run_retries.model_dump(),
+        "sensors": daemon.sensors.model_dump(),
+        "schedules": daemon.schedules.model_dump(),
         "concurrency": values.concurrency.model_dump(include={"runs", "pools"}),
         "retention": values.retention.model_dump(include={"schedule", "sensor"}),
         "telemetry": values.telemetry,
+    }
+
+
+def pods(values: Values) -> dict[str, dict[str, Any]]:
+    """Return the pods of webserver, daemon and code locations, as far as our values determine them.
+
+    The chart mounts dagster.yaml and the workspace beside what is mounted here.
+    """
+    location = values.dagster_user_deployments
+    parts: dict[str, Pod] = {
+        "webserver": values.dagster_webserver,
+        "daemon": values.dagster_daemon,
+        **{f"code location {each.name}": each for each in location.deployments},
+    }
+    return {name: _pod(part) for name, part in parts.items()}
+
+
+def _pod(part: Pod) -> dict[str, Any]:
+    container = {
+        "name": "dagster",
+        "securityContext": part.security_context,
+        "resources": part.resources,
+        "volumeMounts": part.volume_mounts,
+    }
+    return {
+        "securityContext": part.pod_security_context,
+        "containers": [container],
+        "volumes": part.volumes,
     }
 
 

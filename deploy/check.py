@@ -15,8 +15,12 @@ from typing import Any
 
 import yaml
 
-from deploy import chart, instance, rights
+from deploy import chart, instance, pin, pods, rights
+from dolly_assets.core.environment import Environment
 from dolly_assets.core.text import one_line
+from dolly_assets.doctor.limits import over_limits, over_quota
+from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+from dolly_assets.pipeline.declared import read_declared
 
 DEPLOY = Path(__file__).parent
 PROJECT = DEPLOY.parent
@@ -25,6 +29,12 @@ KUBERNETES_VERSION = "1.35"
 # API groups of other projects, whose schemas are not part of Kubernetes.
 FOREIGN_GROUPS = ("kueue.x-k8s.io", "karpenter.sh", "karpenter.k8s.aws", "kustomize.config.k8s.io")
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-][^}]*)?\}")
+FIRST_FREE_PORT = (
+    1024  # lower ones take a privilege, wherever the runtime keeps the kernel's default
+)
+TEXT = {".yaml", ".Dockerfile", ".env", ".py"}
+BY_USERS = {"deploy/compose/.env"}  # a file that the pages ask to be made
+PATHS = re.compile(r"\bdeploy/[\w./-]*\w")
 # What a policy may name: a bucket, or keys of a folder in it by their beginning or end.
 RESOURCE = re.compile(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/[\w-]*\*[\w.]*)?")
 # Such keys are never overwritten: only puts with this condition are allowed.
@@ -128,10 +138,13 @@ def _dangling(environment: str) -> Iterator[str]:
     for part in (values.dagster_webserver, values.dagster_daemon, launcher, *locations.deployments):
         named |= {("Secret", "dagster", each.name) for each in part.env_secrets}
         named |= {("ConfigMap", "dagster", each.name) for each in part.env_config_maps}
-    mounted = [
-        volume["configMap"]["name"] for each in locations.deployments for volume in each.volumes
-    ]
-    named |= {("ConfigMap", "dagster", name) for name in mounted}
+    for _, each in (found for folder in folders for found in objects(folder)):
+        if pod := pods.pod_of(each):
+            space = each["metadata"]["namespace"]
+            named |= {(kind, space, name) for kind, name in pods.references_of(pod)}
+    for pod in chart.pods(values).values():
+        named |= {(kind, "dagster", name) for kind, name in pods.references_of(pod)}
+    there.add(("ConfigMap", "dagster", chart.INSTANCE_CONFIG_MAP))  # the chart's
     yield from (
         f"{environment}: {kind} {name} in {space} is referred to and does not exist"
         for kind, space, name in named - there
@@ -156,10 +169,88 @@ def check_chart() -> Check:
             yield f"values-{environment}.yaml: the Job of a run: {error}"
             continue
         yield from (f"values-{environment}.yaml: {problem}" for problem in _against_schema(job))
+        yield from (f"values-{environment}.yaml: {problem}" for problem in _inconsistent(values))
     return (
         f"values for {' and '.join(chart.ENVIRONMENTS)} (chart {chart.CHART_VERSION}), and the Job "
         "of a run"
     )
+
+
+def _inconsistent(values: chart.Values) -> Iterator[str]:
+    """Yield values that are each right, and wrong together."""
+    port = values.dagster_webserver.service.port
+    if port < FIRST_FREE_PORT:
+        yield f"the webserver's port {port} takes a privilege: expected {FIRST_FREE_PORT} or more"
+    if values.dagster_webserver.readiness_probe["httpGet"]["port"] != port:
+        yield f"readinessProbe does not ask the webserver's port {port}"
+    proxy = (KUBERNETES / "examples" / "oauth2-proxy.yaml").read_text()
+    if f"--upstream=http://dagster-dagster-webserver:{port}\n" not in proxy:
+        yield f"examples/oauth2-proxy.yaml does not lead to the webserver's port {port}"
+    for location in values.dagster_user_deployments.deployments:
+        if location.include_config_in_launched_runs["enabled"]:
+            yield f"runs get the values of {location.name} instead of those of runLauncher"
+    launcher = values.run_launcher.config["k8sRunLauncher"]
+    grace_seconds = launcher.run_k8s_config.pod_spec_config["terminationGracePeriodSeconds"]
+    if values.dagster_daemon.run_monitoring.cancel_timeout_seconds <= grace_seconds:
+        yield (
+            f"a run counts as cancelled before its pod ends, {grace_seconds} s after it was asked "
+            "to: raise cancelTimeoutSeconds"
+        )
+
+
+def check_pods() -> Check:
+    """Check that all pods are accepted by PodSecurity `restricted`, and write to volumes only."""
+    found = {
+        f"{_short(file)}: {each['metadata']['name']}": pod
+        for file, each in objects()
+        if (pod := pods.pod_of(each))
+    }
+    for environment in chart.ENVIRONMENTS:
+        values = chart.values_of(environment)
+        run = instance.run_job(chart.dagster_yaml(values), _image(values))
+        parts = {**chart.pods(values), "run": pods.pod_of(run) or {}}
+        found |= {f"values-{environment}.yaml: {name}": pod for name, pod in parts.items()}
+    for name, pod in found.items():
+        yield from (f"{name}: {problem}" for problem in pods.problems_of(pod))
+    return f"{len(found)} pods against PodSecurity `restricted`"
+
+
+def check_limits() -> Check:
+    """Check that quota and LimitRange accept the trainings of every family, as many as the pool."""
+    families = list(read_declared(Environment.read({})).families.values())
+    for environment in chart.ENVIRONMENTS:
+        found = {each["kind"]: each for _, each in objects(environment)}
+        settings = _kubernetes_settings(environment)
+        trainings = int(found["Job"]["spec"]["template"]["spec"]["containers"][0]["command"][-1])
+        hard = found["ResourceQuota"]["spec"]["hard"]
+        for family in families:
+            if problem := over_quota(family, settings, hard, at_once=trainings):
+                yield f"{environment}: {problem}"
+            for problem in over_limits(family, settings, found["LimitRange"]["spec"]["limits"]):
+                yield f"{environment}: {problem}"
+    return f"{len(families)} model families against {len(chart.ENVIRONMENTS)} quotas"
+
+
+def _kubernetes_settings(environment: str) -> KubernetesSettings:
+    [given] = (
+        each["data"]["kubernetes.yaml"]
+        for _, each in objects(environment)
+        if each["kind"] == "ConfigMap" and "kubernetes.yaml" in each["data"]
+    )
+    return KubernetesSettings.model_validate(yaml.safe_load(given))
+
+
+def check_paths() -> Check:
+    """Check that every path in deploy/ that a file or a page names exists."""
+    files = [file for file in sorted(DEPLOY.rglob("*")) if file.suffix in TEXT]
+    files += [PROJECT / "Makefile", *sorted((PROJECT / "docs").rglob("*.md"))]
+    count = 0
+    for file in files:
+        for named in PATHS.findall(file.read_text()):
+            count += 1
+            if named not in BY_USERS and not (DEPLOY.parent / named).exists():
+                yield f"{file.name}: {named} does not exist"
+    return f"{count} paths in {len(files)} files"
 
 
 def check_instance() -> Check:
@@ -172,6 +263,8 @@ def check_instance() -> Check:
         "run_coordinator",
         "run_monitoring",
         "run_retries",
+        "sensors",
+        "schedules",
         "concurrency",
         "retention",
         "telemetry",
@@ -269,7 +362,15 @@ def check_dockerfiles() -> Check:
         for name, default in re.findall(r"^ARG (\w+_IMAGE)=(.*)$", file.read_text(), re.MULTILINE):
             if not VERSIONED.match(default):
                 yield f"{file.name}: {name}={default} has no version"
-    return f"{len(files)} Dockerfiles with hadolint; not built"
+        commands = file.read_text().replace("\\\n", " ")
+        for command in re.findall(r"pip install ([^&;|\n]+)", commands):
+            if "--require-hashes" not in command and not command.rstrip().endswith(" ."):
+                yield f"{file.name}: pip install {command.split()[-1]} checks no hashes"
+    others = {(image.name, image.tag): image.digest for image in pin.images(DEPLOY)}
+    return (
+        f"{len(files)} Dockerfiles with hadolint, not built; of {len(others)} images of others "
+        f"{sum(map(bool, others.values()))} are pinned by digest (make image-pins)"
+    )
 
 
 def check_iam() -> Check:
@@ -318,6 +419,9 @@ def _short(file: Path) -> str:
 CHECKS: dict[str, Callable[[], Check]] = {
     "manifests": check_manifests,
     "chart": check_chart,
+    "pods": check_pods,
+    "limits": check_limits,
+    "paths": check_paths,
     "instance": check_instance,
     "settings": check_settings,
     "compose": check_compose,

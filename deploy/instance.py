@@ -21,9 +21,6 @@ VARIABLES = {
     "DAGSTER_PG_USERNAME": "dagster",
     "DAGSTER_PG_PASSWORD": "secret",
     "DAGSTER_PG_DB": "dagster",
-    "DAGSTER_K8S_INSTANCE_CONFIG_MAP": "dagster-instance",
-    "DAGSTER_K8S_PG_PASSWORD_SECRET": "dagster-postgresql",
-    "DAGSTER_K8S_PIPELINE_RUN_ENV_CONFIGMAP": "dagster-pipeline-env",
     "DOLLY_LOGS_BUCKET": "dolly-logs",
 }
 CLASSES = (
@@ -99,6 +96,8 @@ def run_job(content: Mapping[str, Any], image: str) -> dict[str, Any]:
             env_config_maps=config["env_config_maps"],
             env_secrets=config["env_secrets"],
             resources=config["resources"],
+            volumes=config["volumes"],
+            volume_mounts=config["volume_mounts"],
             security_context=config["security_context"],
             namespace=config["job_namespace"],
             run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config["run_k8s_config"]),

@@ -1,12 +1,11 @@
 # syntax=docker/dockerfile:1.7
 # The worker, which runs on the machines with GPUs: torch and DeepSpeed, no Dagster.
 # torch's wheels contain the CUDA libraries that they need. A recipe with one of DeepSpeed's own optimizers compiles it on the
-# machine: build with CUDA_FLAVOR=devel for those.
-ARG CUDA_VERSION=13.0.1
-ARG CUDA_FLAVOR=base
-ARG UBUNTU_VERSION=24.04
+# machine: build with CUDA_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu24.04 for those. `make image-pins` adds the digest.
+ARG CUDA_IMAGE=nvidia/cuda:13.0.1-base-ubuntu24.04
 
-FROM nvidia/cuda:${CUDA_VERSION}-${CUDA_FLAVOR}-ubuntu${UBUNTU_VERSION} AS base
+# hadolint ignore=DL3006
+FROM ${CUDA_IMAGE} AS base
 # Debian and Ubuntu remove superseded versions: a pinned one breaks the build within weeks.
 # hadolint ignore=DL3008
 RUN apt-get update \

@@ -5,7 +5,8 @@ Dagster.
 
 - `check_result.py`: the result of one check.
 - `machine.py`: packages, GPUs, disk and store of this machine.
-- `cluster.py`: permissions, Service, GPUs, quota and Secrets of a Kubernetes cluster.
+- `cluster.py`: permissions, Service, GPUs, quota, LimitRange and Secrets of a Kubernetes cluster.
+- `limits.py`: what a quota and a LimitRange refuse.
 - `pod.py`: whether a pod in the cluster reaches the store.
 """
 

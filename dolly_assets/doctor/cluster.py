@@ -1,13 +1,14 @@
-"""Checks of a cluster for what Jobs of workers need: permissions, Service, GPUs, quota, Secrets.
+"""Checks of a cluster for what Jobs of workers need: permissions, Service, GPUs, limits, Secrets.
 
 It uses the account of the user who runs it, whose permissions may differ from those of runs. It
 starts nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.doctor.check_result import CheckResult
+from dolly_assets.doctor.limits import over_limits, over_quota, quantity
 from dolly_assets.family import ModelFamily
 from dolly_assets.launchers.kubernetes.api import (
     FORBIDDEN,
@@ -51,6 +52,7 @@ def check_cluster(
     yield _service(core, settings)
     yield from _gpus(core, settings, families)
     yield from _quota(core, settings, families)
+    yield from _limits(core, settings, families)
     yield from _secrets(core, settings, families)
 
 
@@ -159,7 +161,7 @@ def _quota(
         listed = ", ".join(
             f"{used.get(key, '0')} of {value} {key}" for key, value in sorted(hard.items())
         )
-        short = [text for family in families if (text := _too_much(family, settings, hard))]
+        short = [text for family in families if (text := over_quota(family, settings, hard))]
         for text in short:
             yield CheckResult(
                 "MISSING", f"quota {quota.metadata.name}", f"{text}: raise it, or request less"
@@ -170,22 +172,26 @@ def _quota(
         yield CheckResult("ok", "quota", f"none in {settings.namespace}")
 
 
-def _too_much(family: ModelFamily, settings: KubernetesSettings, hard: Mapping[str, str]) -> str:
-    """Return in what a family's request, on all its nodes, exceeds a quota; empty if it fits."""
-    compute = family.compute
-    requested = {
-        compute.kubernetes.gpu_resource or settings.gpu_resource: compute.gpus,
-        "cpu": compute.cpus,
-        "memory": compute.memory_gib * 2**30,
-    }
-    for resource, each in requested.items():
-        limit = hard.get(f"requests.{resource}", hard.get(resource))
-        if limit is not None and each * compute.nodes > quantity(limit):
-            return (
-                f"{family.name} requests more {resource} on {compute.nodes} nodes than the "
-                f"allowed {limit}"
-            )
-    return ""
+def _limits(
+    core: Any, settings: KubernetesSettings, families: Sequence[ModelFamily]
+) -> Iterator[CheckResult]:
+    """Check that no LimitRange refuses a family's pods: their Jobs would wait for ever."""
+    found = _asked(
+        lambda: core.list_namespaced_limit_range(settings.namespace, _request_timeout=TIMEOUT)
+    )
+    if isinstance(found, _Denied):
+        yield CheckResult("unknown", "LimitRange", found.text)
+        return
+    for item in found.items:
+        what = f"LimitRange {item.metadata.name}"
+        limits = core.api_client.sanitize_for_serialization(item.spec)["limits"]
+        refused = [text for family in families for text in over_limits(family, settings, limits)]
+        for text in refused:
+            yield CheckResult("MISSING", what, f"{text}: change it, or what the family requests")
+        if not refused:
+            yield CheckResult("ok", what, "accepts the pods of every family")
+    if not found.items:
+        yield CheckResult("ok", "LimitRange", f"none in {settings.namespace}")
 
 
 def _secrets(
@@ -237,13 +243,6 @@ def secrets_of(pod: Any) -> Iterator[tuple[str, bool]]:
             item.value_from.secret_key_ref for item in container.env or [] if item.value_from
         ]
         yield from ((each.name, bool(each.optional)) for each in references if each)
-
-
-def quantity(text: str) -> float:
-    """Return the value of a Kubernetes quantity, such as 512Gi."""
-    from kubernetes.utils import parse_quantity
-
-    return float(parse_quantity(text))
 
 
 class _Denied:

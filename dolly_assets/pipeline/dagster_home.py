@@ -22,6 +22,7 @@ concurrency:
 run_monitoring:
   enabled: true
   start_timeout_seconds: 900
+  cancel_timeout_seconds: 2100  # a cancelled run waits until its training has saved its state
   poll_interval_seconds: 30
   # A run that was killed keeps its place in a pool until it is freed, and the next run would wait
   # for ever.

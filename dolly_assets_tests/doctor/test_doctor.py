@@ -72,6 +72,14 @@ def quota(gpus: int) -> dict[str, Any]:
     }
 
 
+def limit_range(**most: str) -> dict[str, Any]:
+    return {
+        "kind": "LimitRange",
+        "metadata": {"name": "trainings"},
+        "spec": {"limits": [{"type": "Container", "max": most}]},
+    }
+
+
 def found(lines: list[str], state: str) -> str:
     return "\n".join(line for line in lines if line.startswith(state))
 
@@ -85,12 +93,14 @@ def test_a_deployment_that_has_everything_is_well(
     cluster.apply({"kind": "Secret", "metadata": {"name": "registry"}})
     cluster.apply(store_secret(s3_endpoint))
     cluster.apply(quota(64))
+    cluster.apply(limit_range(memory="1Ti"))
     code, lines = doctor("--kubernetes", DOLLY_STORE=s3, DOLLY_KUBERNETES=settings(tmp_path))
     assert not found(lines, "MISSING")
     assert not found(lines, "unknown")
     assert code == 0
     assert "8 nvidia.com/gpu on 1 of 1 nodes" in found(lines, "ok")
     assert "0 of 64 requests.nvidia.com/gpu used" in found(lines, "ok")
+    assert "LimitRange trainings: accepts the pods of every family" in found(lines, "ok")
     assert "store from a pod: written in" in found(lines, "ok")
     cluster.wait(lambda: not cluster.jobs())
     assert not list(ObjectStore(s3).keys(""))
@@ -108,6 +118,7 @@ def test_what_is_missing_is_said_with_what_to_do(
     )
     cluster.apply(store_secret(denying))
     cluster.apply(quota(1))
+    cluster.apply(limit_range(memory="500Gi"))
     cluster.objects.remove("nodes", "", "node-1")
     cluster.forbid("patch", "jobs")
     code, lines = doctor("--kubernetes", DOLLY_STORE=s3, DOLLY_KUBERNETES=settings(tmp_path))
@@ -118,6 +129,7 @@ def test_what_is_missing_is_said_with_what_to_do(
         "Service dolly-workers: has a cluster IP, so that pods have no DNS names: apply deploy/",
         "GPUs: 0 nvidia.com/gpu on 0 of 0 nodes, but",
         "requests more nvidia.com/gpu on",
+        "LimitRange trainings: pythia_12b asks for 819200Mi of memory, more than the most, 500Gi",
         "Secret registry: not in dolly, but Jobs refer to it",
         "access denied; check the credentials",
     ):
@@ -128,7 +140,7 @@ def test_what_is_missing_is_said_with_what_to_do(
 def test_what_may_not_be_seen_is_unknown_and_a_pod_that_does_not_start_says_why(
     cluster: Cluster, doctor: Doctor, tmp_path: Path
 ) -> None:
-    for resource in ("nodes", "resourcequotas"):
+    for resource in ("nodes", "resourcequotas", "limitranges"):
         cluster.forbid("list", resource)
     for resource in ("services", "secrets"):
         cluster.forbid("get", resource)
@@ -137,7 +149,14 @@ def test_what_may_not_be_seen_is_unknown_and_a_pod_that_does_not_start_says_why(
         "--kubernetes", DOLLY_STORE="", DOLLY_KUBERNETES=settings(tmp_path, start_minutes=0.02)
     )
     assert code == 1
-    for what in ("GPUs", "quota", "Service dolly-workers", "Secret dolly-store", "Secret registry"):
+    for what in (
+        "GPUs",
+        "quota",
+        "LimitRange",
+        "Service dolly-workers",
+        "Secret dolly-store",
+        "Secret registry",
+    ):
         assert f"{what}: not visible to this account" in found(lines, "unknown")
     assert "no pod has finished within start_minutes: ImagePullBackOff" in found(lines, "MISSING")
     cluster.wait(lambda: not cluster.jobs())

@@ -19,6 +19,7 @@ KINDS = {
     "configmaps": ("v1", "ConfigMap"),
     "events": ("v1", "Event"),
     "resourcequotas": ("v1", "ResourceQuota"),
+    "limitranges": ("v1", "LimitRange"),
     "serviceaccounts": ("v1", "ServiceAccount"),
     "persistentvolumeclaims": ("v1", "PersistentVolumeClaim"),
     "nodes": ("v1", "Node"),

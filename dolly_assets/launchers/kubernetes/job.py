@@ -4,6 +4,7 @@ It makes no requests. Configuration is merged by dagster-k8s, each overriding th
 the deployment's, the family's `compute.kubernetes`, the tag `dagster-k8s/config`.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,6 +170,15 @@ def build_check(
     return _built(name, settings.image, {}, configs, family.name if family else "the deployment")
 
 
+def resources_of(family: ModelFamily, settings: KubernetesSettings) -> dict[str, dict[str, str]]:
+    """Return the requests and limits of each pod that trains a family."""
+    worker = WorkerResources(family.compute.nodes, 1, family.compute.gpus)
+    gpu = family.compute.kubernetes.gpu_resource or settings.gpu_resource
+    ours = {"container_config": {"resources": _resources(family, worker, gpu)}}
+    merged = _merged([ours, settings.config, family.compute.kubernetes.config])
+    return merged.run_k8s_config.container_config["resources"]
+
+
 def _record_image(job: Job) -> None:
     """Give the worker the name of the image that it runs in, for its profiles to record."""
     from kubernetes.client import V1EnvVar
@@ -188,9 +198,7 @@ def _built(
     from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
 
     try:
-        merged = _context(configs[0])
-        for config in configs[1:]:
-            merged = merged.merge(_context(config))
+        merged = _merged(configs)
         plain = DagsterK8sJobConfig(job_image=image, dagster_home=None)
         all_labels = {"app.kubernetes.io/part-of": "dolly", **labels}
         return construct_dagster_k8s_job(
@@ -206,6 +214,12 @@ def _built(
         raise ConfigurationError(
             f"{whose}: its Kubernetes configuration is wrong: {one_line(error)}"
         ) from error
+
+
+def _merged(configs: Sequence[Mapping[str, Any]]) -> "K8sContainerContext":
+    """Return configurations merged, each overriding those before it."""
+    first, *others = map(_context, configs)
+    return functools.reduce(lambda merged, each: merged.merge(each), others, first)
 
 
 def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
