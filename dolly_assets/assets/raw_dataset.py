@@ -16,6 +16,7 @@ from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN
+from dolly_assets.datasets.reading import MOST_NAMES, reading_of
 from dolly_assets.datasets.schema import SCHEMA, content_digest
 from dolly_assets.datasets.sources import read_source, source_version
 from dolly_assets.registry.attributes import RawDatasetAttributes
@@ -86,7 +87,8 @@ def _read(
             "format": source.format,
             "rows": source.table.num_rows,
             "content_digest": content,
-            "dropped_columns": list(source.dropped_columns) or None,
+            "reading": reading_of(source),
+            "dropped_columns": list(source.dropped_columns[:MOST_NAMES]) or None,
             "sample_markdown": _sample(source.table),
         }
     )

@@ -1,16 +1,17 @@
 """`dolly datasets …`: the datasets known by name."""
 
-from pathlib import Path
+import json
 from typing import Literal
 
 import click
 
+from dolly_assets.cli._options import json_option
 from dolly_assets.cli._session import open_session
 
 
 @click.group()
 def datasets() -> None:
-    """List the known datasets, and add new ones."""
+    """List the known datasets, add new ones, and remove them."""
 
 
 @datasets.command("add")
@@ -30,36 +31,94 @@ def datasets() -> None:
     show_default=True,
     help="exact: each question has one right answer, so that exact match is scored.",
 )
+@click.option("--replace", is_flag=True, help="Replace the dataset that was added under this name.")
 def datasets_add(
-    name: str, source: str, license_id: str, answers: Literal["open", "exact"]
+    name: str,
+    source: str,
+    license_id: str,
+    answers: Literal["open", "exact"],
+    *,
+    replace: bool,
 ) -> None:
     """Add dataset NAME from SOURCE.
 
-    SOURCE is a file (JSON, JSONL, CSV or Parquet, optionally compressed as .gz), an s3:// URL or a
-    Hub id. It is read and checked first.
+    SOURCE is a file (JSON, JSONL, CSV, TSV, Parquet or Arrow, text also compressed as .gz, .zst or
+    .bz2), a folder, an s3:// URL or a Hub id; #NAME behind a folder or Hub id chooses one of its
+    configurations. It is read and checked first.
     """
-    from dolly_assets.core.names import check_dataset_name
     from dolly_assets.core.text import count
     from dolly_assets.datasets.config import DatasetConfig
-    from dolly_assets.datasets.sources import read_source
+    from dolly_assets.datasets.reading import reading_of
+    from dolly_assets.datasets.sources import absolute_source, read_source
 
-    check_dataset_name(name)
-    if Path(source).expanduser().exists():
-        source = str(Path(source).expanduser().resolve())
     session = open_session()
-    rows = read_source(source).table.num_rows
+    session.catalogue.check_is_free(name, replace=replace)
+    source = absolute_source(source)
+    read = read_source(source)
     session.catalogue.add(
-        DatasetConfig(name=name, source=source, license=license_id, answers=answers)
+        DatasetConfig(name=name, source=source, license=license_id, answers=answers),
+        replace=replace,
     )
     session.register_datasets([name])
-    click.echo(f"added {name}: {count(rows, 'example')} from {source}")
+    click.echo(f"added {name}: {count(read.table.num_rows, 'example')} from {source}")
+    for line in reading_of(read):
+        click.echo(f"  {line}")
 
 
 @datasets.command("list")
-def datasets_list() -> None:
+@json_option("Print a list with one object for each dataset.")
+def datasets_list(*, as_json: bool) -> None:
     """List the datasets known by name, and on stderr what the inbox rejects."""
     catalogue = open_session().catalogue
-    for dataset in catalogue.all():
+    known = catalogue.all()
+    if as_json:
+        click.echo(json.dumps([dataset.model_dump(mode="json") for dataset in known], indent=1))
+        return
+    for dataset in known:
         click.echo(f"{dataset.name:<24} {dataset.license:<16} {dataset.source}")
     for name, reason in catalogue.rejected().items():
         click.echo(f"dolly: {name} in the inbox was rejected: {reason}", err=True)
+
+
+@datasets.command("show")
+@click.argument("name")
+@json_option("Print one object.")
+def datasets_show(name: str, *, as_json: bool) -> None:
+    """Show dataset NAME, and what was read of it last."""
+    from dolly_assets.registry.attributes import RawDatasetAttributes
+    from dolly_assets.registry.kinds import RAW_DATASET
+    from dolly_assets.registry.queries import latest
+
+    session = open_session()
+    dataset = session.catalogue.get(name)
+    shown = {**dataset.model_dump(mode="json"), "origin": session.catalogue.origin(name)}
+    artifact = latest(session.store, RAW_DATASET.address(dataset=name))
+    attributes = RawDatasetAttributes.of(artifact) if artifact else None
+    read = attributes.model_dump(mode="json", exclude={"sample_markdown"}) if attributes else None
+    if as_json:
+        click.echo(json.dumps({**shown, "read": read}, indent=1))
+        return
+    for key, value in shown.items():
+        if value not in (None, "", {}):
+            click.echo(f"{key:<12} {value}")
+    if not attributes or not artifact:
+        click.echo("not read yet: dolly train does it, or materialize raw_dataset in the UI")
+        return
+    click.echo(f"{'read':<12} {artifact.manifest.created_at:%Y-%m-%d %H:%M}, {artifact.digest}")
+    click.echo(f"{'examples':<12} {attributes.rows:,}")
+    for line in attributes.reading or ():
+        click.echo(f"  {line}")
+
+
+@datasets.command("remove")
+@click.argument("name")
+def datasets_remove(name: str) -> None:
+    """Remove dataset NAME from those known by name.
+
+    What was published of it and trained on it stays in the store.
+    """
+    removed = open_session().catalogue.remove(name)
+    click.echo(
+        f"removed {name}, which was {removed.source}; what was published of it and trained on it "
+        "stays in the store"
+    )

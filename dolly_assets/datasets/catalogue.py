@@ -5,7 +5,7 @@ How a source is read is the business of `sources`.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -69,27 +69,59 @@ class Catalogue:
             "add NAME SOURCE"
         )
 
-    def add(self, dataset: DatasetConfig) -> None:
+    def add(self, dataset: DatasetConfig, *, replace: bool = False) -> None:
         """Add a dataset for all users of this store.
 
-        Adding the same source again changes its licence and kind of answers.
+        Args:
+            dataset: The dataset.
+            replace: Whether it may take the place of one that was added under its name.
 
         Raises:
-            DatasetError: The name is not allowed, is declared, or already has another source.
+            DatasetError: The name is not allowed, is declared, or is taken.
         """
-        check_dataset_name(dataset.name)
-        if dataset.name in self._declared:
+        self.check_is_free(dataset.name, replace=replace)
+        self._objects.write(_key(dataset.name), dataset.model_dump_json().encode())
+
+    def check_is_free(self, name: str, *, replace: bool = False) -> None:
+        """Raise DatasetError if `add` would."""
+        check_dataset_name(name)
+        if name in self._declared:
             raise DatasetError(
-                f"dataset {dataset.name!r} is declared in YAML: change it there, or choose another "
-                "name"
+                f"dataset {name!r} is declared in YAML: change it there, or choose another name"
             )
-        existing = self.kept().get(dataset.name)
-        if existing and existing.source != dataset.source:
+        if replace:
+            return
+        if existing := self.kept().get(name):
             raise DatasetError(
-                f"dataset {dataset.name!r} is already {existing.source}; choose another name for "
-                f"{dataset.source}"
+                f"dataset {name!r} is already {existing.source} (license {existing.license}, "
+                f"answers {existing.answers}); choose another name, or replace it with --replace"
             )
-        self._objects.write(f"{_PREFIX}/{dataset.name}.json", dataset.model_dump_json().encode())
+        if self._inbox and name in self._inbox.arrivals():
+            raise DatasetError(
+                f"dataset {name!r} is already in the inbox; choose another name, or put --replace "
+                "to hide that one"
+            )
+
+    def remove(self, name: str) -> DatasetConfig:
+        """Remove a dataset that was added, and return it; artifacts made from it stay.
+
+        Raises:
+            DatasetError: The dataset is unknown, or was not added but declared or found in the
+                inbox.
+        """
+        dataset, origin = self.get(name), self.origin(name)
+        if origin == "declared":
+            raise DatasetError(f"dataset {name!r} is declared in YAML: remove it there")
+        if origin == "inbox":
+            raise DatasetError(f"dataset {name!r} is in the inbox: remove {dataset.source} there")
+        self._objects.delete([_key(name)])
+        return dataset
+
+    def origin(self, name: str) -> Literal["declared", "added", "inbox"]:
+        """Return where a known dataset is known from."""
+        if name in self._declared:
+            return "declared"
+        return "added" if self._objects.size_bytes(_key(name)) is not None else "inbox"
 
     def rejected(self) -> dict[str, str]:
         """Return why the inbox rejects datasets, by name."""
@@ -113,3 +145,7 @@ class Catalogue:
             raise DatasetError(
                 f"{key} in the store does not describe a dataset: {one_line(error)}"
             ) from error
+
+
+def _key(name: str) -> str:
+    return f"{_PREFIX}/{name}.json"

@@ -1,50 +1,53 @@
-"""Reads a dataset file: JSON, JSONL, CSV or Parquet, the text formats also gzipped.
+"""Reads a dataset file: JSON, JSONL, CSV, TSV, Parquet or Arrow, the text formats also compressed.
 
 Reports what is wrong with a file and where, by line, column or byte, which is why lines are read by
 our own code. It does not know where the file came from; columns and values are the business of
-`schema`.
+`schema`, tables of `columnar`.
 """
 
 import csv
-import gzip
 import json
-import zlib
-from collections.abc import Callable, Iterator
-from io import BufferedIOBase, BufferedReader, RawIOBase
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.git_lfs import pointer_problem
+from dolly_assets.datasets.columnar import read_arrow, read_parquet
+from dolly_assets.datasets.compression import (
+    COMPRESSIONS,
+    MAX_TEXT_BYTES,
+    PIECE_BYTES,
+    open_unpacked,
+)
 from dolly_assets.datasets.schema import (
     CanonicalTable,
     Record,
     canonical_from_records,
-    canonical_from_table,
+    has_lone_surrogate,
 )
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MAX_LINE_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 2**30
 """A JSON array is held in memory as a whole, whereas a JSONL file is read line by line."""
-MAX_TEXT_BYTES = 4 * 2**30
-"""Limit of a file's text, decompressed: a dataset is held in memory, and gzip can hide any size."""
-MAX_EXPANSION = 100
-"""Limit of the expansion beyond `HARMLESS_BYTES`: text shrinks to about a tenth, so a file that
-expands further was built to fill memory."""
-HARMLESS_BYTES = 64 * 2**20
-PARQUET_ROWS = 256
-PIECE_BYTES = 2**20
 UTF8_BOM = b"\xef\xbb\xbf"
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".json.gz", ".jsonl.gz", ".csv.gz")
+TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
+SUFFIXES = (
+    *TEXT_SUFFIXES,
+    ".parquet",
+    ".arrow",
+    *(text + packed for packed in COMPRESSIONS for text in TEXT_SUFFIXES),
+)
+
+
+class NotRecordsError(DatasetError):
+    """A JSON file that holds no array of objects, as others than examples do not."""
 
 
 def format_of(name: str) -> str:
-    """Return the format of a file by its name, also with `.gz`: json, jsonl, csv or parquet.
+    """Return the format of a file by its name, without its compression: `json`, `parquet`.
 
     Raises:
         DatasetError: The suffix is none of `SUFFIXES`.
@@ -65,24 +68,22 @@ def read_file(path: Path, *, source: str) -> CanonicalTable:
         source: What errors call it.
 
     Raises:
-        DatasetError: The suffix is unknown; or the file is empty, damaged, not UTF-8, or too large
-            when decompressed; or it has a line longer than `MAX_LINE_BYTES`, no records, the wrong
-            columns or an unusable record.
+        NotRecordsError: A JSON file does not hold an array.
+        DatasetError: The suffix is unknown; or the file is empty, damaged, a Git LFS pointer, not
+            UTF-8, or too large when decompressed; or it has a line longer than `MAX_LINE_BYTES`, no
+            records, the wrong columns or an unusable record.
     """
     file_format = format_of(path.name)
     if path.stat().st_size == 0:
         raise DatasetError(f"{source}: the file is empty; a dataset needs at least one example")
+    if problem := pointer_problem(path):
+        raise DatasetError(f"{source}: {problem}")
     if file_format == "parquet":
-        return _read_parquet(path, source)
-    read = _TEXT_READERS[file_format]
-    compressed = path.suffix.lower() == ".gz"
-    try:
-        with path.open("rb") as file:
-            return read(_unpacked(file, path, source) if compressed else file, source)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DatasetError(
-            f"{source}: not a complete gzip file ({error}); compress or copy it again"
-        ) from error
+        return read_parquet(path, source=source)
+    if file_format == "arrow":
+        return read_arrow(path, source=source)
+    with open_unpacked(path, source=source) as stream:
+        return _TEXT_READERS[file_format](stream, source)
 
 
 def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
@@ -96,8 +97,9 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
             f"{source}: more than {MAX_JSON_BYTES} bytes of JSON; write it as JSONL, one object "
             "per line"
         )
+    text = _decode(content.removeprefix(UTF8_BOM), source)
     try:
-        array = _parse_json(_decode(content.removeprefix(UTF8_BOM), source))
+        array = _parse_json(text)
     except json.JSONDecodeError as error:
         hint = "; one object per line is JSONL, name it .jsonl" if error.msg == "Extra data" else ""
         raise DatasetError(
@@ -106,12 +108,17 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{source}: broken JSON: {error}") from error
     if not isinstance(array, list):
-        raise DatasetError(f"{source}: expected a JSON array of objects, found {_json_type(array)}")
+        raise NotRecordsError(
+            f"{source}: expected a JSON array of objects, found {_json_type(array)}"
+        )
     for number, record in enumerate(array, 1):
         if not isinstance(record, dict):
             raise DatasetError(
                 f"{source}: record {number}: expected a JSON object, found {_json_type(record)}"
             )
+    if _may_hold_surrogates(text):
+        for number, record in enumerate(array, 1):
+            _check_text(record, f"{source}: record {number}")
     return canonical_from_records(map(Record, array), source=source)
 
 
@@ -136,24 +143,26 @@ def _jsonl_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
             raise DatasetError(
                 f"{source}: line {number}: expected a JSON object, found {_json_type(record)}"
             )
+        if _may_hold_surrogates(line):
+            _check_text(record, f"{source}: line {number}")
         yield Record(record, number)
 
 
-def _read_csv(stream: BufferedIOBase, source: str) -> CanonicalTable:
-    return canonical_from_records(_csv_records(stream, source), source=source)
+def _read_csv(delimiter: str, stream: BufferedIOBase, source: str) -> CanonicalTable:
+    return canonical_from_records(_csv_records(stream, source, delimiter), source=source)
 
 
-def _csv_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
+def _csv_records(stream: BufferedIOBase, source: str, delimiter: str) -> Iterator[Record]:
     csv.field_size_limit(
         MAX_LINE_BYTES
     )  # the default, 131,072 characters, is less than a long document
-    reader = csv.reader(_lines(stream, source), strict=True)
+    reader = csv.reader(_lines(stream, source), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     first_line = 1
     try:
         for row in reader:
             if header is None:
-                header = _checked_header(row, source)
+                header = _checked_header(row, source, first_line) if row else None
             elif row and len(row) != len(header):
                 raise DatasetError(
                     f"{source}: line {first_line}: {len(row)} fields where the header has "
@@ -168,78 +177,13 @@ def _csv_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
         ) from error
 
 
-def _checked_header(names: list[str], source: str) -> list[str]:
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
+def _checked_header(names: list[str], source: str, line: int) -> list[str]:
+    if repeated := _first_repeated(names):
         raise DatasetError(
-            f"{source}: line 1: the column name {repeated[0]!r} occurs twice; rename or remove one"
+            f"{source}: line {line}: the column name {repeated!r} occurs twice; rename or remove "
+            "one"
         )
     return names
-
-
-def _read_parquet(path: Path, source: str) -> CanonicalTable:
-    """Read batch by batch: a column of equal values is tiny in the file, whatever it expands to."""
-    most_bytes, size_bytes = _most_bytes(path), 0
-    batches: list[pa.RecordBatch] = []
-    try:
-        with pq.ParquetFile(path) as file:
-            for packed in file.iter_batches(PARQUET_ROWS):
-                batches.append(_written_out(packed))
-                size_bytes += batches[-1].nbytes
-                if size_bytes > most_bytes:
-                    raise _too_large(source, path, most_bytes)
-            table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"{source}: not a readable Parquet file ({error}); write or copy it again"
-        ) from error
-    return canonical_from_table(table, source=source)
-
-
-def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with its dictionary-encoded columns decoded."""
-    columns = [
-        item.dictionary_decode() if isinstance(item, pa.DictionaryArray) else item
-        for item in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
-
-
-class _Unpacked(RawIOBase):
-    """The content of a gzip file, up to a number of bytes; more is an error."""
-
-    def __init__(self, file: gzip.GzipFile, most_bytes: int, error: DatasetError) -> None:
-        self._file, self._left_bytes, self._error = file, most_bytes, error
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        count = self._file.readinto(buffer)
-        self._left_bytes -= count
-        if self._left_bytes < 0:
-            raise self._error
-        return count
-
-
-def _unpacked(file: BufferedIOBase, path: Path, source: str) -> BufferedIOBase:
-    most_bytes = _most_bytes(path)
-    content = _Unpacked(
-        gzip.GzipFile(fileobj=file), most_bytes, _too_large(source, path, most_bytes)
-    )
-    return BufferedReader(content, PIECE_BYTES)
-
-
-def _most_bytes(path: Path) -> int:
-    """Return the size to which a compressed file may expand."""
-    return min(MAX_TEXT_BYTES, max(HARMLESS_BYTES, MAX_EXPANSION * path.stat().st_size))
-
-
-def _too_large(source: str, path: Path, most_bytes: int) -> DatasetError:
-    return DatasetError(
-        f"{source}: its {path.stat().st_size:,} bytes expand to more than {most_bytes:,}; split "
-        "the file, or leave it uncompressed if it really is that repetitive"
-    )
 
 
 def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
@@ -280,10 +224,36 @@ def _parse_json(text: str) -> object:
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        repeated = _first_repeated([key for key, _ in pairs])
         raise ValueError(f"an object has the key {repeated!r} twice; rename or remove one")
     return record
+
+
+def _first_repeated(names: Sequence[str]) -> str | None:
+    counts = Counter(names)
+    return next((name for name in names if counts[name] > 1), None)
+
+
+def _may_hold_surrogates(text: str) -> bool:
+    """Whether JSON may hold half of a surrogate pair, which only an escape can spell."""
+    return "\\ud" in text or "\\uD" in text
+
+
+def _check_text(value: object, place: str) -> None:
+    """Raise DatasetError if a key or a string, at any depth, is not text."""
+    left = [("", value)]
+    while left:
+        where, item = left.pop()
+        if isinstance(item, dict):
+            left.extend((f"the key {key!r}", key) for key in item)
+            left.extend((f"the value of {key!r}", inner) for key, inner in item.items())
+        elif isinstance(item, list):
+            left.extend((where, inner) for inner in item)
+        elif isinstance(item, str) and has_lone_surrogate(item):
+            raise DatasetError(
+                f"{place}: {where} has half of a surrogate pair (\\ud800 to \\udfff), which is not "
+                "text; correct it"
+            )
 
 
 def _json_type(value: object) -> str:
@@ -300,5 +270,6 @@ def _json_type(value: object) -> str:
 _TEXT_READERS: dict[str, Callable[[BufferedIOBase, str], CanonicalTable]] = {
     "json": _read_json,
     "jsonl": _read_jsonl,
-    "csv": _read_csv,
+    "csv": partial(_read_csv, ","),
+    "tsv": partial(_read_csv, "\t"),
 }

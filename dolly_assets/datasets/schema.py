@@ -4,8 +4,10 @@ Knows column names and types, and what makes an example unusable for training. I
 where records come from; their reader may state the line of each.
 """
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -30,6 +32,10 @@ ALIASES = {
 }
 """Names of a canonical column in sources: Dolly's, Alpaca's (`input`, `output`), common others."""
 
+CHAT_COLUMNS = ("messages", "conversations")
+MOST_NAMES_SHOWN = 20
+"""Limit of the names that a message lists: a source may have a million columns."""
+
 _KNOWN_NAMES = frozenset(name for names in ALIASES.values() for name in names)
 
 
@@ -41,14 +47,23 @@ class Record(NamedTuple):
 
 
 class CanonicalTable(NamedTuple):
-    """A table in the canonical form, and the source's columns that were dropped."""
+    """A table in the canonical form, and what became of the source's columns.
+
+    Attributes:
+        table: The examples.
+        dropped_columns: The columns of the source that were dropped.
+        kept_columns: Canonical name -> the source's name.
+    """
 
     table: pa.Table
     dropped_columns: tuple[str, ...]
+    kept_columns: Mapping[str, str]
 
 
 def map_columns(names: Sequence[str], *, source: str) -> dict[str, str]:
     """Find the canonical columns among a source's column names.
+
+    A name in another case or with spaces around it counts where no column has the name exactly.
 
     Returns:
         Canonical name -> the source's name. Optional columns that are absent have no entry.
@@ -56,24 +71,28 @@ def map_columns(names: Sequence[str], *, source: str) -> dict[str, str]:
     Raises:
         DatasetError: A required column is missing, or two columns claim the same canonical one.
     """
+    similar: dict[str, list[str]] = {}
+    for name in names:
+        if (folded := _folded(name)) in _KNOWN_NAMES:
+            similar.setdefault(folded, []).append(name)
     mapping: dict[str, str] = {}
     for canonical, aliases in ALIASES.items():
-        candidates = [name for name in aliases if name in names]
-        if len(candidates) > 1:
+        found = [name for alias in aliases for name in similar.get(alias, ())]
+        candidates = [name for name in found if name in aliases] or found
+        if len(set(candidates)) > 1:
             raise DatasetError(
                 f"{source}: the columns {_quoted(candidates)} could each be the {canonical!r}; "
                 "rename or remove all but one"
+            )
+        if len(candidates) > 1:
+            raise DatasetError(
+                f"{source}: the column name {candidates[0]!r} occurs twice; rename or remove one"
             )
         if candidates:
             mapping[canonical] = candidates[0]
     missing = [name for name in REQUIRED_COLUMNS if name not in mapping]
     if missing:
-        accepted = "; ".join(f"{name!r} (or {_quoted(ALIASES[name][1:])})" for name in missing)
-        raise DatasetError(
-            f"{source}: no column for {accepted}; found the columns "
-            f"{_quoted(sorted(names)) or 'none'}; an example needs an instruction and a response, "
-            "and may have a context and a category"
-        )
+        raise DatasetError(f"{source}: {_missing(missing, names)}")
     return mapping
 
 
@@ -83,38 +102,47 @@ def canonical_from_records(records: Iterable[Record], *, source: str) -> Canonic
     A key that a record lacks counts as null. Only values in known columns are kept, so records may
     stream.
     """
-    names: dict[str, None] = {}
+    is_known: dict[str, bool] = {}
     kept: list[dict[str, object]] = []
     lines: list[int | None] = []
     for record in records:
-        names.update(dict.fromkeys(record.values))
-        kept.append({name: value for name, value in record.values.items() if name in _KNOWN_NAMES})
+        values: dict[str, object] = {}
+        for name, value in record.values.items():
+            if name not in is_known:
+                is_known[name] = _folded(name) in _KNOWN_NAMES
+            if is_known[name]:
+                values[name] = value
+        kept.append(values)
         lines.append(record.line)
-    mapping = map_columns(list(names), source=source) if kept else {}
+    names = list(is_known)
+    mapping = map_columns(names, source=source) if kept else {}
     columns = {name: [record.get(theirs) for record in kept] for name, theirs in mapping.items()}
-    return _canonical(columns, lines, _dropped(list(names), mapping), source)
+    return _canonical(columns, lines, _dropped(names, mapping), mapping, source)
 
 
-def canonical_from_table(table: pa.Table, *, source: str) -> CanonicalTable:
+def canonical_from_table(
+    table: pa.Table, *, source: str, names: Sequence[str] = ()
+) -> CanonicalTable:
     """Convert a table to the canonical form: four string columns in order.
 
     A null context or category becomes empty.
 
+    Args:
+        table: The table, of which the mapped columns are used.
+        source: What errors call it.
+        names: The source's column names, where the table holds only some of the columns.
 
     Raises:
         DatasetError: There are no records; a column is missing or ambiguous; a value is not a
-            string; an instruction or a response is missing or blank. The message names the record,
-            counted from 1, and its line if known.
+            string or not UTF-8; an instruction or a response is missing or blank. The message names
+            the record, counted from 1, and its line if known.
     """
-    names = table.column_names
+    names = names or table.column_names
     mapping = map_columns(names, source=source)
-    repeated = sorted(name for name in mapping.values() if names.count(name) > 1)
-    if repeated:
-        raise DatasetError(
-            f"{source}: the column name {repeated[0]!r} occurs twice; rename or remove one"
-        )
-    columns = {name: table.column(theirs).to_pylist() for name, theirs in mapping.items()}
-    return _canonical(columns, [None] * table.num_rows, _dropped(names, mapping), source)
+    columns = {
+        name: _strings(table.column(theirs), theirs, source) for name, theirs in mapping.items()
+    }
+    return _canonical(columns, [None] * table.num_rows, _dropped(names, mapping), mapping, source)
 
 
 def content_digest(table: pa.Table) -> str:
@@ -133,10 +161,55 @@ def content_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def check_is_text(name: str, kind: pa.DataType, *, source: str) -> None:
+    """Raise DatasetError if a column's Arrow type is neither text, in any encoding, nor null."""
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_text = pa.types.is_string(values) or pa.types.is_large_string(values)
+    if is_text or pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        return
+    raise DatasetError(
+        f"{source}: the column {name!r} holds values of type {kind}; expected strings"
+    )
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair, which cannot be written as UTF-8, is in a string."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Return names, quoted, of which `MOST_NAMES_SHOWN` are listed and the others counted."""
+    shown = _quoted(names[:MOST_NAMES_SHOWN])
+    left = len(names) - MOST_NAMES_SHOWN
+    return f"{shown} and {left:,} more" if left > 0 else shown
+
+
+def _strings(column: pa.ChunkedArray, name: str, source: str) -> list[object]:
+    check_is_text(name, column.type, source=source)
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        number, problem = next(_undecodable(column))
+        raise DatasetError(
+            f"{source}: record {number}: the column {name!r} is not UTF-8 ({problem}); write the "
+            "file again from text in UTF-8"
+        ) from None
+
+
+def _undecodable(column: pa.ChunkedArray) -> Iterable[tuple[int, str]]:
+    """Yield the number of each value that is not UTF-8, and what is wrong with it."""
+    for number, value in enumerate(column, 1):
+        try:
+            value.as_py()
+        except UnicodeDecodeError as error:
+            yield number, f"0x{error.object[error.start]:02x}, {error.reason}"
+
+
 def _canonical(
     columns: Mapping[str, Sequence[object]],
     lines: Sequence[int | None],
     dropped: tuple[str, ...],
+    mapping: Mapping[str, str],
     source: str,
 ) -> CanonicalTable:
     if not lines:
@@ -149,7 +222,7 @@ def _canonical(
                 place = f"record {number}" if line is None else f"record {number} (line {line})"
                 raise DatasetError(f"{source}: {place}: {problem}")
         arrays.append(pa.array(["" if value is None else value for value in values], pa.string()))
-    return CanonicalTable(pa.Table.from_arrays(arrays, schema=SCHEMA), dropped)
+    return CanonicalTable(pa.Table.from_arrays(arrays, schema=SCHEMA), dropped, mapping)
 
 
 def _problem(name: str, value: object) -> str | None:
@@ -160,7 +233,7 @@ def _problem(name: str, value: object) -> str | None:
         return f"the {name} is a value of type {type(value).__name__}; expected a string"
     if required and not value.strip():
         return f"the {name} is empty; fill it in or remove the record"
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if has_lone_surrogate(value):
         return (
             f"the {name} has half of a surrogate pair (\\ud800 to \\udfff), which is not text; "
             "correct it"
@@ -168,8 +241,37 @@ def _problem(name: str, value: object) -> str | None:
     return None
 
 
+def _missing(missing: Sequence[str], names: Sequence[str]) -> str:
+    accepted = "; ".join(f"{name!r} (or {_quoted(ALIASES[name][1:])})" for name in missing)
+    if chat := [name for name in CHAT_COLUMNS if name in names]:
+        hint = f"{chat[0]!r} is chat data: write each exchange as an instruction and a response"
+    elif meant := _meant(missing, names):
+        hint = f"did you mean {_quoted(meant)}? Rename it"
+    else:
+        hint = (
+            "an example needs an instruction and a response, and may have a context and a category"
+        )
+    return (
+        f"no column for {accepted}; found the columns {shown_names(sorted(names)) or 'none'}; "
+        + (hint)
+    )
+
+
+def _meant(missing: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the names that resemble a missing one, among the first thousand."""
+    by_folded = {_folded(name): name for name in islice(names, 1000)}
+    wanted = [alias for name in missing for alias in ALIASES[name]]
+    close = [difflib.get_close_matches(alias, by_folded, n=1, cutoff=0.8) for alias in wanted]
+    return list(dict.fromkeys(by_folded[match] for found in close for match in found))
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
 def _dropped(names: Sequence[str], mapping: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(name for name in dict.fromkeys(names) if name not in mapping.values())
+    kept = frozenset(mapping.values())
+    return tuple(name for name in dict.fromkeys(names) if name not in kept)
 
 
 def _quoted(names: Sequence[str]) -> str:

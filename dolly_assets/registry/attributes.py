@@ -74,6 +74,9 @@ class RawDatasetAttributes(Attributes):
         default=None, description="The limits of quality checks that the dataset's YAML sets."
     )
     content_digest: str | None = Field(default=None, description="SHA-256 over the examples.")
+    reading: list[str] | None = Field(
+        default=None, description="Which files and columns were read, and which were not."
+    )
     dropped_columns: list[str] | None = None
     sample_markdown: str | None = None
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.datasets.formats import HARMLESS_BYTES, MAX_LINE_BYTES, read_file
+from dolly_assets.datasets.compression import HARMLESS_BYTES
+from dolly_assets.datasets.formats import MAX_LINE_BYTES, read_file
 
 RECORDS = [
     {"instruction": "Add.", "context": "1, 2", "response": "3", "category": "sum"},

@@ -19,7 +19,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.datasets import sources
+from dolly_assets.datasets import source_files
 from dolly_assets.datasets.demo import generate
 from dolly_assets.datasets.sources import read_source, source_version
 
@@ -136,7 +136,7 @@ def bucket(s3_endpoint, monkeypatch):
 
 
 def test_a_file_in_s3_is_read_in_as_many_parts_as_it_takes(bucket, monkeypatch) -> None:
-    monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 7)
+    monkeypatch.setattr(source_files, "DOWNLOAD_BYTES", 7)
     bucket.put_object(Key="folder/a b.jsonl", Body=CONTENT)
 
     source = read_source("s3://data/folder/a b.jsonl")

@@ -1,0 +1,158 @@
+"""Reads Parquet and Arrow files: the columns that examples need, in pieces of a bounded size.
+
+A column of equal values is tiny in a file, whatever it expands to: sizes are computed before values
+are written out. It does not know where the file came from; columns are the business of `schema`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dolly_assets.core.errors import DatasetError
+from dolly_assets.datasets.compression import HARMLESS_BYTES, most_bytes, too_large
+from dolly_assets.datasets.schema import (
+    CanonicalTable,
+    canonical_from_table,
+    check_is_text,
+    map_columns,
+)
+
+PARQUET_ROWS = 256
+ARROW_FILE_START = b"ARROW1"  # a stream, as save_to_disk writes it, has no mark
+
+
+def read_parquet(path: Path, *, source: str) -> CanonicalTable:
+    """Read a Parquet file; raises DatasetError as `formats.read_file` does."""
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+        wanted = _wanted(schema, source)
+        columns = _Columns(metadata, wanted)
+        if columns.size_bytes > most_bytes(path):
+            raise too_large(source, path)
+        with pq.ParquetFile(path, read_dictionary=columns.as_dictionaries) as file:
+            batches = file.iter_batches(columns.rows_at_once, columns=wanted)
+            table = _table(batches, path, source)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(source, "Parquet", error) from error
+    return canonical_from_table(table, source=source, names=schema.names)
+
+
+def read_arrow(path: Path, *, source: str) -> CanonicalTable:
+    """Read an Arrow file, a stream or a file with an index; raises as `formats.read_file` does."""
+    try:
+        with pa.OSFile(str(path)) as file:
+            schema = _arrow_reader(file).schema
+            wanted = sorted(map(schema.get_field_index, _wanted(schema, source)))
+            file.seek(0)
+            reader = _arrow_reader(file, pa.ipc.IpcReadOptions(included_fields=wanted))
+            table = _table(_arrow_batches(reader), path, source)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(source, "Arrow", error) from error
+    return canonical_from_table(table, source=source, names=schema.names)
+
+
+def _wanted(schema: pa.Schema, source: str) -> list[str]:
+    """Return the names of the columns to read, which hold text."""
+    wanted = list(map_columns(schema.names, source=source).values())
+    for name in wanted:
+        check_is_text(name, schema.field(name).type, source=source)
+    return wanted
+
+
+class _Columns:
+    """What a Parquet file's footer states about the columns that are read.
+
+    Attributes:
+        size_bytes: Their size as encoded, without compression.
+        as_dictionaries: Those of which each value is held once until its size is known.
+        rows_at_once: How many rows may be decoded at once. Delta encoding shares prefixes among
+            values, so a value can be as large as its chunk of the column.
+    """
+
+    def __init__(self, metadata: pq.FileMetaData, wanted: Sequence[str]) -> None:
+        has_dictionary, is_delta, largest_bytes = set[str](), set[str](), 1
+        self.size_bytes = 0
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for chunk in map(group.column, range(group.num_columns)):
+                if (name := chunk.path_in_schema) not in wanted:
+                    continue
+                self.size_bytes += chunk.total_uncompressed_size
+                largest_bytes = max(largest_bytes, chunk.total_uncompressed_size)
+                if chunk.has_dictionary_page:
+                    has_dictionary.add(name)
+                if "DELTA_BYTE_ARRAY" in chunk.encodings:
+                    is_delta.add(name)
+        self.as_dictionaries = sorted(has_dictionary - is_delta)  # Arrow decodes no others so
+        self.rows_at_once = (
+            max(1, min(PARQUET_ROWS, HARMLESS_BYTES // largest_bytes)) if is_delta else PARQUET_ROWS
+        )
+
+
+def _table(batches: Iterator[pa.RecordBatch], path: Path, source: str) -> pa.Table:
+    """Return the batches as one table with decoded columns, if that is not too large."""
+    left_bytes, written = most_bytes(path), list[pa.RecordBatch]()
+    for batch in batches:
+        left_bytes -= sum(map(_expanded_bytes, batch.columns))
+        if left_bytes < 0:
+            raise too_large(source, path)
+        columns = [
+            column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+            for column in batch.columns
+        ]
+        written.append(pa.RecordBatch.from_arrays(columns, batch.schema.names))
+    if not written:
+        raise DatasetError(f"{source}: there are no records; a dataset needs at least one example")
+    return pa.Table.from_batches(written)
+
+
+def _expanded_bytes(column: pa.Array) -> int:
+    """Return the size of a column's values when each is written out."""
+    if isinstance(column, pa.DictionaryArray):
+        lengths = pc.binary_length(column.dictionary).take(column.indices)
+        return pc.sum(lengths).as_py() or 0
+    if isinstance(column, pa.StringViewArray):  # values may share their bytes
+        return sum(len(value.as_buffer() or b"") for value in column if value.is_valid)
+    return column.nbytes
+
+
+def _arrow_reader(
+    file: pa.NativeFile, options: pa.ipc.IpcReadOptions | None = None
+) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+    start = file.read(len(ARROW_FILE_START))
+    file.seek(0)
+    if start == ARROW_FILE_START:
+        return pa.ipc.open_file(file, options=options)
+    return pa.ipc.open_stream(file, options=options)
+
+
+def _arrow_batches(
+    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, checked: Arrow itself trusts the offsets and indices of a file."""
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
+        batches = map(reader.get_batch, range(reader.num_record_batches))
+    else:
+        batches = iter(reader)
+    for batch in batches:
+        for column in batch.columns:
+            _check(column)
+        yield batch
+
+
+def _check(column: pa.Array) -> None:
+    """Check a column; values that are not UTF-8 pass, which are found again with their record."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        if isinstance(column, pa.DictionaryArray):  # its indices were not reached
+            pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pa.binary()))
+
+
+def _unreadable(source: str, name: str, error: Exception) -> DatasetError:
+    return DatasetError(f"{source}: not a readable {name} file ({error}); write or copy it again")

@@ -1,0 +1,107 @@
+"""The card of a dataset on the Hub, `README.md`: the front matter that its clone's files follow.
+
+Knows the YAML between the first two lines of `---`, and nothing of the files that it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import yaml
+
+from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.text import one_line
+
+HUB_CARD = "README.md"
+TRAIN = "train"
+_FENCE = b"---"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One of the datasets that a repository holds.
+
+    Attributes:
+        name: Its name.
+        patterns: Split -> the patterns of its files; None if their names show the splits.
+        folder: The folder that the patterns are relative to, with a `/` at its end, or empty.
+        is_default: Whether it is read unless another one is chosen.
+    """
+
+    name: str
+    patterns: Mapping[str, tuple[str, ...]] | None = None
+    folder: str = ""
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class HubCard:
+    """What a card states: the configurations, and the licence."""
+
+    configurations: tuple[Configuration, ...] = field(default=())
+    license: str | None = None
+
+
+def read_hub_card(content: bytes, *, source: str) -> HubCard:
+    """Return what the front matter of a card states, which may be nothing.
+
+    Raises:
+        DatasetError: The front matter is not YAML, or its `configs` are not as the Hub defines
+            them.
+    """
+    lines = content.splitlines()
+    if not lines or lines[0].strip() != _FENCE or _FENCE not in lines[1:]:
+        return HubCard()
+    front = b"\n".join(lines[1 : lines.index(_FENCE, 1)])
+    where = f"{source}: {HUB_CARD}"
+    try:
+        stated = yaml.safe_load(front)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{where}: its front matter is not YAML: {one_line(error)}") from error
+    if not isinstance(stated, dict):
+        return HubCard()
+    configs, stated_license = stated.get("configs"), stated.get("license")
+    if configs is not None and not isinstance(configs, list):
+        raise DatasetError(f"{where}: configs: expected a list, one entry for each configuration")
+    found = [_configuration(config, where) for config in configs or ()]
+    if len({configuration.name for configuration in found}) < len(found):
+        raise DatasetError(f"{where}: configs: a config_name occurs twice; rename one")
+    return HubCard(tuple(found), stated_license if isinstance(stated_license, str) else None)
+
+
+def _configuration(config: object, where: str) -> Configuration:
+    name = config.get("config_name") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(name, str):
+        raise DatasetError(f"{where}: configs: each entry needs a config_name")
+    files, folder = config.get("data_files"), config.get("data_dir")
+    if folder is not None and not isinstance(folder, str):
+        raise DatasetError(f"{where}: configs: {name}: data_dir: expected the name of a folder")
+    return Configuration(
+        name,
+        None if files is None else _patterns(files, f"{where}: configs: {name}: data_files"),
+        f"{folder.strip('/')}/".removeprefix("./") if folder else "",
+        config.get("default") is True or name == "default",
+    )
+
+
+def _patterns(files: object, where: str) -> dict[str, tuple[str, ...]]:
+    """Return the patterns by split; those that name no split are the train split's."""
+    entries = files if isinstance(files, list) else [files]
+    if all(isinstance(entry, str) for entry in entries):
+        return {TRAIN: tuple(entries)}
+    patterns: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        split, paths = (
+            (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else (None, None)
+        )
+        paths = [paths] if isinstance(paths, str) else paths
+        if (
+            not isinstance(split, str)
+            or split in patterns
+            or not isinstance(paths, list)
+            or not all(isinstance(path, str) for path in paths)
+        ):
+            raise DatasetError(
+                f"{where}: expected paths, or entries with a split, each named once, and a path"
+            )
+        patterns[split] = tuple(paths)
+    return patterns
