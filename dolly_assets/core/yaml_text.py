@@ -46,19 +46,20 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
-def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
+def parse_yaml(content: bytes, where: str, most_bytes: int = MAX_YAML_BYTES) -> dict[str, Any]:
     """Return the keys and values of a YAML document, which may be empty.
 
     Args:
-        content: The document; more than `MAX_YAML_BYTES` are refused, so no more need be read.
+        content: The document; more than `most_bytes` are refused, so no more need be read.
         where: What it is, such as the path of its file, to begin messages with.
+        most_bytes: The limit of its length.
 
     Raises:
         ConfigurationError: It is too long, not YAML, or holds no keys.
     """
-    if len(content) > MAX_YAML_BYTES:
+    if len(content) > most_bytes:
         raise ConfigurationError(
-            f"{where}: more than {MAX_YAML_BYTES:,} bytes: expected a short YAML file"
+            f"{where}: more than {most_bytes:,} bytes: expected a short YAML file"
         )
     try:
         value = yaml.load(content, _Loader)  # noqa: S506 a SafeLoader

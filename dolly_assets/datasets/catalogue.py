@@ -80,7 +80,11 @@ class Catalogue:
             DatasetError: The name is not allowed, is declared, or is taken.
         """
         self.check_is_free(dataset.name, replace=replace)
-        self._objects.write(_key(dataset.name), dataset.model_dump_json().encode())
+        key, content = _key(dataset.name), dataset.model_dump_json().encode()
+        if replace:
+            self._objects.write(key, content)
+        elif not self._objects.create(key, content):
+            raise DatasetError(f"dataset {dataset.name!r} was just added; choose another name")
 
     def check_is_free(self, name: str, *, replace: bool = False) -> None:
         """Raise DatasetError if `add` would."""

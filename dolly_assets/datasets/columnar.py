@@ -21,6 +21,7 @@ from dolly_assets.datasets.schema import (
 )
 
 PARQUET_ROWS = 256
+DELTA_BYTES = HARMLESS_BYTES // 8  # Arrow holds several times as much while it decodes
 ARROW_FILE_START = b"ARROW1"  # a stream, as save_to_disk writes it, has no mark
 
 
@@ -88,7 +89,7 @@ class _Columns:
                     is_delta.add(name)
         self.as_dictionaries = sorted(has_dictionary - is_delta)  # Arrow decodes no others so
         self.rows_at_once = (
-            max(1, min(PARQUET_ROWS, HARMLESS_BYTES // largest_bytes)) if is_delta else PARQUET_ROWS
+            max(1, min(PARQUET_ROWS, DELTA_BYTES // largest_bytes)) if is_delta else PARQUET_ROWS
         )
 
 

@@ -6,13 +6,13 @@ Knows the YAML between the first two lines of `---`, and nothing of the files th
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import yaml
-
-from dolly_assets.core.errors import DatasetError
-from dolly_assets.core.text import one_line
+from dolly_assets.core.errors import ConfigurationError, DatasetError
+from dolly_assets.core.yaml_text import parse_yaml
 
 HUB_CARD = "README.md"
 TRAIN = "train"
+MAX_CARD_BYTES = 2**20
+"""Limit of the front matter, which describes every column of every configuration."""
 _FENCE = b"---"
 
 
@@ -54,11 +54,9 @@ def read_hub_card(content: bytes, *, source: str) -> HubCard:
     front = b"\n".join(lines[1 : lines.index(_FENCE, 1)])
     where = f"{source}: {HUB_CARD}"
     try:
-        stated = yaml.safe_load(front)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}: its front matter is not YAML: {one_line(error)}") from error
-    if not isinstance(stated, dict):
-        return HubCard()
+        stated = parse_yaml(front, f"{where}: front matter", MAX_CARD_BYTES)
+    except ConfigurationError as error:
+        raise DatasetError(str(error)) from error
     configs, stated_license = stated.get("configs"), stated.get("license")
     if configs is not None and not isinstance(configs, list):
         raise DatasetError(f"{where}: configs: expected a list, one entry for each configuration")

@@ -96,10 +96,15 @@ def choose_files(
         found = _found_configurations(data)
     chosen = _chosen(found, card.configurations, configuration, source)
     files, not_saved = _as_saved(_train(found[chosen], source), described, read, source)
-    reasons = _reasons(found, chosen) | not_saved
-    left_out = {name: "not a dataset file" for name in names if not _is_data(name)}
-    left_out |= {name: reasons.get(name, "in no split") for name in {*data}.difference(files)}
-    left_out |= dict.fromkeys(described, "describes the dataset")
+    reasons = {
+        **dict.fromkeys(names, "not a dataset file"),
+        **dict.fromkeys(data, "in no split"),
+        **_reasons(found, chosen),
+        **not_saved,
+        **dict.fromkeys(described, "describes the dataset"),
+    }
+    chosen_files = frozenset(files)
+    left_out = {name: reasons[name] for name in names if name not in chosen_files}
     return Layout(files, left_out, card.license)
 
 

@@ -10,6 +10,8 @@ from dolly_assets.assets.raw_dataset import build_raw_dataset
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.config import DatasetConfig
+from dolly_assets.datasets.reading import reading_of
+from dolly_assets.datasets.sources import read_source
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
 
@@ -47,4 +49,5 @@ def read(file: Path, folder: Path) -> Artifact:
     [event] = result.asset_materializations_for_node("raw_dataset")
     assert (event.tags or {})["dagster/data_version"] == artifact.digest
     assert event.metadata["dagster/row_count"].value == artifact.manifest.attributes["rows"]
+    assert event.metadata["reading"].value == reading_of(read_source(str(file)))
     return artifact

@@ -1,5 +1,6 @@
 """Every file here is real and on disk; nothing stands in for anything."""
 
+import bz2
 import gzip
 import json
 import re
@@ -19,11 +20,17 @@ RECORDS = [
 ]
 JSONL = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECORDS)
 CSV = 'instruction,context,response,category\nAdd.,"1, 2",3,sum\n"Say ""hé"".",,"hé\n日本",\n'
+TSV = CSV.replace('"1, 2"', "1, 2").replace(",", "\t").replace("1\t 2", "1, 2")
 TEXTS = {
     "a.json": json.dumps(RECORDS, indent=2, ensure_ascii=False),
     "a.jsonl": JSONL,
     "a.csv": CSV,
+    "a.tsv": TSV,
 }
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.compress(content, codec="zstd", asbytes=True)
 
 
 @pytest.fixture
@@ -43,17 +50,35 @@ def assert_refused(read, name, content, *parts) -> None:
         assert part in str(caught.value)
 
 
+PACKED = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstd}
+
+
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("gzipped", [False, True])
+@pytest.mark.parametrize("suffix", PACKED)
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_text_formats_are_read_with_or_without_gzip_and_byte_order_mark(
-    read, name, gzipped, bom
+def test_text_formats_are_read_compressed_or_not_and_with_a_byte_order_mark(
+    read, name, suffix, bom
 ) -> None:
     content = bom + TEXTS[name].encode()
 
-    result = read(f"{name}.gz", gzip.compress(content)) if gzipped else read(name, content)
+    assert read(name + suffix, PACKED[suffix](content)).table.to_pylist() == RECORDS
 
-    assert result.table.to_pylist() == RECORDS
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+def test_several_compressed_members_are_one_text(read, suffix) -> None:
+    content = PACKED[suffix](JSONL.encode())
+
+    assert read(f"a.jsonl{suffix}", content * 2).table.to_pylist() == RECORDS * 2
+
+
+@pytest.mark.parametrize(("suffix", "format_name"), [(".bz2", "bzip2"), (".zst", "zstd")])
+def test_damaged_compressed_files_are_refused(read, suffix, format_name) -> None:
+    whole = PACKED[suffix](JSONL.encode())
+
+    for content in (JSONL.encode(), whole[:-5], whole + b"more"):
+        if suffix == ".bz2" and content == whole + b"more":
+            continue  # which bzip2 ignores
+        assert_refused(read, f"a.jsonl{suffix}", content, f"not a complete {format_name} file")
 
 
 def test_parquet_is_read(tmp_path) -> None:
@@ -240,12 +265,13 @@ def test_damaged_parquet_is_refused(read, tmp_path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz"])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.csv.gz", "a.csv.zst"])
 @pytest.mark.slow
 def test_a_file_that_grows_beyond_measure_is_refused_long_before_it_fills_the_memory(
     read, name
 ) -> None:
-    bomb = gzip.compress((b" " * 4095 + b"\n") * (2 * HARMLESS_BYTES // 4096))
+    packed = PACKED[name[name.rindex(".") :]]
+    bomb = packed((b" " * 4095 + b"\n") * (2 * HARMLESS_BYTES // 4096))
     tracemalloc.start()
 
     assert_refused(
@@ -266,3 +292,63 @@ def test_a_parquet_file_of_one_value_many_times_over_is_refused(tmp_path) -> Non
         DatasetError, match=rf"a: its [\d,]+ bytes expand to more than {HARMLESS_BYTES:,}"
     ):
         read_file(tmp_path / "a.parquet", source="a")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv.gz", "a.parquet", "a.arrow"])
+def test_a_git_lfs_pointer_is_named_as_one(read, name) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234567\n"
+
+    assert_refused(read, name, pointer, "a Git LFS pointer instead of the file's 1,234,567 bytes")
+    assert_refused(read, name, pointer, "run `git lfs pull`")
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        ('"k\\ud83d": 1', r"the key 'k\ud83d' has half of a surrogate pair"),
+        ('"k": "\\uDE00"', "the value of 'k' has half of a surrogate pair"),
+        ('"k": [{"in": ["\\ud83d"]}]', "the value of 'in' has half of a surrogate pair"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_half_a_surrogate_pair_is_refused_in_any_key_and_value(read, name, entry, found) -> None:
+    good, bad = '{"instruction": "a", "response": "b"}', f'{{"instruction": "a", {entry}}}'
+    content = f"[{good}, {bad}]" if name == "a.json" else f"{good}\n{bad}\n"
+
+    assert_refused(read, name, content, "record 2" if name == "a.json" else "line 2", found)
+
+
+def test_whole_surrogate_pairs_are_text(read) -> None:
+    table = read("a.jsonl", '{"instruction": "\\ud83d\\ude00", "response": "b"}').table
+
+    assert table["instruction"].to_pylist() == ["\U0001f600"]
+
+
+def test_blank_lines_before_the_header_are_skipped_and_counted(read) -> None:
+    assert read("a.csv", "\n\ninstruction,response\na,b\n").table.num_rows == 1
+    assert_refused(read, "a.csv", "\n\ninstruction,response\na,\n", "record 1 (line 4)")
+    assert_refused(read, "a.csv", "\na,a\n", "line 2: the column name 'a' occurs twice")
+
+
+COLUMNS = [f"column{number}" for number in range(200_000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.csv", ",".join(COLUMNS), "there are no records"),
+        ("a.csv", ",".join([*COLUMNS, "last", "last"]), "the column name 'last' occurs twice"),
+        ("a.csv", ",".join(COLUMNS) + "\n" + "," * (len(COLUMNS) - 1), "and 199,980 more"),
+        (
+            "a.json",
+            f'[{{{", ".join(f"{json.dumps(key)}: 1" for key in COLUMNS)}, "k": 1, "k": 2}}]',
+            "an object has the key 'k' twice",
+        ),
+    ],
+    ids=["csv", "csv-repeated", "csv-wrong", "json-repeated"],
+)
+def test_checks_of_names_take_time_in_proportion_to_their_number(
+    read, name, content, found
+) -> None:
+    """Checks of each name against all others would take minutes."""
+    assert_refused(read, name, content, found)

@@ -63,6 +63,41 @@ def test_wrong_columns_are_refused_with_those_found_and_those_needed() -> None:
         canonical({"instruction": "a", "label": "b"})
 
 
+@pytest.mark.parametrize("names", [("Instruction", "RESPONSE"), (" instruction ", "Response\t")])
+def test_names_in_another_case_or_with_spaces_around_are_matched(names) -> None:
+    result = canonical(dict(zip(names, ("a", "b"), strict=True)))
+
+    assert result.table.select(["instruction", "response"]).to_pylist() == [
+        {"instruction": "a", "response": "b"}
+    ]
+    assert result.kept_columns == {"instruction": names[0], "response": names[1]}
+
+
+def test_an_exact_name_comes_before_similar_ones_which_are_dropped() -> None:
+    result = canonical({"instruction": "a", "Response": "x", "response": "b", "Output": "y"})
+
+    assert result.table["response"].to_pylist() == ["b"]
+    assert result.dropped_columns == ("Response", "Output")
+
+
+def test_two_similar_names_for_one_column_are_refused() -> None:
+    with pytest.raises(DatasetError, match="'Response', 'OUTPUT' could each be the 'response'"):
+        canonical({"instruction": "a", "Response": "b", "OUTPUT": "c"})
+
+
+@pytest.mark.parametrize(
+    ("record", "hint"),
+    [
+        ({"instructions": "a", "response": "b"}, r"did you mean 'instructions'\? Rename it"),
+        ({"Prompt": "a", "respones": "b"}, r"did you mean 'respones'\? Rename it"),
+        ({"messages": []}, "'messages' is chat data: write each exchange as an instruction"),
+    ],
+)
+def test_names_that_resemble_a_missing_one_are_named(record, hint) -> None:
+    with pytest.raises(DatasetError, match=hint):
+        canonical(record)
+
+
 def test_two_candidates_for_one_column_are_refused() -> None:
     with pytest.raises(DatasetError, match="'response', 'output' could each be the 'response'"):
         canonical({"instruction": "a", "response": "b", "output": "c"})

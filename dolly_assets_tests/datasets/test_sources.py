@@ -82,6 +82,54 @@ def test_a_folder_without_dataset_files_is_refused(tmp_path) -> None:
         read_source(str(tmp_path))
 
 
+def test_a_source_that_is_no_dataset_is_refused_in_bounded_time(tmp_path, monkeypatch) -> None:
+    with pytest.raises(DatasetError, match=r"/: the whole file system; name the folder of one"):
+        read_source("/")
+    monkeypatch.chdir("/usr")
+    with pytest.raises(DatasetError, match="the whole file system"):
+        read_source("../..")
+    monkeypatch.setattr(source_files, "MAX_ENTRIES", 30)
+    for number in range(31):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(DatasetError, match="more than 30 files and folders; name the folder of"):
+        read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("start", ["", "/", "./", "~", "~nobody-of-this-name/", "s3://data/"])
+def test_a_source_that_is_too_long_or_names_no_home_is_refused(start) -> None:
+    with pytest.raises(DatasetError, match=r"is not a dataset source: it has 5,000 characters"):
+        read_source(start + "a" * (5000 - len(start)))
+    if not start.startswith("s3"):
+        with pytest.raises(DatasetError, match=r"File name too long|is not a dataset source|home"):
+            read_source(start + "a" * 300)
+
+
+def test_a_link_to_a_missing_file_is_refused(tmp_path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(CONTENT)
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "gone.jsonl")
+
+    with pytest.raises(DatasetError, match=r"b\.jsonl: a link to a file that is missing"):
+        read_source(str(tmp_path))
+
+
+def test_a_fragment_may_be_part_of_a_file_name(tmp_path) -> None:
+    (tmp_path / "a#b.jsonl").write_bytes(CONTENT)
+
+    assert read_source(f"{tmp_path}/a#b.jsonl").table.to_pylist() == ROWS
+
+
+def test_of_a_prefix_in_s3_the_train_split_of_the_chosen_configuration_is_read(bucket) -> None:
+    for key in ("clone/en/train.jsonl", "clone/fr/train.jsonl", "clone/fr/test.jsonl"):
+        bucket.put_object(Key=key, Body=CONTENT)
+
+    with pytest.raises(DatasetError, match=r"s3://data/clone/: several configurations: 'en', 'fr'"):
+        read_source("s3://data/clone/")
+    source = read_source("s3://data/clone/#fr")
+    assert source.files == {"fr/train.jsonl": 1}
+    assert source.left_out["fr/test.jsonl"] == "split test"
+    assert source_version("s3://data/clone/#fr") != source_version("s3://data/clone/#en")
+
+
 def test_the_version_of_a_source_follows_its_content(tmp_path, bucket) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(CONTENT)
