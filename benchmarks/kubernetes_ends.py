@@ -270,7 +270,7 @@ def run_killed(stage: Stage, *, has_ended: bool = False) -> str:
     launching.wait()
     if has_ended:
         training.let()
-        stage.cluster.wait(lambda: "conditions" in stage.cluster.jobs()[0]["status"])
+        stage.cluster.wait(stage.cluster.has_ended)
     again = stage.training(owner=AGAIN)
     stage.now()
     again.start()

@@ -18,9 +18,9 @@ from dolly_assets.launchers.kubernetes.pods import (
     ending,
     has_started,
     how_it_ended,
-    why_it_waits,
 )
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+from dolly_assets.launchers.kubernetes.waiting import latest, why_it_waits
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.round_trip import new_key
 
@@ -73,7 +73,7 @@ def _followed(
         why = (
             ""
             if any(has_started(pod) for pod in pods)
-            else why_it_waits(job, pods, api.warnings_of(name))
+            else why_it_waits(job, pods, latest(api.warnings_of("Job", name)))
         )
         if time.monotonic() > deadline:
             return CheckResult(

@@ -24,7 +24,7 @@ from dagster_pipes import (
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.object_store import ObjectStore
 
-NAME = re.compile(r"\d{20}-[^/]+\.json", re.ASCII)
+NAME = re.compile(r"\d{20}-(?P<pod>[^/]+)-\d+\.json", re.ASCII)
 MOST_BYTES = 2**20  # of one message; what is longer is cut off, and so cannot be read
 STORE_PREFIX = "store_prefix"  # the key of the pipes parameters
 POD = "pod"
@@ -90,8 +90,8 @@ class _Channel(PipesMessageWriterChannel):
                     self._closing.wait(RETRY_SECONDS)
 
 
-def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[bytes]:
-    """Yield the messages whose keys are new, as JSON, in order.
+def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the messages whose keys are new, in order: the name of the pod, and the JSON.
 
     Messages that are older than the newest known one by `LATE_SECONDS` are no longer expected;
     neither one from the future nor an object of another name changes that.
@@ -104,9 +104,10 @@ def new_messages(store: ObjectStore, prefix: str, seen: set[str]) -> Iterator[by
     newest_ns = int(max(seen).rpartition("/")[2].partition("-")[0]) if seen else 0
     oldest_ns = min(newest_ns, time.time_ns()) - LATE_SECONDS * 10**9
     for item in store.objects(prefix, after=f"{prefix}/{max(0, oldest_ns):020d}"):
-        if item.key in seen or not NAME.fullmatch(item.key.removeprefix(f"{prefix}/")):
+        name = NAME.fullmatch(item.key.removeprefix(f"{prefix}/"))
+        if item.key in seen or not name:
             continue
         # A store refuses a range of nothing.
         message = store.read(item.key, 0, MOST_BYTES) if item.size_bytes else b""
         seen.add(item.key)
-        yield bytes(message)
+        yield name["pod"], bytes(message)

@@ -22,12 +22,13 @@ from dolly_assets_tests.kubernetes.objects import KINDS, Object, Objects, Refuse
 
 PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[a-z0-9.]+)/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
-    r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>status|log|eviction))?"
+    r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>status|log))?"
 )
 PENDING = re.compile(
     r"/apis/visibility\.kueue\.x-k8s\.io/v1beta1/namespaces/(?P<namespace>[^/]+)/localqueues/(?P<queue>[^/]+)"
     r"/pendingworkloads"
 )
+WORKLOADS = re.compile(r"/apis/kueue\.x-k8s\.io/v1beta1/namespaces/(?P<namespace>[^/]+)/workloads")
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PAUSE = 0.05
 VERSION = {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}
@@ -62,6 +63,7 @@ class ApiServer:
             it.
         pending: The workloads that Kueue lists for a namespace and a local queue; None where there
             is no Kueue.
+        workloads: The Workloads of Kueue for a label selector, likewise.
         calls: Every request so far: verb and resource.
     """
 
@@ -70,11 +72,14 @@ class ApiServer:
         self.may: Callable[[str, str, str], bool] = lambda _verb, _resource, _namespace: True
         self.admit: Callable[[str, Object], None] = lambda _plural, _body: None
         self.pending: Callable[[str, str], list[Object]] | None = None
+        self.workloads: Callable[[str], list[Object]] | None = None
         self.calls: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
         self.streams = 0  # raised to cut those that are open
         self.log_streams = 0
+        self.log_ends = 0  # raised to end them in order
+        self.log_stalls = 0  # raised to have them say nothing more
         server = self
 
         class Bound(_Handler):
@@ -134,6 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._review(body)
             elif self.api.pending and (match := PENDING.fullmatch(parts.path)):
                 self._pending(self.api.pending, **match.groupdict())
+            elif self.api.workloads and (match := WORKLOADS.fullmatch(parts.path)):
+                self._let_in("list", "workloads", match["namespace"])
+                found = self.api.workloads(query["labelSelector"])
+                self._send(200, {"kind": "WorkloadList", "items": found})
             elif match := PATH.fullmatch(parts.path):
                 self._resource(verb, match.groupdict(), query, body)
             else:
@@ -193,10 +202,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._let_in(verb, f"{plural}/{path['sub']}" if path["sub"] else plural, namespace)
         if path["sub"] == "log":
             self._log(self.api.objects.get("pods", namespace, name or ""), query)
-        elif path["sub"] == "eviction":
-            pod = self.api.objects.get("pods", namespace, name or "")
-            self.api.controller.disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting")
-            self._delete("pods", namespace, name or "", body.get("deleteOptions", {}))
         elif verb == "list":
             items = [
                 item for item in self.api.objects.list(plural, namespace) if _selected(item, query)
@@ -229,9 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
         if plural == "pods":
             grace = options.get("gracePeriodSeconds")
             self.api.controller.delete_pod(found, float(grace) if grace is not None else None)
-        elif plural == "jobs" and options.get("propagationPolicy") in ("Foreground", "Background"):
-            self.api.controller.delete_job(found)
-        else:  # a Job's pods are orphaned by default
+        elif plural == "jobs":
+            self.api.controller.delete_job(found, options.get("propagationPolicy", "Orphan"))
+        else:
             self.api.objects.remove(plural, namespace, name)
         self._send(200, found)
 
@@ -291,8 +296,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     def _follow_log(self, log: Log, position: int, has_times: bool) -> None:
-        streams = self.api.log_streams
+        streams, ends, stalls = self.api.log_streams, self.api.log_ends, self.api.log_stalls
         while streams == self.api.log_streams:
+            if stalls != self.api.log_stalls:
+                time.sleep(PAUSE)
+                continue
+            if ends != self.api.log_ends:
+                return
             with log.changed:
                 new = log.lines[position:]
                 if not new and log.is_complete:

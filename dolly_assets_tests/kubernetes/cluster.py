@@ -1,21 +1,31 @@
 """A whole stand-in cluster in this process, and what can happen to it.
 
     with Cluster(tmp_path) as cluster:
-        os.environ["KUBECONFIG"] = str(cluster.kubeconfig)     # the real client and `dolly` find it
-        there cluster.apply({"kind": "Secret", ...})                 # objects that are there
-        beforehand cluster.programs["trains:1"] = ["python", "-c", "print('hello')"]   # instead of
-        an image's command
+        os.environ["KUBECONFIG"] = str(cluster.kubeconfig)  # the real client and `dolly` find it
+        cluster.apply({"kind": "Secret", ...})  # objects that exist beforehand
+        cluster.programs["trains:1"] = ["python", "-c", "print('hello')"]  # an image's command
 
-        cluster.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")   # pods stay
-        pending cluster.release() cluster.break_images("ImagePullBackOff")               # mended by
-        release, too cluster.exceed_quota("exceeded quota: gpus, requested: ...")   # the Job
-        controller may create no pod cluster.queue("trainings", before=2)                   # Kueue
-        suspends Jobs of this queue; admit() lets them go cluster.deny("policy: no root")
-        # admission refuses Jobs cluster.evict(pod) / preempt(pod) / lose(pod) / delete(pod) /
-        oom_kill(pod) cluster.fail(500, verb="list", plural="pods", times=3) # answers of the API
-        cluster.drop_watches() / cut_logs() / forget_history() # what was watched, streamed, is gone
-        cluster.forbid("create", "jobs")                       # SelfSubjectAccessReview says no,
-        requests get 403
+        # Pods do not start; `release` ends it.
+        cluster.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+        cluster.break_images("ImagePullBackOff")
+        cluster.break_mounts('secret "missing" not found')
+        cluster.break_starts('exec: "python": executable file not found in $PATH')
+        cluster.exceed_quota("exceeded quota: gpus, requested: ...")
+        cluster.limit_range({"ephemeral-storage": "10Gi"})  # default limits of containers
+        cluster.queue("trainings", before=2)  # Kueue suspends Jobs of this queue; `admit` ends it
+        cluster.deny("policy: no root")  # admission refuses Jobs
+
+        # What ends pods.
+        cluster.evict(pod), cluster.preempt(pod), cluster.lose(pod), cluster.delete(pod)
+        cluster.oom_kill(pod), cluster.reboot(pod), cluster.fill_disk(pod)
+        # A node that says nothing: its pods are not ready; they are to end; it answers again.
+        cluster.silence(pod), cluster.give_up(pod), cluster.answer(pod)
+
+        # The API.
+        cluster.fail(500, verb="list", plural="pods", times=3)
+        cluster.drop_watches(), cluster.cut_logs(), cluster.forget_history()
+        cluster.end_logs(), cluster.stall_logs()
+        cluster.forbid("create", "jobs")  # SelfSubjectAccessReview says no, requests get 403
 
         cluster.pods(), cluster.jobs(), cluster.gpus_booked()
         cluster.wait(lambda: cluster.gpus_booked() == 0)
@@ -36,7 +46,14 @@ from typing import Self
 from dolly_assets_tests.kubernetes.api_server import ApiServer, Fault
 from dolly_assets_tests.kubernetes.controller import Controller
 from dolly_assets_tests.kubernetes.node import Node
-from dolly_assets_tests.kubernetes.objects import KINDS, Object, Objects, Refused
+from dolly_assets_tests.kubernetes.objects import (
+    KINDS,
+    Object,
+    Objects,
+    Refused,
+    condition,
+    with_condition,
+)
 
 NAMESPACE = "dolly"
 WAIT_SECONDS = 60
@@ -110,6 +127,11 @@ class Cluster:
         """The Jobs that are there now."""
         return self.objects.list("jobs")
 
+    def has_ended(self) -> bool:
+        """Whether the only Job has ended."""
+        [job] = self.jobs()
+        return bool(condition(job, "Complete") or condition(job, "Failed"))
+
     def gpus_booked(self) -> int:
         """GPUs of pods that have a node and have not ended."""
         return sum(
@@ -153,15 +175,30 @@ class Cluster:
         """The Job controller may create no pods."""
         self.controller.quota_error = why
 
+    def break_mounts(self, why: str) -> None:
+        """Volumes are not mounted, which only events of pods say."""
+        self.controller.mount_error = why
+
+    def break_starts(self, why: str) -> None:
+        """The runtime cannot start containers."""
+        self.node.start_error = why
+
+    def limit_range(self, default_limits: dict[str, str]) -> None:
+        """A LimitRange gives these limits to containers that have none."""
+        self.controller.default_limits = default_limits
+
     def release(self) -> None:
-        """Ends hold, break_images and exceed_quota."""
+        """Ends hold, exceed_quota, break_images, break_mounts and break_starts."""
         self.controller.held = self.controller.image_error = self.controller.quota_error = None
+        self.controller.mount_error = None
+        self.node.start_error = None
         self.controller.wake()
 
-    def queue(self, name: str, before: int | None) -> None:
+    def queue(self, name: str, before: int | None, why: str = "") -> None:
         """Kueue suspends new Jobs of this queue, and lists them behind this many others, if at all.
 
-        The others are workloads that somebody made by hand, and nothing owns them.
+        `why` is what their Workloads say. The others are workloads that somebody made by hand, and
+        nothing owns them.
         """
 
         def admit(plural: str, body: Object) -> None:
@@ -187,7 +224,14 @@ class Cluster:
                 for place, metadata in enumerate(listed)
             ]
 
-        self.api.admit, self.api.pending = admit, pending
+        def workloads(selector: str) -> list[Object]:
+            reserved = {"type": "QuotaReserved", "status": "False", "reason": "Pending"}
+            uids = {job["metadata"]["uid"] for job in self.jobs()}
+            is_known = selector.removeprefix("kueue.x-k8s.io/job-uid=") in uids
+            status = {"conditions": [{**reserved, "message": why}]}
+            return [{"spec": {}, "status": status}] if is_known and why else []
+
+        self.api.admit, self.api.pending, self.api.workloads = admit, pending, workloads
 
     def admit(self) -> None:
         """Kueue admits what it has suspended."""
@@ -226,6 +270,14 @@ class Cluster:
         """Connections that stream logs are cut."""
         self.api.log_streams += 1
 
+    def end_logs(self) -> None:
+        """Streams of logs end in order though their pods run, as when a kubelet restarts."""
+        self.api.log_ends += 1
+
+    def stall_logs(self) -> None:
+        """Streams of logs stay open, and nothing arrives on them any more."""
+        self.api.log_stalls += 1
+
     def forget_history(self) -> None:
         """Watches that resume from an earlier version get 410."""
         self.objects.forget_history()
@@ -247,13 +299,43 @@ class Cluster:
         self.controller.delete_pod(pod)
 
     def lose(self, pod: Object) -> None:
-        """The node of a pod is lost: nothing of it saves anything, and the pod is taken out."""
-        self.controller.disrupt(
-            pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"
-        )
+        """The node of a pod is deleted: nothing of it saves anything, and the pod is taken out."""
+        self.controller.disrupt(pod, "DeletionByPodGC", "PodGC: node no longer exists")
+        self.node.silent.discard(pod["metadata"]["uid"])
         self.node.kill(pod)
         self.controller.delete_pod(pod, 0)
 
+    def silence(self, pod: Object) -> None:
+        """The node of a pod does not answer: the control plane notes that it is not ready."""
+        self.node.silent.add(pod["metadata"]["uid"])
+        self._ready(pod, "False")
+
+    def give_up(self, pod: Object) -> None:
+        """The node has been silent for too long: the pod is to end, which nobody confirms."""
+        message = "Taint manager: deleting due to NoExecute taint"
+        self.controller.disrupt(pod, "DeletionByTaintManager", message)
+        self.controller.delete_pod(pod)
+
+    def answer(self, pod: Object) -> None:
+        """The node answers again."""
+        self.node.silent.discard(pod["metadata"]["uid"])
+        self._ready(pod, "True")
+
+    def _ready(self, pod: Object, status: str) -> None:
+        name = pod["metadata"]["name"]
+        found = self.objects.get("pods", NAMESPACE, name)
+        conditions = with_condition(found, "Ready", status)
+        self.objects.update("pods", NAMESPACE, name, {"status": {"conditions": conditions}})
+
     def oom_kill(self, pod: Object) -> None:
         """The kernel kills a container for lack of memory."""
-        self.node.kill(pod, "OOMKilled")
+        self.node.kill(pod, reason="OOMKilled")
+
+    def reboot(self, pod: Object) -> None:
+        """The node of a pod has restarted, and its runtime has lost the container."""
+        self.node.kill(pod, exitCode=255, reason="Unknown")
+
+    def fill_disk(self, pod: Object) -> None:
+        """A pod exceeds its limit of local disk; its kubelet ends it, and notes no disruption."""
+        message = "Pod ephemeral local storage usage exceeds the total limit of containers 100Mi. "
+        self.node.kill(pod, podReason="Evicted", podMessage=message)

@@ -3,18 +3,29 @@
 It knows no HTTP and no processes.
 
 Of Jobs it knows Indexed and plain ones, `podFailurePolicy`, `backoffLimit`,
-`activeDeadlineSeconds`, `suspend` and `ttlSecondsAfterFinished`; a pod is replaced when it has
-ended (`podReplacementPolicy: Failed`).
+`backoffLimitPerIndex`, `activeDeadlineSeconds`, `suspend` and `ttlSecondsAfterFinished`; a pod is
+replaced when it has ended (`podReplacementPolicy: Failed`), after a pause that doubles with each
+failure.
 """
 
 import contextlib
+import secrets
 import threading
 import time
 from typing import Any
 
 from dolly_assets_tests.kubernetes.node import Node
-from dolly_assets_tests.kubernetes.objects import Object, Objects, Refused, now
+from dolly_assets_tests.kubernetes.objects import (
+    Object,
+    Objects,
+    Refused,
+    condition,
+    now,
+    with_condition,
+)
 
+PAUSE_SECONDS = (10, 600)  # before a pod is replaced: after the first failure, the longest
+EVENT_SECONDS = 0.2  # between events of a pod that cannot be created
 INDEX = "batch.kubernetes.io/job-completion-index"
 ENDED = ("Failed", "Succeeded")
 
@@ -25,14 +36,20 @@ class Controller:
     Attributes:
         held: Why pods are not scheduled, while they are not.
         image_error: Why images are not pulled (`ErrImagePull`), while they are not.
+        mount_error: Why volumes are not mounted (an event of the pod), while they are not.
         quota_error: Why the Job controller may not create pods, while it may not.
+        default_limits: The limits that a LimitRange gives to containers without.
     """
 
     def __init__(self, objects: Objects, node: Node, speed: float) -> None:
         self._objects, self._node, self._speed = objects, node, speed
         self.held: str | None = None
         self.image_error: str | None = None
+        self.mount_error: str | None = None
         self.quota_error: str | None = None
+        self.default_limits: dict[str, str] = {}
+        self._failures: dict[tuple[str, int], tuple[int, float]] = {}  # how many, when the last
+        self._event_at: dict[str, float] = {}
         self._stopping: set[str] = set()
         self._finished: dict[str, float] = {}
         self._started: dict[str, float] = {}
@@ -60,10 +77,18 @@ class Controller:
                     self._reconcile(job)
             for pod in self._objects.list("pods"):
                 with contextlib.suppress(Refused):
+                    self._collect(pod)
                     self._run_pod(pod)
             with self._objects.changed:
                 if self._objects.version == seen:
                     self._objects.changed.wait(0.05)
+
+    def _collect(self, pod: Object) -> None:
+        """The garbage collector ends a pod whose Job is gone."""
+        jobs = {job["metadata"]["uid"] for job in self._objects.list("jobs")}
+        owners = [owner["uid"] for owner in pod["metadata"].get("ownerReferences", [])]
+        if owners and not jobs.intersection(owners):
+            self.delete_pod(pod)
 
     def pods_of(self, job: Object) -> list[Object]:
         """The pods that a Job owns."""
@@ -90,60 +115,79 @@ class Controller:
         uid = job["metadata"]["uid"]
         self._started.setdefault(uid, time.monotonic())
         status = dict(job.get("status", {}))
+        failure = condition(job, "FailureTarget")
         counted = set(status.get("counted", []))
-        failure: tuple[str, str] | None = (
-            tuple(status["failureTarget"]) if "failureTarget" in status else None
-        )
         for pod in pods:
             if pod["status"]["phase"] == "Failed" and pod["metadata"]["uid"] not in counted:
                 counted.add(pod["metadata"]["uid"])
                 action, why = _action(job, pod)
                 status["failed"] = status.get("failed", 0) + (action != "Ignore")
+                self._note_failure(job, pod)
                 if action == "FailJob":
-                    failure = ("PodFailurePolicy", why)
+                    failure = failure or _reason("PodFailurePolicy", why)
         indexes = range(job["spec"].get("completions", 1))
         done = {_index(pod) for pod in pods if pod["status"]["phase"] == "Succeeded"}
         active = [pod for pod in pods if pod["status"]["phase"] not in ENDED]
-        limit = job["spec"].get("activeDeadlineSeconds")
-        if status.get("failed", 0) > job["spec"].get("backoffLimit", 6):
-            failure = failure or (
-                "BackoffLimitExceeded",
-                "Job has reached the specified backoff limit",
-            )
-        if limit and time.monotonic() - self._started[uid] > limit / self._speed:
-            failure = failure or (
-                "DeadlineExceeded",
-                "Job was active longer than specified deadline",
-            )
+        failure = failure or self._limit(job, status)
         if failure:
             for pod in active:
                 self.delete_pod(pod)
-            if not active:
-                self._finish(job, status, "Failed", *failure)
+            if not condition(job, "FailureTarget"):
+                status["conditions"] = [{"type": "FailureTarget", **failure}]
+            elif not active:
+                self._finish(job, {**status, "counted": sorted(counted)}, "Failed", failure)
                 return
-            status["failureTarget"] = list(failure)
         elif done >= set(indexes):
-            self._finish(job, status, "Complete", "CompletionsReached", "")
-            return
+            met = _reason("CompletionsReached", "Reached expected number of succeeded pods")
+            if condition(job, "SuccessCriteriaMet"):
+                self._finish(job, status, "Complete", met)
+                return
+            status["conditions"] = [{"type": "SuccessCriteriaMet", **met}]
         else:
             for index in set(indexes) - done - {_index(pod) for pod in active}:
-                self._create_pod(job, index)
+                if not self._is_paused(job, index):
+                    self._create_pod(job, index)
         new = {**status, "active": len(active), "succeeded": len(done), "counted": sorted(counted)}
         if new != job.get("status"):
             self._write_status(
                 job, {"startTime": job.get("status", {}).get("startTime", now()), **new}
             )
 
-    def _finish(self, job: Object, status: Object, kind: str, reason: str, message: str) -> None:
-        condition = {
-            "type": kind,
-            "status": "True",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": now(),
-        }
+    def _note_failure(self, job: Object, pod: Object) -> None:
+        key = self._counter(job, _index(pod))
+        self._failures[key] = self._failures.get(key, (0, 0.0))[0] + 1, time.monotonic()
+
+    def _counter(self, job: Object, index: int) -> tuple[str, int]:
+        is_by_index = "backoffLimitPerIndex" in job["spec"]
+        return job["metadata"]["uid"], index if is_by_index else -1
+
+    def _is_paused(self, job: Object, index: int) -> bool:
+        failures, last = self._failures.get(self._counter(job, index), (0, 0.0))
+        seconds = min(PAUSE_SECONDS[0] * 2 ** (failures - 1), PAUSE_SECONDS[1]) if failures else 0
+        return time.monotonic() - last < seconds / self._speed
+
+    def _limit(self, job: Object, status: Object) -> Object | None:
+        """The condition of a Job that has failed too often, or was active for too long."""
+        spec, uid = job["spec"], job["metadata"]["uid"]
+        most = max(
+            (times for (of, _), (times, _) in self._failures.items() if of == uid), default=0
+        )
+        if most > spec.get("backoffLimitPerIndex", most) and spec.get("maxFailedIndexes") == 0:
+            return _reason(
+                "MaxFailedIndexesExceeded",
+                "Job has exceeded the specified maximal number of failed indexes",
+            )
+        if status.get("failed", 0) > spec.get("backoffLimit", 6):
+            return _reason("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        limit = spec.get("activeDeadlineSeconds")
+        if limit and time.monotonic() - self._started[uid] > limit / self._speed:
+            return _reason("DeadlineExceeded", "Job was active longer than specified deadline")
+        return None
+
+    def _finish(self, job: Object, status: Object, kind: str, why: Object) -> None:
+        conditions = [*status.get("conditions", []), {"type": kind, **why}]
         self._write_status(
-            job, {**status, "active": 0, "conditions": [condition], "completionTime": now()}
+            job, {**status, "active": 0, "conditions": conditions, "completionTime": now()}
         )
 
     def _expire(self, job: Object) -> None:
@@ -159,12 +203,18 @@ class Controller:
 
     def _create_pod(self, job: Object, index: int) -> None:
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-        if self.quota_error:
-            self._event(job, "FailedCreate", f"Error creating: {self.quota_error}")
-            return
         template: Any = job["spec"]["template"]
+        pod_name = f"{name}-{index}-{secrets.token_hex(3)[:5]}"
+        if self.quota_error:
+            why = f'pods "{pod_name}" is forbidden: {self.quota_error}'
+            self._event(job, "FailedCreate", f"Error creating: {why}")
+            return
+        if over := _over_limit(template, self.default_limits):
+            why = f'Pod "{pod_name}" is invalid: spec.containers[0].resources.requests: {over}'
+            self._event(job, "FailedCreate", f"Error creating: {why}")
+            return
         metadata = {
-            "generateName": f"{name}-{index}-",
+            "name": pod_name,
             "labels": {
                 **template.get("metadata", {}).get("labels", {}),
                 "job-name": name,
@@ -201,16 +251,19 @@ class Controller:
             "pods", namespace, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}
         )
 
-    def _event(self, job: Object, reason: str, message: str) -> None:
-        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    def _event(self, of: Object, reason: str, message: str) -> None:
+        namespace, name = of["metadata"]["namespace"], of["metadata"]["name"]
+        if time.monotonic() - self._event_at.get(name, 0.0) < EVENT_SECONDS:
+            return
+        self._event_at[name] = time.monotonic()
         involved = {
-            "kind": "Job",
+            "kind": of["kind"],
             "name": name,
             "namespace": namespace,
-            "uid": job["metadata"]["uid"],
+            "uid": of["metadata"]["uid"],
         }
         body = {
-            "metadata": {"name": f"{name}.{reason.lower()}"},
+            "metadata": {"generateName": f"{name}."},
             "involvedObject": involved,
             "reason": reason,
             "message": message,
@@ -239,11 +292,13 @@ class Controller:
                     {"status": {"conditions": [reason]}},
                 )
             return
-        scheduled = [{"type": "PodScheduled", "status": "True"}]
+        scheduled = with_condition(pod, "PodScheduled", "True")
         if "nodeName" not in pod["spec"]:
             patch = {"spec": {"nodeName": "node-1"}, "status": {"conditions": scheduled}}
             pod = self._objects.update("pods", metadata["namespace"], metadata["name"], patch)
-        if self.image_error:
+        if self.mount_error:
+            self._event(pod, "FailedMount", self.mount_error)
+        elif self.image_error:
             image = pod["spec"]["containers"][0]["image"]
             waiting = {"reason": self.image_error, "message": f'Back-off pulling image "{image}"'}
             container = {
@@ -262,26 +317,26 @@ class Controller:
         elif metadata["uid"] not in self._node.processes:
             self._node.start(pod)
 
-    def delete_job(self, job: Object) -> None:
-        """Marks a Job for deletion; it goes when its pods are gone."""
-        self._objects.update(
-            "jobs",
-            job["metadata"]["namespace"],
-            job["metadata"]["name"],
-            {"metadata": {"deletionTimestamp": now()}},
-        )
+    def delete_job(self, job: Object, policy: str = "Foreground") -> None:
+        """Deletes a Job: after its pods, before them, or without them (`Orphan`)."""
+        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+        if policy == "Foreground":
+            patch = {"metadata": {"deletionTimestamp": now()}}
+            self._objects.update("jobs", namespace, name, patch)
+            return
+        if policy == "Orphan":
+            for pod in self.pods_of(job):
+                patch = {"metadata": {"ownerReferences": []}}
+                self._objects.update("pods", namespace, pod["metadata"]["name"], patch)
+        self._objects.remove("jobs", namespace, name)
 
     def disrupt(self, pod: Object, reason: str, message: str) -> None:
         """Notes on a pod why the cluster ends it, which its Job then counts as a disruption."""
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": now(),
-        }
         metadata = pod["metadata"]
-        conditions = [*pod["status"].get("conditions", []), condition]
+        found = self._objects.get("pods", metadata["namespace"], metadata["name"])
+        conditions = with_condition(
+            found, "DisruptionTarget", "True", reason=reason, message=message
+        )
         self._objects.update(
             "pods", metadata["namespace"], metadata["name"], {"status": {"conditions": conditions}}
         )
@@ -292,22 +347,24 @@ class Controller:
         if metadata["uid"] in self._stopping:
             return
         self._stopping.add(metadata["uid"])
-        with contextlib.suppress(Refused):
-            self._objects.update(
-                "pods",
-                metadata["namespace"],
-                metadata["name"],
-                {"metadata": {"deletionTimestamp": now()}},
-            )
         grace = (
             grace_seconds
             if grace_seconds is not None
             else pod["spec"].get("terminationGracePeriodSeconds", 30)
         )
+        with contextlib.suppress(Refused):
+            self._objects.update(
+                "pods",
+                metadata["namespace"],
+                metadata["name"],
+                {"metadata": {"deletionTimestamp": now(), "deletionGracePeriodSeconds": grace}},
+            )
         threading.Thread(target=self._end_pod, args=(pod, grace), daemon=True).start()
 
     def _end_pod(self, pod: Object, grace: float) -> None:
         metadata = pod["metadata"]
+        while metadata["uid"] in self._node.silent:
+            time.sleep(0.02)
         self._node.stop(pod, grace)
         if log := self._node.logs.get(metadata["uid"]):
             with log.changed:
@@ -327,16 +384,36 @@ class Controller:
         [owner] = metadata.get("ownerReferences", [None])
         deadline = time.monotonic() + 5
         while owner and time.monotonic() < deadline:
-            job = self._objects.get("jobs", metadata["namespace"], owner["name"])
+            try:
+                job = self._objects.get("jobs", metadata["namespace"], owner["name"])
+            except Refused:
+                return
             status = job.get("status", {})
-            is_over = (
-                "deletionTimestamp" in job["metadata"]
-                or status.get("conditions")
-                or "failureTarget" in status
-            )
+            is_over = "deletionTimestamp" in job["metadata"] or status.get("conditions")
             if is_over or metadata["uid"] in status.get("counted", []):
                 return
             time.sleep(0.01)
+
+
+def _reason(reason: str, message: str) -> Object:
+    """A condition that holds, but for its type."""
+    since = {"lastTransitionTime": now()}
+    return {"status": "True", "reason": reason, "message": message, **since}
+
+
+def _over_limit(template: Object, defaults: dict[str, str]) -> str:
+    """Which request of a pod exceeds its limit; empty if none does."""
+    from kubernetes.utils import parse_quantity
+
+    resources = template["spec"]["containers"][0].get("resources", {})
+    limits = {**defaults, **resources.get("limits", {})}
+    for name, asked in resources.get("requests", {}).items():
+        if name in limits and parse_quantity(asked) > parse_quantity(limits[name]):
+            return (
+                f'Invalid value: "{asked}": must be less than or equal to {name} limit of '
+                f"{limits[name]}"
+            )
+    return ""
 
 
 def _conditions(job: Object) -> set[str]:

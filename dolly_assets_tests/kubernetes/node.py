@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from dolly_assets_tests.kubernetes.objects import Object, Objects, Refused, now
+from dolly_assets_tests.kubernetes.objects import Object, Objects, Refused, now, with_condition
 
 INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
 TEMPORARY = "/tmp"
@@ -56,7 +56,9 @@ class Node:
         self.programs: dict[str, Sequence[str]] = {}
         self.logs: dict[str, Log] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._killed_for: dict[str, str] = {}
+        self.silent: set[str] = set()  # pods of which nobody hears
+        self.start_error: str | None = None
+        self._killed_for: dict[str, Object] = {}
         self._ports: dict[tuple[str, str], int] = {}
 
     def start(self, pod: Object) -> None:
@@ -68,6 +70,10 @@ class Node:
         except Refused as missing:
             waiting = {"reason": "CreateContainerConfigError", "message": str(missing)}
             self._status(pod, containerStatuses=[_container(container, waiting=waiting)])
+            return
+        if self.start_error is not None:
+            ended = {"exitCode": 128, "reason": "StartError", "message": self.start_error}
+            self._end(pod, "Failed", {**ended, "finishedAt": now()})
             return
         self.logs[uid] = Log()
         command = self.programs.get(container["image"]) or [
@@ -90,7 +96,15 @@ class Node:
         )
         self.processes[uid] = process
         running = _container(container, running={"startedAt": now()})
-        self._status(pod, phase="Running", containerStatuses=[running], startTime=now())
+        conditions = with_condition(pod, "ContainersReady", "True")
+        conditions = [*conditions, {"type": "Ready", "status": "True"}]
+        self._status(
+            pod,
+            phase="Running",
+            containerStatuses=[running],
+            startTime=now(),
+            conditions=conditions,
+        )
         threading.Thread(
             target=self._follow, args=(pod, process), name=f"{namespace}/{name}", daemon=True
         ).start()
@@ -105,9 +119,12 @@ class Node:
             except subprocess.TimeoutExpired:
                 self.kill(pod)
 
-    def kill(self, pod: Object, reason: str = "Error") -> None:
-        """SIGKILL to all processes of a pod, for the reason given (`OOMKilled`)."""
-        self._killed_for[pod["metadata"]["uid"]] = reason
+    def kill(self, pod: Object, **said: object) -> None:
+        """SIGKILL to all processes of a pod; `said` is what its status says otherwise then.
+
+        `exitCode`, `reason` and `message` of the container, `podReason` and `podMessage`.
+        """
+        self._killed_for[pod["metadata"]["uid"]] = said
         if process := self.processes.get(pod["metadata"]["uid"]):
             with contextlib.suppress(psutil.NoSuchProcess):
                 for each in [
@@ -130,11 +147,27 @@ class Node:
             os.killpg(process.pid, signal.SIGKILL)
         log.end()
         code = code if code >= 0 else 128 - code
-        reason = self._killed_for.get(uid, "Error") if code else "Completed"
-        ended = {"exitCode": code, "reason": reason, "finishedAt": now()}
+        said = dict(self._killed_for.get(uid, {})) if code else {}
+        of_pod = {"reason": said.pop("podReason", None), "message": said.pop("podMessage", None)}
+        reason = "Error" if code else "Completed"
+        ended = {"exitCode": code, "reason": reason, "finishedAt": now(), **said}
+        while uid in self.silent:  # its kubelet reports nothing
+            time.sleep(0.02)
+        self._end(pod, "Failed" if code else "Succeeded", ended, **of_pod)
+
+    def _end(self, pod: Object, phase: str, ended: Object, **of_pod: object) -> None:
         container = pod["spec"]["containers"][0]
-        phase = "Failed" if code else "Succeeded"
-        self._status(pod, phase=phase, containerStatuses=[_container(container, terminated=ended)])
+        with contextlib.suppress(Refused):
+            pod = self._objects.get("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
+        conditions = with_condition(pod, "Ready", "False", reason="PodFailed")
+        ended_pod = {**pod, "status": {"conditions": conditions}}
+        self._status(
+            pod,
+            phase=phase,
+            containerStatuses=[_container(container, terminated=ended)],
+            conditions=with_condition(ended_pod, "ContainersReady", "False", reason="PodFailed"),
+            **of_pod,
+        )
 
     def _status(self, pod: Object, **status: object) -> None:
         metadata = pod["metadata"]

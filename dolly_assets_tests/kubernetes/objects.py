@@ -52,6 +52,20 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def condition(item: Object, type_: str) -> Object | None:
+    """Status, reason and message of an object's condition, if it holds."""
+    for found in item.get("status", {}).get("conditions", []):
+        if found["type"] == type_ and found["status"] == "True":
+            return {key: value for key, value in found.items() if key != "type"}
+    return None
+
+
+def with_condition(item: Object, type_: str, status: str, **more: str) -> list[Object]:
+    """An object's conditions, with this one in place of an earlier one of its type."""
+    others = [one for one in item["status"].get("conditions", []) if one["type"] != type_]
+    return [*others, {"type": type_, "status": status, "lastTransitionTime": now(), **more}]
+
+
 class Objects:
     """All objects. Every method may be called from any thread; what it returns is a copy."""
 

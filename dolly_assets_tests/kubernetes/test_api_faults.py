@@ -1,5 +1,6 @@
 """The API answers with errors, watches and logs break: training continues, all is reported once."""
 
+import math
 import random
 import re
 from collections.abc import Callable
@@ -18,8 +19,12 @@ Make = Callable[..., Directed]
 
 
 def test_a_training_and_its_log_come_through_an_api_that_breaks_all_the_time(
-    cluster: Cluster, directed: Make, capfd: pytest.CaptureFixture[str]
+    cluster: Cluster,
+    directed: Make,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.api.TIMEOUT", (10, 1))
     for status in (429, 500, 503):
         for verb, plural in (
             ("list", "jobs"),
@@ -38,9 +43,10 @@ def test_a_training_and_its_log_come_through_an_api_that_breaks_all_the_time(
     cluster.fail(410, verb="watch", times=2)
     cluster.forget_history()
     cluster.drop_watches()
+    cluster.end_logs()
     training.let(2)
     training.wait("begun", 3)
-    cluster.cut_logs()
+    cluster.stall_logs()
     cluster.fail(500, verb="watch", times=2)
     cluster.drop_watches()
     training.let()
@@ -101,6 +107,23 @@ def test_rights_that_are_missing_are_named(
     ):
         directed().launch()
     assert not cluster.jobs()
+
+
+def test_credentials_that_were_revoked_are_named_and_the_job_goes_on(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.SILENCE_SECONDS", 0)
+    training = directed()
+    training.start()
+    training.wait("begun", 1)
+    cluster.fail(401, times=math.inf)
+    cluster.drop_watches()
+    error = training.end()
+    assert isinstance(error, ConfigurationError)
+    assert "does not accept this account's credentials (scripted: 401): renew them; Job " in str(
+        error
+    )
+    assert len(cluster.running()) == 1
 
 
 def test_trainings_beside_each_other_in_an_api_that_breaks_and_a_cluster_that_evicts_end_right(

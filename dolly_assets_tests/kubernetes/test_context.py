@@ -23,8 +23,9 @@ import yaml
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.names import epoch_key
-from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.api import Api, connect
 from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, deployment_of
+from dolly_assets.launchers.kubernetes.pods import ending
 from dolly_assets.pipeline.session import Session
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
@@ -64,18 +65,28 @@ class Deployment:
 
     def __init__(self, home: Home, settings: dict[str, Any], store_url: str) -> None:
         self.home, self.store_url = home, store_url
-        self.api = Api(settings["namespace"], settings["context"])
+        self.context = settings["context"]
+        self.api = Api(settings["namespace"], self.context)
         self.session = Session(Environment.read({**os.environ, **home.variables}))
 
     def jobs(self) -> list[Any]:
         """This deployment's Jobs that have not ended."""
         jobs = self.api.jobs({DEPLOYMENT: deployment_of(self.store_url)})
-        return [job for job in jobs if not job.status.conditions]
+        return [job for job in jobs if not ending(job)]
 
     def pods(self) -> list[Any]:
         """Their pods that run."""
         pods = [pod for job in self.jobs() for pod in self.api.list_pods(job.metadata.name).items]
         return [pod for pod in pods if pod.status.phase == "Running"]
+
+    def evict(self, pod: Any) -> None:
+        """Evict a pod, as a drain of its node does."""
+        from kubernetes import client
+
+        name = {"name": pod.metadata.name}
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name}
+        core = client.CoreV1Api(connect(self.context))
+        core.create_namespaced_pod_eviction(pod.metadata.name, self.api.namespace, body)
 
     def checkpoint(self, family: str, epoch: int) -> Artifact | None:
         """The newest one of an epoch in the store."""
@@ -150,7 +161,7 @@ def test_two_pods_give_the_weights_of_one(deployment: Deployment) -> None:
 def test_an_evicted_pod_begins_again_by_itself(deployment: Deployment) -> None:
     process = deployment.started("evicted")
     pod = deployment.pods()[-1]
-    deployment.api.evict_pod(pod.metadata.name, pod.spec.termination_grace_period_seconds)
+    deployment.evict(pod)
     _, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, said
     key = dg.AssetKey(["evicted", "model_checkpoint"])

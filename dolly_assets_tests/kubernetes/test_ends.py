@@ -47,11 +47,13 @@ def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(
 def test_a_queue_of_kueue_is_waited_in_and_its_place_is_told(
     cluster: Cluster, directed: Make
 ) -> None:
-    cluster.queue("trainings", before=3)
+    cluster.queue("trainings", before=3, why="insufficient unused quota for nvidia.com/gpu")
     training = directed(compute=in_queue("trainings"))
     training.let()
     training.start()
-    cluster.wait(lambda: "is waiting: in the queue trainings, 3 ahead of it" in training.log)
+    place = "in the queue trainings, 3 ahead of it"
+    why = f"is waiting: {place}: Pending: insufficient unused quota for nvidia.com/gpu"
+    cluster.wait(lambda: why in training.log)
     assert cluster.gpus_booked() == 0
     cluster.admit()
     assert training.end() is None
@@ -93,6 +95,8 @@ def test_an_error_in_code_ends_the_job_at_once(
     with pytest.raises(error, match=text):
         training.launch()
     assert training.times("begun", 1) == 1
+    assert cluster.has_ended(), "it stays to be looked at"
+    assert "is waiting" not in training.log.rpartition(" runs on ")[2]
     assert is_free(cluster)
 
 
@@ -103,15 +107,25 @@ def test_want_of_memory_says_what_to_change(cluster: Cluster, directed: Make) ->
     cluster.oom_kill(cluster.running()[0])
     error = training.end()
     assert isinstance(error, WorkerError)
-    assert "raise compute.memory_gib from 8, or change one of: recipe.micro_batch_size" in str(
+    assert "exited with code 137 (OOMKilled)): raise compute.memory_gib from 8, or change" in str(
         error
     )
+    assert cluster.has_ended(), "it stays to be looked at"
     assert is_free(cluster)
 
 
-@pytest.mark.parametrize("disrupt", [Cluster.evict, Cluster.lose, Cluster.delete])
+@pytest.mark.parametrize(
+    ("disrupt", "told"),
+    [
+        (Cluster.evict, "was evicted (EvictionByEvictionAPI: "),
+        (Cluster.lose, "was lost with its node (DeletionByPodGC: "),
+        (Cluster.delete, "exited with code 75"),
+        (Cluster.reboot, "was lost: node node-1 has restarted (Unknown)"),
+        (Cluster.fill_disk, ": raise compute.kubernetes.ephemeral_storage_gib"),
+    ],
+)
 def test_a_disruption_goes_on_by_itself_and_no_epoch_is_trained_twice(
-    cluster: Cluster, directed: Make, disrupt: Callable[[Cluster, object], None]
+    cluster: Cluster, directed: Make, disrupt: Callable[[Cluster, object], None], told: str
 ) -> None:
     training = directed()
     training.let(1)
@@ -126,6 +140,21 @@ def test_a_disruption_goes_on_by_itself_and_no_epoch_is_trained_twice(
     times = training.messages[-1]
     assert isinstance(times, Times)
     assert times.restarts == 1
+    assert told in training.log
+    assert is_free(cluster)
+
+
+def test_a_container_that_cannot_be_started_is_tried_again_and_its_error_is_told(
+    cluster: Cluster, directed: Make
+) -> None:
+    cluster.break_starts('exec: "python": executable file not found in $PATH')
+    training = directed()
+    training.let()
+    training.start()
+    why = 'could not be started on node node-1 (StartError): exec: "python": executable file not'
+    cluster.wait(lambda: why in training.log)
+    cluster.release()
+    assert training.end() is None
     assert is_free(cluster)
 
 
@@ -135,7 +164,11 @@ def test_too_many_disruptions_are_the_end(cluster: Cluster, directed: Make) -> N
     for time in (1, 2):
         training.wait("begun", 1, times=time)
         cluster.evict(cluster.running()[0])
-    assert "was disrupted more than 1 times" in str(training.end())
+    error = str(training.end())
+    assert "was disrupted more than 1 times" in error
+    assert "The last time, dolly-tiny-" in error
+    assert " was evicted (" in error
+    assert cluster.has_ended(), "it stays to be looked at"
     assert is_free(cluster)
 
 
@@ -143,17 +176,44 @@ def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
     cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nodes; the second one is lost and comes back, and the first has not noticed."""
-    monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.GANG_SECONDS", 0.1)
+    for name in ("GANG_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(f"dolly_assets.launchers.kubernetes.gang.{name}", 0.1)
+    cluster.fail(403, verb="delete", plural="pods")
     training = directed(compute={"nodes": 2})
     training.start()
     training.wait("begun", 1, times=2)
     first, second = sorted(cluster.running(), key=lambda pod: pod["spec"]["hostname"])
     cluster.lose(second)
-    cluster.wait(lambda: f"evicting {first['metadata']['name']}, so that" in training.log)
+    cluster.wait(lambda: f"cannot restart {first['metadata']['name']}, trying" in training.log)
+    cluster.wait(lambda: f"restarting {first['metadata']['name']} together" in training.log)
     training.wait("begun", 1, times=4)
     training.let()
     assert training.end() is None
     assert training.is_whole()
+    assert is_free(cluster)
+
+
+def test_a_node_that_does_not_answer_is_named_with_what_to_do_and_nothing_restarts_before(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes; the second one is silent until its pod is given up, and then answers again."""
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.gang.GANG_SECONDS", 0)
+    training = directed(compute={"nodes": 2})
+    training.start()
+    training.wait("begun", 1, times=2)
+    _, second = sorted(cluster.running(), key=lambda pod: pod["spec"]["hostname"])
+    name = second["metadata"]["name"]
+    cluster.silence(second)
+    cluster.wait(lambda: f"node node-1 of {name} does not answer: " in training.log)
+    cluster.give_up(second)
+    cluster.wait(lambda: "run `kubectl delete node node-1` or `kubectl taint" in training.log)
+    cluster.wait(lambda: f"is waiting: node node-1 of {name} does not answer" in training.log)
+    assert "restarting" not in training.log
+    cluster.answer(second)
+    training.wait("begun", 1, times=4)
+    training.let()
+    assert training.end() is None
+    assert f"node node-1 of {name} answers again" in training.log
     assert is_free(cluster)
 
 
@@ -168,7 +228,17 @@ def test_pods_that_are_left_behind_begin_again_with_the_one_that_was_lost(
         (
             "queue_minutes",
             lambda cluster: cluster.exceed_quota("exceeded quota: gpus"),
-            r"has waited .*exceeded quota",
+            r"has waited .*FailedCreate: .*-1-0\" is forbidden: exceeded quota",
+        ),
+        (
+            "queue_minutes",
+            lambda cluster: cluster.limit_range({"memory": "1Gi", "cpu": "1"}),
+            r"has waited .*FailedCreate: .* must be less than or equal to cpu limit of 1",
+        ),
+        (
+            "start_minutes",
+            lambda cluster: cluster.break_mounts('secret "missing" not found'),
+            r"did not start within .*FailedMount: secret \"missing\" not found",
         ),
         (
             "start_minutes",
@@ -181,8 +251,11 @@ def test_a_job_that_waits_for_too_long_is_given_up_and_gone(
     cluster: Cluster, directed: Make, setting: str, happens: Callable[[Cluster], None], text: str
 ) -> None:
     happens(cluster)
+    training = directed(settings={setting: 2 / 60})
     with pytest.raises(WorkerError, match=text):
-        directed(settings={setting: 2 / 60}).launch()
+        training.launch()
+    reasons = [line for line in training.log.splitlines() if " is waiting: " in line]
+    assert len(reasons) <= 3, "once each"
     assert not cluster.jobs()
     assert is_free(cluster)
 
@@ -234,17 +307,46 @@ def test_what_a_cancelled_job_still_saves_is_waited_for(cluster: Cluster, direct
     assert is_free(cluster)
 
 
-def test_a_job_that_somebody_deletes_is_told_of(cluster: Cluster, directed: Make) -> None:
+@pytest.mark.parametrize("policy", ["Foreground", "Background"])
+def test_a_job_that_somebody_deletes_is_told_of_and_its_pods_are_waited_for(
+    cluster: Cluster, directed: Make, policy: str
+) -> None:
+    """`kubectl delete job` deletes the Job at once, while its pod takes its time to save."""
     training = directed()
+    training.hold_saving()
     training.start()
     training.wait("begun", 1)
     [job] = cluster.jobs()
-    cluster.controller.delete_job(job)
+    name = job["metadata"]["name"]
+    cluster.controller.delete_job(job, policy)
+    again = directed(owner=Owner("run-2", "run-2", "fine_tune"))
+    again.start()
+    what = f"Job {name}" if policy == "Foreground" else f"pod {name}-0-"
+    cluster.wait(lambda: f"waiting for {what}" in again.log)
+    assert len(cluster.running()) == 0
+    training.let_save()
     error = training.end()
     assert isinstance(error, WorkerStopped)
-    name = job["metadata"]["name"]
     assert str(error).startswith(f"Job {name} was deleted: stopped at epoch 1")
+    again.wait("begun", 1, times=2)
+    again.let()
+    assert again.end() is None
     assert is_free(cluster)
+
+
+def test_a_pod_that_was_left_without_its_job_is_named(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kubectl delete job --cascade=orphan`: nothing ends the pod."""
+    for module in ("job_monitor", "launcher"):
+        monkeypatch.setattr(f"dolly_assets.launchers.kubernetes.{module}.ORPHAN_SECONDS", 0)
+    training = directed()
+    training.start()
+    training.wait("begun", 1)
+    cluster.controller.delete_job(cluster.jobs()[0], "Orphan")
+    assert isinstance(training.end(), WorkerStopped)
+    with pytest.raises(WorkerError, match=r"still runs although its Job is gone: delete it"):
+        directed(owner=Owner("run-2", "run-2", "fine_tune")).launch()
 
 
 def test_a_job_goes_on_without_its_run_and_is_found_again(cluster: Cluster, directed: Make) -> None:
@@ -272,7 +374,7 @@ def test_a_job_outlives_a_run_that_is_killed(cluster: Cluster, directed: Make) -
     launching.send_signal(signal.SIGKILL)
     launching.wait()
     training.let()
-    cluster.wait(lambda: "conditions" in cluster.jobs()[0]["status"])
+    cluster.wait(cluster.has_ended)
     again = directed(owner=Owner("run-2", "run", "fine_tune"))
     again.launch()
     assert again.published == ["01", "02", "03"]

@@ -52,6 +52,7 @@ def test_a_job_on_two_nodes_is_valid_kubernetes_and_asks_for_what_the_family_ask
     }
     assert worker["resources"]["limits"] == {"memory": "102400Mi", "nvidia.com/gpu": "2"}
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (2, 2)
+    assert (job["spec"]["backoffLimitPerIndex"], job["spec"]["maxFailedIndexes"]) == (10, 0)
     assert job["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
     assert worker["securityContext"]["readOnlyRootFilesystem"] is True
     assert {"name": "DOLLY_IMAGE", "value": worker["image"]} in worker["env"]
@@ -75,7 +76,22 @@ def test_deployment_family_and_tag_override_each_other_in_this_order(tmp_path: P
     assert worker["imagePullPolicy"] == "tag"
     assert names[-3:] == ["deployment", "family", "tag"]
     assert worker["resources"]["limits"]["amd.com/gpu"] == "1"
-    assert worker["resources"]["requests"]["ephemeral-storage"] == "1024Mi"
+    for kind in ("requests", "limits"):  # a LimitRange's default limit may be lower
+        assert worker["resources"][kind]["ephemeral-storage"] == "1024Mi"
+
+
+def test_job_and_pods_say_whose_they_are(tmp_path: Path) -> None:
+    job = document(spec(tmp_path), settings(ui_url="https://dagster.example.com/"))
+    for item in (job, job["spec"]["template"]):
+        assert item["metadata"]["annotations"] == {
+            "dolly-assets/family": "tiny",
+            "dolly-assets/task": "train",
+            "dolly-assets/dataset": "animals",
+            "dolly-assets/epochs": "1, 2, 3",
+            "dolly-assets/run-url": "https://dagster.example.com/runs/4a5f",
+        }
+        labels = {"dolly-assets/family": "tiny", "dolly-assets/dataset": "animals"}
+        assert item["metadata"]["labels"].items() >= labels.items()
 
 
 def test_a_worker_knows_the_image_that_it_runs_in(tmp_path: Path) -> None:

@@ -73,10 +73,10 @@ def test_failures_are_counted_as_the_policy_says(cluster: Cluster, api: Any) -> 
     rules = [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}}]
     body = job("import sys; sys.exit(3)", backoffLimit=5, podFailurePolicy={"rules": rules})
     client.BatchV1Api(connection).create_namespaced_job(NAMESPACE, body)
-    cluster.wait(lambda: ended(cluster) == ["Failed"])
+    cluster.wait(lambda: ended(cluster) == ["FailureTarget", "Failed"])
     [found] = cluster.jobs()
     assert found["status"]["failed"] == 1
-    assert found["status"]["conditions"][0]["reason"] == "PodFailurePolicy"
+    assert found["status"]["conditions"][1]["reason"] == "PodFailurePolicy"
 
 
 def test_an_evicted_pod_is_asked_to_stop_and_replaced(cluster: Cluster, api: Any) -> None:

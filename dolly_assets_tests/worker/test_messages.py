@@ -23,7 +23,7 @@ def test_each_is_read_once_in_order_also_where_clocks_differ(tmp_path: Path) -> 
         )
 
     def heard() -> list[str]:
-        return [message.decode() for message in new_messages(store, "messages/job", seen)]
+        return [text.decode() for _, text in new_messages(store, "messages/job", seen)]
 
     assert heard() == []
     say("second", 2)
@@ -46,11 +46,11 @@ def test_what_is_no_message_hides_none_that_is(tmp_path: Path) -> None:
     store.write(f"messages/job/{future}-a-0.json", b"x" * (MOST_BYTES + 1))
     store.write(f"messages/job/{future}-b-0.json", b"")
     messages = list(new_messages(store, "messages/job", seen))
-    assert [len(message) for message in messages] == [MOST_BYTES, 0]
+    assert [(pod, len(message)) for pod, message in messages] == [("a", MOST_BYTES), ("b", 0)]
     store.write(f"messages/job/{NOW_NS:020d}-a-0.json", b"late")
     assert list(new_messages(store, "messages/job", seen)) == []
     store.write(f"messages/job/{time.time_ns():020d}-a-0.json", b"now")
-    assert list(new_messages(store, "messages/job", seen)) == [b"now"]
+    assert list(new_messages(store, "messages/job", seen)) == [("a", b"now")]
 
 
 def of_worker(payload: object) -> bytes:

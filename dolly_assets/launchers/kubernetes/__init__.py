@@ -8,6 +8,9 @@ It knows Jobs, pods and the messages of workers; training and Dagster it doesn't
 - `job.py`: the Job of a worker, from spec, settings and family.
 - `job_monitor.py`: follows one Job to its end.
 - `pods.py`: interprets the states of a Job and its pods.
+- `waiting.py`: why a Job waits.
+- `failure.py`: why a Job has failed.
+- `gang.py`: pods restart together; nodes that do not answer are named.
 - `message_reader.py`: the worker's messages, read from the store.
 - `watch.py`: lists, watches and logs of the API on threads.
 - `api.py`: the requests to the Kubernetes API, with retries.

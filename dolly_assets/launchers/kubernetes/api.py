@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import ConfigurationError, WorkerError
 from dolly_assets.core.text import one_line
-from dolly_assets.launchers.kubernetes.pods import Event, Job
+from dolly_assets.launchers.kubernetes.pods import Event, Job, Pod
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
@@ -21,8 +21,9 @@ PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = (0.2, 10.0)  # the first wait, the longest wait
 TIMEOUT = (10, 90)  # to connect, to receive something
 BUSY = {408, 429, 500, 502, 503, 504}
-FORBIDDEN = {401, 403}
-NOT_FOUND, CONFLICT, GONE = 404, 409, 410
+UNAUTHORIZED = 401
+FORBIDDEN = {UNAUTHORIZED, 403}
+BAD_REQUEST, NOT_FOUND, CONFLICT, GONE = 400, 404, 409, 410
 ERROR_LENGTH = 300  # characters of an error that are shown
 
 
@@ -95,17 +96,16 @@ class Api:
 
     def jobs(self, labels: Mapping[str, str]) -> list[Job]:
         """Return the Jobs with these labels."""
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        return patiently(
+        return _explained(
             lambda: self._batch.list_namespaced_job(
-                self.namespace, label_selector=selector, _request_timeout=TIMEOUT
+                self.namespace, label_selector=_selector(labels), _request_timeout=TIMEOUT
             )
         ).items
 
     def label_job(self, name: str, labels: Mapping[str, str]) -> None:
         """Change labels of a Job."""
         body = {"metadata": {"labels": dict(labels)}}
-        patiently(
+        _explained(
             lambda: self._batch.patch_namespaced_job(
                 name, self.namespace, body, _request_timeout=TIMEOUT
             )
@@ -116,33 +116,89 @@ class Api:
         options = {"propagation_policy": "Foreground", "_request_timeout": TIMEOUT}
         _unless_gone(lambda: self._batch.delete_namespaced_job(name, self.namespace, **options))
 
-    def evict_pod(self, name: str, grace_seconds: float) -> None:
-        """Evict a pod, as a disruption does; it may be gone already.
+    def fail_job(self, name: str) -> None:
+        """End a Job as failed, so that it can still be looked at; its pods get their grace period.
 
-        Args:
-            name: The pod.
-            grace_seconds: How long it may take to stop.
+        Its deadline is the one limit of a Job that can be set while it runs.
         """
-        body = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": name},
-            "deleteOptions": {"gracePeriodSeconds": round(grace_seconds)},
-        }
+        body = {"spec": {"activeDeadlineSeconds": 1}}
         _unless_gone(
-            lambda: self._core.create_namespaced_pod_eviction(
+            lambda: self._batch.patch_namespaced_job(
                 name, self.namespace, body, _request_timeout=TIMEOUT
             )
         )
 
-    def warnings_of(self, job: str) -> list[Event]:
-        """Return the cluster's warnings about a Job itself, such as an exceeded quota."""
-        fields = f"involvedObject.kind=Job,involvedObject.name={job},type=Warning"
+    def pods(self, labels: Mapping[str, str]) -> list[Pod]:
+        """Return the pods with these labels."""
+        return _explained(
+            lambda: self._core.list_namespaced_pod(
+                self.namespace, label_selector=_selector(labels), _request_timeout=TIMEOUT
+            )
+        ).items
+
+    def delete_pod(self, name: str, grace_seconds: float) -> None:
+        """Delete a pod; it may be gone already. The request is not repeated.
+
+        Args:
+            name: The pod.
+            grace_seconds: How long it may take to stop.
+
+        Raises:
+            WorkerError: The cluster refuses it, or does not answer.
+        """
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            self._core.delete_namespaced_pod(
+                name,
+                self.namespace,
+                grace_period_seconds=round(grace_seconds),
+                _request_timeout=TIMEOUT,
+            )
+        except ApiException as error:
+            if error.status not in (NOT_FOUND, CONFLICT, GONE):
+                raise WorkerError(explanation(error)) from error
+        except (HTTPError, OSError) as error:
+            raise WorkerError(one_line(error, ERROR_LENGTH)) from error
+
+    def warnings_of(self, kind: str, name: str) -> list[Event]:
+        """Return the cluster's warnings about a Job or a pod, such as an exceeded quota."""
+        fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
         return patiently(
             lambda: self._core.list_namespaced_event(
                 self.namespace, field_selector=fields, _request_timeout=TIMEOUT
             )
         ).items
+
+    def workload_reason(self, job_uid: str) -> str:
+        """Return why Kueue does not admit a Job, as its Workload says; empty if unknown.
+
+        https://kueue.sigs.k8s.io/docs/concepts/workload
+        """
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            found: Any = self._batch.api_client.call_api(
+                "/apis/kueue.x-k8s.io/v1beta1/namespaces/{namespace}/workloads",
+                "GET",
+                path_params={"namespace": self.namespace},
+                query_params=[("labelSelector", f"kueue.x-k8s.io/job-uid={job_uid}")],
+                response_types_map={200: "object"},
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=TIMEOUT,
+            )
+        except (ApiException, HTTPError):
+            return ""
+        for workload in found["items"]:
+            for condition in workload.get("status", {}).get("conditions", ()):
+                if condition["type"] == "QuotaReserved" and condition["status"] == "False":
+                    is_active = workload["spec"].get("active", True)
+                    state = condition["reason"] if is_active else "deactivated"
+                    return f"{state}: {condition['message']}"
+        return ""
 
     def before_in_queue(self, queue: str, job: str) -> int | None:
         """Return how many workloads Kueue admits before a Job of a local queue; None if unknown.
@@ -214,8 +270,12 @@ class Api:
     def pod_log(self, pod: str, **options: Any) -> Any:
         """Return what `read_namespaced_pod_log` returns; the request is not repeated."""
         return self._core.read_namespaced_pod_log(
-            pod, self.namespace, container="worker", **options
+            pod, self.namespace, container="worker", _request_timeout=TIMEOUT, **options
         )
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def patiently(request: Callable[[], Any]) -> Any:
@@ -242,6 +302,36 @@ def patiently(request: Callable[[], Any]) -> Any:
                 ) from error
         time.sleep(wait)
         wait = min(2 * wait, RETRY_SECONDS[1])
+
+
+def _explained(request: Callable[[], Any]) -> Any:
+    """Repeat a request as `patiently` does.
+
+    Raises:
+        ConfigurationError: This account may not make it.
+        WorkerError: The API answers with another error, or not at all.
+    """
+    from kubernetes.client import ApiException
+
+    try:
+        return patiently(request)
+    except ApiException as error:
+        if error.status in FORBIDDEN:
+            text = refusal(explanation(error), is_known=error.status != UNAUTHORIZED)
+            raise ConfigurationError(text) from error
+        raise WorkerError(f"Kubernetes: {explanation(error)}") from error
+
+
+def refusal(answer: str, *, is_known: bool) -> str:
+    """Return what to do about a request that the cluster forbids.
+
+    Args:
+        answer: The API's answer.
+        is_known: Whether it knows the account.
+    """
+    if is_known:
+        return f"this account may not follow Jobs in the cluster: {answer}"
+    return f"the cluster does not accept this account's credentials ({answer}): renew them"
 
 
 def _is_transient(error: "ApiException") -> bool:

@@ -16,10 +16,9 @@ from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.core.text import one_line
 from dolly_assets.family import ModelFamily
-from dolly_assets.launchers.kubernetes.pods import Job
+from dolly_assets.launchers.kubernetes.pods import Job, tolerated_exit_codes
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.storage.conventions import MESSAGES
-from dolly_assets.training.loop.stop import STOPPED
 from dolly_assets.worker.spec import Train, WorkerSpec
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ SCRATCH = "/scratch"
 PORT = 29500
 USER = 10001  # of the worker's image
 CHECK_SECONDS = 1800
-TERMINATED = 143  # by SIGTERM, before the worker handles it
+NO_BACKOFF_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,10 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
         f"{PREFIX}family": spec.family.name,
         **{f"{PREFIX}{key}": value for key, value in owner.labels.items()},
     }
+    if isinstance(spec.task, Train):
+        labels[f"{PREFIX}dataset"] = spec.task.dataset
     configs = [
-        _ours(spec, settings, worker, name),
+        _ours(spec, settings, worker, name, owner),
         settings.config,
         spec.family.compute.kubernetes.config,
         owner.config,
@@ -230,7 +231,11 @@ def _context(config: Mapping[str, Any]) -> "K8sContainerContext":
 
 
 def _ours(
-    spec: WorkerSpec, settings: KubernetesSettings, worker: WorkerResources, name: str
+    spec: WorkerSpec,
+    settings: KubernetesSettings,
+    worker: WorkerResources,
+    name: str,
+    owner: Owner,
 ) -> dict[str, Any]:
     """Return the configuration of a worker before the deployment, family and tags override it."""
     family = spec.family
@@ -242,11 +247,25 @@ def _ours(
         settings.service, ["python", "-m", "dolly_assets.worker.pod"], variables, resources
     )
     pod["termination_grace_period_seconds"] = math.ceil(60 * family.compute.save_minutes)
+    annotations = {"annotations": _annotations(spec, settings, owner)}
     return {
         "container_config": container,
         "pod_spec_config": pod,
+        "pod_template_spec_metadata": annotations,
+        "job_metadata": annotations,
         "job_spec_config": _job_spec(settings, worker),
     }
+
+
+def _annotations(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> dict[str, str]:
+    """Return what a reader of `kubectl describe` looks for, in full; labels may be shortened."""
+    task = spec.task
+    found = {"family": spec.family.name, "task": task.task}
+    if settings.ui_url:
+        found["run-url"] = f"{settings.ui_url.rstrip('/')}/runs/{owner.run_id}"
+    if isinstance(task, Train):
+        found |= {"dataset": task.dataset, "epochs": ", ".join(map(str, task.epochs))}
+    return {f"{PREFIX}{key}": value for key, value in found.items()}
 
 
 def _secured(
@@ -291,8 +310,13 @@ def _secured(
 def _job_spec(settings: KubernetesSettings, worker: WorkerResources) -> dict[str, Any]:
     """Return the Job's own configuration.
 
-    Pods restart from the last state after a disruption, or when the worker has stopped on request;
-    that is counted as a restart. Any other exit fails the Job.
+    What ends a training for good is what its worker says by its exit code. All else is a restart:
+    a disruption, a worker that has stopped on request, a container that the machine has ended.
+    https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+
+    Restarts are counted for each index, and so is the pause before them, which doubles with each
+    restart: for a Job as a whole, every pod of a gang would double it.
+    https://kubernetes.io/docs/concepts/workloads/controllers/job/#backoff-limit-per-index
     """
     rules = [
         {"action": "Count", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -301,7 +325,7 @@ def _job_spec(settings: KubernetesSettings, worker: WorkerResources) -> dict[str
             "on_exit_codes": {
                 "container_name": "worker",
                 "operator": "NotIn",
-                "values": [STOPPED, TERMINATED],
+                "values": tolerated_exit_codes(worker.nodes),
             },
         },
     ]
@@ -309,7 +333,9 @@ def _job_spec(settings: KubernetesSettings, worker: WorkerResources) -> dict[str
         "completion_mode": "Indexed",
         "completions": worker.nodes,
         "parallelism": worker.nodes,
-        "backoff_limit": settings.restarts * worker.nodes,  # one restart restarts all pods
+        "backoff_limit": NO_BACKOFF_LIMIT,
+        "backoff_limit_per_index": settings.restarts,
+        "max_failed_indexes": 0,
         "pod_failure_policy": {"rules": rules},
         "pod_replacement_policy": "Failed",
         "ttl_seconds_after_finished": math.ceil(60 * settings.keep_minutes),
@@ -328,9 +354,10 @@ def _resources(family: ModelFamily, worker: WorkerResources, gpu: str) -> dict[s
     requests = {"cpu": str(compute.cpus), "memory": memory}
     limits = {"memory": memory}
     if compute.kubernetes.ephemeral_storage_gib:
-        requests["ephemeral-storage"] = (
-            f"{math.ceil(compute.kubernetes.ephemeral_storage_gib * 1024)}Mi"
-        )
+        # Without a limit of its own, a LimitRange's default would apply, and refuse the pod or
+        # evict it. https://kubernetes.io/docs/concepts/policy/limit-range
+        disk = f"{math.ceil(compute.kubernetes.ephemeral_storage_gib * 1024)}Mi"
+        requests["ephemeral-storage"] = limits["ephemeral-storage"] = disk
     if worker.gpus:
         limits[gpu] = requests[gpu] = str(worker.gpus)
     return {"requests": requests, "limits": limits}

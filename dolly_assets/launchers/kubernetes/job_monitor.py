@@ -15,39 +15,38 @@ from typing import Self
 from dolly_assets.core.errors import ConfigurationError, DollyError, WorkerError, WorkerStopped
 from dolly_assets.core.text import duration
 from dolly_assets.launchers.base import Times
-from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.api import Api, refusal
 from dolly_assets.launchers.kubernetes.clock import Clock
+from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory
+from dolly_assets.launchers.kubernetes.gang import Gang, Nodes
 from dolly_assets.launchers.kubernetes.job import WorkerResources
 from dolly_assets.launchers.kubernetes.message_reader import MessageReader
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
     Pod,
-    disruption,
     ending,
-    failure_of,
+    grace_seconds_of,
+    has_ended,
     has_started,
     how_it_ended,
     index_of,
-    is_out_of_memory,
+    is_ending,
     is_starting,
     nodes_at_work,
-    queue_of,
     terminated,
-    why_it_waits,
 )
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+from dolly_assets.launchers.kubernetes.waiting import Waiting
 from dolly_assets.launchers.kubernetes.watch import LogStream, Watched
-from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.worker.messages import Log, Message
 from dolly_assets.worker.spec import WorkerSpec
 
-QUEUE_SECONDS = 15.0  # between requests for the position in a queue
 LOOK_SECONDS = 1.0  # between readings of the store, which does not notify of new messages
 SILENCE_SECONDS = 60.0  # of the API, before it is logged
-GANG_SECONDS = 30.0  # that pods may keep running without one of them
 LOG_SECONDS = 10.0  # for the rest of the logs of pods that have ended
-SEEN_SECONDS = 3.0  # that the end of a pod may be seen later than that of its Job
+SEEN_SECONDS = 3.0  # that the end of a pod may be seen later, or earlier, than that of its Job
 ENDING_SECONDS = 120.0  # for the cluster to remove a Job, in addition to its pods' grace period
+ORPHAN_SECONDS = 30.0  # for the cluster to begin to end the pods of a Job that is gone
 
 
 class JobMonitor:
@@ -80,13 +79,12 @@ class JobMonitor:
         )
         self._logs: dict[str, LogStream] = {}
         self._clock: Clock | None = None
-        self._why = ""
-        self._before: int | None = None
-        self._asked_queue_at = -QUEUE_SECONDS
+        self._waiting = Waiting(api, name, self._log)
+        self._gang, self._nodes = Gang(api, self._log), Nodes(self._log)
         self._reported: set[str] = set()
         self._is_silent = False
+        self._is_kept = False
         self._starting_since: float | None = None
-        self._left_behind_since: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -133,51 +131,67 @@ class JobMonitor:
             self._follow_pods()
             if job is None:
                 raise self._deleted()
+            self._nodes.look(self._pods.now())
             if end := ending(job):
                 self._see_pods_end()
                 self._finish()
                 if end == "Complete":
                     return
-                raise self._failure(job)
-            self._keep_time(job)
+                raise self._failure.error(job)
+            if not is_ending(job):
+                self._end_without_memory()
+                self._keep_time(job)
             self._check_the_api()
             self._pause()
 
     def end(self) -> None:
-        """Stop the Job, whose pods save their state first, and wait until it is gone."""
+        """Stop the Job, whose pods save their state first, and wait until it is gone.
+
+        A Job that has ended stays for `keep_minutes`.
+        """
+        if self._jobs.is_listed.is_set() and not any(map(_is_alive, self._jobs.now())):
+            return
         with contextlib.suppress(Exception):
-            self._emit(Log(text=f"stopping Job {self._name}; its pods save their state first"))
+            self._log(f"stopping Job {self._name}; its pods save their state first")
         try:
-            self._api.delete_job(self._name)
+            if self._is_kept:
+                self._api.fail_job(self._name)
+            else:
+                self._api.delete_job(self._name)
         except WorkerError as error:
             with contextlib.suppress(Exception):
-                self._emit(
-                    Log(
-                        text=f"cannot stop Job {self._name}, the sensor orphaned_jobs will retry: "
-                        f"{error}"
-                    )
+                self._log(
+                    f"cannot stop Job {self._name}, the sensor orphaned_jobs will retry: {error}"
                 )
             return
+        self._wait(lambda: any(not ending(job) for job in self._jobs.now()))
+        with contextlib.suppress(Exception):
+            self._finish()
+
+    def _wait(self, is_there: Callable[[], bool]) -> None:
+        """Wait for the end of what saves its state, for as long as that may take."""
         deadline = time.monotonic() + self._grace_seconds + ENDING_SECONDS
-        while self._jobs.now() and time.monotonic() < deadline:
+        while is_there() and time.monotonic() < deadline:
             with contextlib.suppress(Exception):  # the error that ended `follow` is being raised
                 self._messages.pass_on()
                 self._follow_pods()
             self._pause()
-        with contextlib.suppress(Exception):
-            self._finish()
+
+    def _log(self, text: str) -> None:
+        self._emit(Log(text=text))
 
     @property
     def _grace_seconds(self) -> float:
-        pods = self._pods.now()
-        return max((pod.spec.termination_grace_period_seconds or 30 for pod in pods), default=0)
+        return max((grace_seconds_of(pod) for pod in self._pods.now()), default=0)
+
+    def _seen(self) -> list[Pod]:
+        """Return all pods of the Job that were seen."""
+        return [*self._pods.gone(), *self._pods.now()]
 
     @property
     def _restarts(self) -> int:
         """How often pods had to start again; those of one disruption count once."""
-        started = [
-            index_of(pod) for pod in [*self._pods.gone(), *self._pods.now()] if has_started(pod)
-        ]
+        started = [index_of(pod) for pod in self._seen() if has_started(pod)]
         return max((started.count(index) - 1 for index in started), default=0)
 
     def _pause(self) -> None:
@@ -193,11 +207,23 @@ class JobMonitor:
             name = pod.metadata.name
             if has_started(pod) and name not in self._logs:
                 prefix = f"[rank {self._ranks_of(pod)} {name}] "
-                self._logs[name] = LogStream(partial(self._api.pod_log, name), prefix)
+                self._logs[name] = LogStream(
+                    partial(self._api.pod_log, name), partial(self._has_ended, name), prefix
+                )
         for pod in [*gone, *(pod for pod in pods if pod.status.phase == "Failed")]:
             if pod.metadata.name not in self._reported and pod.status.phase != "Succeeded":
                 self._reported.add(pod.metadata.name)
-                self._emit(Log(text=how_it_ended(pod)))
+                self._log(how_it_ended(pod))
+
+    def _has_ended(self, pod: str) -> bool:
+        """Return whether a pod writes no more to its log."""
+        return all(has_ended(item) for item in self._pods.now() if item.metadata.name == pod)
+
+    def _end_without_memory(self) -> None:
+        """Raise when memory ran out: the worker would restart and need as much again."""
+        if pod := out_of_memory(self._seen()):
+            self._is_kept = True
+            raise self._failure.out_of_memory(pod)
 
     def _ranks_of(self, pod: Pod) -> str:
         """Return the ranks that run in a pod, such as `4-7`."""
@@ -211,23 +237,26 @@ class JobMonitor:
         clock = self._clock = self._clock or self._new_clock(job, pods)
         is_running = nodes_at_work(pods) >= self._resources.nodes
         waited = clock.waiting_seconds
-        if clock.turn(is_running=is_running):
-            self._why = ""
-            if is_running:
-                nodes = {pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}
-                self._emit(
-                    Log(
-                        text=f"Job {self._name} runs on {', '.join(sorted(nodes))} after waiting "
-                        f"for {duration(waited)}"
-                    )
-                )
-        self._restart_gang(pods)
+        if clock.turn(is_running=is_running) and is_running:
+            self._waiting.is_over()
+            nodes = {pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}
+            self._log(
+                f"Job {self._name} runs on {', '.join(sorted(nodes))} after waiting for "
+                f"{duration(waited)}"
+            )
+        self._gang.restart(pods, self._pods.gone())
         if is_running:
             self._starting_since = None
             self._limit_running(clock)
             return
-        self._log_why_it_waits(job, pods)
+        failures = max((self._failures(index_of(pod)) for pod in self._seen()), default=0)
+        if not failures or clock.seconds > SEEN_SECONDS:  # its Job may be about to fail
+            self._waiting.look(job, pods, failures=failures, seconds=clock.seconds)
         self._limit_waiting(pods, clock)
+
+    def _failures(self, index: int) -> int:
+        """Return how many pods of an index have failed."""
+        return sum(index_of(pod) == index and pod.status.phase == "Failed" for pod in self._seen())
 
     def _new_clock(self, job: Job, pods: list[Pod]) -> Clock:
         """Return a clock that counts the time since the Job was created, if no pod has started."""
@@ -235,24 +264,6 @@ class JobMonitor:
             return Clock(0)
         since_creation = datetime.now(UTC) - job.metadata.creation_timestamp
         return Clock(max(0.0, since_creation.total_seconds()))
-
-    def _log_why_it_waits(self, job: Job, pods: list[Pod]) -> None:
-        warnings = []
-        if not pods and not job.spec.suspend:
-            with contextlib.suppress(Exception):  # the warnings only help
-                warnings = self._api.warnings_of(self._name)
-        why = why_it_waits(job, pods, warnings, self._before_in_queue(job))
-        if why != self._why:
-            self._why = why
-            self._emit(Log(text=f"Job {self._name} is waiting: {why}"))
-
-    def _before_in_queue(self, job: Job) -> int | None:
-        """Return how many other workloads are admitted first, as of a moment ago."""
-        queue = queue_of(job)
-        if queue and time.monotonic() - self._asked_queue_at > QUEUE_SECONDS:
-            self._asked_queue_at = time.monotonic()
-            self._before = self._api.before_in_queue(queue, self._name)
-        return self._before
 
     def _limit_running(self, clock: Clock) -> None:
         limit = self._settings.run_minutes
@@ -277,50 +288,7 @@ class JobMonitor:
             )
         else:
             return
-        raise WorkerError(f"Job {self._name} {what}, giving up: {self._why}")
-
-    def _restart_gang(self, pods: list[Pod]) -> None:
-        """Evict pods that keep running although one of them was lost, so that all start together.
-
-        A collective operation blocks forever when a rank is missing, and NCCL notices only after
-        its own, long timeout. The Job replaces the lost pod alone; the others have to start again
-        too, and from the same state. Most notice the loss themselves within seconds, hence the
-        wait. A pod that was created after the loss has already started again.
-        """
-        left = self._left_behind(pods)
-        if not left:
-            self._left_behind_since = None
-            return
-        now = time.monotonic()
-        self._left_behind_since = self._left_behind_since or now
-        if now - self._left_behind_since < GANG_SECONDS:
-            return
-        for pod in left:
-            if not pod.metadata.deletion_timestamp:
-                self._emit(
-                    Log(text=f"evicting {pod.metadata.name}, so that it restarts with the others")
-                )
-                # Without the lost pod's part no state can be saved, so the pod needs no more time
-                # than uploads that are already running.
-                self._api.evict_pod(pod.metadata.name, min(GANG_SECONDS, self._grace_seconds))
-
-    def _left_behind(self, pods: list[Pod]) -> list[Pod]:
-        """Return the running pods that were created before, or with, the pod lost last."""
-        lost = [
-            pod
-            for pod in [*pods, *self._pods.gone()]
-            if pod.status.phase == "Failed" or disruption(pod)
-        ]
-        if not lost:
-            return []
-        newest = max(pod.metadata.creation_timestamp for pod in lost)
-        return [
-            pod
-            for pod in pods
-            if pod.status.phase == "Running"
-            and pod.metadata.creation_timestamp <= newest
-            and pod not in lost
-        ]
+        raise WorkerError(f"Job {self._name} {what}, giving up: {self._waiting.why}")
 
     def _check_the_api(self) -> None:
         """Log that the API does not answer; raise when it answers that requests are forbidden."""
@@ -332,9 +300,11 @@ class JobMonitor:
         ]
         for watched in silent:
             if watched.is_forbidden:
-                raise ConfigurationError(
-                    f"this account may not follow Jobs in the cluster: {watched.trouble}"
+                text = refusal(watched.trouble, is_known=not watched.is_unauthorized)
+                goes_on = (
+                    f"; Job {self._name} keeps running until the sensor orphaned_jobs stops it"
                 )
+                raise ConfigurationError(text + (goes_on if watched.is_unauthorized else ""))
             if not self._is_silent:
                 self._emit(
                     Log(
@@ -354,45 +324,38 @@ class JobMonitor:
         """Pass on the last logs and messages."""
         deadline = time.monotonic() + LOG_SECONDS
         self._follow_pods()
-        for log in self._logs.values():
-            log.finish(max(0.0, deadline - time.monotonic()))
+        for pod, log in self._logs.items():
+            log.finish(max(0.0, deadline - time.monotonic()) if self._has_ended(pod) else 0)
         self._messages.pass_on()
 
     def _deleted(self) -> DollyError:
+        """Return what is left of a Job that was deleted, when its pods have ended, too."""
+        since = time.monotonic()
+
+        def are_saving() -> bool:
+            left = [pod for pod in self._pods.now() if not has_ended(pod)]
+            is_orphan = not any(pod.metadata.deletion_timestamp for pod in left)
+            return bool(left) and not (is_orphan and time.monotonic() > since + ORPHAN_SECONDS)
+
+        if are_saving():
+            self._log(f"Job {self._name} was deleted; its pods save their state first")
+        self._wait(are_saving)
         self._finish()
         stopped = self._messages.stopped
         state = stopped.text if stopped else "published epochs are kept, run again to resume"
         return WorkerStopped(f"Job {self._name} was deleted: {state}")
 
-    def _failure(self, job: Job) -> DollyError:
-        """Return why a Job has failed."""
-        pods = [*self._pods.gone(), *self._pods.now()]
-        reason, message = failure_of(job)
-        if any(is_out_of_memory(pod) for pod in pods):
-            memory = self._spec.family.compute.memory_gib
-            return WorkerError(
-                f"Job {self._name}: the worker was killed, probably because memory ran out: raise "
-                f"compute.memory_gib from {memory:g}, or "
-                f"{what_to_change(self._spec.family.recipe)}"
-            )
-        if reason == "BackoffLimitExceeded":
-            return WorkerError(
-                f"Job {self._name} was disrupted more than {self._settings.restarts} times; giving "
-                "up. Published epochs are kept, run again to resume"
-            )
-        if failures := self._messages.failures:
-            first = failures[0]
-            if first.by_user:
-                return DollyError(first.error)
-            message = f"rank {first.rank}: {first.error}; Job {self._name} has failed"
-        else:
-            message = f"Job {self._name} has failed: {reason}: {' '.join(message.split())}"
-        return WorkerError(message + self._last_lines(pods))
+    @property
+    def _failure(self) -> Failure:
+        return Failure(
+            name=self._name,
+            spec=self._spec,
+            restarts=self._settings.restarts,
+            pods=self._seen(),
+            failures=self._messages.failures,
+            logs={name: log.last for name, log in self._logs.items()},
+        )
 
-    def _last_lines(self, pods: list[Pod]) -> str:
-        """Return the end of the log of the pod that failed first, for the run's log."""
-        for pod in pods:
-            log = self._logs.get(pod.metadata.name)
-            if pod.status.phase == "Failed" and log and log.last:
-                return "\n" + "\n".join(log.last)
-        return ""
+
+def _is_alive(job: Job) -> bool:
+    return not ending(job) and not job.metadata.deletion_timestamp

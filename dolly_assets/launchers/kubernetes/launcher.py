@@ -24,8 +24,13 @@ from dolly_assets.launchers.kubernetes.job import (
     job_name,
     work_of,
 )
-from dolly_assets.launchers.kubernetes.job_monitor import ENDING_SECONDS, LOOK_SECONDS, JobMonitor
-from dolly_assets.launchers.kubernetes.pods import Job, ending
+from dolly_assets.launchers.kubernetes.job_monitor import (
+    ENDING_SECONDS,
+    LOOK_SECONDS,
+    ORPHAN_SECONDS,
+    JobMonitor,
+)
+from dolly_assets.launchers.kubernetes.pods import Job, Pod, ending, has_ended
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.worker.messages import Log, Message
 from dolly_assets.worker.spec import Train, WorkerSpec
@@ -68,37 +73,33 @@ class KubernetesLauncher:
     def _settled_jobs(
         self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]
     ) -> list[Job]:
-        """Return the Jobs of this work, as soon as none of them is being deleted.
+        """Return the Jobs of this work, as soon as nothing of an earlier one is still ending.
 
-        A Job that is being deleted may still save the state that the next one starts from.
+        A Job that is being deleted, or a pod that outlives its Job, may still save the state that
+        the next one starts from. `kubectl delete job` deletes the Job at once and its pods in the
+        background. https://kubernetes.io/docs/concepts/architecture/garbage-collection
 
         Raises:
-            WorkerError: A Job is not deleted in time, for example because its node is unreachable.
+            WorkerError: One does not end in time, for example because its node is unreachable.
         """
         same_work = {DEPLOYMENT: deployment_of(spec.store_url), WORK: work_of(spec)}
         since, reported = time.monotonic(), set[str]()
         while True:
-            jobs = api.jobs(same_work)
+            pods, jobs = api.pods(same_work), api.jobs(same_work)  # a Job is older than its pods
             deleted = [job for job in jobs if job.metadata.deletion_timestamp]
-            if not deleted:
+            left = _pods_left(pods, jobs)
+            if not deleted and not left:
                 return jobs
-            for job in deleted:
-                name = job.metadata.name
-                grace_seconds = job.spec.template.spec.termination_grace_period_seconds or 30
-                if time.monotonic() - since > grace_seconds + ENDING_SECONDS:
-                    raise WorkerError(
-                        f"Job {name} was deleted and still exists after "
-                        f"{grace_seconds + ENDING_SECONDS:.0f} s: check its pods and their nodes, "
-                        "then run again"
-                    )
-                if name not in reported:
-                    on_message(
-                        Log(
-                            text=f"waiting for Job {name} to finish saving the state this run "
-                            "resumes from"
-                        )
-                    )
-                    reported.add(name)
+            is_ending = deleted or any(pod.metadata.deletion_timestamp for pod in left)
+            limit = max(map(_grace_seconds, [*deleted, *left])) + ENDING_SECONDS
+            if time.monotonic() - since > (limit if is_ending else ORPHAN_SECONDS):
+                raise WorkerError(_does_not_end(deleted, left, limit))
+            names = [f"Job {job.metadata.name}" for job in deleted]
+            names += [f"pod {pod.metadata.name}" for pod in left]
+            for name in [name for name in names if name not in reported]:
+                text = f"waiting for {name} to finish saving the state this run resumes from"
+                on_message(Log(text=text))
+                reported.add(name)
             time.sleep(LOOK_SECONDS)
 
     def _submitted(self, api: Api, spec: WorkerSpec) -> tuple[str, str]:
@@ -130,3 +131,39 @@ class KubernetesLauncher:
                 api.label_job(name, {RUN: self.owner.run_id, ROOT_RUN: self.owner.root_run_id})
             return name, "has already done this work" if end else "is already doing this work"
         return None
+
+
+def _pods_left(pods: Sequence[Pod], jobs: Sequence[Job]) -> list[Pod]:
+    """Return the pods that have not ended although their Job has, or is gone."""
+    alive = {job.metadata.uid for job in jobs if not ending(job)}
+    return [
+        pod
+        for pod in pods
+        if not has_ended(pod)
+        and not any(owner.uid in alive for owner in pod.metadata.owner_references or [])
+    ]
+
+
+def _grace_seconds(item: Job | Pod) -> float:
+    """Return how long a Job's pods, or a pod, may take to stop."""
+    template = getattr(item.spec, "template", None)
+    return (template or item).spec.termination_grace_period_seconds or 30
+
+
+def _does_not_end(jobs: Sequence[Job], pods: Sequence[Pod], seconds: float) -> str:
+    """Return what is still there of an earlier Job, and what to do."""
+    if not pods:
+        return (
+            f"Job {jobs[0].metadata.name} was deleted and still exists after {seconds:.0f} s: "
+            "check its pods and their nodes, then run again"
+        )
+    name, node = pods[0].metadata.name, pods[0].spec.node_name
+    if not pods[0].metadata.deletion_timestamp:  # kubectl delete job --cascade=orphan
+        return (
+            f"pod {name} still runs although its Job is gone: delete it (`kubectl delete pod "
+            f"{name}`), then run again"
+        )
+    return (
+        f"pod {name} was deleted and still exists after {seconds:.0f} s: check its node {node}, "
+        "then run again"
+    )

@@ -32,7 +32,7 @@ class MessageReader:
         on_message: Called with each message.
 
     Attributes:
-        failures: The errors that its ranks have ended with.
+        failures: The errors that its ranks have ended with, and the names of their pods.
         stopped: Its last report of having saved its state and stopped.
     """
 
@@ -41,21 +41,21 @@ class MessageReader:
         self._store, self._prefix = ObjectStore(spec.store_url, spec.s3), messages_of(job)
         self._seen: set[str] = set()
         self._published: set[str] = set()
-        self.failures: list[Failed] = []
+        self.failures: list[tuple[str, Failed]] = []
         self.stopped: Stopped | None = None
 
     def pass_on(self) -> None:
         """Pass on new messages. A store that is unreachable is read the next time."""
-        lines: list[bytes] = []
+        lines: list[tuple[str, bytes]] = []
         with contextlib.suppress(ArtifactError):
             lines.extend(new_messages(self._store, self._prefix, self._seen))
-        for line in lines:
+        for pod, line in lines:
             if message := read_message(line):
-                self._take(message)
+                self._take(pod, message)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, pod: str, message: Message) -> None:
         if isinstance(message, Failed):
-            self.failures.append(message)
+            self.failures.append((pod, message))
         elif isinstance(message, Stopping):
             self._on_message(Log(text=message.text))
         elif isinstance(message, Stopped):

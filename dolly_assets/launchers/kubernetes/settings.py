@@ -51,6 +51,10 @@ class KubernetesSettings(Config):
     orphan_minutes: float = Field(
         default=30, ge=0, description="How long a Job may continue after the end of its run."
     )
+    ui_url: str | None = Field(
+        default=None,
+        description="Address of Dagster's UI, for the annotation of Jobs that links to their run.",
+    )
     config: dict[str, dict[str, JsonValue]] = Field(
         default={},
         description="Kubernetes configuration of all Jobs, as in the tag dagster-k8s/config.",

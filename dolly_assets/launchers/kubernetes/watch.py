@@ -9,20 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from dolly_assets.core.text import one_line
 from dolly_assets.launchers.kubernetes.api import (
+    BAD_REQUEST,
     ERROR_LENGTH,
     FORBIDDEN,
     GONE,
     NOT_FOUND,
+    UNAUTHORIZED,
     explanation,
 )
 
 WATCH_SECONDS = 60  # before a watch is started again
 RETRY_SECONDS = 1.0
+LOG_RETRY_SECONDS = (0.2, 5.0)  # the first wait, the longest wait
+OVERLAP_SECONDS = 60  # that are read again, for lines that were on their way
 LOG_LINES = 20  # the last ones, kept to show why a pod failed
 
 
@@ -40,6 +43,7 @@ class Watched:
     Attributes:
         trouble: The API's error, on one line; empty while the API answers.
         is_forbidden: Whether that error is for lack of permission.
+        is_unauthorized: Whether it is for credentials that are not valid.
         heard_at: When the API answered last, in monotonic seconds.
     """
 
@@ -52,7 +56,8 @@ class Watched:
         self._gone: dict[str, Any] = {}
         self._closed = threading.Event()
         self.is_listed = threading.Event()
-        self.heard_at, self.trouble, self.is_forbidden = time.monotonic(), "", False
+        self.heard_at, self.trouble = time.monotonic(), ""
+        self.is_forbidden = self.is_unauthorized = False
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def now(self) -> list[Any]:
@@ -92,6 +97,7 @@ class Watched:
             self.trouble = one_line(error, ERROR_LENGTH)
             return version, RETRY_SECONDS
         self.trouble, self.is_forbidden = explanation(error), error.status in FORBIDDEN
+        self.is_unauthorized = error.status == UNAUTHORIZED
         return None, 0 if error.status == GONE else RETRY_SECONDS
 
     def _list(self) -> str:
@@ -115,47 +121,69 @@ class Watched:
         self._heard()
 
     def _heard(self) -> None:
-        self.heard_at, self.trouble, self.is_forbidden = time.monotonic(), "", False
+        self.heard_at, self.trouble = time.monotonic(), ""
+        self.is_forbidden = self.is_unauthorized = False
         self._wake.put(None)
 
 
 class LogStream:
     """Copies the log of a pod to our stderr; an interrupted stream resumes where it ended.
 
+    The API ends a stream in order also when the kubelet restarts, so that only the pod's own end
+    says that the log is complete.
+
     Args:
         read: Reads the log of this pod, with `read_namespaced_pod_log`'s options.
+        has_ended: Returns whether the pod has ended.
         prefix: Put before each line.
 
     Attributes:
         last: The last lines.
     """
 
-    def __init__(self, read: Callable[..., Any], prefix: str) -> None:
-        self._read, self._prefix = read, prefix
+    def __init__(
+        self, read: Callable[..., Any], has_ended: Callable[[], bool], prefix: str
+    ) -> None:
+        self._read, self._has_ended, self._prefix = read, has_ended, prefix
         self.last: list[str] = []
         self._seen: tuple[str, int] = ("", 0)  # the newest time, and how many lines have it
-        self._closed = threading.Event()
+        self._seen_at = time.monotonic()
+        self._finishing, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def finish(self, seconds: float) -> None:
         """Wait this long for the rest of the log of a pod that has ended, then stop."""
+        self._finishing.set()
         self._thread.join(seconds)
         self._closed.set()
 
     def _run(self) -> None:
+        wait = LOG_RETRY_SECONDS[0]
+        while not self._closed.is_set():
+            is_last, before = self._finishing.is_set() or self._has_ended(), self._seen
+            if self._is_read(is_last=is_last):
+                return
+            has_news = is_last or self._seen != before
+            wait = LOG_RETRY_SECONDS[0] if has_news else min(2 * wait, LOG_RETRY_SECONDS[1])
+            # When it is being finished, `finish` bounds the time.
+            (self._closed if is_last else self._finishing).wait(wait)
+
+    def _is_read(self, *, is_last: bool) -> bool:
+        """Read what is new, and return whether that is the rest.
+
+        Args:
+            is_last: Whether the pod had ended before.
+        """
         from kubernetes.client import ApiException
 
-        while not self._closed.is_set():
-            try:
-                self._follow()
-                return
-            except ApiException as error:
-                if error.status == NOT_FOUND:
-                    return
-            except Exception:  # noqa: BLE001, S110 the stream was interrupted
-                pass
-            self._closed.wait(RETRY_SECONDS)
+        try:
+            self._follow()
+        except ApiException as error:  # a container that never ran has no log
+            return error.status == NOT_FOUND or (is_last and error.status == BAD_REQUEST)
+        except Exception:  # noqa: BLE001 the stream was interrupted
+            return False
+        return is_last
 
     def _follow(self) -> None:
         """Read to the log's end, skipping lines that were read before."""
@@ -170,13 +198,17 @@ class LogStream:
                 return
 
     def _since(self) -> dict[str, int]:
+        """Return from when on to read: some time before the newest line, by the node's own clock.
+
+        This machine's clock may differ from it, so that only the time since then is used.
+        """
         if not self._seen[0]:
             return {}
-        at = datetime.fromisoformat(self._seen[0][:26].rstrip("Z") + "+00:00").timestamp()
-        return {"since_seconds": max(1, int(time.time() - at) + 2)}
+        return {"since_seconds": int(time.monotonic() - self._seen_at) + OVERLAP_SECONDS}
 
     def _take(self, at: str, text: str) -> None:
         self._seen = (at, self._seen[1] + 1 if at == self._seen[0] else 1)
+        self._seen_at = time.monotonic()
         self.last = [*self.last[1 - LOG_LINES :], text]
         with contextlib.suppress(ValueError):  # stderr is closed
             print(f"{self._prefix}{text}", file=sys.stderr, flush=True)  # noqa: T201 the step's compute log

@@ -1,0 +1,154 @@
+"""Pods that train together: they restart together, and the nodes that keep one from it are named.
+
+It knows pods, not what they train.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from dolly_assets.core.errors import WorkerError
+from dolly_assets.core.text import duration
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.pods import (
+    Pod,
+    grace_seconds_of,
+    has_ended,
+    is_on_silent_node,
+)
+
+GANG_SECONDS = 15.0  # that pods may keep running without one of them
+UPLOAD_SECONDS = 30.0  # for uploads that run when a pod is restarted
+OVERDUE_SECONDS = 30.0  # that a pod may take to end, in addition to its grace period
+RETRY_SECONDS = 10.0  # between attempts to restart a pod
+
+
+class Gang:
+    """Restarts the pods of one Job that one of them has left behind.
+
+    A collective operation blocks forever when a rank is missing, and NCCL notices only after its
+    own, long timeout. The Job replaces the lost pod alone; the others have to start again too, and
+    from the same state. Most notice the loss themselves within seconds, hence the wait.
+
+    They are deleted, not evicted: a PodDisruptionBudget that spares trainings counts pods that
+    wait for a lost one as healthy, and would keep them from ever training again.
+    https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-budgets
+
+    Args:
+        api: The API of the pods' namespace.
+        log: Called with each line.
+    """
+
+    def __init__(self, api: Api, log: Callable[[str], None]) -> None:
+        self._api, self._log = api, log
+        self._since: float | None = None
+        self._retry_at = 0.0
+        self._logged: set[str] = set()
+
+    def restart(self, pods: Sequence[Pod], gone: Sequence[Pod]) -> None:
+        """Delete pods that keep running although one of them was lost."""
+        left, now = left_behind(pods, gone), time.monotonic()
+        if not left:
+            self._since = None
+            return
+        self._since = self._since or now
+        if now - self._since < GANG_SECONDS or now < self._retry_at:
+            return
+        self._retry_at = now + RETRY_SECONDS
+        for pod in left:
+            name = pod.metadata.name
+            self._log_once(f"restarting {name} together with the others")
+            # Without the lost pod's part no state can be saved, so the pod needs no more time
+            # than uploads that are already running.
+            try:
+                self._api.delete_pod(name, min(UPLOAD_SECONDS, grace_seconds_of(pod)))
+            except WorkerError as error:
+                self._log_once(f"cannot restart {name}, trying again: {error}")
+
+    def _log_once(self, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            self._log(text)
+
+
+def left_behind(pods: Sequence[Pod], gone: Sequence[Pod]) -> list[Pod]:
+    """Return the running pods that were created before, or with, the pod lost last.
+
+    A pod that is still ending, or whose node does not answer, is not lost yet: no other takes its
+    place, and those that restarted would wait for it. One that was created after the loss has
+    already started again.
+    """
+    lost = [pod for pod in pods if pod.status.phase == "Failed"]
+    lost += [pod for pod in gone if pod.status.phase in ("Running", "Failed")]
+    if not lost:
+        return []
+    newest = max(pod.metadata.creation_timestamp for pod in lost)
+    return [
+        pod
+        for pod in pods
+        if pod.status.phase == "Running"
+        and pod.metadata.creation_timestamp <= newest
+        and not pod.metadata.deletion_timestamp
+    ]
+
+
+class Nodes:
+    """Names the nodes that do not answer, and what to do about those that never will.
+
+    Args:
+        log: Called with each line.
+    """
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._silent: dict[str, str] = {}  # nodes by pod
+        self._ending: dict[str, float] = {}  # since when pods are ending
+        self._stuck: set[str] = set()
+
+    def look(self, pods: Sequence[Pod]) -> None:
+        """Log what has changed."""
+        now = time.monotonic()
+        for pod in [pod for pod in pods if not has_ended(pod)]:
+            name, node = pod.metadata.name, pod.spec.node_name
+            is_silent = is_on_silent_node(pod)
+            if is_silent and name not in self._silent:
+                self._silent[name] = node
+                self._log(_silence(pod))
+            elif not is_silent and self._silent.pop(name, None):
+                self._log(f"node {node} of {name} answers again")
+            if not pod.metadata.deletion_timestamp:
+                continue
+            since = self._ending.setdefault(name, now)
+            overdue_at = since + grace_seconds_of(pod) + OVERDUE_SECONDS
+            if (is_silent or now > overdue_at) and name not in self._stuck:
+                self._stuck.add(name)
+                self._log(_what_to_do(pod, now - since))
+
+
+def _silence(pod: Pod) -> str:
+    waits = [
+        item.toleration_seconds
+        for item in pod.spec.tolerations or []
+        if item.key == "node.kubernetes.io/unreachable"
+    ]
+    if waits and waits[0] is not None:
+        then = f"if it stays silent, Kubernetes ends the pod after {duration(waits[0])}"
+    else:
+        then = "its pod waits for it"
+    return (
+        f"node {pod.spec.node_name} of {pod.metadata.name} does not answer: {then}; check it with "
+        f"`kubectl describe node {pod.spec.node_name}`"
+    )
+
+
+def _what_to_do(pod: Pod, seconds: float) -> str:
+    """Return how to end a pod for good whose node cannot.
+
+    https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown
+    """
+    node = pod.spec.node_name
+    return (
+        f"{pod.metadata.name} has been ending for {duration(seconds)} on node {node}, which does "
+        "not confirm it: no other pod takes its place before. If the node is off for good, run "
+        f"`kubectl delete node {node}` or `kubectl taint nodes {node} "
+        "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`"
+    )
