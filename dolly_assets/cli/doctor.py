@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def doctor(*, in_cluster: bool) -> None:
     """Check that nothing is missing that training needs.
 
-    One line per check: ok, MISSING with the remedy, or unknown where a check was not possible. Exit
-    code 1 if something is missing.
+    One line per check: ok, MISSING or warning with the remedy, or unknown where a check was not
+    possible. Exit code 1 if something is missing.
     """
     from dolly_assets.core.environment import Environment
 
@@ -39,6 +39,7 @@ def doctor(*, in_cluster: bool) -> None:
 
 
 def _findings(environment: "Environment", *, in_cluster: bool) -> Iterator["CheckResult"]:
+    from dolly_assets.core.home import prepare_home
     from dolly_assets.core.text import one_line
     from dolly_assets.doctor.check_result import CheckResult
     from dolly_assets.doctor.machine import check_machine
@@ -48,6 +49,7 @@ def _findings(environment: "Environment", *, in_cluster: bool) -> Iterator["Chec
         raise ConfigurationError(
             "DOLLY_KUBERNETES is not set: expected a YAML file that describes the cluster"
         )
+    prepare_home(environment)
     yield from check_machine(
         environment.home, environment.store_url, trains_here=not environment.kubernetes_file
     )

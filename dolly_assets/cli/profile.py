@@ -62,6 +62,7 @@ def show(model: str, dataset: str, epoch: int | None, against: int | None) -> No
 def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -> None:
     """Open the report of a training or an epoch in the browser."""
     from dolly_assets.core.environment import Environment
+    from dolly_assets.core.home import OWNER_ONLY
     from dolly_assets.profiling.report import REPORT_FILE
 
     artifact = _find(open_store(), model, dataset, epoch)
@@ -72,7 +73,7 @@ def open_report(model: str, dataset: str, epoch: int | None, out: Path | None) -
     if out is None:
         which = "training" if epoch is None else epoch_key(epoch)
         page = Environment.read().home / "reports" / f"{model}-{dataset}-{which}.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
+        page.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     else:
         page = out
     page.write_bytes(artifact.read_bytes(REPORT_FILE))

@@ -6,7 +6,6 @@ import sys
 import click
 
 from dolly_assets.cli._options import host_option, port_option
-from dolly_assets.cli._session import open_store
 from dolly_assets.core import processes
 from dolly_assets.core.environment import REPORTS_PORT
 from dolly_assets.core.errors import ConfigurationError
@@ -28,10 +27,10 @@ def reports(host: str, port: int, *, end_with_stdin: bool) -> None:
     from dolly_assets.core.environment import Environment
     from dolly_assets.report_server.pages import Pages
     from dolly_assets.report_server.server import ReportServer
-    from dolly_assets.storage.object_store import ObjectStore
+    from dolly_assets.storage.opening import open_objects, open_store
 
     environment = Environment.read()
-    pages = Pages(open_store(), ObjectStore(environment.store_url))
+    pages = Pages(open_store(environment), open_objects(environment))
     try:
         server = ReportServer(pages, host, port, environment.reports_url)
     except OSError as error:

@@ -22,6 +22,7 @@ from dolly_assets.components.model_family import ModelFamilyComponent
 from dolly_assets.core.environment import PROJECT, Environment
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.hashing import json_digest
+from dolly_assets.core.home import prepare_home
 from dolly_assets.dagster_support.console import CONSOLE, console_logger
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.datasets.config import DatasetConfig
@@ -117,6 +118,7 @@ def build(environment: Environment, estimator: Estimator | None = None) -> dg.De
         environment: Where things are.
         estimator: Estimates trainings; a session shares its own with its runs.
     """
+    prepare_home(environment)
     trees = component_trees(environment)
     bundled_tree, *more_trees = trees
     # Dagster merges definitions of one tree only; those of the others come without theirs.

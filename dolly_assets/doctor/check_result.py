@@ -7,12 +7,14 @@ class CheckResult(NamedTuple):
     """The result of one check.
 
     Attributes:
-        state: `unknown` if the check was not possible.
+        state: `warning` if training does not need what is wrong, `unknown` if the check was not
+            possible.
         what: What was checked.
-        text: What was found; if it is missing, also the remedy, and if it is unknown, the reason.
+        text: What was found; if something is wrong, also the remedy, and if it is unknown, the
+            reason.
     """
 
-    state: Literal["ok", "MISSING", "unknown"]
+    state: Literal["ok", "MISSING", "warning", "unknown"]
     what: str
     text: str
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from dolly_assets.core.errors import DollyError
+from dolly_assets.core.errors import DollyError, some_of
+from dolly_assets.core.home import open_to_others
 from dolly_assets.core.text import file_size, memory_size, one_line
 from dolly_assets.doctor.check_result import CheckResult
 from dolly_assets.hardware.visible_gpus import visible_devices
@@ -42,6 +43,7 @@ def check_machine(home: Path, store_url: str, *, trains_here: bool) -> Iterator[
         )
     yield _gpus()
     yield _disk(home)
+    yield _permissions(home)
     if store_url.startswith("s3:"):
         yield CheckResult("ok", "S3 credentials", f"from {credentials_source()}")
     yield check_store(store_url)
@@ -114,3 +116,18 @@ def _disk(home: Path) -> CheckResult:
             f"{home} has {file_size(free)} free: free some space, or set DOLLY_HOME",
         )
     return CheckResult("ok", "disk", f"{file_size(free)} free for {home}")
+
+
+def _permissions(home: Path) -> CheckResult:
+    try:
+        found = some_of([folder.name for folder in open_to_others(home)])
+    except OSError as error:
+        return CheckResult("unknown", "permissions", f"{home}: {error.strerror}")
+    if found == "none":
+        return CheckResult("ok", "permissions", f"no other user can enter the folders of {home}")
+    return CheckResult(
+        "warning",
+        "permissions",
+        f"every user of this machine can read datasets and answers in {home} ({found}): "
+        f"chmod 700 {home}; to share the store alone, name its folder in DOLLY_STORE",
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.home import prepare_home
 
 DAGSTER_YAML = """\
 telemetry:
@@ -34,7 +35,8 @@ def prepare_dagster_home(environment: Environment) -> Path:
     """Return the folder of the Dagster instance, and create it if it is missing."""
     home = environment.dagster_home
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        prepare_home(environment)
+        home.mkdir(parents=True, exist_ok=True)  # fails with the reason, if that has failed
         if not (home / "dagster.yaml").exists():
             (home / "dagster.yaml").write_text(DAGSTER_YAML)
     except OSError as error:

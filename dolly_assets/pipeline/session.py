@@ -17,8 +17,7 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.pipeline.declared import Declared, read_declared
 from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import ArtifactStore
-from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.storage.opening import open_store
+from dolly_assets.storage.opening import open_objects, open_store
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -79,7 +78,7 @@ class Session:
             from dolly_assets.datasets.inbox import Inbox
 
             inbox = Inbox(self.environment.inbox_url)
-        objects = ObjectStore(self.environment.store_url)
+        objects = open_objects(self.environment)
         return Catalogue(objects, self.declared.datasets, inbox)
 
     @cached_property

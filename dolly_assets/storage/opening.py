@@ -4,7 +4,9 @@ It knows the environment's settings, not what is in the store.
 """
 
 from dolly_assets.core.environment import Environment
+from dolly_assets.core.home import prepare_home
 from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
 
 
 def open_store(environment: Environment) -> ArtifactStore:
@@ -13,8 +15,15 @@ def open_store(environment: Environment) -> ArtifactStore:
     Args:
         environment: What `Environment.read` returns: URL, cache folder and the cache's limit.
     """
+    prepare_home(environment)
     return ArtifactStore(
         environment.store_url,
         environment.cache_dir,
         cache_limit_bytes=environment.cache_limit_bytes,
     )
+
+
+def open_objects(environment: Environment) -> ObjectStore:
+    """Return the objects of the same store: live reports, and the catalogue of datasets."""
+    prepare_home(environment)
+    return ObjectStore(environment.store_url)
