@@ -40,7 +40,7 @@ class MessageReader:
         self._spec, self._on_message = spec, on_message
         self._store, self._prefix = ObjectStore(spec.store_url, spec.s3), messages_of(job)
         self._seen: set[str] = set()
-        self._published: set[str] = set()
+        self._published: set[tuple[str, str]] = set()  # names and digests
         self.failures: list[tuple[str, Failed]] = []
         self.stopped: Stopped | None = None
 
@@ -70,9 +70,10 @@ class MessageReader:
         A worker that restarts reports its earlier artifacts again.
         """
         task = self._spec.task
-        if message.digest in self._published:
+        artifact = (message.name, message.digest)  # two epochs may have the same content
+        if artifact in self._published:
             return False
-        self._published.add(message.digest)
+        self._published.add(artifact)
         if not isinstance(task, Train):
             return True
         return ArtifactAddress.parse(message.name).epoch in task.epochs
