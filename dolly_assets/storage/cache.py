@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from weakref import WeakValueDictionary
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.fetch import fetch_file, is_file_intact, read_small, write_file
@@ -46,6 +47,9 @@ ABANDONED_SECONDS = 24 * 3600  # a temporary file this old belongs to a process 
 # By the cache's folder, until the process ends: a fetched path may be in use for as long.
 _processes: dict[Path, IO[str]] = {}
 _processes_guard = threading.Lock()
+# By the path of the shared file, while a thread of this process holds it or waits for it.
+_turns: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()
+_turns_guard = threading.Lock()
 
 
 class Cache:
@@ -92,9 +96,13 @@ class Cache:
             self._place(new[path], root / path, lambda file: write_file(file, data))
 
         def fetch(entry: FileEntry) -> None:
-            self._place(
-                entry, root / entry.path, lambda file: fetch_file(self._store, entry, file, flow)
-            )
+            # Threads that want the same content fetch it once: the others find it.
+            with _turn(self._shared(entry.sha256)):
+                self._place(
+                    entry,
+                    root / entry.path,
+                    lambda file: fetch_file(self._store, entry, file, flow),
+                )
 
         arrived = read_small(self._store, new, take, flow)
         left = [entry for entry in missing if entry.path not in arrived]
@@ -255,6 +263,12 @@ class Cache:
                 f"the artifact cache {self._folder} fails: {error.strerror}; free some space, or "
                 "set DOLLY_HOME to a writable folder on a file system with hard links"
             ) from error
+
+
+def _turn(shared: Path) -> threading.Lock:
+    """Return the lock of a shared file for the threads of this process."""
+    with _turns_guard:
+        return _turns.setdefault(shared, threading.Lock())
 
 
 def _is_locked(path: Path) -> bool:

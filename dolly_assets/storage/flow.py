@@ -25,6 +25,25 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Room:
+    """The bytes that transfers may hold at once; guarded by `changed`.
+
+    Attributes:
+        total_bytes: All of it.
+        free_bytes: What nobody holds now.
+        changed: Notified when there is more, or when a transfer stops.
+    """
+
+    def __init__(self, chunks_at_once: int) -> None:
+        self.total_bytes = self.free_bytes = chunks_at_once * CHUNK_BYTES
+        self.changed = threading.Condition()
+
+
+# Shared by all transfers of this process in one direction: many at once take no more memory, and
+# keep no more cores busy, than one.
+_TO_READ, _TO_SEND = Room(CHUNKS_READ_AT_ONCE), Room(CHUNKS_AT_ONCE)
+
+
 class Flow:
     """Bounds the bytes that all threads of a transfer hold, and stops them together.
 
@@ -32,10 +51,9 @@ class Flow:
         least_bytes: What a smaller request counts as; there is room for SMALL_AT_ONCE of them.
     """
 
-    def __init__(self, chunks_at_once: int) -> None:
-        self._total_bytes = self._free_bytes = chunks_at_once * CHUNK_BYTES
-        self.least_bytes = self._free_bytes // SMALL_AT_ONCE
-        self._changed = threading.Condition()
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.least_bytes = room.total_bytes // SMALL_AT_ONCE
         self._reason: BaseException | None = None
 
     def take(self, size_bytes: int) -> int:
@@ -45,19 +63,21 @@ class Flow:
             BaseException: The transfer was stopped; the reason is raised here again.
         """
         # A blob above the limit, as another writer may have made, has all the room to itself.
-        cost = min(max(size_bytes, self.least_bytes), self._total_bytes)
-        with self._changed:
-            self._changed.wait_for(lambda: self._reason or self._free_bytes >= cost)
+        room = self._room
+        cost = min(max(size_bytes, self.least_bytes), room.total_bytes)
+        with room.changed:
+            room.changed.wait_for(lambda: self._reason or room.free_bytes >= cost)
             if self._reason:
                 raise self._reason
-            self._free_bytes -= cost
+            room.free_bytes -= cost
         return cost
 
     def give_back(self, cost: int) -> None:
         """Free the room that `take` has returned."""
-        with self._changed:
-            self._free_bytes += cost
-            self._changed.notify()
+        with self._room.changed:
+            self._room.free_bytes += cost
+            # All, since some of those who wait need less than others.
+            self._room.changed.notify_all()
 
     @contextmanager
     def room(self, size_bytes: int) -> Iterator[None]:
@@ -70,14 +90,19 @@ class Flow:
 
     def stop(self, reason: BaseException) -> None:
         """Make every thread that asks for room fail with this reason."""
-        with self._changed:
+        with self._room.changed:
             self._reason = self._reason or reason
-            self._changed.notify_all()
+            self._room.changed.notify_all()
 
 
 def reading_flow() -> Flow:
-    """Return the bounds of a fetch."""
-    return Flow(CHUNKS_READ_AT_ONCE)
+    """Return the bounds of a fetch, which shares its room with all others of this process."""
+    return Flow(_TO_READ)
+
+
+def sending_flow() -> Flow:
+    """Return the bounds of a publication, which shares its room in the same way."""
+    return Flow(_TO_SEND)
 
 
 def in_parallel(

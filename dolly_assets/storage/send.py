@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage.blobs import has_blob, repair_blob
@@ -24,6 +25,7 @@ from dolly_assets.storage.flow import (
     byte_counter,
     for_each_file,
     in_parallel,
+    sending_flow,
 )
 from dolly_assets.storage.locks import last_sweep
 from dolly_assets.storage.manifest import Blob, FileEntry, check_path, sorted_entries
@@ -186,7 +188,7 @@ def send_files(
     try:
         sizes = {path: source.stat().st_size for path, source in files.items()}
         advance = byte_counter(sum(sizes.values()), on_progress)
-        flow = Flow(CHUNKS_AT_ONCE)
+        flow = sending_flow()
         sender.begin()
         with ThreadPoolExecutor(CHUNKS_AT_ONCE) as pool:
 
@@ -273,11 +275,7 @@ def _send_big(
 
     with source.open("rb") as file:
         before = os.fstat(file.fileno())
-        while True:
-            cost = flow.take(CHUNK_BYTES)
-            if not (chunk := file.read(CHUNK_BYTES)):
-                flow.give_back(cost)
-                break
+        for chunk, cost in _chunks(file, flow):
             sending.append(pool.submit(send, chunk, cost))
             whole.update(chunk)
         chunks = tuple(blob.result().sha256 for blob in sending)
@@ -291,3 +289,17 @@ def _send_big(
         chunk_bytes=CHUNK_BYTES,
         chunks=chunks,
     )
+
+
+def _chunks(file: BinaryIO, flow: Flow) -> Iterator[tuple[bytes, int]]:
+    """Yield each chunk of a file, and the room that it holds, which its user gives back."""
+    while True:
+        cost, chunk = flow.take(CHUNK_BYTES), b""
+        try:
+            chunk = file.read(CHUNK_BYTES)
+        finally:
+            if not chunk:
+                flow.give_back(cost)
+        if not chunk:
+            return
+        yield chunk, cost
