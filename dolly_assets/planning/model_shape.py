@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import BaseModelError, some_of
+from dolly_assets.core.text import one_line
 from dolly_assets.training.context import Context
 from dolly_assets.training.flops import ModelFlops
 from dolly_assets.training.packing.expected import ExpectedLayouts
 
+_LARGEST = 2**40  # of sizes; what is above it is none
 # The names that architectures of transformers have for the same thing.
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
@@ -62,16 +65,17 @@ class ModelShape(Config):
         """Read the sizes from a configuration.
 
         Args:
-            config: The content of config.json.
+            config: What `read_config` returns.
             parameters: Parameters of the prepared model, whose embeddings may have grown.
             vocabulary_rows: Rows of its embeddings.
             tied_embeddings: Whether its output layer shares the embeddings.
             name: The model's name, for the error.
 
         Raises:
-            BaseModelError: It has no width or number of layers under any name known here.
+            BaseModelError: It has no width or number of layers under any name known here, or sizes
+                that are none.
         """
-        text = config.get("text_config", config)
+        text = _text_config(config)
         hidden, layers = _first(text, _HIDDEN), _first(text, _LAYERS)
         if not hidden or not layers:
             raise BaseModelError(
@@ -80,7 +84,7 @@ class ModelShape(Config):
                 f"found {some_of(sorted(text), 12)}"
             )
         heads = _first(text, _HEADS) or max(1, hidden // 64)
-        head_size = text.get("head_dim") or hidden // heads
+        head_size = _first(text, ("head_dim",)) or hidden // heads
         key_value_heads = _first(text, _KEY_VALUE_HEADS) or (
             1 if text.get("multi_query") else heads
         )
@@ -123,5 +127,32 @@ class ModelShape(Config):
         )
 
 
+def read_config(data: bytes, name: str) -> Mapping[str, Any]:
+    """Return the content of a config.json.
+
+    Args:
+        data: Its bytes.
+        name: What the error calls its model.
+
+    Raises:
+        BaseModelError: It is not a JSON object.
+    """
+    try:
+        config = from_json(data)
+    except ValueError as error:
+        raise BaseModelError(f"{name}: its config.json is not JSON: {one_line(error)}") from error
+    if not isinstance(config, dict):
+        raise BaseModelError(f"{name}: its config.json is not a JSON object")
+    return config
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a configuration that describes the language model."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) else config
+
+
 def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    return next((value for name in names if isinstance(value := config.get(name), int)), None)
+    """Return the first of these that is a size."""
+    found = (config.get(name) for name in names)
+    return next((size for size in found if isinstance(size, int) and 0 < size <= _LARGEST), None)

@@ -4,7 +4,6 @@ Gathers what `planning` computes with: the base model, the rows, the machines, a
 epochs of the family took.
 """
 
-import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +16,7 @@ from dolly_assets.hardware.machine import Machines, host_bytes, named_gpus
 from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.planning.calibration import Measured, calibration
 from dolly_assets.planning.changes import Change, changes_that_fit
-from dolly_assets.planning.model_shape import ModelShape
+from dolly_assets.planning.model_shape import ModelShape, read_config
 from dolly_assets.planning.plan import Plan, PlanRequest, plan
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
@@ -126,7 +125,7 @@ def model_shape(base_model: Artifact) -> ModelShape:
         BaseModelError: The configuration does not say how large it is.
     """
     stated = BaseModelAttributes.of(base_model)
-    config = json.loads(base_model.read_bytes("weights/config.json"))
+    config = read_config(base_model.read_bytes("weights/config.json"), base_model.name)
     shape = ModelShape.of(
         config,
         parameters=stated.parameters,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dolly_assets.core.errors import ArtifactError, some_of
-from dolly_assets.core.text import one_line
 from dolly_assets.storage.blobs import MissingBlobError, has_blob, read_blob
 from dolly_assets.storage.cache import Cache
 from dolly_assets.storage.fetch import fetch_files
@@ -16,11 +15,10 @@ from dolly_assets.storage.flow import SMALL_AT_ONCE, Progress, in_parallel
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import FileEntry, Manifest
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.tables import open_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ERROR_LENGTH = 200  # of what Arrow says
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,26 +167,7 @@ class Artifact:
         Raises:
             ArtifactError: The file is neither, or its content is not what it says.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        local = self.local_file(path)
-        with local.open("rb") as file:
-            magic = file.read(6)
-        try:
-            if magic.startswith(b"PAR1"):
-                table = pq.ParquetFile(local, memory_map=True).read()
-            else:
-                open_ipc = pa.ipc.open_file if magic == b"ARROW1" else pa.ipc.open_stream
-                table = open_ipc(pa.memory_map(str(local))).read_all()
-            # Arrow trusts offsets and text, and would read memory that is none of the table's.
-            table.validate(full=True)
-        except (pa.ArrowException, OSError, UnicodeError) as error:
-            raise ArtifactError(
-                f"{self.name}: {path!r} is neither Parquet nor Arrow IPC: "
-                f"{one_line(error, ERROR_LENGTH)}"
-            ) from error
-        return table
+        return open_table(self.local_file(path), f"{self.name}: {path!r}")
 
     @contextmanager
     def _dropped_explained(self, wanted: Sequence[FileEntry]) -> Iterator[None]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dagster_pipes import PipesContext, PipesDefaultContextLoader, open_dagster_pipes
 
-from dolly_assets.core.errors import DollyError, TrainingStopped
+from dolly_assets.core.errors import ConfigurationError, DollyError, TrainingStopped
 from dolly_assets.core.processes import END_WITH_STDIN, end_with_stdin
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
@@ -37,6 +37,7 @@ from dolly_assets.worker.spec import (
     Train,
     WorkerSpec,
     has_task,
+    read_spec,
 )
 from dolly_assets.worker.tasks.evaluate import evaluate
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
@@ -72,7 +73,10 @@ def main() -> int:
     _quiet_libraries()
     if os.environ.get(END_WITH_STDIN):
         end_with_stdin(exit_code=1)
-    spec = WorkerSpec.model_validate_json(Path(sys.argv[1]).read_bytes())
+    try:
+        spec = read_spec(Path(sys.argv[1]).read_bytes())
+    except ConfigurationError as error:  # without it nobody knows where messages go
+        sys.exit(str(error))
     writer = MessageWriter(ObjectStore(spec.store_url, spec.s3))
     with open_dagster_pipes(context_loader=PipesDefaultContextLoader(), message_writer=writer):
         messenger = Messenger(PipesContext.get(), rank=int(os.environ.get("RANK", "0")))

@@ -16,6 +16,7 @@ It knows its environment and torchrun, not the task:
 | `DOLLY_MEET_SECONDS` | how long they wait for each other |
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -28,10 +29,10 @@ from dagster_pipes import (
     encode_param,
 )
 
-from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError, ConfigurationError
 from dolly_assets.worker.message_store import POD, STORE_PREFIX
 from dolly_assets.worker.restart import left_to_train, published_since
-from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec, has_task
+from dolly_assets.worker.spec import SPEC_FILE, Train, WorkerSpec, has_task, read_spec
 
 
 def main() -> None:
@@ -43,7 +44,11 @@ def main() -> None:
         "cache_dir": scratch / "cache",
         "is_restartable": True,
     }
-    spec = WorkerSpec.model_validate(decode_param(given["DOLLY_SPEC"])).model_copy(update=folders)
+    try:
+        spec = read_spec(json.dumps(decode_param(given["DOLLY_SPEC"])).encode())
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    spec = spec.model_copy(update=folders)
     spec.scratch_dir.mkdir(parents=True, exist_ok=True)
     path = spec.scratch_dir / SPEC_FILE
     path.write_text(spec.model_dump_json())

@@ -7,10 +7,12 @@ workers are started nor what they do.
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeGuard
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 from typing_extensions import TypeVar
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import one_line
 from dolly_assets.family import ModelFamily
 from dolly_assets.planning.prices import Prices
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
@@ -144,3 +146,18 @@ class WorkerSpec(Config, Generic[TaskT_co]):
 def has_task(spec: WorkerSpec, kind: type[TaskT]) -> TypeGuard[WorkerSpec[TaskT]]:
     """Whether a spec is for a kind of task."""
     return isinstance(spec.task, kind)
+
+
+def read_spec(document: bytes) -> WorkerSpec:
+    """Read a specification that was written as JSON.
+
+    Raises:
+        ConfigurationError: It is not one of this version.
+    """
+    try:
+        return WorkerSpec.model_validate_json(document)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"the worker's specification is not one that this version reads: {one_line(error)}; "
+            "install the same version of dolly_assets where runs start and where workers run"
+        ) from error

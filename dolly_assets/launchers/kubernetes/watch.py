@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from dolly_assets.core.text import one_line
@@ -191,6 +192,8 @@ class LogStream:
         before, repeated = self._seen[0], 0
         for line in response:
             at, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+            if not _is_time(at):
+                continue  # from the kubelet itself, such as that it cannot read the log
             repeated += at == before
             if at > before or (at == before and repeated > self._seen[1]):
                 self._take(at, text)
@@ -212,3 +215,11 @@ class LogStream:
         self.last = [*self.last[1 - LOG_LINES :], text]
         with contextlib.suppress(ValueError):  # stderr is closed
             print(f"{self._prefix}{text}", file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
+
+
+def _is_time(stamp: str) -> bool:
+    """Return whether this is the time that begins a line of a pod's log."""
+    try:
+        return datetime.fromisoformat(stamp).tzinfo is not None
+    except ValueError:
+        return False

@@ -15,6 +15,8 @@ from dolly_assets.core.errors import ArtifactError
 # The limit of the safetensors library itself: a longer header counts as damage.
 _MAX_HEADER_BYTES = 100_000_000
 _CHUNK_BYTES = 1 << 22
+# What comes out of reading JSON that is none, or another document than expected.
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Tensor(NamedTuple):
@@ -63,7 +65,10 @@ def shards(folder: Path) -> list[Path]:
         raise ArtifactError(f"{folder}: expected weights as *.safetensors, found none")
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        named = set(json.loads(index.read_text())["weight_map"].values())
+        try:
+            named = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+        except _DAMAGE as error:
+            raise ArtifactError(f"{index}: its list of shards is damaged ({error!r})") from error
         if missing := sorted(named - {file.name for file in files}):
             raise ArtifactError(
                 f"{folder}: shard {missing[0]} is missing, though {index.name} lists it"
@@ -99,7 +104,9 @@ def read_header(file: Path) -> list[Tensor]:
             for name, entry in json.loads(header).items()
             if name != "__metadata__"
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if not all(start <= tensor.begin <= tensor.end for tensor in tensors):
+            raise ValueError("a tensor ends before it begins")
+    except _DAMAGE as error:
         raise ArtifactError(f"{file}: its safetensors header is damaged ({error!r})") from error
     expected_bytes = max((tensor.end for tensor in tensors), default=start)
     if expected_bytes != file_bytes:

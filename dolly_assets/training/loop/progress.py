@@ -6,9 +6,14 @@ Another process that trains the rest reads it, so that the attributes of the epo
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
+from pydantic_core import from_json
 
+from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.text import one_line
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
 from dolly_assets.training.loop.meter import StepTotals
 
@@ -39,17 +44,29 @@ class Progress:
 
     @classmethod
     def read(cls, folder: Path | None) -> "Progress":
-        """Read it from a state's folder; it is empty for the state of the end of an epoch."""
+        """Read it from a state's folder; it is empty for the state of the end of an epoch.
+
+        Raises:
+            TrainingError: It is damaged.
+        """
         file = folder / PROGRESS_FILE if folder else None
         if file is None or not file.is_file():
             return cls()
-        document = json.loads(file.read_text())
+        try:
+            return cls._of(from_json(file.read_bytes()))
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            raise TrainingError(
+                f"{PROGRESS_FILE} of the checkpoint is damaged: {one_line(error)}"
+            ) from error
+
+    @classmethod
+    def _of(cls, document: Any) -> "Progress":
         work = document["work"]
         if "memory_peak_bytes" in work:  # its name in earlier versions
             work["peak_rank_memory_bytes"] = work.pop("memory_peak_bytes")
         return cls(
             steps=pa.Table.from_pylist(document["steps"], schema=STEP_SCHEMA),
-            seconds=document["seconds"],
-            saving_seconds=document["saving_seconds"],
-            work=StepTotals(**work),
+            seconds=float(document["seconds"]),
+            saving_seconds=float(document["saving_seconds"]),
+            work=TypeAdapter(StepTotals).validate_python(work),
         )

@@ -5,11 +5,13 @@ is lost with the machine, from the live report in the store, which lacks what ca
 refresh.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from dolly_assets.core.text import date_and_time
+from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.text import date_and_time, one_line
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.analysis.verdict import interruption_sentence
 from dolly_assets.profiling.record.sampler import SAMPLES_FILE
@@ -35,6 +37,8 @@ from dolly_assets.worker.profiles.profile_publisher import (
     profile_dir,
 )
 from dolly_assets.worker.spec import Train, WorkerSpec
+
+logger = logging.getLogger(__name__)
 
 # Without a refresh, before a live report counts as left behind by a run that nobody knows.
 DEAD_SECONDS = 300.0
@@ -80,7 +84,11 @@ def recover_profiles_from_store(
     recovered = []
     for state in left_behind(objects, family, dataset):
         if has_ended(state):
-            recovered.append(_from_live(store, objects, state))
+            try:
+                recovered.append(_from_live(store, objects, state))
+            except (ArtifactError, ValueError) as error:  # a damaged one must not stop the next run
+                logger.warning("no profile from %s: %s", state.folder, one_line(error))
+                continue
             write_state(objects, state.model_copy(update={"ended": True}))
     return recovered
 

@@ -5,13 +5,16 @@ are immutable; this is not one. It stays after the training has ended, until gar
 deletes it.
 """
 
+import logging
 import re
 import time
+from datetime import UTC, datetime
 from html import escape
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dolly_assets.core.base import Config
+from dolly_assets.core.text import one_line
 from dolly_assets.profiling.analysis.summary import SUMMARY_FILE, ReportSummary
 from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.storage.conventions import LIVE
@@ -19,7 +22,10 @@ from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.profile_publisher import ProfileRequest
 from dolly_assets.worker.spec import Train, WorkerSpec
 
+logger = logging.getLogger(__name__)
+
 STATE_FILE = "state.json"
+LATEST = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 class LiveState(Config):
@@ -31,8 +37,10 @@ class LiveState(Config):
     training: str = Field(description="Digest of what determines the weights.")
     tokenized_dataset: str = Field(description="Digest of the tokenized dataset.")
     epoch: int = Field(description="Epoch that is trained.")
-    started_at: float = Field(description="Start of the epoch's profile, in UTC epoch seconds.")
-    refreshed_at: float = Field(description="Last refresh, in UTC epoch seconds.")
+    started_at: float = Field(
+        ge=0, lt=LATEST, description="Start of the epoch's profile, in UTC epoch seconds."
+    )
+    refreshed_at: float = Field(ge=0, lt=LATEST, description="Last refresh, in UTC epoch seconds.")
     ended: bool = Field(
         default=False, description="Whether everything it showed was published as profiles."
     )
@@ -101,9 +109,20 @@ class LiveReport:
 
 
 def read_state(store: ObjectStore, folder: str) -> LiveState | None:
-    """Return the state in a folder of the store; None if there is none."""
-    found = store.find(f"{folder}/{STATE_FILE}")
-    return LiveState.model_validate_json(found) if found else None
+    """Return the state in a folder of the store; None if there is none, or none of ours."""
+    key = f"{folder}/{STATE_FILE}"
+    found = store.find(key)
+    if found is None:
+        return None
+    try:
+        state = LiveState.model_validate_json(found)
+    except ValidationError as error:
+        logger.warning("%s is not the state of a live report: %s", key, one_line(error))
+        return None
+    if state.folder != folder:
+        logger.warning("%s is the state of another live report, %r", key, state.folder)
+        return None
+    return state
 
 
 def write_state(store: ObjectStore, state: LiveState) -> None:

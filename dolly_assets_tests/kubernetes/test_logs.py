@@ -1,0 +1,31 @@
+"""The copy of a pod's log, without a cluster."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dolly_assets.launchers.kubernetes.watch import LogStream
+
+
+def test_a_line_without_a_time_is_passed_over_and_the_log_goes_on_after_an_interruption(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet writes such a line when it cannot read the rest, and then ends the stream."""
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.watch.LOG_RETRY_SECONDS", (0, 0))
+    first, second = "2026-11-30T13:00:00.123456789Z", "2026-11-30T15:00:01.5+02:00"
+    asked: list[dict[str, object]] = []
+
+    def read(**options: object) -> Iterator[bytes]:
+        asked.append(options)
+        yield f"{first} one\n".encode()
+        if len(asked) == 1:
+            yield b"unable to retrieve container logs for containerd://1\n"
+            yield b"\xff\n\n9999-99-99T00:00:00Z x\n"
+            raise ConnectionError
+        yield f"{second} two\n".encode()
+
+    log = LogStream(read, lambda: bool(asked), "pod: ")
+    log.finish(60)
+    assert log.last == ["one", "two"]
+    assert ["since_seconds" in options for options in asked[:2]] == [False, True]
+    assert capfd.readouterr().err == "pod: one\npod: two\n"
