@@ -9,13 +9,12 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deploy import chart, instance, pin, pods, rights
+from deploy import chart, instance, pin, pods, policies, rights
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.text import one_line
 from dolly_assets.doctor.limits import over_limits, over_quota
@@ -35,11 +34,6 @@ FIRST_FREE_PORT = (
 TEXT = {".yaml", ".Dockerfile", ".env", ".py"}
 BY_USERS = {"deploy/compose/.env"}  # a file that the pages ask to be made
 PATHS = re.compile(r"\bdeploy/[\w./-]*\w")
-# What a policy may name: a bucket, or keys of a folder in it by their beginning or end.
-RESOURCE = re.compile(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/[\w-]*\*[\w.]*)?")
-# Such keys are never overwritten: only puts with this condition are allowed.
-PUBLISHED = ("models/blobs/sha256/00/00", "models/manifests/demo/model/01.json")
-ONLY_NEW = {"Null": {"s3:if-none-match": "false"}}
 VERSIONED = re.compile(r".+:(?!latest$)[^:/]*\d[^:/]*$")
 
 Check = Generator[str, None, str]
@@ -327,6 +321,13 @@ def check_compose() -> Check:
                 for port in settings.get("ports", [])
                 if not port.startswith("127.0.0.1:")
             )
+    for service, settings in main_file["services"].items():
+        keys = [str(value) for value in settings.get("environment", {}).values()]
+        if service not in ("s3", "s3-setup") and any("S3_ROOT" in key for key in keys):
+            yield f"compose.yaml: {service} has the keys of the S3 server's administrator"
+    run = json.loads((DEPLOY / "iam" / "run.json").read_text())
+    if json.loads((folder / "s3-policy.json").read_text()) != policies.of_one_machine(run):
+        yield "s3-policy.json differs from iam/run.json by more than condition, inbox and buckets"
     return f"{len(files)} files, {len(main_file['services'])} services; parsed, not started"
 
 
@@ -377,34 +378,9 @@ def check_iam() -> Check:
     """Check IAM policies for wildcards, and that none lets published content be overwritten."""
     files = sorted((DEPLOY / "iam").glob("*.json"))
     for file in files:
-        policy = json.loads(file.read_text())
-        if policy["Version"] != "2012-10-17":
-            yield f"{file.name}: Version must be 2012-10-17"
-        for statement in policy["Statement"]:
-            for action in statement["Action"]:
-                if not re.fullmatch(r"s3:[A-Z]\w+", action):
-                    yield f"{file.name}: {statement['Sid']}: {action} is not a single S3 action"
-            for resource in statement["Resource"]:
-                if not RESOURCE.fullmatch(resource):
-                    yield (
-                        f"{file.name}: {statement['Sid']}: {resource} is more than a folder of a "
-                        "bucket"
-                    )
-            if _overwrites(statement):
-                yield (
-                    f"{file.name}: {statement['Sid']} lets published content be overwritten: "
-                    f"expected the condition {json.dumps(ONLY_NEW)}"
-                )
+        problems = policies.problems_of(json.loads(file.read_text()))
+        yield from (f"{file.name}: {problem}" for problem in problems)
     return f"{len(files)} policies"
-
-
-def _overwrites(statement: dict[str, Any]) -> bool:
-    keys = [resource.partition("/")[2] for resource in statement["Resource"]]
-    return (
-        "s3:PutObject" in statement["Action"]
-        and statement.get("Condition") != ONLY_NEW
-        and any(fnmatchcase(published, key) for published in PUBLISHED for key in keys)
-    )
 
 
 def _image(values: chart.Values) -> str:

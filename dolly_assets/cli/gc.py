@@ -63,5 +63,10 @@ def _print_garbage(garbage: "Garbage") -> None:
         f"{count(garbage.blobs, 'blob')} of {file_size(garbage.blob_bytes)}"
     )
     if not garbage.removed and (garbage.records or garbage.folders or garbage.blobs):
-        options = "--delete --only-instance" if garbage.foreign else "--delete"
-        click.echo(f"nothing was deleted: run it again with {options}")
+        click.echo("nothing was deleted: run it again with --delete")
+    if garbage.foreign:
+        click.echo(
+            "the Dagster instance here does not know all runs that have published: run this where "
+            "dagster.yaml in $DOLLY_HOME/dagster is that of the instance which does; "
+            "--only-instance deletes what such an instance still uses"
+        )

@@ -146,6 +146,13 @@ MISTAKES = {
     "compose": [
         ("compose/compose.yaml", "postgres:15.14-bookworm", "postgres", "has no version"),
         ("compose/compose.yaml", "127.0.0.1:3000", "3000", "open to the network"),
+        (
+            "compose/compose.yaml",
+            "AWS_SECRET_ACCESS_KEY: ${S3_PASSWORD",
+            "AWS_SECRET_ACCESS_KEY: ${S3_ROOT_PASSWORD",
+            "code has the keys of the S3 server's administrator",
+        ),
+        ("compose/s3-policy.json", "locks/commit-*", "locks/*", "differs from iam/run.json"),
         ("compose/compose.yaml", "../instance/dagster.yaml", "./dagster.yaml", "does not exist"),
     ],
     "rights": [
@@ -185,7 +192,7 @@ MISTAKES = {
             "models/manifests/*",
             "NoteWhatIsRemoved lets published content be overwritten",
         ),
-        ("iam/run.json", '"Condition": {', '"Conditions": {', "PublishAndNeverOverwrite lets"),
+        ("iam/run.json", '"Condition": {', '"Conditions": {', "Publish lets"),
     ],
 }
 
