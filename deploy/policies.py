@@ -1,4 +1,4 @@
-"""The S3 policies of deploy/: what they may name, and that none lets published content be changed."""
+"""The S3 policies of deploy/: what they may name, and that none allows to change the published."""
 
 import json
 import re
