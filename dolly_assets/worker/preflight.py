@@ -8,10 +8,11 @@ was not measured is null. It knows a training's needs, and trains nothing.
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
@@ -32,9 +33,18 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 if TYPE_CHECKING:
     import torch
 
-REDUCED_BYTES = 4 << 20
-REDUCED_TIMES = 3
-MATRIX = 1024
+
+class _Load(NamedTuple):
+    """What the devices are given to do: enough to show their rate, and not the latency."""
+
+    reduced_bytes: int
+    matrix: int  # rows and columns
+
+
+# An H100 multiplies matrices of 1,024 in less time than it takes to launch the kernel, and NVLink
+# is at its bandwidth from some 64 MiB on.
+ON_GPU, ON_CPU = _Load(256 << 20, 8192), _Load(4 << 20, 1024)
+TIMES = 3
 MEET_SECONDS = 60.0
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 NCCL's and gloo's, not ours
 # Docker's default, of which NCCL needs some 10 MiB for each pair of GPUs.
@@ -167,31 +177,73 @@ def _major(version: str) -> int:
 
 
 def _devices_at_work(ranks: _Ranks, precision: str, *, on_gpu: bool) -> tuple[float | None, float]:
-    """Return the all-reduce bandwidth (None for one rank), and the rate of matrix products."""
+    """Return the all-reduce bandwidth (None for one rank), and the rate of matrix products.
+
+    Raises:
+        TrainingError: The device is none that torch was built for, or the ranks do not connect.
+    """
     import torch
 
     device = torch.device("cuda", ranks.local) if on_gpu else torch.device("cpu")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    load = ON_GPU if on_gpu else ON_CPU
+    if on_gpu:
+        name = torch.cuda.get_device_name(device)
+        check_architecture(
+            name, torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+        )
+    flops = _matmul_flops(device, dtype, load.matrix)
     if ranks.count == 1:
-        return None, _matmul_flops(device, dtype)
+        return None, flops
+    tensor = torch.ones(load.reduced_bytes // 4, device=device)
+    return _allreduce_bandwidth(ranks, tensor), flops
+
+
+def check_architecture(device: str, capability: tuple[int, int], built_for: Sequence[str]) -> None:
+    """Raise TrainingError if torch has no code for a GPU.
+
+    Code for `sm_80` runs on compute capability 8.0 and newer of the same major version; the driver
+    compiles `compute_90` for 9.0 and anything newer
+    (https://docs.nvidia.com/cuda/cuda-c-programming-guide/#binary-compatibility).
+
+    Args:
+        device: Name of the GPU.
+        capability: Its compute capability.
+        built_for: Architectures that torch was built for, as `torch.cuda.get_arch_list()` has them.
+    """
+    major, minor = capability
+    for each in built_for:
+        kind, _, version = each.rstrip("af").partition("_")
+        its_major, its_minor = int(version[:-1]), int(version[-1])
+        if kind == "sm" and its_major == major and its_minor <= minor:
+            return
+        if kind == "compute" and (its_major, its_minor) <= capability:
+            return
+    raise TrainingError(
+        f"this torch has no code for {device} (compute capability {major}.{minor}): it was built "
+        f"for {', '.join(built_for) or 'no GPU'}; install a build of torch for older or newer GPUs"
+    )
+
+
+def _allreduce_bandwidth(ranks: _Ranks, tensor: "torch.Tensor") -> float:
+    """Return the bus bandwidth of an all-reduce of the tensor, in bytes per second."""
+    size_bytes = tensor.numel() * tensor.element_size()
     try:
-        group = _group(ranks, on_gpu=on_gpu)
-        tensor = torch.ones(REDUCED_BYTES // 4, device=device)
+        group = _group(ranks, on_gpu=tensor.is_cuda)
         group.allreduce([tensor]).wait()  # connects
-        _wait_for(device)
+        _wait_for(tensor.device)
         begin = time.perf_counter()
-        for _ in range(REDUCED_TIMES):
+        for _ in range(TIMES):
             group.allreduce([tensor]).wait()
-        _wait_for(device)
-        seconds = (time.perf_counter() - begin) / REDUCED_TIMES
+        _wait_for(tensor.device)
+        seconds = (time.perf_counter() - begin) / TIMES
     except RuntimeError as error:
         raise TrainingError(
-            f"an all-reduce of {REDUCED_BYTES >> 20} MiB among the {ranks.count} ranks failed "
+            f"an all-reduce of {size_bytes >> 20} MiB among the {ranks.count} ranks failed "
             f"({one_line(error, 200)}): check the network between them"
         ) from error
     # https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md#allreduce
-    bandwidth = 2 * (ranks.count - 1) / ranks.count * REDUCED_BYTES / seconds
-    return bandwidth, _matmul_flops(device, dtype)
+    return 2 * (ranks.count - 1) / ranks.count * size_bytes / seconds
 
 
 def _group(ranks: _Ranks, *, on_gpu: bool) -> Any:
@@ -214,19 +266,19 @@ def _group(ranks: _Ranks, *, on_gpu: bool) -> Any:
     return dist.ProcessGroupNCCL(apart, ranks.rank, ranks.count, options)
 
 
-def _matmul_flops(device: "torch.device", dtype: "torch.dtype") -> float:
-    """Return the operations per second of a matrix product: the best of three."""
+def _matmul_flops(device: "torch.device", dtype: "torch.dtype", size: int) -> float:
+    """Return the operations per second of a matrix product: the best of three after one."""
     import torch
 
-    matrix = torch.ones(MATRIX, MATRIX, device=device, dtype=dtype)
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
     seconds = []
-    for _ in range(3):
+    for _ in range(1 + TIMES):
         _wait_for(device)
         begin = time.perf_counter()
         torch.mm(matrix, matrix)
         _wait_for(device)
         seconds.append(time.perf_counter() - begin)
-    return 2 * MATRIX**3 / min(seconds)
+    return 2 * size**3 / min(seconds[1:])
 
 
 def _wait_for(device: "torch.device") -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from dolly_assets.core.errors import ArtifactError, TrainingError
 from dolly_assets.worker.messages import Log
-from dolly_assets.worker.preflight import PREFLIGHT_FILE, preflight
+from dolly_assets.worker.preflight import PREFLIGHT_FILE, check_architecture, preflight
 from dolly_assets.worker.profiles.profile_publisher import profile_dir
 from dolly_assets_tests.tiny_training import Recorded, Workbench
 
@@ -75,6 +75,29 @@ def test_gpus_that_are_not_there_are_missed(workbench: Workbench, tmp_path: Path
         fly(
             workbench, tmp_path, {}, family=workbench.family.model_copy(update={"compute": compute})
         )
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for", "runs"),
+    [
+        ((8, 0), ["sm_75", "sm_80", "sm_90"], True),
+        ((8, 6), ["sm_80"], True),  # a newer minor version
+        ((7, 0), ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120"], False),  # V100, CUDA 13
+        ((9, 0), ["sm_90a"], True),
+        ((10, 0), ["sm_80", "sm_90"], False),
+        ((10, 0), ["sm_80", "compute_90"], True),  # compiled by the driver
+        ((12, 1), ["sm_120"], True),
+        ((8, 0), [], False),
+    ],
+)
+def test_a_gpu_that_torch_has_no_code_for_is_named(
+    capability: tuple[int, int], built_for: list[str], runs: bool
+) -> None:
+    if runs:
+        check_architecture("Tesla V100", capability, built_for)
+        return
+    with pytest.raises(TrainingError, match=r"no code for Tesla V100 .*install a build of torch"):
+        check_architecture("Tesla V100", capability, built_for)
 
 
 def test_a_store_that_cannot_be_written_is_refused(workbench: Workbench, tmp_path: Path) -> None:
