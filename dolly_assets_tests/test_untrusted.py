@@ -15,6 +15,12 @@ DAMAGED = 40
 FOUND = [
     ("table", b"ARROW1\0\0" + b"\xff" * 40),
     ("steps", b"[" * 100_000 + b"\n"),
+    # Arrow's parser of JSON ended the process over it.
+    (
+        "steps",
+        b'null}\n{"step": 1, "rank": 0, "start\0": 1p0.0, "g": null}\n{"step{"step": 1, \xff{"step"'
+        b': 1, "rank": 0, "started_s": 90, "flops": 1.0, "pate":{"step": 1, 0.0001, "g "e"r_no:',
+    ),
     ("progress", b'{"steps": [{"step": "x"}], "seconds": 1, "saving_seconds": 1, "work": {}}'),
     ("progress", b'{"steps": [], "seconds": 1, "saving_seconds": 1, "work": {"flops": "x"}}'),
     ("safetensors", b"\x40" + bytes(7) + b"[" * 64),

@@ -3,6 +3,7 @@
 Only an error of our own may come out of one, in bounded time and memory.
 """
 
+import bz2
 import contextlib
 import gzip
 import io
@@ -202,16 +203,26 @@ def _arrow_stream() -> bytes:
     return written.getvalue()
 
 
+def _zstd(data: bytes) -> bytes:
+    written = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(written, "zstd") as packed:
+        packed.write(data)
+    return written.getvalue().to_pybytes()
+
+
 _JSONL = b"\n".join(map(_json, PAIRS)) + b"\n"
 for _suffix, _example in {
-    "json": lambda: _json(PAIRS),
-    "jsonl": lambda: _JSONL,
-    "csv": _csv,
-    "parquet": _parquet,
-    "json.gz": lambda: gzip.compress(_json(PAIRS)),
-    "jsonl.gz": lambda: gzip.compress(_JSONL),
+    ".json": lambda: _json(PAIRS),
+    ".jsonl": lambda: _JSONL,
+    ".csv": _csv,
+    ".tsv": lambda: b"instruction\tresponse\na\tb\n",
+    ".parquet": _parquet,
+    ".arrow": _arrow_stream,
+    ".json.gz": lambda: gzip.compress(_json(PAIRS)),
+    ".jsonl.zst": lambda: _zstd(_JSONL),
+    ".csv.bz2": lambda: bz2.compress(_csv()),
 }.items():
-    TARGETS[f"dataset.{_suffix}"] = Target(_dataset(f"x.{_suffix}"), lambda e=_example: [e()])
+    TARGETS[f"dataset{_suffix}"] = Target(_dataset(f"x{_suffix}"), lambda e=_example: [e()])
 
 
 @_target(b"license: mit\nanswers: open\ndescription: 'a: b'\n", b"# nothing\n")

@@ -7,7 +7,7 @@ what the columns mean.
 import io
 import sys
 from collections.abc import Iterator
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ import pyarrow.json
 from pydantic_core import from_json
 
 BLOCK_BYTES = 32 * 2**20
-MOST_LEVELS = 16  # Arrow's parser ends the process on a line that is nested very deeply
-_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]\n"))
 
 
 def read_blocks(
@@ -77,21 +75,12 @@ def _record(line: bytes) -> dict[str, Any]:
 
 def _parse(block: bytes) -> pa.Table:
     """Return the numeric columns of a block, as float64."""
-    if _levels(block) <= MOST_LEVELS:
-        try:
-            return _parse_at_once(block)
-        except (pa.ArrowException, UnicodeError):
-            pass  # a torn line, one key with values of two kinds, or a key that is not Unicode
-    return _parse_one_by_one(block)
-
-
-def _levels(block: bytes) -> int:
-    """Return how deeply the lines of a block are nested at most, or more than that."""
-    shapes = set(block.translate(None, _NO_BRACKETS).split(b"\n"))
-    return max(
-        max(accumulate((1 if bracket in b"{[" else -1 for bracket in shape), initial=0))
-        for shape in shapes
-    )
+    # Arrow's parser is fast, but lines that are no JSON can make it end the process.
+    lines = [line for line in block.split(b"\n") if _record(line)]
+    try:
+        return _parse_at_once(b"\n".join(lines))
+    except (pa.ArrowException, UnicodeError):  # such as one key with values of two kinds
+        return _parse_one_by_one(lines)
 
 
 def _parse_at_once(block: bytes) -> pa.Table:
@@ -102,8 +91,8 @@ def _parse_at_once(block: bytes) -> pa.Table:
     return _numbers(table)
 
 
-def _parse_one_by_one(block: bytes) -> pa.Table:
-    records = [dict(_flat(record)) for record in map(_record, block.split(b"\n")) if record]
+def _parse_one_by_one(lines: list[bytes]) -> pa.Table:
+    records = [dict(_flat(record)) for record in map(_record, lines)]
     names = dict.fromkeys(chain.from_iterable(records))
     return pa.table(
         {name: pa.array([record.get(name) for record in records], pa.float64()) for name in names}
