@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from deploy import chart, instance, pin, pods, policies, rights
+from deploy import chart, instance, pin, pods, policies, reports, rights
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.text import one_line
 from dolly_assets.doctor.limits import over_limits, over_quota
@@ -247,6 +247,16 @@ def check_paths() -> Check:
     return f"{count} paths in {len(files)} files"
 
 
+def check_reports() -> Check:
+    """Check that links lead to the report server, that only the proxy does, and its permissions."""
+    policy = DEPLOY / "iam" / "reports.json"
+    for environment in chart.ENVIRONMENTS:
+        folders = ("base", environment, "examples")
+        there = [each for folder in folders for _, each in objects(folder)]
+        yield from (f"{environment}: {problem}" for problem in reports.problems_of(there, policy))
+    return f"the report server of {' and '.join(chart.ENVIRONMENTS)}"
+
+
 def check_instance() -> Check:
     """Check that the dagster.yaml of one machine loads, and agrees with that of the chart."""
     content = yaml.safe_load(instance.INSTANCE.read_text())
@@ -398,6 +408,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "pods": check_pods,
     "limits": check_limits,
     "paths": check_paths,
+    "reports": check_reports,
     "instance": check_instance,
     "settings": check_settings,
     "compose": check_compose,

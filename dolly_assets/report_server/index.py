@@ -1,4 +1,4 @@
-"""The page that lists all reports: running trainings first, then those of each family and dataset.
+"""The page that lists all reports: live ones first, then those of each family and dataset.
 
 Others may write to the store: all text is escaped, and what cannot be read is left out.
 """
@@ -82,10 +82,11 @@ def _table(entries: Iterable[_Entry]) -> str:
 
 def _live(objects: ObjectStore) -> list[_Entry]:
     found = in_parallel(lambda folder: _live_entry(objects, folder), live_folders(objects))
-    return [entry for entry in found if entry]
+    return [entry for _, entry in sorted(item for item in found if item)]
 
 
-def _live_entry(objects: ObjectStore, folder: str) -> _Entry | None:
+def _live_entry(objects: ObjectStore, folder: str) -> tuple[float, _Entry] | None:
+    """Return seconds since the last refresh, and the report; None if it has ended."""
     try:
         state = read_state(objects, folder)
     except ValidationError:
@@ -93,9 +94,10 @@ def _live_entry(objects: ObjectStore, folder: str) -> _Entry | None:
     if state is None or state.ended:
         return None
     epoch = epoch_key(state.epoch)
-    age = duration(max(0.0, state.seconds_since_refresh))
+    age_seconds = max(0.0, state.seconds_since_refresh)
     what = f"{state.family} on {state.dataset}, epoch {epoch}"
-    return _Entry("Running", epoch, what, f"{folder}/{REPORT_FILE}", f"refreshed {age} ago")
+    when = f"refreshed {duration(age_seconds)} ago"
+    return age_seconds, _Entry("Live", epoch, what, f"{folder}/{REPORT_FILE}", when)
 
 
 def _published(store: ArtifactStore) -> list[_Entry]:

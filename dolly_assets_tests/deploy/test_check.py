@@ -131,6 +131,51 @@ MISTAKES = {
             "kubernetes/basis does",
         )
     ],
+    "reports": [
+        (
+            "kubernetes/prod/settings.yaml",
+            "https://dagster.example.com/reports ",
+            "http://127.0.0.1:3001 ",
+            "prod: DOLLY_REPORTS_URL=http://127.0.0.1:3001: expected an https address",
+        ),
+        (
+            "kubernetes/examples/oauth2-proxy.yaml",
+            "dolly-reports:3001/reports/",
+            "dolly-reports:3001/",
+            "staging: oauth2-proxy has no --upstream=http://dolly-reports:3001/reports/",
+        ),
+        ("kubernetes/base/reports.yaml", '"3001"]', '"3002"]', "the server does not listen"),
+        (
+            "kubernetes/base/reports.yaml",
+            "  selector: {app.kubernetes.io/name: dolly-reports}",
+            "  selector: {app.kubernetes.io/name: reports}",
+            "selects no pod",
+        ),
+        (
+            "kubernetes/base/reports.yaml",
+            "app.kubernetes.io/name: oauth2-proxy",
+            "app.kubernetes.io/name: anything",
+            "others than oauth2-proxy may connect",
+        ),
+        (
+            "kubernetes/base/reports.yaml",
+            "      automountServiceAccountToken: false\n",
+            "",
+            "has a token of the cluster",
+        ),
+        (
+            "kubernetes/base/network.yaml",
+            "values: [dolly-reports]",
+            "values: [reports]",
+            "the policy dagster also applies",
+        ),
+        (
+            "iam/reports.json",
+            '"s3:GetObject"',
+            '"s3:GetObject", "s3:PutObject"',
+            "reports.json allows more than reading: s3:PutObject",
+        ),
+    ],
     "instance": [
         ("instance/dagster.yaml", "max_retries: 3", "max_retries: 4", "run_retries differs"),
         ("instance/dagster.yaml", "upload_interval", "upload_every", "upload_every"),

@@ -66,7 +66,7 @@ def test_all_reports_are_listed_and_every_link_opens(
     address = serve(store.url)
     index = ask(address, "/").body
     assert listed(index) == [
-        "Running",
+        "Live",
         "tiny on animals, epoch 02",
         "demo on demo",
         "gpu_profile, epoch 01",
