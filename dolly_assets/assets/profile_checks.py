@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import dagster as dg
 
+from dolly_assets.core.markdown import inline
 from dolly_assets.dagster_support.partitions import dataset_epochs, epochs_by_dataset, partition_of
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.family import ModelFamily
@@ -84,7 +85,9 @@ def _evaluations(profile: Artifact) -> Iterator[dg.AssetCheckEvaluation]:
             check_name=check,
             passed=not found,
             severity=dg.AssetCheckSeverity.WARN,
-            description=" ".join(f"{finding.text}. {finding.advice}" for finding in found)
-            or "nothing found",
+            description=inline(
+                " ".join(f"{finding.text}. {finding.advice}" for finding in found)
+                or "nothing found"
+            ),
             partition=partition_of(address),
         )

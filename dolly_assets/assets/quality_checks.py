@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from dolly_assets.core.errors import LicenseError, QualityError
+from dolly_assets.core.markdown import inline, markdown_list
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.datasets.licenses import Licensed, check_use, commercial_use, obligations
@@ -97,12 +98,10 @@ def build_split_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
             check_name=LICENSE,
             passed=not why and commercial_use(inputs) != "unknown",
             severity=dg.AssetCheckSeverity.ERROR if why else dg.AssetCheckSeverity.WARN,
-            description=why or f"commercial use: {commercial_use(inputs)}",
+            description=inline(why or f"commercial use: {commercial_use(inputs)}"),
             metadata={
                 "licenses": {each.asset: each.license for each in inputs},
-                "obligations": dg.MetadataValue.md(
-                    "\n".join(f"- {each}" for each in obligations(inputs))
-                ),
+                "obligations": dg.MetadataValue.md(markdown_list(obligations(inputs))),
             },
         )
 
@@ -153,7 +152,7 @@ def _result(key: dg.AssetKey, verdict: Verdict) -> dg.AssetCheckResult:
         check_name=verdict.name,
         passed=verdict.status == "passed",
         severity=_SEVERITIES.get(verdict.status, dg.AssetCheckSeverity.WARN),
-        description=verdict.sentence,
+        description=inline(verdict.sentence),
         metadata={
             "found": finding.found,
             "checked": finding.checked,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from dolly_assets.core.markdown import inline
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.run_context import made_by
@@ -57,7 +58,7 @@ def build_training_plan(family: ModelFamily) -> dg.AssetsDefinition:
             severity=dg.AssetCheckSeverity.WARN
             if result.plan.fits is None
             else dg.AssetCheckSeverity.ERROR,
-            description=result.verdict,
+            description=inline(result.verdict),
         )
 
     return training_plan

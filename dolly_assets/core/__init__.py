@@ -8,7 +8,7 @@ are imported one by one, so that a command which needs only errors does not load
 - `errors`: the errors that a user or a caller can act on.
 - `names`: which names of datasets and families are allowed, and ranges of epochs.
 - `text`: numbers, times and errors in words.
-- `markdown`: tables and quotations that hold whatever text they are given.
+- `markdown`: Markdown in which any text stays text.
 - `urls`: URLs without the passwords and tokens in them.
 - `yaml_text`: YAML that users write, with one limit and one error.
 - `mappings`: merging of nested settings.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dolly_assets.core.markdown import markdown_quote, markdown_table
+from dolly_assets.core.markdown import code_block, markdown_table
 from dolly_assets.core.png import png
 from dolly_assets.generation.sample import Prompt
 
@@ -81,11 +81,9 @@ def responses_markdown(rows: Sequence[EpochRow]) -> str:
     """Return every prompt with its responses, epoch by epoch, as Markdown."""
     parts = []
     for prompt in _prompts(rows):
-        parts.append(
-            f"**{prompt.instruction}**" + (f"\n\n*{prompt.context}*" if prompt.context else "")
-        )
+        parts.append(f"**Prompt**\n\n{code_block(prompt.text)}")
         parts += [
-            f"epoch {row.name}\n\n{markdown_quote(row.responses[prompt].strip() or '(no answer)')}"
+            f"epoch {row.name}\n\n{code_block(row.responses[prompt].strip() or '(no answer)')}"
             for row in rows
             if prompt in row.responses
         ]

@@ -24,6 +24,11 @@ class Prompt(Config):
         default="", description="Text that the task refers to, where the instruction is not enough."
     )
 
+    @property
+    def text(self) -> str:
+        """The instruction, and the context below it."""
+        return f"{self.instruction}\n\n{self.context}" if self.context else self.instruction
+
 
 DEFAULT_PROMPTS = (
     Prompt(

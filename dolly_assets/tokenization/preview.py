@@ -1,12 +1,12 @@
 """Rows as a reader sees them: where examples begin, and which part of them is trained on."""
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.markdown import code_block
 from dolly_assets.core.text import count
 
 if TYPE_CHECKING:
@@ -61,12 +61,10 @@ def _render(example: dict, position: int, tokenizer: "Tokenizer") -> str:
     )
     lines = [f"  {line}" for line in prompt.removesuffix("\n").split("\n")]
     lines += [f"+ {line}" for line in labelled.split("\n")]
-    body = "\n".join(lines)
-    # A fence longer than any run of backticks inside, so that no example can close it.
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", body))])
+    body = code_block("\n".join(lines), "diff")
     labelled_tokens = len(input_ids) - prompt_length
     title = (
         f"Record {example['record']}, from token {position:,}: "
         f"{count(len(input_ids), 'token')}, {labelled_tokens:,} of them labelled"
     )
-    return f"{title}\n\n{fence}diff\n{body}\n{fence}"
+    return f"{title}\n\n{body}"

@@ -101,17 +101,42 @@ def test_responses_stand_under_their_prompt_epoch_by_epoch() -> None:
             row(1, responses=answers((first, "something"))),
         ]
     )
-    assert text.split("\n\n") == [
-        "**One?**",
-        "epoch 0 (base model)",
-        "> nothing\n> much",
-        "epoch 1",
-        "> something",
-        "**Two?**",
-        "*Given.*",
-        "epoch 0 (base model)",
-        "> (no answer)",
-    ]
+    assert (
+        text
+        == """\
+**Prompt**
+
+```
+One?
+```
+
+epoch 0 (base model)
+
+```
+nothing
+much
+```
+
+epoch 1
+
+```
+something
+```
+
+**Prompt**
+
+```
+Two?
+
+Given.
+```
+
+epoch 0 (base model)
+
+```
+(no answer)
+```"""
+    )
 
 
 def test_the_picture_is_a_png_even_of_nothing() -> None:

@@ -84,7 +84,7 @@ def test_every_prompt_of_the_family_is_answered(
     assert [each["instruction"] for each in document] == [
         p.instruction for p in workbench.family.evaluation.prompts
     ]
-    assert "**Name an animal.**" in str(responses.manifest.attributes["responses_markdown"])
+    assert "```\nName an animal.\n```" in str(responses.manifest.attributes["responses_markdown"])
 
 
 @pytest.mark.slow

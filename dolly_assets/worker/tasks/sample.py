@@ -2,7 +2,7 @@
 
 import json
 
-from dolly_assets.core.markdown import markdown_quote
+from dolly_assets.core.markdown import code_block
 from dolly_assets.core.names import epoch_key
 from dolly_assets.generation import sample as generation
 from dolly_assets.generation.model import load
@@ -57,9 +57,8 @@ def sample(spec: WorkerSpec[Sample], store: ArtifactStore, messenger: Messenger)
 
 
 def _markdown(pairs: list[tuple[Prompt, str]]) -> str:
-    parts = []
-    for prompt, response in pairs:
-        context = f"\n\n*{prompt.context}*" if prompt.context else ""
-        answer = markdown_quote(response.strip() or "(no answer)")
-        parts.append(f"**{prompt.instruction}**{context}\n\n{answer}")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        f"**Prompt**\n\n{code_block(prompt.text)}\n\n"
+        f"**Response**\n\n{code_block(response.strip() or '(no answer)')}"
+        for prompt, response in pairs
+    )
