@@ -87,7 +87,7 @@ def test_dagster_shows_every_check_of_the_partition(variables: dict[str, str]) -
         "ERROR",
     )
     assert evaluation.metadata["found"].value == 1
-    assert "| 0 | ### Instruction: |" in str(evaluation.metadata["examples"].value)
+    assert "| 0 | `### Instruction:` |" in str(evaluation.metadata["examples"].value)
     assert observed
     assert "| personal_data | passed | 0 of 2 |" in str(observed.metadata["quality"].value)
 
