@@ -10,7 +10,7 @@ REGISTRY ?= registry.example.com/dolly
 CUDA_IMAGE ?=
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test test-fast test-all test-ui lint format bench lock clean image image-pins deploy-check docs architectures
+.PHONY: demo ui test test-fast test-all test-long test-ui lint format bench lock clean image image-pins deploy-check docs architectures
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -22,11 +22,14 @@ ui: $(VENV)/.installed ## The Dagster UI on http://localhost:3000
 
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
-test: lint ## Lint, type checks, and all tests but those that need a browser
+test: lint ## Lint, type checks, and all tests but further variants and those that need a browser
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed-dev ## The tests that start no process, in less than a minute
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --timeout 180
+
+test-long: $(VENV)/.installed-dev ## Further variants of slow tests
+	$(BIN)/python -m pytest $(PARALLEL) -m long
 
 test-ui: $(VENV)/.installed-dev ## The Dagster UI as users see it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
 	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui
@@ -34,7 +37,7 @@ test-ui: $(VENV)/.installed-dev ## The Dagster UI as users see it, in Chromium; 
 architectures: $(VENV)/.installed-dev ## Every causal architecture of transformers, trained exactly or refused
 	$(BIN)/python benchmarks/architectures.py --jobs 2 --markdown docs/architectures.md
 
-test-all: test test-ui architectures ## Everything
+test-all: test test-long test-ui architectures ## Everything
 
 lint: $(VENV)/.installed-dev ## Style, types, and the code location as Dagster's own tools check it
 	$(BIN)/ruff check .

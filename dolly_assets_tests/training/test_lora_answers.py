@@ -104,9 +104,9 @@ def share_that_is_right(found: list[list[int]], base: Path) -> float:
     ("zero_stage", "ranks", "precision", "tied", "spare_rows"),
     [
         (0, 1, "fp32", True, False),
-        (1, 2, "fp32", False, True),
-        (2, 1, "bf16", False, False),
-        (3, 1, "fp32", True, True),
+        pytest.param(1, 2, "fp32", False, True, marks=pytest.mark.long),
+        pytest.param(2, 1, "bf16", False, False, marks=pytest.mark.long),
+        pytest.param(3, 1, "fp32", True, True, marks=pytest.mark.long),
         (3, 2, "bf16", False, False),
     ],
 )

@@ -39,7 +39,15 @@ def _train(spec: str, variables: Mapping[str, str]) -> None:
     train(worker, worker.open_store(), messenger, StopRequest())
 
 
-@pytest.mark.parametrize(("zero_stage", "ranks"), [(0, 1), (3, 1), (0, 2), (3, 2)])
+@pytest.mark.parametrize(
+    ("zero_stage", "ranks"),
+    [
+        (3, 1),
+        (3, 2),
+        pytest.param(0, 1, marks=pytest.mark.long),
+        pytest.param(0, 2, marks=pytest.mark.long),
+    ],
+)
 def test_every_epoch_has_merged_weights_whatever_is_sharded_meanwhile(
     workbench: Workbench,
     processes: ProcessPoolExecutor,
