@@ -6,6 +6,8 @@ are imported one by one, so that a command which needs only errors does not load
 - `base`: the frozen pydantic model behind everything that is declared.
 - `environment`: the settings of a process, from environment variables.
 - `errors`: the errors that a user or a caller can act on.
+- `home`: the folder of everything that is kept on this machine.
+- `git_lfs`: recognizes pointers of Git LFS.
 - `names`: which names of datasets and families are allowed, and ranges of epochs.
 - `text`: numbers, times and errors in words.
 - `markdown`: Markdown in which any text stays text.

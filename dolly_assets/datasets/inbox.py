@@ -12,7 +12,8 @@ or deleted.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -28,6 +29,7 @@ from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
+from dolly_assets.storage.s3_names import list_any_names
 
 CARD, FOLDER_CARD = ".yaml", "dataset.yaml"
 MARKER, FOLDER_MARKER = ".done", "_SUCCESS"
@@ -90,7 +92,8 @@ class Inbox:
     """
 
     def __init__(self, url: str) -> None:
-        self._objects = ObjectStore(url, S3Settings(max_attempts=4))
+        self._s3 = S3Settings(max_attempts=4)
+        self._objects = ObjectStore(url, self._s3)
 
     @property
     def url(self) -> str:
@@ -111,30 +114,18 @@ class Inbox:
         return {arrival.name: arrival for arrival in arrivals if arrival}
 
     def _listed(self) -> list[ObjectInfo]:
-        """Return every object in the inbox, even one whose name is no key of a store.
-
-        A store lists nothing at all beside such a name, so a folder is then read file by file.
-        """
+        """Return every object in the inbox, even one whose name is no key, by a name to show."""
+        folder = self._objects.local_path("")
         try:
-            return self._objects.objects("")
-        except ArtifactError:
-            folder = self._objects.local_path("")
-            paths = list(folder.rglob("*")) if folder else []
-            if not folder or all(_is_key(path.name) for path in paths):
+            found = self._objects.objects("")
+        except ArtifactError as error:
+            # Beside an object whose name is no key, obstore lists nothing of a remote store.
+            if "invalid path" not in str(error) or not self.url.startswith("s3:"):
                 raise
-        files = [self._file(path, path.relative_to(folder).as_posix()) for path in paths]
-        return [file for file in files if file]
-
-    def _file(self, path: Path, key: str) -> ObjectInfo | None:
-        """Return a file as a listing shows it; None if it is a folder, or gone."""
-        if not path.is_file():
-            return None
-        if _is_key(key):
-            return self._objects.stat(key)
-        stat = path.stat()
-        # Escaped, it can be shown and logged; as the name of a dataset it is refused.
-        modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-        return ObjectInfo(ascii(key)[1:-1], stat.st_size, modified_at, "")
+            found = list_any_names(self.url, self._s3)
+        if folder:
+            found += _odd_files(folder)
+        return [item._replace(key=_shown(item.key)) for item in found]
 
     def config(self, arrival: Arrival) -> DatasetConfig:
         """Return the dataset as the catalogue knows it.
@@ -192,9 +183,24 @@ class Inbox:
 
 
 def _is_key(name: str) -> bool:
-    """Whether a store can list a name: UTF-8 without control characters."""
-    is_text = not any("\ud800" <= letter <= "\udfff" for letter in name)
-    return is_text and not re.search(r"[\x00-\x1f\x7f]", name)
+    """Whether every store can list a name."""
+    return name == _shown(name) and "//" not in name
+
+
+def _odd_files(folder: Path) -> Iterator[ObjectInfo]:
+    """Yield what a listing would have of the files whose names are no keys, and passes over."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not _is_key(name):
+            with suppress(OSError):  # it is gone
+                if path.is_file():
+                    size, seconds = path.stat().st_size, path.stat().st_mtime
+                    yield ObjectInfo(name, size, datetime.fromtimestamp(seconds, UTC), "")
+
+
+def _shown(name: str) -> str:
+    """Return a name without control characters and what is no UTF-8, which are escaped."""
+    return ascii(name)[1:-1] if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) else name
 
 
 def _is_hidden(key: str) -> bool:
@@ -219,6 +225,9 @@ def _problem(name: str, rest: Iterable[ObjectInfo], files: tuple[ObjectInfo, ...
         check_dataset_name(name)
     except DatasetError as error:
         return str(error)
+    odd = next((item.key for item in rest if not _is_key(item.key) or "\\" in item.key), None)
+    if odd:
+        return f"{odd}: not a name that every store can list: rename it, without // and escapes"
     if not files:
         return f"no readable file; expected names that end in one of {', '.join(SUFFIXES)}"
     at_top = [item.key for item in rest if "/" not in item.key]

@@ -13,9 +13,12 @@ It knows files, hashes and stores, not what an artifact means; only `io_manager.
 - `locks.py`: keeps commits and garbage collection apart.
 - `send.py`, `fetch.py`: files to and from the store, in parallel, in verified chunks.
 - `blobs.py`, `flow.py`: one blob of the store; what bounds a transfer.
-- `object_store.py`: keys and bytes of every kind of store; the only module that talks to one.
+- `object_store.py`: keys and bytes of every kind of store; only `s3_names.py` talks to one, too.
+- `listing.py`: the objects of a store, also beside files whose names are no keys.
 - `s3.py`: endpoint, region and credentials of S3.
+- `s3_names.py`: lists a prefix of S3 whose objects have any names.
 - `round_trip.py`: whether a store can be written, read and deleted from; also a command.
+- `tables.py`: reads tables whose content nobody vouches for.
 - `conventions.py`: file and folder names that are the same for all artifacts.
 - `io_manager.py`: Dagster's outputs and inputs as artifacts.
 """

@@ -149,3 +149,25 @@ def test_a_name_that_no_store_can_list_keeps_nothing_else_away(tmp_path: Path, n
     [evil] = arrivals.values()
     assert evil.name.isprintable()
     assert "not allowed" in (evil.problem or "")
+
+
+def test_an_odd_file_of_a_folder_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "one/a.jsonl")
+    put(tmp_path, "one/b\n.jsonl")
+    [arrival] = Inbox(str(tmp_path)).arrivals().values()
+    assert "one/b\\n.jsonl: not a name that every store can list" in (arrival.problem or "")
+
+
+def test_a_key_that_obstore_cannot_read_keeps_nothing_else_away_on_s3(s3: str) -> None:
+    import boto3
+
+    bucket, client = s3.removeprefix("s3://").partition("/")[0], boto3.client("s3")
+    inbox = Inbox(f"s3://{bucket}/inbox")
+    client.put_object(Bucket=bucket, Key="inbox/good.jsonl", Body=LINE.encode())
+    before = inbox.arrivals()["good"].fingerprint
+    client.put_object(Bucket=bucket, Key="inbox/evil//b.jsonl", Body=LINE.encode())
+    arrivals = inbox.arrivals()
+    assert set(arrivals) == {"good", "evil"}
+    assert arrivals["good"].fingerprint == before
+    assert inbox.config(arrivals["good"]).name == "good"
+    assert "evil//b.jsonl: not a name that every store can list" in (arrivals["evil"].problem or "")
