@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import BaseModelError
+from dolly_assets.core.git_lfs import pointer_problem
 from dolly_assets.core.urls import without_secrets
 
 if TYPE_CHECKING:
@@ -135,9 +136,19 @@ def _check_folder(folder: Path) -> None:
                 f"{folder}: not a model: {' or '.join(patterns)} is missing; "
                 f"found {shorten(names, 200) or 'nothing'}"
             )
+    for pattern in (*_WEIGHTS, *_TOKENIZERS):
+        for file in folder.glob(pattern):
+            _check_is_content(file)
+
+
+def _check_is_content(file: Path) -> None:
+    """Raise BaseModelError if a file of a clone stands for content that was not downloaded."""
+    if problem := pointer_problem(file):
+        raise BaseModelError(f"{file}: {problem}")
 
 
 def _load_gguf(path: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerFast"]:
+    _check_is_content(path)
     with path.open("rb") as stream:
         magic = stream.read(4)
     if magic != b"GGUF":
