@@ -25,6 +25,7 @@ from dolly_assets.core.urls import check_no_password
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.datasets.formats import read_file
 from dolly_assets.datasets.inbox import Inbox
+from dolly_assets.datasets.layout import choose_files
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.launchers.kubernetes.watch import LogStream
 from dolly_assets.planning.model_shape import ModelShape, read_config
@@ -195,8 +196,11 @@ def _arrow() -> bytes:
     return written.getvalue()
 
 
-def _arrow_stream() -> bytes:
+def _arrow_stream(*, encoded: bool = False) -> bytes:
     table = pa.Table.from_pylist(PAIRS)
+    if encoded:
+        columns = [column.combine_chunks().dictionary_encode() for column in table.columns]
+        table = pa.table(columns, table.column_names)
     written = io.BytesIO()
     with pa.ipc.new_stream(written, table.schema) as file:
         file.write_table(table)
@@ -221,8 +225,29 @@ for _suffix, _example in {
     ".json.gz": lambda: gzip.compress(_json(PAIRS)),
     ".jsonl.zst": lambda: _zstd(_JSONL),
     ".csv.bz2": lambda: bz2.compress(_csv()),
+    ".ARROW": lambda: _arrow_stream(encoded=True),
 }.items():
     TARGETS[f"dataset{_suffix}"] = Target(_dataset(f"x{_suffix}"), lambda e=_example: [e()])
+
+
+@_target(
+    b"---\nlicense: mit\nconfigs:\n"
+    b"- config_name: en\n  data_files:\n  - {split: train, path: en/*}\n"
+    b"- config_name: fr\n  data_dir: fr\n  default: true\n---\n# A\n",
+    b"# nothing\n",
+)
+def hub_card(data: bytes) -> None:
+    choose_files(["README.md", "en/a.jsonl", "fr/train.csv"], lambda _: data, source="x")
+
+
+@_target(b'{"_data_files": [{"filename": "a.arrow"}, {"filename": "b.arrow"}]}')
+def saved_state(data: bytes) -> None:
+    choose_files(["a.arrow", "b.arrow", "state.json"], lambda _: data, source="x")
+
+
+@_target(b'{"splits": ["train", "test"]}')
+def saved_splits(data: bytes) -> None:
+    choose_files(["train/a.arrow", "dataset_dict.json"], lambda _: data, source="x")
 
 
 @_target(b"license: mit\nanswers: open\ndescription: 'a: b'\n", b"# nothing\n")

@@ -13,6 +13,7 @@ are imported one by one, so that a command which needs only errors does not load
 - `markdown`: Markdown in which any text stays text.
 - `urls`: URLs without the passwords and tokens in them.
 - `yaml_text`: YAML that users write, with one limit and one error.
+- `git_lfs`: the pointers that a clone without Git LFS has instead of large files.
 - `mappings`: merging of nested settings.
 - `png`: charts as small pictures.
 - `processes`: how a process exits together with its parent.

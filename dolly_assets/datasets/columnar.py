@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
+from dolly_assets.datasets.arrow_sizes import expanded_bytes
 from dolly_assets.datasets.compression import HARMLESS_BYTES, most_bytes, too_large
 from dolly_assets.datasets.schema import (
     CanonicalTable,
@@ -22,7 +23,8 @@ from dolly_assets.datasets.schema import (
 
 PARQUET_ROWS = 256
 DELTA_BYTES = HARMLESS_BYTES // 8  # Arrow holds several times as much while it decodes
-ARROW_FILE_START = b"ARROW1"  # a stream, as save_to_disk writes it, has no mark
+ARROW_FILE_START = b"ARROW1\0\0"  # a stream, as save_to_disk writes it, has no mark
+ARROW_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_parquet(path: Path, *, source: str) -> CanonicalTable:
@@ -46,11 +48,13 @@ def read_arrow(path: Path, *, source: str) -> CanonicalTable:
     """Read an Arrow file, a stream or a file with an index; raises as `formats.read_file` does."""
     try:
         with pa.OSFile(str(path)) as file:
-            schema = _arrow_reader(file).schema
+            _check_is_whole(file)
+            schema = _open_stream(file).schema
             wanted = sorted(map(schema.get_field_index, _wanted(schema, source)))
-            file.seek(0)
-            reader = _arrow_reader(file, pa.ipc.IpcReadOptions(included_fields=wanted))
-            table = _table(_arrow_batches(reader), path, source)
+            if sum(map(expanded_bytes, _messages(file))) > most_bytes(path):
+                raise too_large(source, path)
+            reader = _open_stream(file, pa.ipc.IpcReadOptions(included_fields=wanted))
+            table = _table(_checked(reader), path, source)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(source, "Arrow", error) from error
     return canonical_from_table(table, source=source, names=schema.names)
@@ -113,32 +117,48 @@ def _table(batches: Iterator[pa.RecordBatch], path: Path, source: str) -> pa.Tab
 def _expanded_bytes(column: pa.Array) -> int:
     """Return the size of a column's values when each is written out."""
     if isinstance(column, pa.DictionaryArray):
-        lengths = pc.binary_length(column.dictionary).take(column.indices)
-        return pc.sum(lengths).as_py() or 0
+        lengths = pc.binary_length(column.dictionary).take(column.indices)  # pyright: ignore[reportAttributeAccessIssue]
+        return pc.sum(lengths).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(column, pa.StringViewArray):  # values may share their bytes
         return sum(len(value.as_buffer() or b"") for value in column if value.is_valid)
     return column.nbytes
 
 
-def _arrow_reader(
+def _open_stream(
     file: pa.NativeFile, options: pa.ipc.IpcReadOptions | None = None
-) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
-    start = file.read(len(ARROW_FILE_START))
-    file.seek(0)
-    if start == ARROW_FILE_START:
-        return pa.ipc.open_file(file, options=options)
+) -> pa.ipc.RecordBatchStreamReader:
+    """Open a stream, or the stream in a file with an index, whose batches are in its order."""
+    _seek_stream(file)
     return pa.ipc.open_stream(file, options=options)
 
 
-def _arrow_batches(
-    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader,
-) -> Iterator[pa.RecordBatch]:
+def _seek_stream(file: pa.NativeFile) -> None:
+    file.seek(0)
+    if file.read(len(ARROW_FILE_START)) != ARROW_FILE_START:
+        file.seek(0)
+
+
+def _messages(file: pa.NativeFile) -> pa.ipc.MessageReader:
+    _seek_stream(file)
+    return pa.ipc.MessageReader.open_stream(file)
+
+
+def _check_is_whole(file: pa.NativeFile) -> None:
+    """Raise ArrowInvalid if a file was cut short, even between two batches."""
+    file.seek(0)
+    if file.read(len(ARROW_FILE_START)) == ARROW_FILE_START:
+        stated = pa.ipc.open_file(file).num_record_batches
+        if stated != sum(message.type == "record batch" for message in _messages(file)):
+            raise pa.ArrowInvalid("its batches are not those of its index")
+        return
+    file.seek(max(0, file.size() - len(ARROW_STREAM_END)))
+    if file.read() != ARROW_STREAM_END:
+        raise pa.ArrowInvalid("it was cut short")
+
+
+def _checked(reader: pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
     """Yield the batches, checked: Arrow itself trusts the offsets and indices of a file."""
-    if isinstance(reader, pa.ipc.RecordBatchFileReader):
-        batches = map(reader.get_batch, range(reader.num_record_batches))
-    else:
-        batches = iter(reader)
-    for batch in batches:
+    for batch in reader:
         for column in batch.columns:
             _check(column)
         yield batch

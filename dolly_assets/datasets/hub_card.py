@@ -84,22 +84,22 @@ def _configuration(config: object, where: str) -> Configuration:
 def _patterns(files: object, where: str) -> dict[str, tuple[str, ...]]:
     """Return the patterns by split; those that name no split are the train split's."""
     entries = files if isinstance(files, list) else [files]
-    if all(isinstance(entry, str) for entry in entries):
-        return {TRAIN: tuple(entries)}
+    if (paths := _paths(entries)) is not None:
+        return {TRAIN: paths}
     patterns: dict[str, tuple[str, ...]] = {}
     for entry in entries:
-        split, paths = (
-            (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else (None, None)
-        )
-        paths = [paths] if isinstance(paths, str) else paths
-        if (
-            not isinstance(split, str)
-            or split in patterns
-            or not isinstance(paths, list)
-            or not all(isinstance(path, str) for path in paths)
-        ):
+        stated = entry if isinstance(entry, dict) else {}
+        split, paths = stated.get("split"), _paths(stated.get("path"))
+        if not isinstance(split, str) or split in patterns or paths is None:
             raise DatasetError(
                 f"{where}: expected paths, or entries with a split, each named once, and a path"
             )
-        patterns[split] = tuple(paths)
+        patterns[split] = paths
     return patterns
+
+
+def _paths(stated: object) -> tuple[str, ...] | None:
+    """Return a path, or the paths of a list; None if they are not strings."""
+    paths = stated if isinstance(stated, list) else [stated]
+    texts = tuple(path for path in paths if isinstance(path, str))
+    return texts if len(texts) == len(paths) else None

@@ -6,7 +6,7 @@ where records come from; their reader may state the line of each.
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -196,7 +196,7 @@ def _strings(column: pa.ChunkedArray, name: str, source: str) -> list[object]:
         ) from None
 
 
-def _undecodable(column: pa.ChunkedArray) -> Iterable[tuple[int, str]]:
+def _undecodable(column: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
     """Yield the number of each value that is not UTF-8, and what is wrong with it."""
     for number, value in enumerate(column, 1):
         try:

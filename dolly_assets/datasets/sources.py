@@ -134,7 +134,9 @@ def _place_of(source: str) -> _Place:
         raise DatasetError(f"{source}: there is no such built-in dataset; the only one is {DEMO}")
     if source.startswith(REMOTE):
         prefix, configuration = _split(source)
-        return _Place("remote", *((prefix, configuration) if prefix[-1] == "/" else (source,)))
+        if not prefix.endswith("/"):
+            return _Place("remote", source)  # the # is part of a key
+        return _Place("remote", prefix, configuration)
     path, configuration = (source, None) if _exists(source) else _split(source)
     if path.startswith(("/", "./", "../", "~")) or (_exists(path) and Path(path).is_file()):
         return _Place("local", path, configuration)

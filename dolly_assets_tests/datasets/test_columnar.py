@@ -33,14 +33,19 @@ print((peak() - before) * 1024)
 """
 
 
-def write_arrow(path: Path, table: pa.Table, *, stream: bool) -> Path:
+def write_arrow(
+    path: Path, table: pa.Table, *, stream: bool, compression: str | None = None
+) -> Path:
     new = pa.ipc.new_stream if stream else pa.ipc.new_file
-    with new(str(path), table.schema) as writer:
-        writer.write_table(table, max_chunksize=1)
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with new(str(path), table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=1000 if compression else 1)
     return path
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("stream", "compression"), [(True, None), (False, None), (True, "zstd"), (False, "lz4")]
+)
 @pytest.mark.parametrize(
     "kind",
     [
@@ -51,7 +56,7 @@ def write_arrow(path: Path, table: pa.Table, *, stream: bool) -> Path:
     ],
 )
 def test_arrow_files_of_either_kind_are_read_whatever_encodes_their_strings(
-    tmp_path: Path, stream: bool, kind: pa.DataType
+    tmp_path: Path, stream: bool, compression: str | None, kind: pa.DataType
 ) -> None:
     table = pa.Table.from_pylist(ROWS)
     for name in ("instruction", "response"):
@@ -59,7 +64,8 @@ def test_arrow_files_of_either_kind_are_read_whatever_encodes_their_strings(
         column = column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
         table = table.set_column(table.schema.get_field_index(name), name, column)
 
-    read = read_file(write_arrow(tmp_path / "a.arrow", table, stream=stream), source="a")
+    path = write_arrow(tmp_path / "a.arrow", table, stream=stream, compression=compression)
+    read = read_file(path, source="a")
 
     assert read.table.to_pylist() == EXPECTED
     assert read.dropped_columns == ("n",)
@@ -107,7 +113,8 @@ def test_damaged_arrow_is_refused(tmp_path: Path, stream: bool) -> None:
     content = write_arrow(tmp_path / "whole.arrow", table, stream=stream).read_bytes()
     damaged = tmp_path / "a.arrow"
 
-    for end in range(1, len(content) - 8, 37):
+    boundary = content.rindex(b"\xff" * 4)  # where the stream's end, or a file's index, begins
+    for end in (*range(1, len(content), 37), boundary):
         damaged.write_bytes(content[:end])
         with pytest.raises(DatasetError, match="a: "):
             read_file(damaged, source="a")
@@ -135,6 +142,12 @@ def bomb(path: Path, encoding: str) -> Path:
         column = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array([text]))
         table = pa.table({"instruction": column, "response": column})
         pq.write_table(table, path, compression="zstd")
+    elif encoding.startswith("compressed"):
+        text_column = pa.array([text] * 64)
+        values = pa.DictionaryArray.from_arrays(pa.array([0]), text_column)
+        column = values if encoding.endswith("dictionary") else text_column
+        table = pa.table({"instruction": column, "response": column})
+        write_arrow(path, table, stream=True, compression="zstd")
     elif encoding == "arrow":
         column = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array([text]))
         table = pa.table({"instruction": column, "response": column})
@@ -153,11 +166,21 @@ def bomb(path: Path, encoding: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["dictionary", "DELTA_BYTE_ARRAY", "PLAIN", "arrow"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "dictionary",
+        "DELTA_BYTE_ARRAY",
+        "PLAIN",
+        "arrow",
+        "compressed arrow",
+        "compressed arrow dictionary",
+    ],
+)
 def test_a_value_that_is_stored_once_and_meant_often_is_refused_in_little_memory(
     tmp_path: Path, encoding: str
 ) -> None:
-    path = bomb(tmp_path / ("a.arrow" if encoding == "arrow" else "a.parquet"), encoding)
+    path = bomb(tmp_path / ("a.arrow" if "arrow" in encoding else "a.parquet"), encoding)
 
     process = subprocess.run(
         [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True

@@ -4,7 +4,7 @@ import json
 import random
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -185,7 +185,7 @@ def test_names_are_sorted_into_splits_as_datasets_does(tmp_path: Path) -> None:
         files = DataFilesDict.from_patterns(get_data_patterns(str(folder)), str(folder))
         expected = {Path(file).relative_to(folder).as_posix() for file in files.get("train", ())}
         try:
-            found = set(choose_files(names, bytes, source="s").files)
+            found = set(choose_files(names, str.encode, source="s").files)
         except DatasetError as error:
             if "several configurations" in str(error):
                 assert len({Path(name).parent for name in expected}) > 1
@@ -224,7 +224,11 @@ def test_a_saved_dataset_is_read_without_its_caches(tmp_path: Path, saved: "Data
 def test_of_a_saved_dataset_dict_the_train_split_is_read(tmp_path: Path, saved: "Dataset") -> None:
     from datasets import DatasetDict
 
-    splits = {"test": saved.select([0]), "train": saved.select([1, 2]), "train_2": saved}
+    splits: dict[Any, Dataset] = {
+        "test": saved.select([0]),
+        "train": saved.select([1, 2]),
+        "train_2": saved,
+    }
     DatasetDict(splits).save_to_disk(tmp_path)
 
     source = read_source(str(tmp_path))

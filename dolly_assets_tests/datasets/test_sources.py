@@ -232,12 +232,29 @@ def test_what_is_no_source_is_refused_with_the_forms_that_are(source) -> None:
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-HUB_FILES = {"README.md": b"---\nlicense: mit\n---\nA dataset.\n", "train.jsonl": CONTENT}
-HUB_CARD = {"id": "owner/name", "sha": COMMIT, "cardData": {"license": "mit"}, "siblings": []}
+HUB_CARD = b"""---
+license: mit
+configs:
+- config_name: en
+  data_files: [{split: train, path: train.jsonl}, {split: test, path: test.jsonl}]
+- config_name: fr
+  data_files: fr.jsonl
+---
+"""
+HUB_FILES = {
+    "name": {"README.md": b"---\nlicense: mit\n---\nA dataset.\n", "train.jsonl": CONTENT},
+    "several": {
+        "README.md": HUB_CARD,
+        "train.jsonl": CONTENT,
+        "test.jsonl": CONTENT * 3,
+        "fr.jsonl": CONTENT * 2,
+    },
+}
+HUB_INFO = {"sha": COMMIT, "cardData": {"license": "mit"}, "siblings": []}
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves `owner/name` (revision `main` and its commit) and nothing else.
+    """Serves `owner/name` and `owner/several` (revision `main` and its commit) and nothing else.
 
     `owner/busy` is the same behind a first answer that asks to wait for a second, `owner/swamped`
     asks for an hour.
@@ -251,25 +268,19 @@ class Hub(BaseHTTPRequestHandler):
             self.answer(429, b"{}", {"Retry-After": "1" if "busy" in self.path else "3600"})
             return
         path = self.path.partition("?")[0].replace("/owner/busy", "/owner/name")
+        _, _, below = path.partition("/owner/")
+        dataset, _, rest = below.partition("/")
+        files = HUB_FILES.get(dataset, {})
         name = path.rpartition("/")[2]
-        if path in (
-            "/api/datasets/owner/name",
-            *(f"/api/datasets/owner/name/revision/{r}" for r in ("main", COMMIT)),
-        ):
-            self.answer(200, json.dumps(HUB_CARD).encode())
-        elif path == f"/api/datasets/owner/name/tree/{COMMIT}":
-            tree = [
-                {"type": "file", "path": n, "size": len(b), "oid": n} for n, b in HUB_FILES.items()
-            ]
+        if files and rest in ("", "revision/main", f"revision/{COMMIT}"):
+            self.answer(200, json.dumps({"id": f"owner/{dataset}", **HUB_INFO}).encode())
+        elif files and rest == f"tree/{COMMIT}":
+            tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in files.items()]
             self.answer(200, json.dumps(tree).encode())
-        elif path.startswith(f"/datasets/owner/name/resolve/{COMMIT}/") and name in HUB_FILES:
-            self.answer(200, HUB_FILES[name], {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
+        elif rest.startswith(f"resolve/{COMMIT}/") and name in files:
+            self.answer(200, files[name], {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
         else:
-            of_dataset = (
-                "RevisionNotFound"
-                if path.startswith("/api/datasets/owner/name/revision/")
-                else "RepoNotFound"
-            )
+            of_dataset = "RevisionNotFound" if files and "revision" in rest else "RepoNotFound"
             missing = "EntryNotFound" if COMMIT in path else of_dataset
             self.answer(404, b"{}", {"X-Error-Code": missing})
 
@@ -294,7 +305,14 @@ from dolly_assets.core.errors import DatasetError
 for name in sys.argv[1:]:
     try:
         s = read_source(name)
-        print(json.dumps([s.table.to_pylist(), s.format, s.dropped_columns, s.revision, s.license]))
+        print(
+            json.dumps(
+                [
+                    s.table.to_pylist(), s.format, s.dropped_columns, s.revision, s.license,
+                    s.left_out,
+                ]
+            )
+        )
     except DatasetError as error:
         print(json.dumps(str(error)))
 """
@@ -324,13 +342,16 @@ def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tm
             "owner/name@v9",
             "owner/busy",
             "owner/swamped",
+            "owner/several",
+            "owner/several@main#en",
+            "owner/several#de",
         ]
-        latest, main, unknown, vanished, busy, swamped = read_in_child(
+        latest, main, unknown, vanished, busy, swamped, several, chosen, none = read_in_child(
             names, tmp_path, HF_ENDPOINT=endpoint
         )
         server.shutdown()
 
-    assert latest == main == [ROWS, "hub", ["text"], f"commit:{COMMIT}", "mit"]
+    assert latest == main == [ROWS, "hub", ["text"], f"commit:{COMMIT}", "mit", {}]
     assert unknown.startswith("owner/nothing: the Hub does not serve this dataset")
     assert vanished.startswith(
         "owner/name@v9: the Hub does not have this revision, or no longer: name another one"
@@ -338,6 +359,12 @@ def test_the_hub_is_read_with_commit_and_license_and_waited_for_within_reason(tm
     assert busy == latest, "it waited for as long as it was asked to"
     assert swamped.startswith("owner/swamped: the Hub responded with too many requests (429)")
     assert "again later" in swamped
+    assert several == (
+        "owner/several: several configurations: 'en', 'fr'; choose one by its name after a #, such "
+        "as owner/several#en"
+    )
+    assert chosen == [*latest[:-1], {"split test": "3 rows"}]
+    assert none == "owner/several: no configuration 'de'; found 'en', 'fr'"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -462,6 +463,20 @@ def test_a_file_that_only_claims_to_be_gguf_is_refused_with_its_first_bytes(tmp_
     (tmp_path / "model.gguf").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(BaseModelError, match=r"model\.gguf: not a GGUF file: it begins with b'PK"):
         prepared(local(tmp_path / "model.gguf"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tiny.gguf"])
+def test_a_git_lfs_pointer_among_a_models_files_is_named_as_one(llama, tmp_path, name) -> None:
+    folder = shutil.copytree(llama, tmp_path / "clone")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4096\n"
+    (folder / name).write_text(pointer)
+    source = folder / name if name.endswith(".gguf") else folder
+
+    with pytest.raises(
+        BaseModelError,
+        match=rf"{name}: a Git LFS pointer instead of the file's 4,096 bytes; run `git lfs pull`",
+    ):
+        prepared(local(source), tmp_path / "out")
 
 
 def test_a_truncated_gguf_file_is_named(llama, tmp_path) -> None:
