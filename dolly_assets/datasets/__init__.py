@@ -11,7 +11,7 @@ one by one, since reading files needs Arrow and most of the others do not.
 - `source_files`: the files of a source on this machine or in an object store.
 - `layout`, `hub_card`: which files of a folder or a clone are the train split.
 - `formats`: reads JSON, JSONL, CSV, TSV, Parquet and Arrow, and reports where a file is wrong.
-- `columnar`, `arrow_sizes`, `compression`: Parquet, Arrow and compressed text, within bounds of size.
+- `columnar`, `arrow_sizes`, `compression`: Parquet, Arrow and compressed text, of bounded size.
 - `reading`: what was read of a source and what was not, in lines.
 - `schema`: the canonical columns, and how a source's columns are mapped to them.
 - `demo`: the bundled, generated dataset.
