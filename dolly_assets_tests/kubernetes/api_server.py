@@ -302,6 +302,7 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(PAUSE)
                 continue
             if ends != self.api.log_ends:
+                self._chunk(b"unable to retrieve container logs for containerd://1\n")
                 return
             with log.changed:
                 new = log.lines[position:]
