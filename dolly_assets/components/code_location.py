@@ -94,7 +94,8 @@ def resources(environment: Environment, estimator: Estimator | None = None) -> d
     )
     return {
         "store": store,
-        "planning": estimator or Estimator(environment.prices_file),
+        "planning": estimator
+        or Estimator(environment.prices_file, in_cluster=bool(environment.kubernetes_file)),
         "alerts": Alerts(environment.alerts),
         "worker": WorkerResource(
             store=store,

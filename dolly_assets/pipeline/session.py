@@ -63,7 +63,9 @@ class Session:
         """Estimates trainings; the runs of this session use the same one."""
         from dolly_assets.registry.estimate import Estimator
 
-        return Estimator(self.environment.prices_file)
+        return Estimator(
+            self.environment.prices_file, in_cluster=bool(self.environment.kubernetes_file)
+        )
 
     @property
     def prices(self) -> Prices:

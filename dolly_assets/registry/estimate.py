@@ -70,10 +70,11 @@ class Estimator:
 
     Args:
         prices_file: A YAML file of prices that are merged over the bundled ones.
+        in_cluster: Whether trainings run in a cluster, and not on this machine.
     """
 
-    def __init__(self, prices_file: Path | None = None) -> None:
-        self._prices_file = prices_file
+    def __init__(self, prices_file: Path | None = None, *, in_cluster: bool = False) -> None:
+        self._prices_file, self._in_cluster = prices_file, in_cluster
         self._known: tuple[tuple[str, ModelFamily, str], PlanRequest] | None = None
 
     @cached_property
@@ -91,7 +92,10 @@ class Estimator:
         """
         about = (store.url, training.family, training.digest)
         if self._known is None or self._known[0] != about:
-            self._known = (about, plan_request(store, training, self.prices, epochs=epochs))
+            request = plan_request(
+                store, training, self.prices, epochs=epochs, in_cluster=self._in_cluster
+            )
+            self._known = (about, request)
         return Estimate.of(replace(self._known[1], epochs=epochs))
 
     def forget(self) -> None:
@@ -100,7 +104,12 @@ class Estimator:
 
 
 def plan_request(
-    store: ArtifactStore, training: Training, prices: Prices, *, epochs: int
+    store: ArtifactStore,
+    training: Training,
+    prices: Prices,
+    *,
+    epochs: int,
+    in_cluster: bool = False,
 ) -> PlanRequest:
     """Return what is planned: the training on its machines, and what earlier epochs took."""
     compute = training.family.compute
@@ -110,7 +119,7 @@ def plan_request(
         recipe=training.family.recipe,
         shape=model_shape(training.base_model),
         data=TrainingRows.of(training.tokenized_dataset.read_table(TRAIN_FILE)),
-        machines=machines_for(training.family),
+        machines=machines_for(training.family, in_cluster=in_cluster),
         epochs=epochs,
         prices=prices,
         gpu_hour_usd=compute.gpu_hour_usd,
@@ -141,10 +150,15 @@ def model_shape(base_model: Artifact) -> ModelShape:
     return shape.model_copy(update=found)
 
 
-def machines_for(family: ModelFamily) -> Machines:
+def machines_for(family: ModelFamily, *, in_cluster: bool = False) -> Machines:
     """Return the machines that a family names, else the GPUs of this one, else its CPU.
 
     If the family needs more GPUs than there are here, they are of an unknown kind.
+
+    Args:
+        family: The family.
+        in_cluster: Whether it trains in a cluster, which gives it what it requests: what this
+            machine has says nothing then.
     """
     compute = family.compute
     of_cluster = int(compute.memory_gib * 2**30)
@@ -152,7 +166,7 @@ def machines_for(family: ModelFamily) -> Machines:
         return named_gpus(
             compute.device, gpus=compute.gpus, nodes=compute.nodes, host_bytes=of_cluster
         )
-    devices = visible_devices()
+    devices = [] if in_cluster else visible_devices()
     if compute.gpus > len(devices):  # not this machine's, so it is not known what they are
         ranks = compute.gpus * compute.nodes
         return Machines(
@@ -172,7 +186,7 @@ def machines_for(family: ModelFamily) -> Machines:
         nodes=compute.nodes,
         ranks=family.ranks_on(len(devices)) * compute.nodes,
         device_bytes=smallest,
-        host_bytes=host_bytes(),
+        host_bytes=of_cluster if in_cluster else host_bytes(),
     )
 
 

@@ -50,3 +50,18 @@ def test_the_store_is_read_once_until_something_is_trained(
 def test_a_session_shares_its_estimator_with_its_runs(tmp_path: Path) -> None:
     environment, estimator = Environment.read({"DOLLY_HOME": str(tmp_path)}), Estimator()
     assert resources(environment, estimator)["planning"] is estimator
+
+
+def test_a_family_of_cpus_is_planned_for_what_it_requests_of_a_cluster(
+    workbench: Workbench, tmp_path: Path
+) -> None:
+    """What the orchestrator's pod may use says nothing about the pods that train."""
+    training = Training.newest(workbench.store, workbench.family, DATASET)
+    file = str(tmp_path / "kubernetes.yaml")
+    environment = Environment.read({"DOLLY_HOME": str(tmp_path), "DOLLY_KUBERNETES": file})
+    planning = resources(environment)["planning"]
+    assert isinstance(planning, Estimator)
+    plan = planning.estimate(workbench.store, training, epochs=1).plan
+    compute = workbench.family.compute
+    assert plan.machines.host_bytes == compute.memory_gib * 2**30
+    assert plan.machines.ranks == compute.cpu_ranks
