@@ -101,13 +101,20 @@ class Failure:
 
 
 def out_of_memory(pods: Sequence[Pod]) -> Pod | None:
-    """Return the pod that was killed for lack of memory, unless its index has run since."""
+    """Return the pod that was killed for lack of memory, unless its index has run since.
+
+    A pod that has not failed yet would be deleted with its Job.
+    """
     for pod in pods:
-        if is_out_of_memory(pod) and not any(
-            index_of(other) == index_of(pod)
-            and has_started(other)
-            and other.metadata.creation_timestamp > pod.metadata.creation_timestamp
-            for other in pods
+        if (
+            pod.status.phase == "Failed"
+            and is_out_of_memory(pod)
+            and not any(
+                index_of(other) == index_of(pod)
+                and has_started(other)
+                and other.metadata.creation_timestamp > pod.metadata.creation_timestamp
+                for other in pods
+            )
         ):
             return pod
     return None

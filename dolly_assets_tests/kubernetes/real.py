@@ -1,0 +1,181 @@
+"""A real cluster for tests, made by the program that `DOLLY_TEST_CLUSTER` names.
+
+    PROGRAM up FOLDER                        a control plane; prints `export KUBECONFIG=…`
+    PROGRAM node FOLDER node-N --gpus N      a node, Ready
+    PROGRAM crash|reboot|cut|join FOLDER node-N
+    PROGRAM kubelet FOLDER node-N            its kubelet restarts
+    PROGRAM down FOLDER
+
+Pods of the image `localhost/this-machine:1` see this machine's files, this checkout among them, but
+for `/tmp`. `DOLLY_TEST_CLUSTER_FOLDER` is where the cluster and what pods share are kept.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.pods import Job, Pod, ending
+
+PROGRAM = "DOLLY_TEST_CLUSTER"
+FOLDER = "DOLLY_TEST_CLUSTER_FOLDER"
+NODES, GPUS = ("node-1", "node-2"), 4
+IMAGE = "localhost/this-machine:1"
+WORKER = ["python", "-m", "dolly_assets_tests.kubernetes.scripted_worker"]
+CHECKOUT = Path(__file__).parents[2]
+WAIT_SECONDS = 100
+
+
+class RealCluster:
+    """A control plane and two nodes; those that run already are used."""
+
+    def __init__(self) -> None:
+        self._program = os.environ[PROGRAM]
+        self.folder = Path(os.environ.get(FOLDER, "/opt/dolly-test-cluster"))
+        said = self.command("up")
+        found = re.search(r"KUBECONFIG=(\S+)", said)
+        assert found, said
+        self.kubeconfig = Path(found[1])
+        self.namespace = f"dolly-{uuid.uuid4().hex[:6]}"
+
+    def start(self) -> None:
+        """Adds nodes and a namespace with the headless Service."""
+        there = {node.metadata.name for node in self.core.list_node().items}
+        for name in NODES:
+            if name not in there:
+                self.command("node", name, "--gpus", str(GPUS))
+        self.core.create_namespace({"metadata": {"name": self.namespace}})
+        service = {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"app.kubernetes.io/part-of": "dolly"},
+        }
+        metadata = {"name": "dolly-workers"}
+        self.core.create_namespaced_service(self.namespace, {"metadata": metadata, "spec": service})
+
+    def close(self) -> None:
+        """Removes the namespace."""
+        self.core.delete_namespace(self.namespace)
+
+    def command(self, name: str, *arguments: str) -> str:
+        """Runs a command of the program; its output."""
+        done = subprocess.run(
+            [self._program, name, str(self.folder), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    @property
+    def core(self) -> Any:
+        from kubernetes import client, config
+
+        return client.CoreV1Api(config.new_client_from_config(str(self.kubeconfig)))
+
+    @property
+    def api(self) -> Api:
+        return Api(self.namespace)
+
+    def shared(self) -> Path:
+        """A folder that pods and this machine write to."""
+        folder = self.folder / "shared" / uuid.uuid4().hex[:8]
+        for each in (folder, folder / "store"):
+            each.mkdir(parents=True)
+            each.chmod(0o777)  # pods have a user of their own
+        return folder
+
+    def settings(self, folder: Path, **container: Any) -> dict[str, Any]:
+        """The deployment's settings with which pods run the scripted worker."""
+        env = {"SCRIPT": str(folder), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        mount = {"name": "shared", "mount_path": str(folder)}
+        return {
+            "namespace": self.namespace,
+            "image": IMAGE,
+            "config": {
+                "container_config": {
+                    "command": WORKER,
+                    "working_dir": str(CHECKOUT),
+                    "env": [{"name": name, "value": value} for name, value in env.items()],
+                    "volume_mounts": [mount],
+                    **container,
+                },
+                "pod_spec_config": {
+                    "volumes": [{"name": "shared", "host_path": {"path": str(folder)}}]
+                },
+            },
+        }
+
+    def account(self, name: str) -> Path:
+        """The kubeconfig of a new account, with what the Role `trainings` of deploy/ allows."""
+        from kubernetes import client
+
+        roles = yaml.safe_load_all((CHECKOUT / "deploy/kubernetes/base/roles.yaml").read_text())
+        [role] = [
+            item
+            for item in roles
+            if (item["kind"], item["metadata"]["name"]) == ("Role", "trainings")
+        ]
+        role["metadata"]["namespace"] = self.namespace
+        rbac = client.RbacAuthorizationV1Api(self.core.api_client)
+        rbac.create_namespaced_role(self.namespace, role)
+        group = "rbac.authorization.k8s.io"
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "trainings"},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.namespace}],
+        }
+        rbac.create_namespaced_role_binding(self.namespace, binding)
+        self.core.create_namespaced_service_account(self.namespace, {"metadata": {"name": name}})
+        token = self.core.create_namespaced_service_account_token(
+            name, self.namespace, {"spec": {}}
+        )
+        document = yaml.safe_load(self.kubeconfig.read_text())
+        document["users"][0]["user"] = {"token": token.status.token}
+        file = self.shared() / "kubeconfig"
+        file.write_text(yaml.safe_dump(document))
+        return file
+
+    def pods(self) -> list[Pod]:
+        return self.core.list_namespaced_pod(self.namespace).items
+
+    def running(self) -> list[Pod]:
+        """The pods whose worker runs, whether they are ending or not."""
+        return [pod for pod in self.pods() if pod.status.phase == "Running"]
+
+    def jobs(self) -> list[Job]:
+        return self.api.jobs({})
+
+    def has_ended(self) -> bool:
+        [job] = self.jobs()
+        return ending(job) is not None
+
+    def evict(self, pod: Pod) -> None:
+        """As a drain of its node does."""
+        name = pod.metadata.name
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        self.core.create_namespaced_pod_eviction(name, self.namespace, body)
+
+    def delete_job(self, policy: str) -> None:
+        """What `kubectl delete job` does, with a policy of its own."""
+        from kubernetes import client
+
+        batch = client.BatchV1Api(self.core.api_client)
+        [name] = [job.metadata.name for job in self.jobs()]
+        batch.delete_namespaced_job(name, self.namespace, propagation_policy=policy)
+
+    def wait(self, happened: Callable[[], object], seconds: float = WAIT_SECONDS) -> float:
+        """Returns when it has happened: after how many seconds."""
+        began = time.monotonic()
+        while not happened():
+            assert time.monotonic() < began + seconds, "it never happened"
+            time.sleep(0.1)
+        return time.monotonic() - began
