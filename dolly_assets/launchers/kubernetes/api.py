@@ -4,6 +4,7 @@ It knows nothing of training. The requests in this module determine the Roles th
 needs.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -24,6 +25,7 @@ BUSY = {408, 429, 500, 502, 503, 504}
 UNAUTHORIZED = 401
 FORBIDDEN = {UNAUTHORIZED, 403}
 BAD_REQUEST, NOT_FOUND, CONFLICT, GONE = 400, 404, 409, 410
+KUEUE_VERSIONS = ("v1beta2", "v1beta1")  # of its Workloads; each release serves one of them
 ERROR_LENGTH = 300  # characters of an error that are shown
 
 
@@ -179,19 +181,20 @@ class Api:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        try:
-            found: Any = self._batch.api_client.call_api(
-                "/apis/kueue.x-k8s.io/v1beta1/namespaces/{namespace}/workloads",
-                "GET",
-                path_params={"namespace": self.namespace},
-                query_params=[("labelSelector", f"kueue.x-k8s.io/job-uid={job_uid}")],
-                response_types_map={200: "object"},
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _request_timeout=TIMEOUT,
-            )
-        except (ApiException, HTTPError):
-            return ""
+        found: Any = {"items": []}
+        for version in KUEUE_VERSIONS:
+            with contextlib.suppress(ApiException, HTTPError):  # it may serve the other one
+                found = self._batch.api_client.call_api(
+                    "/apis/kueue.x-k8s.io/{version}/namespaces/{namespace}/workloads",
+                    "GET",
+                    path_params={"version": version, "namespace": self.namespace},
+                    query_params=[("labelSelector", f"kueue.x-k8s.io/job-uid={job_uid}")],
+                    response_types_map={200: "object"},
+                    auth_settings=["BearerToken"],
+                    _return_http_data_only=True,
+                    _request_timeout=TIMEOUT,
+                )
+                break
         for workload in found["items"]:
             for condition in workload.get("status", {}).get("conditions", ()):
                 if condition["type"] == "QuotaReserved" and condition["status"] == "False":

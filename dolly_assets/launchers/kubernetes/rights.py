@@ -60,9 +60,9 @@ def _right(path: str, http: str, *, is_one: bool) -> Right:
         is_one: Whether a GET reads one object, which is `get`, and not `list`.
     """
     group = "" if path.startswith("/api/") else path.split("/")[2]
-    parts = re.sub(r"^/(api/v1|apis/[^/]+/v\w+)(/namespaces/\{namespace\}(?=/))?/", "", path).split(
-        "/"
-    )
+    parts = re.sub(
+        r"^/(api/v1|apis/[^/]+/(?:v\w+|\{version\}))(/namespaces/\{namespace\}(?=/))?/", "", path
+    ).split("/")
     resource = "/".join(part for part in parts if not part.startswith("{"))
     return Right(VERBS.get(http) or ("get" if is_one else "list"), group, resource)
 
