@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
@@ -126,8 +127,8 @@ class Environment(Config):
 
         Raises:
             ConfigurationError: `DOLLY_DEFS` is not a folder, `DOLLY_CACHE_GB` is not a number,
-                `DOLLY_AUTOMATION` is neither on nor off, or a URL that Dagster would show holds a
-                password.
+                `DOLLY_AUTOMATION` is neither on nor off, `DOLLY_REPORTS_URL` is no address,
+                or a URL that Dagster would show holds a password.
         """
         home = _path(variables.get("DOLLY_HOME")) or _default_home().absolute()
         more_defs = _path(variables.get("DOLLY_DEFS"))
@@ -149,7 +150,7 @@ class Environment(Config):
             prices_file=_path(variables.get("DOLLY_PRICES")),
             inbox_url=variables.get("DOLLY_INBOX") or None,
             automation=automation,
-            reports_url=variables.get("DOLLY_REPORTS_URL") or None,
+            reports_url=_reports_url(variables.get("DOLLY_REPORTS_URL")),
             alerts=tuple(map(SecretStr, variables.get("DOLLY_ALERTS", "").split())),
         )
 
@@ -172,6 +173,23 @@ class Environment(Config):
 def _path(value: str | None) -> Path | None:
     # Links stay: a mounted ConfigMap is a link to a folder that every change replaces.
     return Path(value).expanduser().absolute() if value else None
+
+
+def _reports_url(url: str | None) -> str | None:
+    """Return the address of reports without a last slash; None if none is set."""
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # such as a bracket without its counterpart
+        is_address = False
+    if not is_address:
+        raise ConfigurationError(
+            f"DOLLY_REPORTS_URL={url}: expected the address that browsers open, such as "
+            f"{REPORTS_URL} or https://dagster.example.com/reports"
+        )
+    return url.rstrip("/")
 
 
 def _cache_limit_bytes(gigabytes: str | None) -> int | None:

@@ -18,7 +18,7 @@ ANSWER_SECONDS = 2.0  # of a server on this machine
 def report_link(path: str) -> str:
     """Return the URL of a page of the report server, whose address is `DOLLY_REPORTS_URL`."""
     url = Environment.read().reports_url or REPORTS_URL
-    return f"{url.rstrip('/')}/{quote(path)}"
+    return f"{url}/{quote(path)}"
 
 
 def opens(link: str) -> bool:

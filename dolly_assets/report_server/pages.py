@@ -78,11 +78,13 @@ class Pages:
         if not path:
             return Page(self._current_index(), STATIC, NEVER_KEPT)
         if _LIVE_PAGE.fullmatch(path):
-            found = self._live(path)
-            return found and Page(found, SCRIPTED, NEVER_KEPT)
-        wanted = _PAGE.fullmatch(path)
-        found = wanted and self._published(wanted["name"], wanted["digest"], wanted["file"])
-        return Page(found, SCRIPTED, FOR_AN_HOUR) if found else None
+            found, cache = self._live(path), NEVER_KEPT
+        elif wanted := _PAGE.fullmatch(path):
+            found = self._published(wanted["name"], wanted["digest"], wanted["file"])
+            cache = FOR_AN_HOUR
+        else:
+            return None
+        return None if found is None else Page(found, SCRIPTED, cache)
 
     def _live(self, key: str) -> bytes | None:
         size_bytes = self._objects.size_bytes(key)

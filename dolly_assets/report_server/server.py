@@ -21,6 +21,8 @@ CONNECTION_SECONDS = 60  # a page has arrived by then; a client that sends byte 
 BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n\r\n"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
+Request = socket.socket | tuple[bytes, socket.socket]  # the latter only of datagrams
+
 
 class ReportServer(ThreadingHTTPServer):
     """Listens once it is created; call its `serve_forever`.
@@ -48,8 +50,9 @@ class ReportServer(ThreadingHTTPServer):
         self._opened_at: dict[socket.socket, float] = {}
         super().__init__((host, port), _Handler)
 
-    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+    def process_request(self, request: Request, client_address: tuple[str, int]) -> None:
         """Answer in a thread of its own, or at once that there are too many."""
+        assert isinstance(request, socket.socket)
         if len(self._opened_at) >= MOST_CONNECTIONS:
             with suppress(OSError):
                 request.setblocking(False)
@@ -59,8 +62,9 @@ class ReportServer(ThreadingHTTPServer):
         self._opened_at[request] = time.monotonic()
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Request) -> None:
         """Close a connection."""
+        assert isinstance(request, socket.socket)
         super().shutdown_request(request)
         self._opened_at.pop(request, None)
 
@@ -72,15 +76,19 @@ class ReportServer(ThreadingHTTPServer):
                 with suppress(OSError):
                     request.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+    def handle_error(self, request: Request, client_address: tuple[str, int]) -> None:
         """Print errors of this program, and not that a client has hung up."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ReportServer
     timeout = SILENT_SECONDS
+
+    @property
+    def _reports(self) -> ReportServer:
+        assert isinstance(self.server, ReportServer)
+        return self.server
 
     def do_GET(self) -> None:
         if not self._is_for_us():
@@ -92,8 +100,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = self.path.partition("?")[0]
         try:
-            is_below = path.startswith(self.server.root)
-            page = self.server.pages.find(path.removeprefix(self.server.root)) if is_below else None
+            is_below = path.startswith(self._reports.root)
+            page = (
+                self._reports.pages.find(path.removeprefix(self._reports.root))
+                if is_below
+                else None
+            )
         except DollyError as error:
             print(one_line(error), file=sys.stderr, flush=True)  # noqa: T201 the reader learns less
             page = None
@@ -105,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_for_us(self) -> bool:
         hosts = self.headers.get_all("Host", [])
         try:
-            return len(hosts) == 1 and urlsplit(f"//{hosts[0]}").hostname in self.server.hosts
+            return len(hosts) == 1 and urlsplit(f"//{hosts[0]}").hostname in self._reports.hosts
         except ValueError:
             return False
 

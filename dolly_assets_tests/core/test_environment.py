@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import dolly_assets
 from dolly_assets.core.environment import PROJECT, VARIABLES, WORKER_VARIABLES, Environment
+from dolly_assets.core.errors import ConfigurationError
 
 PACKAGE = Path(dolly_assets.__file__).parent
 
@@ -55,3 +58,16 @@ def test_a_file_behind_a_link_is_the_one_that_the_link_names_now(tmp_path: Path)
     assert found.more_defs
     for file in (found.kubernetes_file, found.prices_file, found.more_defs / "file.yaml"):
         assert file.read_text() == "second"
+
+
+@pytest.mark.parametrize(
+    "url", ["dagster.example.com", "http:///reports", "http://[::1", "ftp://x"]
+)
+def test_an_address_of_reports_that_no_browser_can_open_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^DOLLY_REPORTS_URL=.*: expected the address"):
+        Environment.read({"DOLLY_REPORTS_URL": url})
+
+
+def test_a_last_slash_of_the_address_of_reports_does_not_matter() -> None:
+    found = Environment.read({"DOLLY_REPORTS_URL": "https://a.example/reports/"})
+    assert found.reports_url == "https://a.example/reports"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
@@ -52,7 +52,12 @@ def complaints(tab: Page) -> list[str]:
     """What the browser's console reports as errors."""
     found: list[str] = []
     tab.on("pageerror", lambda error: found.append(str(error)))
-    tab.on("console", lambda line: line.type == "error" and found.append(line.text))
+
+    def take(line: ConsoleMessage) -> None:
+        if line.type == "error":
+            found.append(line.text)
+
+    tab.on("console", take)
     return found
 
 
