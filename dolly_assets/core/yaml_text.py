@@ -5,11 +5,16 @@ for the date 2026-99-99, KeyError for `!!bool maybe`, RecursionError for a thous
 all are a ConfigurationError that names file, line and column.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+from yaml.error import Mark
 
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.text import one_line
@@ -25,12 +30,12 @@ class _Loader(yaml.SafeLoader):
 
     _depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark
+            mark = cast(Mark, self.peek_event().start_mark)  # pyright: ignore[reportUnknownMemberType]
             problem = f"more than {MAX_DEPTH} levels of nesting"
-            raise yaml.composer.ComposerError(None, None, problem, mark)
+            raise ComposerError(None, None, problem, mark)
         try:
             return super().compose_node(parent, index)
         finally:
@@ -38,12 +43,12 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         try:
-            return super().construct_object(node, deep)
+            return super().construct_object(node, deep)  # pyright: ignore[reportUnknownMemberType]
         except yaml.YAMLError:
             raise
         except Exception as error:
             problem = f"a value cannot be read: {one_line(error, 100)}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+            raise ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def parse_yaml(content: bytes, where: str, most_bytes: int = MAX_YAML_BYTES) -> dict[str, Any]:
@@ -61,15 +66,13 @@ def parse_yaml(content: bytes, where: str, most_bytes: int = MAX_YAML_BYTES) -> 
         raise ConfigurationError(
             f"{where}: more than {most_bytes:,} bytes: expected a short YAML file"
         )
-    try:
-        value = yaml.load(content, _Loader)  # noqa: S506 a SafeLoader
-    except Exception as error:  # the scanner, too, passes on whatever Python raises
-        raise ConfigurationError(f"{where}: not YAML: {_explained(error)}") from error
+    with _explaining(where):
+        value: object = yaml.load(content, _Loader)  # noqa: S506 a SafeLoader
     if value is not None and not isinstance(value, dict):
         raise ConfigurationError(
             f"{where}: expected keys with values, found a {type(value).__name__}"
         )
-    return value or {}
+    return cast(dict[str, Any], value or {})
 
 
 def read_yaml(model: type[Model], content: bytes, where: str) -> Model:
@@ -94,6 +97,17 @@ def read_yaml(model: type[Model], content: bytes, where: str) -> Model:
         raise ConfigurationError(f"{where}: {one_line(error, 300)}{known}") from error
 
 
+def check_documents(content: bytes, where: str) -> None:
+    """Check the documents of a file of any length, which another parser could not read.
+
+    Raises:
+        ConfigurationError: One of them is not YAML.
+    """
+    with _explaining(where):
+        for _ in yaml.load_all(content, _Loader):
+            pass
+
+
 def read_start(path: Path, where: str) -> bytes:
     """Return what `parse_yaml` accepts of a file, and one byte more if there is more.
 
@@ -105,6 +119,14 @@ def read_start(path: Path, where: str) -> bytes:
             return file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{where}: cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _explaining(where: str) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # the scanner, too, passes on whatever Python raises
+        raise ConfigurationError(f"{where}: not YAML: {_explained(error)}") from error
 
 
 def _explained(error: Exception) -> str:

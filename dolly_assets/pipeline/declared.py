@@ -7,6 +7,7 @@ to Dagster, whose errors name file, line and key.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +91,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _read_with_dagster(environment: Environment) -> Declared:
     from dolly_assets.components import code_location
+    from dolly_assets.core.yaml_text import check_documents
     from dolly_assets.pipeline.runs import silence_previews
     from dolly_assets.pipeline.yaml_errors import explain
 
@@ -100,4 +102,7 @@ def _read_with_dagster(environment: Environment) -> Declared:
     except Exception as error:
         text = explain(error)
         file = None if ".yaml" in text else code_location.first_broken_file(environment)
+        if file:
+            with suppress(OSError):  # it cannot be read, as the text says
+                check_documents(file.read_bytes(), str(file))  # names the line
         raise ConfigurationError(f"{file}: {text}" if file else text) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dolly_assets.core.environment import Environment
+from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.pipeline import declared
 from dolly_assets_tests.in_process import new_variables
 
@@ -52,3 +53,23 @@ def test_anything_else_in_a_folder_is_left_to_dagster(
     by_dagster = declared.Declared({}, [])
     monkeypatch.setattr(declared, "_read_with_dagster", lambda _: by_dagster)
     assert declared.read_declared(environment) is by_dagster
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ("!!bool maybe", "line 4, column 51: a value cannot be read"),
+        ("!!int ''", "line 4, column 51: a value cannot be read"),
+        ("9" * 5000, "line 4, column 51: a value cannot be read"),
+        ("\x01", ".*special characters are not allowed"),
+    ],
+)
+def test_yaml_that_dagsters_parser_fails_on_is_named_with_its_line(
+    environment: Environment, value: str, place: str
+) -> None:
+    assert environment.more_defs
+    file = environment.more_defs / "other" / "defs.yaml"
+    file.parent.mkdir()
+    file.write_text(SETS.replace("exact", value))
+    with pytest.raises(ConfigurationError, match=rf"other/defs.yaml: not YAML: {place}"):
+        declared.read_declared(environment)
