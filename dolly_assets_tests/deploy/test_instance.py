@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from deploy import chart, check
+from deploy import chart, check, pods
 from deploy.instance import INSTANCE, VARIABLES
 from dolly_assets.core.environment import Environment
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
@@ -40,9 +40,14 @@ def home(
 
 
 @pytest.fixture(scope="module")
-def run_id(home: Path, animals: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def dolly_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DOLLY_HOME, with the store in it."""
+    return tmp_path_factory.mktemp("dolly")
+
+
+@pytest.fixture(scope="module")
+def run_id(home: Path, animals: Path, dolly_home: Path) -> str:
     """A run that materialized raw_dataset of `animals`."""
-    dolly_home = tmp_path_factory.mktemp("dolly")
     session = Session(Environment(home=dolly_home, store_url=str(dolly_home / "store")))
     session.catalogue.add(DatasetConfig(name="animals", source=str(animals), license="CC0-1.0"))
     with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -81,19 +86,63 @@ def test_a_runs_events_are_in_postgres_and_its_logs_in_s3(home: Path, run_id: st
     assert any(run_id in key and key.startswith("compute-logs/") for key in keys), keys
 
 
-def test_the_pool_is_made_by_the_command_that_is_deployed(
-    home: Path, postgres: Postgres, tmp_path: Path
-) -> None:
-    """With the chart's dagster.yaml, whose run launcher needs a cluster that does not exist."""
-    [job] = [each for _, each in check.objects("prod") if each["kind"] == "Job"]
-    [container] = job["spec"]["template"]["spec"]["containers"]
+def dagster_yaml_of_prod(postgres: Postgres) -> str:
+    """The chart's dagster.yaml, whose run launcher needs a cluster that does not exist."""
     content = chart.dagster_yaml(chart.values_of("prod"))
     for storage in ("run_storage", "event_log_storage", "schedule_storage"):
         content[storage]["config"]["postgres_db"] |= {
             "hostname": postgres.host,
             "params": {},
         }  # no TLS here
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(content))
+    return yaml.safe_dump(content)
+
+
+def test_garbage_is_collected_by_the_command_that_is_deployed_on_the_deployed_instance(
+    run_id: str, dolly_home: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    """It keeps what the database knows as current, and takes no run for one of another instance."""
+    found = {
+        each["kind"]: each for file, each in check.objects("base") if file.name == "collector.yaml"
+    }
+    pod = pods.pod_of(found["CronJob"]) or {}
+    [container] = pod["containers"]
+    policy = yaml.safe_load(found["ConfigMap"]["data"]["policy.yaml"])
+    policy["rules"] = [{"artifacts": "*", "publications": 1}]
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts["instance"] == f"{mounts['home']}/dagster/dagster.yaml"
+    instance = tmp_path / "home" / "dagster" / "dagster.yaml"
+    instance.parent.mkdir(parents=True)
+    instance.write_text(dagster_yaml_of_prod(postgres))
+    command = [
+        str(tmp_path / "policy.yaml") if part == f"{mounts['retention']}/policy.yaml" else part
+        for part in container["command"]
+    ]
+    done = subprocess.run(
+        command,
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DAGSTER_PG_PASSWORD": "secret",
+            "DOLLY_LOGS_BUCKET": LOGS_BUCKET,
+            "DOLLY_HOME": str(tmp_path / "home"),
+            "DOLLY_STORE": str(dolly_home / "store"),
+            "DAGSTER_HOME": "/opt/dagster/dagster_home",  # the image's
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1].startswith("deleted 0 publications, 0 folders of others")
+    assert not list(tmp_path.rglob("*.db"))
+
+
+def test_the_pool_is_made_by_the_command_that_is_deployed(
+    home: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    [job] = [each for _, each in check.objects("prod") if each["kind"] == "Job"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    (tmp_path / "dagster.yaml").write_text(dagster_yaml_of_prod(postgres))
     settings = next(each for _, each in check.objects("prod") if each["kind"] == "ConfigMap")
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
