@@ -28,27 +28,27 @@ def registry() -> Iterator[str]:
     class Registry(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert self.path == "/token?service=here&scope=repository%3Ateam%2Fimage%3Apull"
-            self._send(200, json.dumps({"token": "t"}).encode())
+            self._send(200, {}, json.dumps({"token": "t"}).encode())
 
         def do_HEAD(self) -> None:
             if self.headers["Authorization"] != "Bearer t":
                 realm = f"http://127.0.0.1:{server.server_port}/token"
                 scope = "repository:team/image:pull"
                 challenge = f'Bearer realm="{realm}",service="here",scope="{scope}"'
-                self._send(401, **{"WWW-Authenticate": challenge})
+                self._send(401, {"WWW-Authenticate": challenge})
             elif self.path != "/v2/team/image/manifests/1" or "index" not in self.headers["Accept"]:
-                self._send(404)
+                self._send(404, {})
             else:
-                self._send(200, **{"Docker-Content-Digest": DIGEST})
+                self._send(200, {"Docker-Content-Digest": DIGEST})
 
-        def _send(self, code: int, body: bytes = b"", **headers: str) -> None:
+        def _send(self, code: int, headers: dict[str, str], body: bytes = b"") -> None:
             self.send_response(code)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
