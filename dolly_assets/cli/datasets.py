@@ -68,7 +68,7 @@ def datasets_add(
 @datasets.command("list")
 @json_option("Print a list with one object for each dataset.")
 def datasets_list(*, as_json: bool) -> None:
-    """List the datasets known by name, and on stderr what the inbox rejects."""
+    """List the datasets known by name, and on stderr those that cannot be used."""
     catalogue = open_session().catalogue
     known = catalogue.all()
     if as_json:
@@ -77,7 +77,7 @@ def datasets_list(*, as_json: bool) -> None:
     for dataset in known:
         click.echo(f"{dataset.name:<24} {dataset.license:<16} {dataset.source}")
     for name, reason in catalogue.rejected().items():
-        click.echo(f"dolly: {name} in the inbox was rejected: {reason}", err=True)
+        click.echo(f"dolly: dataset {name} cannot be used: {reason}", err=True)
 
 
 @datasets.command("show")

@@ -4,12 +4,14 @@ Added datasets are kept in the store, which is shared: what is added on one mach
 How a source is read is the business of `sources`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from dolly_assets.core.errors import ArtifactError, DatasetError
+from dolly_assets.core.errors import ArtifactError, ConfigurationError, DatasetError
 from dolly_assets.core.names import check_dataset_name
 from dolly_assets.core.text import one_line
 from dolly_assets.datasets.config import DatasetConfig
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 _PREFIX = "catalogue"
 
 
-class _Arrived(NamedTuple):
-    """The datasets in the inbox: those that can be used, and why the others cannot."""
+class _Found(NamedTuple):
+    """Datasets by name: those that can be used, and why the others cannot."""
 
     usable: dict[str, DatasetConfig]
     rejected: dict[str, str]
@@ -42,25 +44,23 @@ class Catalogue:
         self._inbox = inbox
 
     def all(self) -> list[DatasetConfig]:
-        """Return every known dataset, sorted by name, without those that the inbox rejects."""
+        """Return every known dataset, sorted by name, without those that are rejected."""
         return [dataset for _, dataset in sorted({**self._arrived().usable, **self.kept()}.items())]
 
     def kept(self) -> dict[str, DatasetConfig]:
         """Return the declared and added datasets by name: those known without the inbox."""
-        added = {dataset.name: dataset for dataset in map(self._read, self._objects.keys(_PREFIX))}
-        return {**added, **self._declared}
+        return {**self._added().usable, **self._declared}
 
     def get(self, name: str) -> DatasetConfig:
         """Return the dataset of that name.
 
         Raises:
             DatasetError: The name is not allowed; it is unknown, where the text lists the known
-                ones; or the inbox rejects the dataset.
+                ones; or the dataset is rejected.
         """
         check_dataset_name(name)
-        kept = self.kept()
-        if name in kept:
-            return kept[name]
+        if kept := self._kept(name):
+            return kept
         if self._inbox and (arrival := self._inbox.arrivals().get(name)):
             return self._inbox.config(arrival)
         raise DatasetError(
@@ -95,7 +95,7 @@ class Catalogue:
             )
         if replace:
             return
-        if existing := self.kept().get(name):
+        if existing := self._kept(name):
             raise DatasetError(
                 f"dataset {name!r} is already {existing.source} (license {existing.license}, "
                 f"answers {existing.answers}); choose another name, or replace it with --replace"
@@ -128,27 +128,43 @@ class Catalogue:
         return "added" if self._objects.size_bytes(_key(name)) is not None else "inbox"
 
     def rejected(self) -> dict[str, str]:
-        """Return why the inbox rejects datasets, by name."""
-        return self._arrived().rejected
+        """Return by name why datasets that were added, or are in the inbox, cannot be used."""
+        return {**self._arrived().rejected, **self._added().rejected}
 
-    def _arrived(self) -> "_Arrived":
-        """Sort what the inbox holds; one that cannot be used keeps none of the others away."""
-        arrived = _Arrived({}, {})
-        if self._inbox:
-            for name, arrival in self._inbox.arrivals().items():
-                try:
-                    arrived.usable[name] = self._inbox.config(arrival)
-                except (DatasetError, ArtifactError) as error:
-                    arrived.rejected[name] = one_line(error)
-        return arrived
+    def _kept(self, name: str) -> DatasetConfig | None:
+        if name in self._declared:
+            return self._declared[name]
+        is_added = self._objects.size_bytes(_key(name)) is not None
+        return self._read(_key(name)) if is_added else None
+
+    def _added(self) -> _Found:
+        keys = self._objects.keys(_PREFIX)
+        return _sorted_out((PurePosixPath(key).stem, partial(self._read, key)) for key in keys)
+
+    def _arrived(self) -> _Found:
+        if not self._inbox:
+            return _Found({}, {})
+        arrivals, read = self._inbox.arrivals(), self._inbox.config
+        return _sorted_out((name, partial(read, arrival)) for name, arrival in arrivals.items())
 
     def _read(self, key: str) -> DatasetConfig:
         try:
             return DatasetConfig.model_validate_json(self._objects.read_all(key))
-        except ValidationError as error:
+        except (ValidationError, ConfigurationError) as error:
             raise DatasetError(
                 f"{key} in the store does not describe a dataset: {one_line(error)}"
             ) from error
+
+
+def _sorted_out(datasets: Iterable[tuple[str, Callable[[], DatasetConfig]]]) -> _Found:
+    """Read datasets; one that cannot be read keeps none of the others away."""
+    found = _Found({}, {})
+    for name, read in datasets:
+        try:
+            found.usable[name] = read()
+        except (DatasetError, ArtifactError) as error:
+            found.rejected[name] = one_line(error)
+    return found
 
 
 def _key(name: str) -> str:

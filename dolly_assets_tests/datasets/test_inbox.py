@@ -7,6 +7,7 @@ import pytest
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.catalogue import Catalogue
+from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.inbox import Inbox
 from dolly_assets.datasets.sources import read_source
 from dolly_assets.storage.object_store import ObjectStore
@@ -171,3 +172,17 @@ def test_a_key_that_obstore_cannot_read_keeps_nothing_else_away_on_s3(s3: str) -
     assert arrivals["good"].fingerprint == before
     assert inbox.config(arrivals["good"]).name == "good"
     assert "evil//b.jsonl: not a name that every store can list" in (arrivals["evil"].problem or "")
+
+
+def test_a_damaged_entry_of_the_catalogue_keeps_no_other_dataset_away(tmp_path: Path) -> None:
+    objects = ObjectStore(str(tmp_path / "store"))
+    catalogue = Catalogue(objects, [], Inbox(str(tmp_path / "inbox")))
+    good = DatasetConfig(name="good", source="builtin:demo")
+    catalogue.add(good)
+    wrong = {"bytes": b"\xff", "deep": b"[" * 10**5, "later": good.model_dump_json()[:-1].encode()}
+    for name, content in {**wrong, "secret": b'{"name":"secret","source":"s3://a:b@c/d"}'}.items():
+        objects.write(f"catalogue/{name}.json", content)
+        with pytest.raises(DatasetError, match=rf"catalogue/{name}\.json in the store"):
+            catalogue.get(name)
+    assert catalogue.all() == [good] == [catalogue.get("good")]
+    assert catalogue.rejected().keys() == {*wrong, "secret"}
