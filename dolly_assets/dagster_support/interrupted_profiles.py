@@ -7,7 +7,7 @@ import dagster as dg
 from dolly_assets.core.errors import DollyError
 from dolly_assets.dagster_support.events import observation_of
 from dolly_assets.dagster_support.partitions import partition_key
-from dolly_assets.dagster_support.report_links import opens, report_link
+from dolly_assets.dagster_support.report_links import live_report, report_link
 from dolly_assets.registry.attributes import ProfileAttributes
 from dolly_assets.registry.kinds import GPU_PROFILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
@@ -65,15 +65,7 @@ def report_left_behind(
 def observe_live(context: dg.AssetExecutionContext, spec: WorkerSpec[Train], key: str) -> None:
     """Link the live report of a run from its log, and from the first epoch that it trains."""
     link, family, task = report_link(key), spec.family.name, spec.task
-    if opens(link):
-        context.log.info(f"live report: {link}")
-    else:
-        context.log.info(
-            f"live report: start `dolly ui` or `dolly reports`, then open {link}; "
-            "for the report of an epoch that has ended: "
-            f"dolly profile open --model {family} --dataset {task.dataset} "
-            f"--epoch {task.epochs[0]}"
-        )
+    context.log.info(live_report(link, family, task.dataset, task.epochs[0]))
     context.log_event(
         dg.AssetObservation(
             dg.AssetKey(GPU_PROFILE.key(family)),

@@ -21,10 +21,20 @@ def report_link(path: str) -> str:
     return f"{url}/{quote(path)}"
 
 
-def opens(link: str) -> bool:
+def live_report(link: str, family: str, dataset: str, epoch: int) -> str:
+    """Return the line that tells where a live report is seen: the link, if it opens."""
+    if _opens(link):
+        return f"live report: {link}"
+    return (
+        f"live report: start `dolly ui` or `dolly reports`, then open {link}; after the epoch: "
+        f"dolly profile open --model {family} --dataset {dataset} --epoch {epoch}"
+    )
+
+
+def _opens(link: str) -> bool:
     """Return whether a link opens, as far as can be known here.
 
-    An address of one's own may be reachable for browsers only, so that it is taken at its word.
+    An address that the user has set may be reachable for browsers only, and is not tried.
     """
     if Environment.read().reports_url:
         return True

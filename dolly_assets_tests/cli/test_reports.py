@@ -9,12 +9,15 @@ import pytest
 
 from dolly_assets.cli.reports import address
 from dolly_assets.core.environment import REPORTS_URL
-from dolly_assets.dagster_support.report_links import opens, report_link
+from dolly_assets.dagster_support.report_links import live_report, report_link
 from dolly_assets.storage import ArtifactStore
+from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.fixtures.reports import PublishPage, Serve
 from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import new_variables, refusal
 from dolly_assets_tests.report_server.raw import ask
+
+LIVE = "live/tiny/animals/a-run"
 
 
 @pytest.fixture
@@ -33,22 +36,29 @@ def test_links_lead_to_one_address_whatever_port_the_ui_has(
     assert report_link("a/b") == "https://dagster.example.com/reports/a/b"
 
 
-def test_a_live_link_is_printed_only_where_it_opens(
-    store: ArtifactStore,
-    publish_page: PublishPage,
-    serve: Serve,
-    taken: int,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_live_link_is_printed_as_such_only_where_it_opens(
+    store: ArtifactStore, serve: Serve, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DOLLY_REPORTS_URL", raising=False)
-    artifact = publish_page(store, "tiny/gpu_profile/animals/01")
-    link = f"{serve(store.url)}/{artifact.name}/{artifact.digest}/report.html"
-    assert opens(link)
-    assert not opens(link.replace("gpu_profile", "other")), "another store's server"
+    ObjectStore(store.url).write(f"{LIVE}/report.html", b"page")
+
+    def said(link: str) -> str:
+        return live_report(link, "tiny", "animals", 2)
+
+    link = f"{serve(store.url)}/{LIVE}/report.html"
+    assert said(link) == f"live report: {link}"
     monkeypatch.setattr("dolly_assets.dagster_support.report_links.ANSWER_SECONDS", 0.1)
-    assert not opens(f"http://127.0.0.1:{taken}/x"), "it takes connections and is silent"
-    monkeypatch.setenv("DOLLY_REPORTS_URL", "https://behind-a-log-in.example.com")
-    assert opens("https://behind-a-log-in.example.com/x")
+    for dead in (
+        link.replace(LIVE, "live/tiny/animals/of-another-store"),
+        f"http://127.0.0.1:{taken}/it-takes-connections-and-is-silent",
+    ):
+        assert said(dead) == (
+            f"live report: start `dolly ui` or `dolly reports`, then open {dead}; after the epoch: "
+            "dolly profile open --model tiny --dataset animals --epoch 2"
+        )
+    monkeypatch.setenv("DOLLY_REPORTS_URL", "https://behind-a-login.example.com")
+    link = "https://behind-a-login.example.com/x"
+    assert said(link) == f"live report: {link}"
 
 
 @pytest.mark.parametrize(
