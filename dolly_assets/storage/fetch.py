@@ -15,14 +15,13 @@ from pathlib import Path
 
 from dolly_assets.storage.blobs import foreign_chunks, read_blob, read_unverified
 from dolly_assets.storage.flow import (
-    CHUNKS_READ_AT_ONCE,
     SMALL_AT_ONCE,
     Flow,
     Item,
     Progress,
     byte_counter,
+    for_each_chunk,
     for_each_file,
-    in_parallel,
     reading_flow,
 )
 from dolly_assets.storage.manifest import Blob, FileEntry
@@ -136,7 +135,7 @@ def _fetch_chunks(
                 whole.add(blob.start, data)
             advance(blob.size_bytes)
 
-        in_parallel(place, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
+        for_each_chunk(place, entry.blobs, flow)
         if whole.hexdigest() != entry.sha256:
             _repair(store, entry, placed, descriptor, flow)
 
@@ -155,7 +154,7 @@ def _repair(
                 if not is_as_named:
                     _write_at(descriptor, read_blob(store, entry.path, blob), blob.start)
 
-        in_parallel(check, entry.blobs, CHUNKS_READ_AT_ONCE, flow)
+        for_each_chunk(check, entry.blobs, flow)
     if hashlib.sha256(placed).hexdigest() != entry.sha256:
         raise foreign_chunks(entry.path, entry.sha256)
 

@@ -6,7 +6,7 @@ It knows threads and sizes, not files and stores.
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -39,9 +39,17 @@ class Room:
         self.changed = threading.Condition()
 
 
-# Shared by all transfers of this process in one direction: many at once take no more memory, and
-# keep no more cores busy, than one.
-_TO_READ, _TO_SEND = Room(CHUNKS_READ_AT_ONCE), Room(CHUNKS_AT_ONCE)
+class _Shared:
+    """What all transfers of this process share, so that many take no more of it than one."""
+
+    def __init__(self) -> None:
+        self.to_read, self.to_send = Room(CHUNKS_READ_AT_ONCE), Room(CHUNKS_AT_ONCE)
+        self.readers = ThreadPoolExecutor(CHUNKS_READ_AT_ONCE, "chunk")
+
+
+_shared = _Shared()
+# A forked process has neither the threads nor the transfers that hold the room.
+os.register_at_fork(after_in_child=_shared.__init__)
 
 
 class Flow:
@@ -97,12 +105,12 @@ class Flow:
 
 def reading_flow() -> Flow:
     """Return the bounds of a fetch, which shares its room with all others of this process."""
-    return Flow(_TO_READ)
+    return Flow(_shared.to_read)
 
 
 def sending_flow() -> Flow:
     """Return the bounds of a publication, which shares its room in the same way."""
-    return Flow(_TO_SEND)
+    return Flow(_shared.to_send)
 
 
 def in_parallel(
@@ -127,6 +135,36 @@ def in_parallel(
                 flow.stop(error)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def for_each_chunk(function: Callable[[Item], object], chunks: Iterable[Item], flow: Flow) -> None:
+    """Call a function with each chunk of a file, on the threads that all fetches share.
+
+    A file has only a few chunks waiting, so that others get their turns. The first error stops the
+    flow; nothing is running any more when it is raised.
+    """
+    running: set[Future[object]] = set()
+    try:
+        for chunk in chunks:
+            if len(running) == CHUNKS_READ_AT_ONCE:
+                running = _unfinished(running)
+            running.add(_shared.readers.submit(function, chunk))
+        while running:
+            running = _unfinished(running)
+    except BaseException as error:
+        flow.stop(error)
+        for future in running:
+            future.cancel()
+        wait(running)
+        raise
+
+
+def _unfinished(running: set[Future[object]]) -> set[Future[object]]:
+    """Wait until one has finished, and return the others; raise its error, if it has one."""
+    done, rest = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+    return rest
 
 
 def for_each_file(

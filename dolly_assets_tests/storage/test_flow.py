@@ -1,15 +1,26 @@
 """What all transfers of a process share: the bytes that they hold at once."""
 
+import os
+import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from dolly_assets.storage import ArtifactStore
 from dolly_assets.storage.cache import Cache
-from dolly_assets.storage.flow import CHUNK_BYTES, CHUNKS_READ_AT_ONCE, reading_flow, sending_flow
+from dolly_assets.storage.flow import (
+    CHUNK_BYTES,
+    CHUNKS_READ_AT_ONCE,
+    for_each_chunk,
+    reading_flow,
+    sending_flow,
+)
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.send import Sender, send_files, tree_files
 from dolly_assets_tests.storage.files import MODEL, contents
+from dolly_assets_tests.waiting import wait_until
 
 
 def test_fetches_share_their_room_and_publications_have_another() -> None:
@@ -35,6 +46,48 @@ def test_a_transfer_that_fails_stops_itself_and_no_other() -> None:
         failed.take(1)
     with other.room(1):
         pass
+
+
+@pytest.mark.slow
+def test_a_forked_process_has_room_and_threads_of_its_own() -> None:
+    """What transfers of the parent hold at that moment would never be given back in the child."""
+    flow = reading_flow()
+    for_each_chunk(str, range(9), flow)
+    held = [flow.take(CHUNK_BYTES) for _ in range(CHUNKS_READ_AT_ONCE)]
+    child = os.fork()
+    if not child:
+        own = reading_flow()
+        for_each_chunk(lambda _: own.give_back(own.take(1)), range(9), own)
+        os._exit(0)
+    for cost in held:
+        flow.give_back(cost)
+    ended: list[tuple[int, int]] = []
+
+    def has_ended() -> bool:
+        ended.append(os.waitpid(child, os.WNOHANG))
+        return ended[-1][0] == child
+
+    try:
+        wait_until(has_ended, 30)
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        raise
+    assert ended[-1] == (child, 0)
+
+
+def test_many_big_files_are_read_by_a_few_threads(tree: Path, tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
+    artifact = store.publish("a", tree, kind="k")
+
+    def copy(number: int) -> None:
+        artifact.copy_to(tmp_path / f"copy{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(copy, range(8)))
+    readers = [thread for thread in threading.enumerate() if thread.name.startswith("chunk")]
+    assert 0 < len(readers) <= CHUNKS_READ_AT_ONCE
+    for number in range(8):
+        assert contents(tmp_path / f"copy{number}") == contents(tree)
 
 
 class Counted(ObjectStore):
