@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.arrow_sizes import expanded_bytes
-from dolly_assets.datasets.compression import HARMLESS_BYTES, most_bytes, too_large
+from dolly_assets.datasets.compression import most_bytes, too_large
 from dolly_assets.datasets.schema import (
     CanonicalTable,
     canonical_from_table,
@@ -21,8 +21,9 @@ from dolly_assets.datasets.schema import (
     map_columns,
 )
 
-PARQUET_ROWS = 256
-DELTA_BYTES = HARMLESS_BYTES // 8  # Arrow holds several times as much while it decodes
+PARQUET_ROWS = 4096
+DELTA_ROWS = 256
+DELTA_SHARE = 4  # of what a file may expand to, at once: Arrow holds several times as much
 ARROW_FILE_START = b"ARROW1\0\0"  # a stream, as save_to_disk writes it, has no mark
 ARROW_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
@@ -33,7 +34,7 @@ def read_parquet(path: Path, *, source: str) -> CanonicalTable:
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
         wanted = _wanted(schema, source)
-        columns = _Columns(metadata, wanted)
+        columns = _Columns(metadata, wanted, most_bytes(path))
         if columns.size_bytes > most_bytes(path):
             raise too_large(source, path)
         with pq.ParquetFile(path, read_dictionary=columns.as_dictionaries) as file:
@@ -73,27 +74,28 @@ class _Columns:
 
     Attributes:
         size_bytes: Their size as encoded, without compression.
-        as_dictionaries: Those of which each value is held once until its size is known.
+        as_dictionaries: Those of which each value is held once until its size is known: all but
+            those in a delta encoding, for which Arrow does not have it.
         rows_at_once: How many rows may be decoded at once. Delta encoding shares prefixes among
-            values, so a value can be as large as its chunk of the column.
+            values, so each can be as large as its chunk of the column.
     """
 
-    def __init__(self, metadata: pq.FileMetaData, wanted: Sequence[str]) -> None:
-        has_dictionary, is_delta, largest_bytes = set[str](), set[str](), 1
+    def __init__(self, metadata: pq.FileMetaData, wanted: Sequence[str], limit_bytes: int) -> None:
+        in_delta, largest_bytes = set[str](), 1
         self.size_bytes = 0
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for chunk in map(group.column, range(group.num_columns)):
                 if (name := chunk.path_in_schema) not in wanted:
                     continue
                 self.size_bytes += chunk.total_uncompressed_size
-                largest_bytes = max(largest_bytes, chunk.total_uncompressed_size)
-                if chunk.has_dictionary_page:
-                    has_dictionary.add(name)
-                if "DELTA_BYTE_ARRAY" in chunk.encodings:
-                    is_delta.add(name)
-        self.as_dictionaries = sorted(has_dictionary - is_delta)  # Arrow decodes no others so
+                if any(encoding.startswith("DELTA") for encoding in chunk.encodings):
+                    in_delta.add(name)
+                    largest_bytes = max(largest_bytes, chunk.total_uncompressed_size)
+        self.as_dictionaries = [name for name in wanted if name not in in_delta]
         self.rows_at_once = (
-            max(1, min(PARQUET_ROWS, DELTA_BYTES // largest_bytes)) if is_delta else PARQUET_ROWS
+            max(1, min(DELTA_ROWS, limit_bytes // DELTA_SHARE // largest_bytes))
+            if in_delta
+            else PARQUET_ROWS
         )
 
 

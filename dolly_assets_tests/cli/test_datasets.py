@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from dolly_assets.datasets.sources import read_source
+from dolly_assets.registry.attributes import RawDatasetAttributes
+from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
 
 GOOD = '{"instruction": "a", "Response": "b", "system": "s", "history": []}\n'
@@ -89,6 +91,25 @@ def test_show_states_what_is_declared_and_that_it_was_not_read(
     assert lines[-1].startswith("not read yet: ")
     assert "unknown dataset 'none'" in refusal(variables, "datasets", "show", "none")
     assert "origin       declared" in dolly(variables, "datasets", "show", "demo").stdout
+
+
+def test_show_states_what_was_read_last(folder: Path, variables: dict[str, str]) -> None:
+    add(variables, "shown", str(folder / "clone"))
+    reading = ["read train-1.jsonl: 2 examples", "dropped 1 column: 'system'"]
+    attributes = RawDatasetAttributes(rows=1234, reading=reading)
+    artifact = ArtifactStore(str(folder / "store"), folder / "cache").publish(
+        "raw_dataset/shown", folder / "clone", kind="raw_dataset", attributes=attributes.as_json()
+    )
+
+    shown = dolly(variables, "datasets", "show", "shown").stdout.splitlines()
+
+    assert shown[-3:] == ["examples     1,234", *(f"  {line}" for line in reading)]
+    assert shown[-4].startswith("read         ")
+    assert shown[-4].endswith(artifact.digest)
+    read = json.loads(dolly(variables, "datasets", "show", "shown", "--json").stdout)["read"]
+    assert (read["rows"], read["reading"]) == (1234, reading)
+    assert "removed shown" in dolly(variables, "datasets", "remove", "shown").stdout
+    assert ArtifactStore(str(folder / "store"), folder / "cache").latest("raw_dataset/shown")
 
 
 def test_remove_forgets_what_was_added_and_nothing_else(

@@ -154,7 +154,7 @@ def bomb(path: Path, encoding: str) -> Path:
         with pa.ipc.new_stream(str(path), table.schema) as writer:
             writer.write_table(table)
     else:
-        table = pa.table({"instruction": [f"{text}{n}" for n in range(64)], "response": ["b"] * 64})
+        table = pa.table({"instruction": [f"{text}{n}" for n in range(24)], "response": ["b"] * 24})
         pq.write_table(
             table,
             path,
@@ -165,16 +165,15 @@ def bomb(path: Path, encoding: str) -> Path:
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoding",
     [
-        "dictionary",
-        "DELTA_BYTE_ARRAY",
-        "PLAIN",
-        "arrow",
-        "compressed arrow",
-        "compressed arrow dictionary",
+        pytest.param("dictionary", marks=pytest.mark.slow),
+        pytest.param("compressed arrow", marks=pytest.mark.slow),
+        pytest.param("DELTA_BYTE_ARRAY", marks=pytest.mark.long),
+        pytest.param("PLAIN", marks=pytest.mark.long),
+        pytest.param("arrow", marks=pytest.mark.long),
+        pytest.param("compressed arrow dictionary", marks=pytest.mark.long),
     ],
 )
 def test_a_value_that_is_stored_once_and_meant_often_is_refused_in_little_memory(
