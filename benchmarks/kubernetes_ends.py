@@ -309,12 +309,49 @@ def orphaned(stage: Stage) -> str:
         return said
 
 
-def job_deleted(stage: Stage) -> str:
+def job_deleted(policy: str) -> Callable[[Stage], str]:
     """Somebody deletes the Job in the second epoch."""
+
+    def end(stage: Stage) -> str:
+        training = stage.in_epoch_2()
+        stage.now()
+        stage.cluster.controller.delete_job(stage.cluster.jobs()[0], policy)
+        return stage.ended(training)
+
+    return end
+
+
+def deleted_and_asked_again(stage: Stage) -> str:
+    """Delete the Job in the background, while its pod takes its time to save."""
     training = stage.in_epoch_2()
+    training.hold_saving()
+    stage.cluster.controller.delete_job(stage.cluster.jobs()[0], "Background")
+    again = stage.training(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(2, 3))
     stage.now()
-    stage.cluster.controller.delete_job(stage.cluster.jobs()[0])
-    return stage.ended(training)
+    again.start()
+    stage.cluster.wait(lambda: " to finish saving " in again.log)
+    stage.noticed = time.monotonic()
+    pods = len(stage.cluster.pods())
+    training.let_save()
+    training.end()
+    again.let()
+    return f"{stage.ended(again)}, {pods} pod meanwhile{_said(again, ' to finish saving ')}"
+
+
+def silent_node(stage: Stage) -> str:
+    """Silence the node of a pod until the pod is given up, then delete the node."""
+    training = stage.in_epoch_2()
+    [pod] = stage.cluster.running()
+    stage.now()
+    stage.cluster.silence(pod)
+    stage.cluster.wait(lambda: "does not answer: " in training.log)
+    stage.noticed = time.monotonic()
+    stage.cluster.give_up(pod)
+    stage.cluster.wait(lambda: "kubectl delete node" in training.log)
+    stage.cluster.lose(pod)
+    training.wait("begun", 2, times=2)
+    training.let()
+    return f"{stage.ended(training)}{_said(training, 'kubectl delete node')}"
 
 
 def refused(stage: Stage) -> str:
@@ -378,6 +415,14 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     ("pod deleted while pending", deleted_while_pending, r"^done$"),
     ("node lost", disrupted(Cluster.lose), r"^done, after 1 restart"),
     ("node lost, of two", disrupted(Cluster.lose, 2), r"^done, after 1 restart"),
+    ("node rebooted", disrupted(Cluster.reboot), r"^done, after 1 restart"),
+    (
+        "node silent, then deleted",
+        silent_node,
+        r"^done; .* is to end, which its node .*kubectl delete",
+    ),
+    ("disk exceeded", disrupted(Cluster.fill_disk), r"^done, after 1 restart"),
+    ("node lost, of four", disrupted(Cluster.lose, 4), r"^done, after 1 restart"),
     (
         "too many disruptions",
         disrupted_too_often,
@@ -408,15 +453,29 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
     (
         "run's worker killed",
         run_killed,
-        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*is already doing this work",
+        r"^done, 01/02/03 reported, epochs begun \[1, 1, 1\] times.*is already doing this work",
     ),
     (
         "run's worker killed, Job ends",
         ended_without_a_run,
-        r"^done, 01/02/03 told, epochs begun \[1, 1, 1\] times.*has already done this work",
+        r"^done, 01/02/03 reported, epochs begun \[1, 1, 1\] times.*has already done this work",
     ),
     ("nobody runs it again", orphaned, r"^deleted dolly-tiny-"),
-    ("Job deleted by a user", job_deleted, r"Job .* was deleted: stopped at epoch 2"),
+    (
+        "Job deleted by a user",
+        job_deleted("Foreground"),
+        r"Job .* was deleted: stopped at epoch 2",
+    ),
+    (
+        "Job deleted in the background",
+        job_deleted("Background"),
+        r"Job .* was deleted: stopped at epoch 2",
+    ),
+    (
+        "Job deleted, asked again",
+        deleted_and_asked_again,
+        r"^done, 1 pod meanwhile; waiting for pod .* to finish saving",
+    ),
     ("refused by the cluster", refused, r"the cluster rejected Job .*images come from here only"),
     (
         "waits: no GPU",
@@ -433,6 +492,16 @@ ENDS: list[tuple[str, Callable[[Stage], str], str]] = [
         "waits: image",
         waits(lambda it: it.break_images("ImagePullBackOff"), "PullBack"),
         r"says: ImagePullBackOff.*; done",
+    ),
+    (
+        "waits: volume",
+        waits(lambda it: it.break_mounts('secret "missing" not found'), "FailedMount"),
+        r"says: FailedMount: secret \"missing\" not found; done",
+    ),
+    (
+        "waits: limit",
+        waits(lambda it: it.limit_range({"cpu": "1"}), "FailedCreate"),
+        r"says: FailedCreate: .*less than or equal to cpu limit of 1; done",
     ),
 ]
 

@@ -191,6 +191,7 @@ class Cluster:
         """Ends hold, exceed_quota, break_images, break_mounts and break_starts."""
         self.controller.held = self.controller.image_error = self.controller.quota_error = None
         self.controller.mount_error = None
+        self.controller.default_limits = {}
         self.node.start_error = None
         self.controller.wake()
 

@@ -26,6 +26,16 @@ from dolly_assets_tests.kubernetes.objects import (
 
 PAUSE_SECONDS = (10, 600)  # before a pod is replaced: after the first failure, the longest
 EVENT_SECONDS = 0.2  # between events of a pod that cannot be created
+# What the API server gives to every pod.
+TOLERATIONS = [
+    {
+        "key": f"node.kubernetes.io/{what}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 300,
+    }
+    for what in ("not-ready", "unreachable")
+]
 INDEX = "batch.kubernetes.io/job-completion-index"
 ENDED = ("Failed", "Succeeded")
 
@@ -236,6 +246,7 @@ class Controller:
             ],
         }
         spec = {**template["spec"], "hostname": f"{name}-{index}"}
+        spec["tolerations"] = [*spec.get("tolerations", []), *TOLERATIONS]
         if job["spec"].get("completionMode") == "Indexed":
             by_index = {
                 "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from dolly_assets.launchers.kubernetes.api import Api
@@ -31,7 +32,13 @@ NODES, GPUS = ("node-1", "node-2"), 4
 IMAGE = "localhost/this-machine:1"
 WORKER = ["python", "-m", "dolly_assets_tests.kubernetes.scripted_worker"]
 CHECKOUT = Path(__file__).parents[2]
+SMALL = {"cpus": 1, "memory_gib": 0.5, "save_minutes": 0.5}  # what a test's family requests
 WAIT_SECONDS = 100
+needs_a_real_cluster = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM not in os.environ, reason=f"no {PROGRAM} makes a cluster"),
+    pytest.mark.skipif(CHECKOUT.is_relative_to("/tmp"), reason="pods have a /tmp of their own"),
+]
 
 
 class RealCluster:
@@ -169,7 +176,7 @@ class RealCluster:
         from kubernetes import client
 
         batch = client.BatchV1Api(self.core.api_client)
-        [name] = [job.metadata.name for job in self.jobs()]
+        [name] = [job.metadata.name for job in self.jobs() if not ending(job)]
         batch.delete_namespaced_job(name, self.namespace, propagation_policy=policy)
 
     def wait(self, happened: Callable[[], object], seconds: float = WAIT_SECONDS) -> float:

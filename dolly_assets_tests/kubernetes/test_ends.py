@@ -111,6 +111,7 @@ def test_want_of_memory_says_what_to_change(cluster: Cluster, directed: Make) ->
         error
     )
     assert cluster.has_ended(), "it stays to be looked at"
+    assert len(cluster.pods()) == 1
     assert is_free(cluster)
 
 
@@ -197,7 +198,8 @@ def test_a_node_that_does_not_answer_is_named_with_what_to_do_and_nothing_restar
     cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two nodes; the second one is silent until its pod is given up, and then answers again."""
-    monkeypatch.setattr("dolly_assets.launchers.kubernetes.gang.GANG_SECONDS", 0)
+    for name in ("GANG_SECONDS", "SAVING_SECONDS"):
+        monkeypatch.setattr(f"dolly_assets.launchers.kubernetes.gang.{name}", 0)
     training = directed(compute={"nodes": 2})
     training.start()
     training.wait("begun", 1, times=2)

@@ -10,7 +10,7 @@ import pytest
 
 from dolly_assets.core.errors import WorkerError
 from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory
-from dolly_assets.launchers.kubernetes.gang import left_behind
+from dolly_assets.launchers.kubernetes.gang import left_behind, lost_last
 from dolly_assets.launchers.kubernetes.pods import (
     Event,
     Job,
@@ -194,9 +194,12 @@ def test_memory_that_ran_out_is_forgotten_when_the_pod_has_run_since() -> None:
 def test_pods_are_left_behind_by_one_that_has_ended_not_by_one_that_is_ending() -> None:
     left, ending = pod("job-0-a", phase="Running"), pod("job-1-b", phase="Running", is_deleted=True)
     begun = pod("job-2-c", phase="Running", minute=5)
-    assert left_behind([left, ending, begun], []) == []
+    assert lost_last([left, ending, begun], []) == []
+    assert lost_last([left, begun], [ending]) == [ending]
     assert left_behind([left, begun], [ending]) == [left]
-    assert left_behind([left, pod("job-1-b", code=75), begun], []) == [left]
+    ended = [pod("job-1-b", code=75), pod("job-1-older", code=75, minute=-5)]
+    assert lost_last([left, *ended, begun], []) == ended[:1]
+    assert left_behind([left, begun], ended[:1]) == [left]
 
 
 def test_only_events_since_the_last_pod_count() -> None:

@@ -4,7 +4,6 @@ The workers are those of the stand-in's tests, in real containers. `DOLLY_TEST_C
 program that makes the cluster (see `real.py`).
 """
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,17 +13,12 @@ from dolly_assets.core.errors import WorkerError, WorkerStopped
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.directed import Directed
-from dolly_assets_tests.kubernetes.real import CHECKOUT, PROGRAM, RealCluster
+from dolly_assets_tests.kubernetes.real import SMALL, RealCluster, needs_a_real_cluster
 
-SMALL = {"cpus": 1, "memory_gib": 0.5, "save_minutes": 0.5}
 AGAIN = Owner("run-2", "run-2", "fine_tune")
 Make = Callable[..., Directed]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PROGRAM not in os.environ, reason=f"no {PROGRAM} makes a cluster"),
-    pytest.mark.skipif(CHECKOUT.is_relative_to("/tmp"), reason="pods have a /tmp of their own"),
-]
+pytestmark = needs_a_real_cluster
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +68,7 @@ def ends_whole(training: Directed, restarts: int) -> None:
 
 
 @pytest.mark.parametrize("nodes", [1, 4])
-def test_pods_are_back_15_seconds_after_one_was_evicted(
+def test_pods_that_are_evicted_together_are_back_after_one_pause(
     cluster: RealCluster, directed: Make, nodes: int
 ) -> None:
     training = directed(compute={"nodes": nodes})

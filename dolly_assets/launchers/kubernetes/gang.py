@@ -14,9 +14,14 @@ from dolly_assets.launchers.kubernetes.pods import (
     grace_seconds_of,
     has_ended,
     is_on_silent_node,
+    terminated,
 )
+from dolly_assets.training.loop.stop import STOPPED
 
-GANG_SECONDS = 15.0  # that pods may keep running without one of them
+GANG_SECONDS = 3.0  # that pods may keep running without one of them
+SAVING_SECONDS = (
+    60.0  # the same, after one that has saved its state: others may still upload theirs
+)
 UPLOAD_SECONDS = 30.0  # for uploads that run when a pod is restarted
 OVERDUE_SECONDS = 30.0  # that a pod may take to end, in addition to its grace period
 RETRY_SECONDS = 10.0  # between attempts to restart a pod
@@ -46,12 +51,15 @@ class Gang:
 
     def restart(self, pods: Sequence[Pod], gone: Sequence[Pod]) -> None:
         """Delete pods that keep running although one of them was lost."""
-        left, now = left_behind(pods, gone), time.monotonic()
+        lost, now = lost_last(pods, gone), time.monotonic()
+        left = left_behind(pods, lost)
         if not left:
             self._since = None
             return
         self._since = self._since or now
-        if now - self._since < GANG_SECONDS or now < self._retry_at:
+        has_saved = all((end := terminated(pod)) and end.exit_code == STOPPED for pod in lost)
+        wait = SAVING_SECONDS if has_saved else GANG_SECONDS
+        if now - self._since < wait or now < self._retry_at:
             return
         self._retry_at = now + RETRY_SECONDS
         for pod in left:
@@ -70,23 +78,28 @@ class Gang:
             self._log(text)
 
 
-def left_behind(pods: Sequence[Pod], gone: Sequence[Pod]) -> list[Pod]:
-    """Return the running pods that were created before, or with, the pod lost last.
+def lost_last(pods: Sequence[Pod], gone: Sequence[Pod]) -> list[Pod]:
+    """Return the pods of the latest attempt that have failed or disappeared.
 
     A pod that is still ending, or whose node does not answer, is not lost yet: no other takes its
-    place, and those that restarted would wait for it. One that was created after the loss has
-    already started again.
+    place, and those that restarted would wait for it.
     """
     lost = [pod for pod in pods if pod.status.phase == "Failed"]
     lost += [pod for pod in gone if pod.status.phase in ("Running", "Failed")]
-    if not lost:
-        return []
-    newest = max(pod.metadata.creation_timestamp for pod in lost)
+    newest = max((pod.metadata.creation_timestamp for pod in lost), default=None)
+    return [pod for pod in lost if pod.metadata.creation_timestamp == newest]
+
+
+def left_behind(pods: Sequence[Pod], lost: Sequence[Pod]) -> list[Pod]:
+    """Return the running pods that were created before, or with, the pods lost last.
+
+    One that was created after the loss has already started again.
+    """
     return [
         pod
         for pod in pods
         if pod.status.phase == "Running"
-        and pod.metadata.creation_timestamp <= newest
+        and any(pod.metadata.creation_timestamp <= one.metadata.creation_timestamp for one in lost)
         and not pod.metadata.deletion_timestamp
     ]
 
@@ -121,7 +134,7 @@ class Nodes:
             overdue_at = since + grace_seconds_of(pod) + OVERDUE_SECONDS
             if (is_silent or now > overdue_at) and name not in self._stuck:
                 self._stuck.add(name)
-                self._log(_what_to_do(pod, now - since))
+                self._log(_what_to_do(pod))
 
 
 def _silence(pod: Pod) -> str:
@@ -140,15 +153,15 @@ def _silence(pod: Pod) -> str:
     )
 
 
-def _what_to_do(pod: Pod, seconds: float) -> str:
+def _what_to_do(pod: Pod) -> str:
     """Return how to end a pod for good whose node cannot.
 
     https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown
     """
     node = pod.spec.node_name
     return (
-        f"{pod.metadata.name} has been ending for {duration(seconds)} on node {node}, which does "
-        "not confirm it: no other pod takes its place before. If the node is off for good, run "
+        f"{pod.metadata.name} is to end, which its node {node} does not confirm, and no other pod "
+        "takes its place before. If the node is off for good, run "
         f"`kubectl delete node {node}` or `kubectl taint nodes {node} "
         "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`"
     )
