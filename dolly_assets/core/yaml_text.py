@@ -101,10 +101,10 @@ def check_documents(content: bytes, where: str) -> None:
     """Check the documents of a file of any length, which another parser could not read.
 
     Raises:
-        ConfigurationError: One of them is not YAML.
+        ConfigurationError: It is not UTF-8, or one of them is not YAML.
     """
     with _explaining(where):
-        for _ in yaml.load_all(content, _Loader):
+        for _ in yaml.load_all(content.decode(), _Loader):
             pass
 
 
