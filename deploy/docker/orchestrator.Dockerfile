@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1.7
 # Code location, daemon, webserver and the runs' own pods: Dagster, no torch. `make image-pins` adds the base's digest.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE} AS build
