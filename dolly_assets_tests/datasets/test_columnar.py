@@ -1,6 +1,7 @@
 """Parquet and Arrow files: what they hold is read, and what they only claim to hold is not."""
 
 import re
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -34,12 +35,12 @@ print((peak() - before) * 1024)
 
 
 def write_arrow(
-    path: Path, table: pa.Table, *, stream: bool, compression: str | None = None
+    path: Path, table: pa.Table, *, stream: bool, compression: str | None = None, rows: int = 1
 ) -> Path:
     new = pa.ipc.new_stream if stream else pa.ipc.new_file
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with new(str(path), table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=1000 if compression else 1)
+        writer.write_table(table, max_chunksize=1000 if compression else rows)
     return path
 
 
@@ -133,6 +134,17 @@ def test_an_arrow_dictionary_index_out_of_its_bounds_is_refused(tmp_path: Path) 
 
         with pytest.raises(DatasetError, match="not a readable Arrow file"):
             read_file(path, source="a")
+
+
+def test_arrow_text_beyond_the_bounds_of_its_bytes_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"instruction": ["ab", "c"], "response": ["de", "f"]})
+    path = write_arrow(tmp_path / "a.arrow", table, stream=True, compression=None, rows=2)
+    offsets = struct.pack("<3i", 0, 2, 3)
+    assert path.read_bytes().count(offsets) == 2
+    path.write_bytes(path.read_bytes().replace(offsets, struct.pack("<3i", 0, 2**30, 3), 1))
+
+    with pytest.raises(DatasetError, match="not a readable Arrow file"):
+        read_file(path, source="a")
 
 
 def bomb(path: Path, encoding: str) -> Path:
