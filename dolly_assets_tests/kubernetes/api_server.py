@@ -25,10 +25,10 @@ PATH = re.compile(
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>status|log))?"
 )
 PENDING = re.compile(
-    r"/apis/visibility\.kueue\.x-k8s\.io/v1beta1/namespaces/(?P<namespace>[^/]+)/localqueues/(?P<queue>[^/]+)"
+    r"/apis/visibility\.kueue\.x-k8s\.io/v1beta2/namespaces/(?P<namespace>[^/]+)/localqueues/(?P<queue>[^/]+)"
     r"/pendingworkloads"
 )
-WORKLOADS = re.compile(r"/apis/kueue\.x-k8s\.io/v1beta1/namespaces/(?P<namespace>[^/]+)/workloads")
+WORKLOADS = re.compile(r"/apis/kueue\.x-k8s\.io/v1beta2/namespaces/(?P<namespace>[^/]+)/workloads")
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 PAUSE = 0.05
 VERSION = {"major": "1", "minor": "35", "gitVersion": "v1.35.0"}

@@ -25,7 +25,7 @@ BUSY = {408, 429, 500, 502, 503, 504}
 UNAUTHORIZED = 401
 FORBIDDEN = {UNAUTHORIZED, 403}
 BAD_REQUEST, NOT_FOUND, CONFLICT, GONE = 400, 404, 409, 410
-KUEUE_VERSIONS = ("v1beta2", "v1beta1")  # of its Workloads; each release serves one of them
+KUEUE_VERSIONS = ("v1beta2", "v1beta1")  # since 0.15, and before
 ERROR_LENGTH = 300  # characters of an error that are shown
 
 
@@ -178,24 +178,19 @@ class Api:
 
         https://kueue.sigs.k8s.io/docs/concepts/workload
         """
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        found: Any = {"items": []}
-        for version in KUEUE_VERSIONS:
-            with contextlib.suppress(ApiException, HTTPError):  # it may serve the other one
-                found = self._batch.api_client.call_api(
-                    "/apis/kueue.x-k8s.io/{version}/namespaces/{namespace}/workloads",
-                    "GET",
-                    path_params={"version": version, "namespace": self.namespace},
-                    query_params=[("labelSelector", f"kueue.x-k8s.io/job-uid={job_uid}")],
-                    response_types_map={200: "object"},
-                    auth_settings=["BearerToken"],
-                    _return_http_data_only=True,
-                    _request_timeout=TIMEOUT,
-                )
-                break
-        for workload in found["items"]:
+        found = _of_kueue(
+            lambda version: self._batch.api_client.call_api(
+                "/apis/kueue.x-k8s.io/{version}/namespaces/{namespace}/workloads",
+                "GET",
+                path_params={"version": version, "namespace": self.namespace},
+                query_params=[("labelSelector", f"kueue.x-k8s.io/job-uid={job_uid}")],
+                response_types_map={200: "object"},
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=TIMEOUT,
+            )
+        )
+        for workload in found.get("items") or ():
             for condition in workload.get("status", {}).get("conditions", ()):
                 if condition["type"] == "QuotaReserved" and condition["status"] == "False":
                     is_active = workload["spec"].get("active", True)
@@ -209,24 +204,20 @@ class Api:
         Positions are those in the cluster queue, which other local queues share. Kueue lists the
         first thousand. https://kueue.sigs.k8s.io/docs/tasks/manage/monitor_pending_workloads
         """
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            pending: Any = self._batch.api_client.call_api(
-                "/apis/visibility.kueue.x-k8s.io/v1beta1/namespaces/{namespace}/localqueues/{name}"
+        pending = _of_kueue(
+            lambda version: self._batch.api_client.call_api(
+                "/apis/visibility.kueue.x-k8s.io/{version}/namespaces/{namespace}/localqueues/{name}"
                 "/pendingworkloads",
                 "GET",
-                path_params={"namespace": self.namespace, "name": queue},
+                path_params={"version": version, "namespace": self.namespace, "name": queue},
                 response_types_map={200: "object"},
                 auth_settings=["BearerToken"],
                 _return_http_data_only=True,
                 _request_timeout=TIMEOUT,
             )
-        except (ApiException, HTTPError):
-            return None
+        )
         # An empty list is null, and the workloads of others may have no owner.
-        for workload in pending["items"] or ():
+        for workload in pending.get("items") or ():
             owners = workload["metadata"].get("ownerReferences", ())
             if any((owner["kind"], owner["name"]) == ("Job", job) for owner in owners):
                 return workload["positionInClusterQueue"]
@@ -275,6 +266,17 @@ class Api:
         return self._core.read_namespaced_pod_log(
             pod, self.namespace, container="worker", _request_timeout=TIMEOUT, **options
         )
+
+
+def _of_kueue(request: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the answer in the version of Kueue's API that is served; empty if none answers."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    for version in KUEUE_VERSIONS:
+        with contextlib.suppress(ApiException, HTTPError):
+            return request(version)
+    return {}
 
 
 def _selector(labels: Mapping[str, str]) -> str:
