@@ -4,6 +4,7 @@ It uses the account of the user who runs it, whose permissions may differ from t
 starts nothing.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
 
+OLDEST = (1, 29)  # `backoffLimitPerIndex` and `podReplacementPolicy` are on by default
 ROLES = "deploy/kubernetes/base/roles.yaml"
 SERVICE = "deploy/kubernetes/base/workers-service.yaml"
 
@@ -44,9 +46,7 @@ def check_cluster(
 
     connection = connect(settings.context)
     version = patiently(lambda: client.VersionApi(connection).get_code(_request_timeout=TIMEOUT))
-    yield CheckResult(
-        "ok", "cluster", f"Kubernetes {version.git_version} at {connection.configuration.host}"
-    )
+    yield _version(version, connection.configuration.host)
     yield from _rights(connection, settings.namespace)
     core = client.CoreV1Api(connection)
     yield _service(core, settings)
@@ -54,6 +54,20 @@ def check_cluster(
     yield from _quota(core, settings, families)
     yield from _limits(core, settings, families)
     yield from _secrets(core, settings, families)
+
+
+def _version(version: Any, host: str) -> CheckResult:
+    """Check that the cluster knows all fields of our Jobs; an older one would ignore them.
+
+    Without `backoffLimitPerIndex`, a Job would restart without end.
+    """
+    # Providers write `29+`.
+    found = tuple(int(re.sub(r"\D", "", part) or 0) for part in (version.major, version.minor))
+    text = f"Kubernetes {version.git_version} at {host}"
+    if found < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return CheckResult("MISSING", "cluster", f"{text}: Jobs need {oldest} or newer, upgrade it")
+    return CheckResult("ok", "cluster", text)
 
 
 def _rights(connection: "ApiClient", namespace: str) -> Iterator[CheckResult]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from dolly_assets.cli.main import main
 from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets_tests.kubernetes import api_server
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 
 Doctor = Callable[..., tuple[int, list[str]]]
@@ -107,8 +108,14 @@ def test_a_deployment_that_has_everything_is_well(
 
 
 def test_what_is_missing_is_said_with_what_to_do(
-    cluster: Cluster, doctor: Doctor, denying: str, s3: str, tmp_path: Path
+    cluster: Cluster,
+    doctor: Doctor,
+    denying: str,
+    s3: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(api_server.VERSION, "minor", "28+")
     cluster.apply(
         {
             "kind": "Service",
@@ -125,6 +132,7 @@ def test_what_is_missing_is_said_with_what_to_do(
     missing = found(lines, "MISSING")
     assert code == 1
     for text in (
+        ": Jobs need 1.29 or newer, upgrade it",
         "permission: this account may not patch jobs.batch in dolly: bind the Role `trainings`",
         "Service dolly-workers: has a cluster IP, so that pods have no DNS names: apply deploy/",
         "GPUs: 0 nvidia.com/gpu on 0 of 0 nodes, but",
