@@ -71,7 +71,7 @@ class FileEntry(Config):
     """One file of an artifact. A big file is stored in chunks of equal size, except the last."""
 
     path: RelativePath  # relative to the artifact, segments separated by "/"
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, lt=2**62)  # so that a store can be asked for one byte more
     sha256: Sha256  # of the whole file
     chunk_bytes: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
     # Empty if one blob is the whole file.

@@ -174,15 +174,17 @@ def test_a_record_that_is_nested_too_deeply_is_damaged(
     assert finding.damaged
 
 
+@pytest.mark.parametrize("size_bytes", [2**50, 2**64 - 1, 2**80])
 def test_a_size_that_the_content_does_not_have_is_damage(
-    shared_url: str, published: Artifact, tmp_path: Path
+    shared_url: str, published: Artifact, tmp_path: Path, size_bytes: int
 ) -> None:
     """Also where the content is in the cache under its hash."""
     store = reader(shared_url, tmp_path)
     store.get("a", published.digest).fetch()
     objects = ObjectStore(shared_url)
+    changed = {"size_bytes": size_bytes}
     entries = tuple(
-        file.model_copy(update={"size_bytes": 2**50}) if file.path.endswith("config.json") else file
+        file.model_copy(update=changed if file.path.endswith("config.json") else {})
         for file in published.manifest.files
     )
     forged = published.manifest.model_copy(update={"files": entries})
