@@ -12,7 +12,10 @@ from dolly_assets.core.errors import DollyError
 from dolly_assets_tests.untrusted import TARGETS
 
 DAMAGED = 40
+PARQUET = TARGETS["dataset.parquet"].examples()[0]
 FOUND = [
+    # In the footer: pyarrow ended the process when it was asked for a column.
+    ("dataset.parquet", PARQUET[:237] + b"\x05" + PARQUET[238:]),
     ("table", b"ARROW1\0\0" + b"\xff" * 40),
     ("steps", b"[" * 100_000 + b"\n"),
     # Arrow's parser of JSON ended the process over it.

@@ -4,7 +4,7 @@ A column of equal values is tiny in a file, whatever it expands to: sizes are co
 are written out. It does not know where the file came from; columns are the business of `schema`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from dolly_assets.datasets.schema import (
 PARQUET_ROWS = 4096
 DELTA_ROWS = 256
 DELTA_SHARE = 4  # of what a file may expand to, at once: Arrow holds several times as much
+NO_DICTIONARY = "Not yet implemented"  # Arrow's answer for columns in a delta encoding
 ARROW_FILE_START = b"ARROW1\0\0"  # a stream, as save_to_disk writes it, has no mark
 ARROW_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
@@ -34,12 +35,16 @@ def read_parquet(path: Path, *, source: str) -> CanonicalTable:
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
         wanted = _wanted(schema, source)
-        columns = _Columns(metadata, wanted, most_bytes(path))
-        if columns.size_bytes > most_bytes(path):
+        # Of single columns pyarrow cannot be asked: where a footer is damaged, it ends the process.
+        groups = [metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups)]
+        if sum(groups) > most_bytes(path):
             raise too_large(source, path)
-        with pq.ParquetFile(path, read_dictionary=columns.as_dictionaries) as file:
-            batches = file.iter_batches(columns.rows_at_once, columns=wanted)
-            table = _table(batches, path, source)
+        columns = {
+            name: _parquet_column(path, name, source, max(groups, default=0)) for name in wanted
+        }
+        table = pa.table(columns)
+        if table.nbytes > most_bytes(path):
+            raise too_large(source, path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(source, "Parquet", error) from error
     return canonical_from_table(table, source=source, names=schema.names)
@@ -69,34 +74,22 @@ def _wanted(schema: pa.Schema, source: str) -> list[str]:
     return wanted
 
 
-class _Columns:
-    """What a Parquet file's footer states about the columns that are read.
+def _parquet_column(path: Path, name: str, source: str, group_bytes: int) -> pa.ChunkedArray:
+    """Return a column, of which each value is held once until its size is known.
 
-    Attributes:
-        size_bytes: Their size as encoded, without compression.
-        as_dictionaries: Those of which each value is held once until its size is known: all but
-            those in a delta encoding, for which Arrow does not have it.
-        rows_at_once: How many rows may be decoded at once. Delta encoding shares prefixes among
-            values, so each can be as large as its chunk of the column.
+    Arrow does not have that for delta encodings. These share prefixes among values, so that each
+    can be as large as its group of rows, and only a few are decoded at once.
     """
-
-    def __init__(self, metadata: pq.FileMetaData, wanted: Sequence[str], limit_bytes: int) -> None:
-        in_delta, largest_bytes = set[str](), 1
-        self.size_bytes = 0
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            for chunk in map(group.column, range(group.num_columns)):
-                if (name := chunk.path_in_schema) not in wanted:
-                    continue
-                self.size_bytes += chunk.total_uncompressed_size
-                if any(encoding.startswith("DELTA") for encoding in chunk.encodings):
-                    in_delta.add(name)
-                    largest_bytes = max(largest_bytes, chunk.total_uncompressed_size)
-        self.as_dictionaries = [name for name in wanted if name not in in_delta]
-        self.rows_at_once = (
-            max(1, min(DELTA_ROWS, limit_bytes // DELTA_SHARE // largest_bytes))
-            if in_delta
-            else PARQUET_ROWS
-        )
+    try:
+        with pq.ParquetFile(path, read_dictionary=[name]) as file:
+            batches = file.iter_batches(PARQUET_ROWS, columns=[name])
+            return _table(batches, path, source)[name]
+    except OSError as error:
+        if NO_DICTIONARY not in str(error):
+            raise
+    at_once = max(1, min(DELTA_ROWS, most_bytes(path) // DELTA_SHARE // max(1, group_bytes)))
+    with pq.ParquetFile(path) as file:
+        return _table(file.iter_batches(at_once, columns=[name]), path, source)[name]
 
 
 def _table(batches: Iterator[pa.RecordBatch], path: Path, source: str) -> pa.Table:
