@@ -19,6 +19,8 @@ _PLAIN = re.compile(
     re.IGNORECASE,
 )
 
+_LOADS_OR_LEADS = frozenset({"image", "link_open", "html_inline", "html_block"})
+
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; each cell is put on one line, and a long one is cut off with an ellipsis."""
@@ -53,6 +55,19 @@ def code_block(text: str, language: str = "") -> str:
     lines = re.sub("\r\n?", "\n", text)
     fence = _fence(lines, 3)
     return f"{fence}{language}\n{lines}\n{fence}"
+
+
+def without_links(markdown: str) -> str:
+    """Return Markdown of a store as it is, or as a block of code if it holds an image or a link.
+
+    What is written with this module holds none; version 0.1 did not keep texts from being Markdown,
+    and others can write to a store.
+    """
+    from markdown_it import MarkdownIt  # only where Dagster is
+
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    parts = [part.type for token in tokens for part in (token, *(token.children or ()))]
+    return code_block(markdown) if _LOADS_OR_LEADS.intersection(parts) else markdown
 
 
 def _cell(text: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr
 
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.markdown import without_links
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE, VALUE_FILE
 from dolly_assets.storage.flow import in_parallel
@@ -37,7 +38,7 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
         shown["picture"] = dg.MetadataValue.md(f"![picture](data:image/png;base64,{png})")
     for name, value in artifact.manifest.attributes.items():
         if name.endswith("_markdown") and value:
-            shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(str(value))
+            shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(without_links(str(value)))
         elif isinstance(value, float):
             shown[name] = (
                 dg.MetadataValue.timestamp(value) if name.endswith("_at") else float(f"{value:.6g}")

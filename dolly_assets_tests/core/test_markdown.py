@@ -8,7 +8,13 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from dolly_assets.core.markdown import code_block, inline, markdown_list, markdown_table
+from dolly_assets.core.markdown import (
+    code_block,
+    inline,
+    markdown_list,
+    markdown_table,
+    without_links,
+)
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 PIECES = [
@@ -107,3 +113,26 @@ def test_plain_words_and_numbers_stay_plain() -> None:
     assert "`" not in line
     sentence = "8 × A100: it's 41 GiB of 80 GiB (51 %), 3 h 20 min; about $59"
     assert inline(sentence) == sentence
+
+
+def test_markdown_of_a_store_is_shown_if_nothing_in_it_loads_or_leads_anywhere() -> None:
+    for text in texts(300):
+        ours = f"{code_block(text)}\n\n{markdown_table(['one'], [[text]])}\n\n- {inline(text)}"
+        assert without_links(ours) == ours
+    assert without_links("**bold**\n\n> quoted") == "**bold**\n\n> quoted"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "> ![t](https://evil.example/t.png)",
+        "| a |\n| --- |\n| ![t](https://evil.example/t.png) |",
+        "![t][1]\n\n[1]: https://evil.example/t.png",
+        "[log in](https://evil.example)",
+        "<https://evil.example>",
+        "a <img src=https://evil.example/t.png>",
+        "<script>\nalert(1)\n</script>",
+    ],
+)
+def test_markdown_of_a_store_that_loads_or_leads_elsewhere_is_shown_as_code(hostile: str) -> None:
+    assert shown(PARSER.parse(without_links(hostile))) == f"{hostile}\n"

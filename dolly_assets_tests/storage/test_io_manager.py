@@ -9,7 +9,7 @@ import pytest
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore
-from dolly_assets.storage.io_manager import ArtifactIOManager
+from dolly_assets.storage.io_manager import ArtifactIOManager, artifact_metadata
 from dolly_assets_tests.storage.files import MODEL
 
 EPOCHS = dg.MultiPartitionsDefinition(
@@ -209,3 +209,12 @@ def test_a_value_that_has_no_stored_form_is_refused(resources: dict[str, Any]) -
 
     with pytest.raises(ArtifactError, match=r"odd: cannot store a object .* JSON value"):
         dg.materialize([odd], resources=resources)
+
+
+def test_markdown_of_a_manifest_loads_no_image(store: ArtifactStore, tree: Path) -> None:
+    image = "![t](https://evil.example/t.png)"
+    artifact = store.publish(
+        "demo/old", tree, kind="old", attributes={"a_markdown": f"> {image}", "b_markdown": "**b**"}
+    )
+    shown = artifact_metadata(artifact)
+    assert (shown["a"].value, shown["b"].value) == (f"```\n> {image}\n```", "**b**")
