@@ -148,7 +148,9 @@ def test_gc_removes_no_artifact_while_another_instance_may_point_at_it(
     first, second = (_publish(home, tmp_path, text, run_id="elsewhere") for text in "12")
     (tmp_path / "policy.yaml").write_text(POLICY)
     arguments = ("gc", "--policy", tmp_path / "policy.yaml")
-    assert f"another Dagster instance: {second.manifest.key}" in _dolly(*arguments).stdout
+    listed = _dolly(*arguments).stdout
+    assert f"another Dagster instance: {second.manifest.key}" in listed
+    assert "run this where dagster.yaml in $DOLLY_HOME/dagster is that of the instance" in listed
     refused = _dolly(*arguments, "--delete", code=2).stderr
     assert (
         "nothing was removed: 2 publications are by runs of another Dagster instance (a)" in refused
