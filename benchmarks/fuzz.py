@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 MOST_INPUT_BYTES = 8192
@@ -68,8 +69,7 @@ def _outcome(target: str, out: Path, seconds: int) -> str:
 
 def _fuzz(target: str, out: Path, seconds: int) -> None:
     """Fuzz in this process, which ends with it."""
-    import atheris
-
+    atheris = import_module("atheris")
     with atheris.instrument_imports(include=["dolly_assets"]):
         from dolly_assets.core.errors import DollyError
         from dolly_assets_tests.untrusted import TARGETS

@@ -137,6 +137,7 @@ def _is_step() -> pc.Expression:
     for column in RANK_STEP_SCHEMA:
         if pa.types.is_integer(column.type):
             value = pc.field(column.name).cast(pa.float64())
-            is_whole = (value == pc.floor(value)) & (pc.abs(value) < 2**53)
+            floor = pc.floor(value)  # pyright: ignore[reportAttributeAccessIssue]
+            is_whole = (value == floor) & (floor > -(2**53)) & (floor < 2**53)
             is_step &= value.is_null() | is_whole
     return is_step
