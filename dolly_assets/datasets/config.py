@@ -28,7 +28,8 @@ class DatasetConfig(Config):
 
     name: str = Field(description="Name of the dataset, which is also its partition key.")
     source: Annotated[str, AfterValidator(_without_password)] = Field(
-        description="Hub id, file, `s3://` URL, or `builtin:demo`."
+        description="Hub id, file or folder, `s3://` URL, or `builtin:demo`; `#name` behind it "
+        "chooses one of several configurations."
     )
     license: str = Field(
         default="unknown", description="Licence of the data: an SPDX id or the Hub's tag."
