@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any
 
+from dolly_assets_tests.kubernetes.admission import TOLERATIONS, action_for, over_limit
 from dolly_assets_tests.kubernetes.node import Node
 from dolly_assets_tests.kubernetes.objects import (
     Object,
@@ -26,16 +27,6 @@ from dolly_assets_tests.kubernetes.objects import (
 
 PAUSE_SECONDS = (10, 600)  # before a pod is replaced: after the first failure, the longest
 EVENT_SECONDS = 0.2  # between events of a pod that cannot be created
-# What the API server gives to every pod.
-TOLERATIONS = [
-    {
-        "key": f"node.kubernetes.io/{what}",
-        "operator": "Exists",
-        "effect": "NoExecute",
-        "tolerationSeconds": 300,
-    }
-    for what in ("not-ready", "unreachable")
-]
 INDEX = "batch.kubernetes.io/job-completion-index"
 ENDED = ("Failed", "Succeeded")
 
@@ -130,7 +121,7 @@ class Controller:
         for pod in pods:
             if pod["status"]["phase"] == "Failed" and pod["metadata"]["uid"] not in counted:
                 counted.add(pod["metadata"]["uid"])
-                action, why = _action(job, pod)
+                action, why = action_for(job, pod)
                 status["failed"] = status.get("failed", 0) + (action != "Ignore")
                 self._note_failure(job, pod)
                 if action == "FailJob":
@@ -219,7 +210,7 @@ class Controller:
             why = f'pods "{pod_name}" is forbidden: {self.quota_error}'
             self._event(job, "FailedCreate", f"Error creating: {why}")
             return
-        if over := _over_limit(template, self.default_limits):
+        if over := over_limit(template, self.default_limits):
             why = f'Pod "{pod_name}" is invalid: spec.containers[0].resources.requests: {over}'
             self._event(job, "FailedCreate", f"Error creating: {why}")
             return
@@ -412,21 +403,6 @@ def _reason(reason: str, message: str) -> Object:
     return {"status": "True", "reason": reason, "message": message, **since}
 
 
-def _over_limit(template: Object, defaults: dict[str, str]) -> str:
-    """Which request of a pod exceeds its limit; empty if none does."""
-    from kubernetes.utils import parse_quantity
-
-    resources = template["spec"]["containers"][0].get("resources", {})
-    limits = {**defaults, **resources.get("limits", {})}
-    for name, asked in resources.get("requests", {}).items():
-        if name in limits and parse_quantity(asked) > parse_quantity(limits[name]):
-            return (
-                f'Invalid value: "{asked}": must be less than or equal to {name} limit of '
-                f"{limits[name]}"
-            )
-    return ""
-
-
 def _conditions(job: Object) -> set[str]:
     return {
         item["type"]
@@ -437,25 +413,3 @@ def _conditions(job: Object) -> set[str]:
 
 def _index(pod: Object) -> int:
     return int(pod["metadata"]["annotations"][INDEX])
-
-
-def _action(job: Object, pod: Object) -> tuple[str, str]:
-    """What the Job's podFailurePolicy prescribes for a pod that failed, and why."""
-    status = pod["status"]
-    conditions = {
-        item["type"] for item in status.get("conditions", []) if item.get("status") == "True"
-    }
-    [container] = status.get("containerStatuses") or [{}]
-    ended = (container.get("state") or {}).get("terminated") or {}
-    for number, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", [])):
-        if any(item["type"] in conditions for item in rule.get("onPodConditions", [])):
-            return rule["action"], f"pod condition matching rule {number}"
-        if (on := rule.get("onExitCodes")) and ended.get("exitCode"):
-            is_in = ended["exitCode"] in on["values"]
-            if is_in == (on["operator"] == "In"):
-                return rule["action"], (
-                    f"Container {container['name']} for pod {pod['metadata']['namespace']}/"
-                    f"{pod['metadata']['name']} failed with exit code {ended['exitCode']} matching "
-                    f"{rule['action']} rule at index {number}"
-                )
-    return "Count", ""
