@@ -96,14 +96,16 @@ def test_who_trains_may_publish_and_may_change_nothing_that_is_published(
     assert {key: objects.read_all(key) for key in before} == before
 
 
-def test_only_a_run_may_add_a_dataset_and_read_the_inbox(
+def test_only_a_run_may_change_the_catalogue_and_read_the_inbox(
     act_as: As, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boto3.client("s3", region_name="us-east-1").put_object(
         Bucket="dolly-inbox-prod", Key="inbox/new.jsonl", Body=b"{}"
     )
     dataset = DatasetConfig(name="animals", source="s3://elsewhere/a.jsonl", license="CC0-1.0")
-    Catalogue(act_as("run"), []).add(dataset)
+    catalogue = Catalogue(act_as("run"), [])
+    catalogue.add(dataset)
+    catalogue.remove("animals")
     assert list(Inbox("s3://dolly-inbox-prod/inbox").arrivals()) == ["new"]
     with pytest.raises(ArtifactError, match="access denied"):
         Catalogue(act_as("worker"), []).add(dataset)
