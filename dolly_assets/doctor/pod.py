@@ -73,7 +73,7 @@ def _followed(
         why = (
             ""
             if any(has_started(pod) for pod in pods)
-            else why_it_waits(job, pods, latest(api.warnings_of("Job", name)))
+            else why_it_waits(job, pods, latest(patiently(lambda: api.warnings_of("Job", name))))
         )
         if time.monotonic() > deadline:
             return CheckResult(

@@ -165,12 +165,13 @@ class Api:
             raise WorkerError(one_line(error, ERROR_LENGTH)) from error
 
     def warnings_of(self, kind: str, name: str) -> list[Event]:
-        """Return the cluster's warnings about a Job or a pod, such as an exceeded quota."""
+        """Return the cluster's warnings about a Job or a pod, such as an exceeded quota.
+
+        The request is not repeated: nothing should wait for what only helps.
+        """
         fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
-        return patiently(
-            lambda: self._core.list_namespaced_event(
-                self.namespace, field_selector=fields, _request_timeout=TIMEOUT
-            )
+        return self._core.list_namespaced_event(
+            self.namespace, field_selector=fields, _request_timeout=TIMEOUT
         ).items
 
     def workload_reason(self, job_uid: str) -> str:

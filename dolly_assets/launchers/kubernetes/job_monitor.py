@@ -33,7 +33,6 @@ from dolly_assets.launchers.kubernetes.pods import (
     is_ending,
     is_starting,
     nodes_at_work,
-    terminated,
 )
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.launchers.kubernetes.waiting import Waiting
@@ -317,7 +316,9 @@ class JobMonitor:
     def _see_pods_end(self) -> None:
         """Wait a moment for the end of pods, which may be seen later than that of their Job."""
         deadline = time.monotonic() + SEEN_SECONDS
-        while not any(terminated(pod) for pod in self._pods.now()) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if (pods := self._pods.now()) and all(map(has_ended, pods)):
+                return
             self._pause()
 
     def _finish(self) -> None:
