@@ -170,9 +170,10 @@ class Api:
         The request is not repeated: nothing should wait for what only helps.
         """
         fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
-        return self._core.list_namespaced_event(
+        events: Any = self._core.list_namespaced_event(
             self.namespace, field_selector=fields, _request_timeout=TIMEOUT
-        ).items
+        )
+        return events.items
 
     def workload_reason(self, job_uid: str) -> str:
         """Return why Kueue does not admit a Job, as its Workload says; empty if unknown.
