@@ -109,7 +109,7 @@ def test_a_training_keeps_what_it_reads_in_a_cache_that_is_too_small_for_it(
     assert names[-1] == f"tiny/model_checkpoint/{DATASET}/01"
     assert not (cache / "trees" / unused.digest).exists()
     for asset, partition in (("base_model", ()), ("tokenized_dataset", (DATASET,))):
-        assert (cache / "trees" / workbench.latest(asset, *partition).digest).is_dir()
+        assert (cache / "trees" / workbench.latest(asset, *partition).manifest.tree_digest).is_dir()
 
 
 def test_an_error_that_the_user_can_put_right_comes_back_with_its_own_text(
