@@ -7,8 +7,8 @@ import click
 
 from dolly_assets.cli._options import host_option, port_option
 from dolly_assets.core import processes
-from dolly_assets.core.environment import REPORTS_PORT
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.urls import REPORTS_PORT
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 where browsers find it
 

@@ -9,7 +9,7 @@ import click
 from dolly_assets.cli._options import host_option, port_option
 from dolly_assets.cli._session import open_session
 from dolly_assets.cli.reports import ANY_ADDRESS, address, check_port
-from dolly_assets.core.environment import REPORTS_PORT, REPORTS_URL
+from dolly_assets.core.urls import REPORTS_PORT, REPORTS_URL
 
 
 @click.command()

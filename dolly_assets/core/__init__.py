@@ -7,11 +7,10 @@ are imported one by one, so that a command which needs only errors does not load
 - `environment`: the settings of a process, from environment variables.
 - `errors`: the errors that a user or a caller can act on.
 - `home`: the folder of everything that is kept on this machine.
-- `git_lfs`: recognizes pointers of Git LFS.
 - `names`: which names of datasets and families are allowed, and ranges of epochs.
 - `text`: numbers, times and errors in words.
 - `markdown`: Markdown in which any text stays text.
-- `urls`: URLs without the passwords and tokens in them.
+- `urls`: the default URL of reports, and URLs without the passwords and tokens in them.
 - `yaml_text`: YAML that users write, with one limit and one error.
 - `git_lfs`: the pointers that a clone without Git LFS has instead of large files.
 - `mappings`: merging of nested settings.

@@ -14,11 +14,9 @@ from pydantic import Field, SecretStr
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.core.urls import check_no_password
+from dolly_assets.core.urls import REPORTS_URL, check_no_password
 
 PROJECT = Path(__file__).parents[2]
-REPORTS_PORT = 3001
-REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
 
 
 class Variable(NamedTuple):

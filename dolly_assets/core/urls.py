@@ -1,4 +1,4 @@
-"""URLs without the secrets that people and services put into them.
+"""The default URL of reports, and URLs without the secrets that people put into them.
 
 A URL can hold a password (`https://user:password@host/`) or a token in its query, as a presigned
 URL does. Neither belongs into settings, which Dagster shows and keeps, nor into messages and logs.
@@ -7,6 +7,9 @@ URL does. Neither belongs into settings, which Dagster shows and keeps, nor into
 import re
 
 from dolly_assets.core.errors import ConfigurationError
+
+REPORTS_PORT = 3001
+REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
 
 # A colon before the @ means a password, which can hold unescaped slashes.
 _USER = re.compile(r"(?<=//)(?:[^/\s]*:\S*|[^/\s]*)@")

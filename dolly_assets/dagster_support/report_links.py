@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from dolly_assets.core.environment import REPORTS_URL, Environment
+from dolly_assets.core.environment import Environment
+from dolly_assets.core.urls import REPORTS_URL
 from dolly_assets.registry.pages import page_of
 from dolly_assets.storage.artifact import Artifact
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dolly_assets.cli.reports import address
-from dolly_assets.core.environment import REPORTS_URL
+from dolly_assets.core.urls import REPORTS_URL
 from dolly_assets.dagster_support.report_links import live_report, report_link
 from dolly_assets.storage import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
