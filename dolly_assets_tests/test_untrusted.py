@@ -11,6 +11,8 @@ import pytest
 from dolly_assets.core.errors import DollyError
 from dolly_assets_tests.untrusted import TARGETS
 
+pytestmark = pytest.mark.slow  # damages every format thousands of times
+
 DAMAGED = 40
 PARQUET = TARGETS["dataset.parquet"].examples()[0]
 FOUND = [

@@ -180,14 +180,15 @@ def bomb(path: Path, encoding: str) -> Path:
 @pytest.mark.parametrize(
     "encoding",
     [
-        pytest.param("dictionary", marks=pytest.mark.slow),
-        pytest.param("compressed arrow", marks=pytest.mark.slow),
+        "dictionary",
+        "compressed arrow",
         pytest.param("DELTA_BYTE_ARRAY", marks=pytest.mark.long),
         pytest.param("PLAIN", marks=pytest.mark.long),
         pytest.param("arrow", marks=pytest.mark.long),
         pytest.param("compressed arrow dictionary", marks=pytest.mark.long),
     ],
 )
+@pytest.mark.slow  # measured in a process of its own
 def test_a_value_that_is_stored_once_and_meant_often_is_refused_in_little_memory(
     tmp_path: Path, encoding: str
 ) -> None:

@@ -19,6 +19,8 @@ from dolly_assets.storage.reading import Artifact
 from dolly_assets.storage.round_trip import round_trip
 from dolly_assets_tests.deploy.policies import enforcing_server
 
+pytestmark = pytest.mark.slow  # each test has an S3 server of its own
+
 BUCKETS = ("dolly-artifacts-prod", "dolly-logs-prod", "dolly-inbox-prod")
 URL = "s3://dolly-artifacts-prod/models"
 

@@ -27,6 +27,8 @@ from dolly_assets_tests.profiling.recorder import (
     Recorder,
 )
 
+pytestmark = pytest.mark.slow  # draws whole reports
+
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:

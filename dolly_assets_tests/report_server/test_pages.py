@@ -11,6 +11,8 @@ from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets_tests.fixtures.reports import PublishPage, Serve
 from dolly_assets_tests.report_server.raw import PAGE, ask
 
+pytestmark = pytest.mark.slow  # asks a server for hundreds of pages
+
 NAME = "tiny/gpu_profile/animals/01"
 LIVE = "live/tiny/animals/a-run"
 

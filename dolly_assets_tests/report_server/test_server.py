@@ -11,6 +11,8 @@ from dolly_assets_tests.fixtures.reports import PublishPage, Serve
 from dolly_assets_tests.report_server.raw import PAGE, answer, ask, connect
 from dolly_assets_tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # waits for clients that time out
+
 PUBLIC = "https://Dagster.example.com/reports"
 
 
