@@ -348,7 +348,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     table = markdown_table(
         ("architecture", "examples are", "attention", "why not packed with our attention"),
         [
-            (f"`{each.name}`", each.outcome, each.attention or "-", _cause(each) or "-")
+            (each.name, each.outcome, each.attention or "–", _cause(each) or "–")
             for each in outcomes
         ],
     )
