@@ -48,13 +48,12 @@ def _schedule(
         used = context.instance.get_materialized_partitions(_RAW_DATASET_KEY).intersection(
             context.instance.get_dynamic_partitions(str(DATASETS.name))
         )
-        due = [
-            item.name for item in store.catalogue(declared).kept().values() if item.schedule == cron
-        ]
+        kept = store.catalogue(declared).kept().values()
+        due = sorted(used.intersection(item.name for item in kept if item.schedule == cron))
         at = context.scheduled_execution_time.isoformat()
-        for name in sorted(used.intersection(due)):
+        for name in due:
             yield dg.RunRequest(run_key=f"{name}:{at}", partition_key=name)
-        if not used.intersection(due):
+        if not due:
             yield dg.SkipReason("no dataset in use has this schedule")
 
     return sources

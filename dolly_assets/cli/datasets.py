@@ -69,14 +69,14 @@ def datasets_add(
 @json_option("Print a list with one object for each dataset.")
 def datasets_list(*, as_json: bool) -> None:
     """List the datasets known by name, and on stderr those that cannot be used."""
-    catalogue = open_session().catalogue
-    known = catalogue.all()
+    found = open_session().catalogue.found()
+    known = found.usable.values()
     if as_json:
         click.echo(json.dumps([dataset.model_dump(mode="json") for dataset in known], indent=1))
         return
     for dataset in known:
         click.echo(f"{dataset.name:<24} {dataset.license:<16} {dataset.source}")
-    for name, reason in catalogue.rejected().items():
+    for name, reason in found.rejected.items():
         click.echo(f"dolly: dataset {name} cannot be used: {reason}", err=True)
 
 

@@ -61,5 +61,5 @@ class WorkerStopped(DollyError):  # noqa: N818 nothing is wrong
 
 def some_of(items: Sequence[str], limit: int = 5) -> str:
     """Return the first few items of a list and the number of the rest, for a message's one line."""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more if items else "none"

@@ -9,6 +9,8 @@ resolved backslashes and entities.
 import re
 from collections.abc import Iterable, Sequence
 
+from dolly_assets.core.text import flat
+
 LONGEST_CELL = 300
 
 # Words and signs that mean nothing within a line or at its begin, and no address that becomes a
@@ -38,7 +40,7 @@ def inline(text: str) -> str:
 
     For descriptions of asset checks and events, which Dagster renders as Markdown, too.
     """
-    line = _one_line(text)
+    line = flat(text)
     if not line or _PLAIN.fullmatch(line):
         return line
     # A | ends a cell even within code.
@@ -71,8 +73,7 @@ def without_links(markdown: str) -> str:
 
 
 def _cell(text: str) -> str:
-    line = _one_line(text)
-    return inline(line if len(line) <= LONGEST_CELL else f"{line[:LONGEST_CELL]}…")
+    return inline(flat(text, LONGEST_CELL))
 
 
 def _code(line: str) -> str:
@@ -87,7 +88,3 @@ def _code(line: str) -> str:
 def _fence(text: str, least: int) -> str:
     """Return more backticks than any run of them in a text, so that nothing in it ends the code."""
     return "`" * max(least, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

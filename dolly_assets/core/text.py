@@ -87,8 +87,18 @@ def one_line(error: BaseException, limit: int | None = None) -> str:
         limit: The number of characters after which the line is cut off with an ellipsis.
     """
     text = _problems(error) if isinstance(error, ValidationError) else str(error)
-    text = encodable(" ".join(text.split()))
-    return text if limit is None or len(text) <= limit else f"{text[:limit]}…"
+    return flat(encodable(text), limit)
+
+
+def flat(text: str, limit: int | None = None) -> str:
+    """Return a text on one line.
+
+    Args:
+        text: The text.
+        limit: The number of characters after which the line is cut off with an ellipsis.
+    """
+    line = " ".join(text.split())
+    return line if limit is None or len(line) <= limit else f"{line[:limit]}…"
 
 
 def encodable(text: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PREFIX = "catalogue"
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """Datasets by name: those that can be used, and why the others cannot."""
 
     usable: dict[str, DatasetConfig]
@@ -43,9 +43,15 @@ class Catalogue:
         self._declared = {dataset.name: dataset for dataset in declared}
         self._inbox = inbox
 
+    def found(self) -> Found:
+        """Return every known dataset, sorted by name, and those that are rejected."""
+        arrived, added = self._arrived(), self._added()
+        usable = {**arrived.usable, **added.usable, **self._declared}
+        return Found(dict(sorted(usable.items())), {**arrived.rejected, **added.rejected})
+
     def all(self) -> list[DatasetConfig]:
         """Return every known dataset, sorted by name, without those that are rejected."""
-        return [dataset for _, dataset in sorted({**self._arrived().usable, **self.kept()}.items())]
+        return [*self.found().usable.values()]
 
     def kept(self) -> dict[str, DatasetConfig]:
         """Return the declared and added datasets by name: those known without the inbox."""
@@ -127,23 +133,19 @@ class Catalogue:
             return "declared"
         return "added" if self._objects.size_bytes(_key(name)) is not None else "inbox"
 
-    def rejected(self) -> dict[str, str]:
-        """Return by name why datasets that were added, or are in the inbox, cannot be used."""
-        return {**self._arrived().rejected, **self._added().rejected}
-
     def _kept(self, name: str) -> DatasetConfig | None:
         if name in self._declared:
             return self._declared[name]
         is_added = self._objects.size_bytes(_key(name)) is not None
         return self._read(_key(name)) if is_added else None
 
-    def _added(self) -> _Found:
+    def _added(self) -> Found:
         keys = self._objects.keys(_PREFIX)
         return _sorted_out((PurePosixPath(key).stem, partial(self._read, key)) for key in keys)
 
-    def _arrived(self) -> _Found:
+    def _arrived(self) -> Found:
         if not self._inbox:
-            return _Found({}, {})
+            return Found({}, {})
         arrivals, read = self._inbox.arrivals(), self._inbox.config
         return _sorted_out((name, partial(read, arrival)) for name, arrival in arrivals.items())
 
@@ -156,9 +158,9 @@ class Catalogue:
             ) from error
 
 
-def _sorted_out(datasets: Iterable[tuple[str, Callable[[], DatasetConfig]]]) -> _Found:
+def _sorted_out(datasets: Iterable[tuple[str, Callable[[], DatasetConfig]]]) -> Found:
     """Read datasets; one that cannot be read keeps none of the others away."""
-    found = _Found({}, {})
+    found = Found({}, {})
     for name, read in datasets:
         try:
             found.usable[name] = read()

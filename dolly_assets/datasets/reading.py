@@ -4,10 +4,12 @@ Knows the result of reading, not how it came about. Names come from files of oth
 shown without their control characters, and only the first of many.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 
+from dolly_assets.core.errors import some_of
 from dolly_assets.core.text import count
+from dolly_assets.datasets.schema import shown_names
 from dolly_assets.datasets.sources import Source
 
 MOST_NAMES = 20
@@ -40,26 +42,18 @@ def _skipped(left_out: Mapping[str, str]) -> list[str]:
     for name, reason in left_out.items():
         by_reason.setdefault(reason, []).append(shown_name(name))
     return [
-        f"skipped {len(names):,} ({shown_name(reason)}): {_listed(names)}"
+        f"skipped {len(names):,} ({shown_name(reason)}): {some_of(names, MOST_NAMES)}"
         for reason, names in by_reason.items()
     ]
 
 
 def _columns(source: Source) -> list[str]:
     kept = [
-        canonical if theirs == (canonical,) else f"{canonical} (from {_listed(map(repr, theirs))})"
+        canonical if theirs == (canonical,) else f"{canonical} (from {shown_names(theirs)})"
         for canonical, theirs in source.kept_columns.items()
     ]
-    lines = [f"kept {count(len(kept), 'column')}: {_listed(kept)}"] if kept else []
+    lines = [f"kept {count(len(kept), 'column')}: {some_of(kept, MOST_NAMES)}"] if kept else []
     if dropped := source.dropped_columns:
-        names = _listed(map(repr, dropped))
+        names = shown_names(dropped)
         lines.append(f"dropped {count(len(dropped), 'column')}: {names}")
     return lines
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Return the first names, and how many more there are."""
-    every = list(names)
-    shown = ", ".join(every[:MOST_NAMES])
-    more = len(every) - MOST_NAMES
-    return f"{shown} and {more:,} more" if more > 0 else shown

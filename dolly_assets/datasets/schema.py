@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.errors import DatasetError, some_of
 
 REQUIRED_COLUMNS = ("instruction", "response")
 
@@ -179,9 +179,7 @@ def has_lone_surrogate(text: str) -> bool:
 
 def shown_names(names: Sequence[str]) -> str:
     """Return names, quoted, of which `MOST_NAMES_SHOWN` are listed and the others counted."""
-    shown = _quoted(names[:MOST_NAMES_SHOWN])
-    left = len(names) - MOST_NAMES_SHOWN
-    return f"{shown} and {left:,} more" if left > 0 else shown
+    return some_of([*map(repr, names)], MOST_NAMES_SHOWN)
 
 
 def _strings(column: pa.ChunkedArray, name: str, source: str) -> list[object]:
@@ -251,10 +249,7 @@ def _missing(missing: Sequence[str], names: Sequence[str]) -> str:
         hint = (
             "an example needs an instruction and a response, and may have a context and a category"
         )
-    return (
-        f"no column for {accepted}; found the columns {shown_names(sorted(names)) or 'none'}; "
-        + (hint)
-    )
+    return f"no column for {accepted}; found the columns {shown_names(sorted(names))}; {hint}"
 
 
 def _meant(missing: Sequence[str], names: Sequence[str]) -> list[str]:

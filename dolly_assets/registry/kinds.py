@@ -104,6 +104,7 @@ class AssetKind:
 
 
 _REPORT = (PICTURE_FILE, REPORT_FILE)
+_COMPARISON = "comparison.html"
 
 
 def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:
@@ -213,8 +214,8 @@ EPOCH_COMPARISON = AssetKind(
     ComparisonAttributes,
     inputs=(MODEL_CHECKPOINT, EVALUATION, SAMPLE_RESPONSES),
     settings=_no_settings,
-    descriptions=(PICTURE_FILE, "comparison.html"),
-    page="comparison.html",
+    descriptions=(PICTURE_FILE, _COMPARISON),
+    page=_COMPARISON,
 )
 CHAMPION_MODEL = AssetKind(
     "champion_model",

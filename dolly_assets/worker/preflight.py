@@ -192,11 +192,11 @@ def _devices_at_work(ranks: _Ranks, precision: str, *, on_gpu: bool) -> tuple[fl
         check_architecture(
             name, torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
         )
-    flops = _matmul_flops(device, dtype, load.matrix)
-    if ranks.count == 1:
-        return None, flops
-    tensor = torch.ones(load.reduced_bytes // 4, device=device)
-    return _allreduce_bandwidth(ranks, tensor), flops
+    bandwidth = None
+    if ranks.count > 1:  # first, so that all ranks then multiply at the same time
+        tensor = torch.ones(load.reduced_bytes // 4, device=device)
+        bandwidth = _allreduce_bandwidth(ranks, tensor)
+    return bandwidth, _matmul_flops(device, dtype, load.matrix)
 
 
 def check_architecture(device: str, capability: tuple[int, int], built_for: Sequence[str]) -> None:

@@ -125,7 +125,7 @@ def test_a_card_that_is_no_card_is_refused_by_name_and_keeps_nothing_else_away(
     inbox = Inbox(str(tmp_path))
     catalogue = Catalogue(ObjectStore(str(tmp_path / "store")), [], inbox)
     assert [dataset.name for dataset in catalogue.all()] == ["good"]
-    assert set(catalogue.rejected()) == {"evil"}
+    assert set(catalogue.found().rejected) == {"evil"}
     with pytest.raises(DatasetError, match=r"evil\.yaml: ") as refused:
         catalogue.get("evil")
     assert len(str(refused.value)) < 500
@@ -185,4 +185,4 @@ def test_a_damaged_entry_of_the_catalogue_keeps_no_other_dataset_away(tmp_path: 
         with pytest.raises(DatasetError, match=rf"catalogue/{name}\.json in the store"):
             catalogue.get(name)
     assert catalogue.all() == [good] == [catalogue.get("good")]
-    assert catalogue.rejected().keys() == {*wrong, "secret"}
+    assert catalogue.found().rejected.keys() == {*wrong, "secret"}

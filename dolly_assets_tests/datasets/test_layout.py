@@ -25,7 +25,7 @@ configs:
   - split: train
     path: texts/en-*.jsonl
   - split: test
-    path: texts/heldout/**
+    path: texts/held_out/**
 - config_name: fr
   data_files: texts/fr.jsonl
 ---
@@ -82,7 +82,7 @@ def test_the_train_split_is_what_datasets_reads(tmp_path: Path, names: list[str]
 
 
 def test_a_configuration_of_the_card_is_what_datasets_reads(tmp_path: Path) -> None:
-    names = ["texts/en-1.jsonl", "texts/en-2.jsonl", "texts/heldout/x.jsonl", "texts/fr.jsonl"]
+    names = ["texts/en-1.jsonl", "texts/en-2.jsonl", "texts/held_out/x.jsonl", "texts/fr.jsonl"]
     folder = write(tmp_path / "clone", *names, card=CONFIGS)
 
     for configuration in ("en", "fr"):
@@ -93,7 +93,7 @@ def test_a_configuration_of_the_card_is_what_datasets_reads(tmp_path: Path) -> N
     assert read_source(f"{folder}#en").left_out == {
         "README.md": "describes the dataset",
         "texts/fr.jsonl": "configuration fr",
-        "texts/heldout/x.jsonl": "split test",
+        "texts/held_out/x.jsonl": "split test",
     }
     assert read_source(f"{folder}#en").license == "cc-by-4.0"
 
@@ -115,7 +115,7 @@ def test_several_configurations_are_refused_with_their_names_and_how_to_choose(
 
 def test_the_default_configuration_is_taken_and_the_others_are_named(tmp_path: Path) -> None:
     card = CONFIGS.replace("config_name: fr\n", "config_name: fr\n  default: true\n")
-    names = ["texts/en-1.jsonl", "texts/heldout/x.jsonl", "texts/fr.jsonl"]
+    names = ["texts/en-1.jsonl", "texts/held_out/x.jsonl", "texts/fr.jsonl"]
     folder = write(tmp_path / "clone", *names, card=card)
 
     assert read_names(folder) == names_of_datasets(folder, tmp_path / "cache")

@@ -7,6 +7,7 @@ import pytest
 
 from dolly_assets_tests.kubernetes.cluster import Cluster
 from dolly_assets_tests.kubernetes.directed import Directed, deployed_cluster
+from dolly_assets_tests.kubernetes.real import RealCluster
 
 
 @pytest.fixture
@@ -14,6 +15,17 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     with deployed_cluster(tmp_path / "cluster") as cluster:
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def real_cluster() -> Iterator[RealCluster]:
+    """The cluster that `DOLLY_TEST_CLUSTER` makes, shared by a module's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        cluster = RealCluster()
+        patch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        cluster.start()
+        yield cluster
+        cluster.close()
 
 
 @pytest.fixture

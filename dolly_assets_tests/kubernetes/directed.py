@@ -166,6 +166,16 @@ class Directed:
         """The lines for the reader of the run."""
         return "\n".join(item.text for item in self.messages if isinstance(item, Log))
 
+    def ends_whole(self) -> Times:
+        """Lets all epochs end, checks that each was published once, and returns the times."""
+        self.let()
+        assert self.end() is None
+        assert self.published == ["01", "02", "03"]
+        assert self.is_whole()
+        times = self.messages[-1]
+        assert isinstance(times, Times)
+        return times
+
     def is_whole(self) -> bool:
         """Whether the store has the epochs, each once."""
         return [len(self.history(epoch)) for epoch in self.epochs] == [1] * len(self.epochs)

@@ -4,7 +4,7 @@ What Kubernetes quotes (in parentheses) and how long things take may differ.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -138,23 +138,13 @@ def _without_names(line: str) -> str:
     return re.sub(r"\d[\d.]* (ms|s|min)( \d+ s)?", "T", line)
 
 
-@pytest.fixture(scope="module")
-def whole() -> Iterator[RealCluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        cluster = RealCluster()
-        patch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-        cluster.start()
-        yield cluster
-        cluster.close()
-
-
 @pytest.mark.parametrize("name", ENDS)
 def test_a_run_says_the_same_on_the_stand_in_and_on_a_real_cluster(
-    whole: RealCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    real_cluster: RealCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    shared = whole.shared()
-    training = Directed(shared, whole, whole.settings(shared), SMALL)  # pyright: ignore[reportArgumentType]
-    on_real = report(training, OnReal(whole), ENDS[name])
+    shared = real_cluster.shared()
+    training = Directed(shared, real_cluster, real_cluster.settings(shared), SMALL)  # pyright: ignore[reportArgumentType]
+    on_real = report(training, OnReal(real_cluster), ENDS[name])
     with deployed_cluster(tmp_path / "cluster") as cluster:
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
         training = Directed(tmp_path, cluster, compute=SMALL)

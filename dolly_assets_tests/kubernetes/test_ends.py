@@ -32,12 +32,7 @@ def test_success_is_told_epoch_by_epoch_with_waiting_and_running_apart(
     assert cluster.gpus_booked() == 1
     training.let(1)
     cluster.wait(lambda: training.published == ["01"])
-    training.let()
-    assert training.end() is None
-    assert training.published == ["01", "02", "03"]
-    assert training.is_whole()
-    times = training.messages[-1]
-    assert isinstance(times, Times)
+    times = training.ends_whole()
     assert times.waiting_seconds > 0
     assert times.running_seconds > 0
     assert times.restarts == 0
@@ -95,7 +90,7 @@ def test_an_error_in_code_ends_the_job_at_once(
     with pytest.raises(error, match=text):
         training.launch()
     assert training.times("begun", 1) == 1
-    assert cluster.has_ended(), "it stays to be looked at"
+    assert cluster.has_ended(), "it stays to be inspected"
     assert "is waiting" not in training.log.rpartition(" runs on ")[2]
     assert is_free(cluster)
 
@@ -110,7 +105,7 @@ def test_want_of_memory_says_what_to_change(cluster: Cluster, directed: Make) ->
     assert "exited with code 137 (OOMKilled)): raise compute.memory_gib from 8, or change" in str(
         error
     )
-    assert cluster.has_ended(), "it stays to be looked at"
+    assert cluster.has_ended(), "it stays to be inspected"
     assert len(cluster.pods()) == 1
     assert is_free(cluster)
 
@@ -169,7 +164,7 @@ def test_too_many_disruptions_are_the_end(cluster: Cluster, directed: Make) -> N
     assert "was disrupted more than 1 times" in error
     assert "The last time, dolly-tiny-" in error
     assert " was evicted (" in error
-    assert cluster.has_ended(), "it stays to be looked at"
+    assert cluster.has_ended(), "it stays to be inspected"
     assert is_free(cluster)
 
 

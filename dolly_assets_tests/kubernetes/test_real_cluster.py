@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from dolly_assets.core.errors import WorkerError, WorkerStopped
-from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.directed import Directed
 from dolly_assets_tests.kubernetes.real import SMALL, RealCluster, needs_a_real_cluster
@@ -21,22 +20,12 @@ Make = Callable[..., Directed]
 pytestmark = needs_a_real_cluster
 
 
-@pytest.fixture(scope="module")
-def whole() -> Iterator[RealCluster]:
-    with pytest.MonkeyPatch.context() as patch:
-        cluster = RealCluster()
-        patch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-        cluster.start()
-        yield cluster
-        cluster.close()
-
-
 @pytest.fixture
-def cluster(whole: RealCluster) -> Iterator[RealCluster]:
-    yield whole
-    for job in whole.jobs():
-        whole.api.delete_job(job.metadata.name)
-    whole.wait(lambda: not whole.pods())
+def cluster(real_cluster: RealCluster) -> Iterator[RealCluster]:
+    yield real_cluster
+    for job in real_cluster.jobs():
+        real_cluster.api.delete_job(job.metadata.name)
+    real_cluster.wait(lambda: not real_cluster.pods())
 
 
 @pytest.fixture
@@ -57,16 +46,6 @@ def in_epoch_2(training: Directed) -> None:
     training.wait("begun", 2, times=training.spec.family.compute.nodes)
 
 
-def ends_whole(training: Directed, restarts: int) -> None:
-    training.let()
-    assert training.end() is None
-    assert training.published == ["01", "02", "03"]
-    assert training.is_whole()
-    times = training.messages[-1]
-    assert isinstance(times, Times)
-    assert times.restarts == restarts
-
-
 @pytest.mark.parametrize("nodes", [1, 4])
 def test_pods_that_are_evicted_together_are_back_after_one_pause(
     cluster: RealCluster, directed: Make, nodes: int
@@ -78,7 +57,7 @@ def test_pods_that_are_evicted_together_are_back_after_one_pause(
     seconds = cluster.wait(lambda: training.times("begun", 2) >= 2 * nodes)
     print(f"{nodes} pods back after {seconds:.1f} s")  # noqa: T201
     assert "was evicted (EvictionByEvictionAPI: " in training.log
-    ends_whole(training, restarts=1)
+    assert training.ends_whole().restarts == 1
 
 
 def test_no_second_trainer_starts_while_a_pod_outlives_its_job(
@@ -109,7 +88,7 @@ def test_a_node_that_reboots_is_a_disruption(cluster: RealCluster, directed: Mak
     cluster.command("reboot", pod.spec.node_name)
     training.wait("begun", 2, times=2)
     assert f"was lost: node {pod.spec.node_name} has restarted (" in training.log
-    ends_whole(training, restarts=1)
+    assert training.ends_whole().restarts == 1
 
 
 def test_a_node_that_does_not_answer_is_named_within_a_minute(
@@ -125,7 +104,7 @@ def test_a_node_that_does_not_answer_is_named_within_a_minute(
     finally:
         cluster.command("join", pod.spec.node_name)
     cluster.wait(lambda: f"of {pod.metadata.name} answers again" in training.log)
-    ends_whole(training, restarts=0)
+    assert training.ends_whole().restarts == 0
 
 
 def test_a_disruption_budget_keeps_no_gang_from_restarting(
@@ -145,7 +124,7 @@ def test_a_disruption_budget_keeps_no_gang_from_restarting(
         cluster.core.delete_namespaced_pod(lost, cluster.namespace, grace_period_seconds=0)
         cluster.wait(lambda: "together with the others" in training.log)
         training.wait("begun", 2, times=4)
-        ends_whole(training, restarts=1)
+        assert training.ends_whole().restarts == 1
     finally:
         policy.delete_namespaced_pod_disruption_budget("spare-trainings", cluster.namespace)
 
@@ -160,7 +139,7 @@ def test_a_log_goes_on_when_a_kubelet_restarts(
     training.let(2)
     training.wait("begun", 3)
     cluster.command("kubelet", pod.spec.node_name)
-    ends_whole(training, restarts=0)
+    assert training.ends_whole().restarts == 0
     said = capfd.readouterr().err
     assert [said.count(f"epoch {epoch} begins") for epoch in (1, 2, 3)] == [1, 1, 1]
 
@@ -245,7 +224,7 @@ def test_a_node_that_is_gone_for_good_is_named_until_somebody_deletes_it(
     finally:
         cluster.command("node", node)
     assert "was lost with its node (DeletionByPodGC" in training.log or "was moved" in training.log
-    ends_whole(training, restarts=1)
+    assert training.ends_whole().restarts == 1
 
 
 def test_credentials_that_are_revoked_are_named(

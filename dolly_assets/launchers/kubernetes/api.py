@@ -119,7 +119,7 @@ class Api:
         _unless_gone(lambda: self._batch.delete_namespaced_job(name, self.namespace, **options))
 
     def fail_job(self, name: str) -> None:
-        """End a Job as failed, so that it can still be looked at; its pods get their grace period.
+        """End a Job as failed, so that it can be inspected; its pods get their grace period.
 
         Its deadline is the one limit of a Job that can be set while it runs.
         """

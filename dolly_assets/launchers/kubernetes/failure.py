@@ -13,11 +13,11 @@ from dolly_assets.launchers.kubernetes.pods import (
     Pod,
     failed_for_good,
     failure_of,
-    flat,
     has_started,
     how_it_ended,
     index_of,
     is_out_of_memory,
+    quoted,
     terminated,
 )
 from dolly_assets.training.loop.out_of_memory import what_to_change
@@ -68,7 +68,7 @@ class Failure:
                 return DollyError(first.error)
             text = f"rank {first.rank}: {first.error}; Job {self.name} has failed"
         else:
-            text = f"Job {self.name} has failed: {reason}: {flat(message)}"
+            text = f"Job {self.name} has failed: {reason}: {quoted(message)}"
             text += "".join(f" ({how_it_ended(pod)})" for pod in culprits[:1])
         return WorkerError(text + self._last_lines(culprits))
 

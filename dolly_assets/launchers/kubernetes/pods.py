@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-from dolly_assets.core.text import duration
+from dolly_assets.core.text import duration, flat
 from dolly_assets.training.loop.stop import STOPPED
 
 # Types of kubernetes.client, which allow None for every attribute, even those that the API always
@@ -133,10 +133,16 @@ def terminated(pod: Pod) -> Terminated | None:
 
 def disruption(pod: Pod) -> str:
     """Return why the cluster has ended a pod for reasons of its own; empty if it has not."""
+    condition = _disruption_condition(pod)
+    return _reason_and_message(condition) if condition else ""
+
+
+def _disruption_condition(pod: Pod) -> Any:
+    """Return the condition that states why the cluster has ended a pod; None if it has not."""
     for condition in pod.status.conditions or []:
         if condition.type == "DisruptionTarget" and condition.status == "True":
-            return _reason_and_message(condition)
-    return ""
+            return condition
+    return None
 
 
 def is_out_of_memory(pod: Pod) -> bool:
@@ -171,10 +177,9 @@ def how_it_ended(pod: Pod) -> str:
 
 def _how(pod: Pod) -> str:
     end = terminated(pod)
-    for condition in pod.status.conditions or []:
-        if condition.type == "DisruptionTarget" and condition.status == "True":
-            what = DISRUPTIONS.get(condition.reason or "", "was disrupted")
-            return f"{what} ({_reason_and_message(condition)})"
+    if condition := _disruption_condition(pod):
+        what = DISRUPTIONS.get(condition.reason or "", "was disrupted")
+        return f"{what} ({_reason_and_message(condition)})"
     if pod.status.reason:  # set by the kubelet, such as Evicted or UnexpectedAdmissionError
         return f"was ended by node {pod.spec.node_name} ({_reason_and_message(pod.status)})" + (
             ": raise compute.kubernetes.ephemeral_storage_gib"
@@ -183,7 +188,7 @@ def _how(pod: Pod) -> str:
         )
     if end is None:
         return "disappeared (deleted)"
-    said = f": {flat(end.message)}" if end.message else ""
+    said = f": {quoted(end.message)}" if end.message else ""
     if end.exit_code == NOT_STARTED:
         return f"could not be started on node {pod.spec.node_name} ({end.reason}){said}"
     if end.exit_code == UNKNOWN or end.reason == "ContainerStatusUnknown":
@@ -197,13 +202,12 @@ def _how(pod: Pod) -> str:
 
 def _reason_and_message(item: Any) -> str:
     """Return reason and message of a condition or a status, on one line."""
-    return flat(": ".join(filter(None, (item.reason, item.message))))
+    return quoted(": ".join(filter(None, (item.reason, item.message))))
 
 
-def flat(text: str | None) -> str:
+def quoted(text: str | None) -> str:
     """Return a text of the cluster on one line, shortened."""
-    line = " ".join((text or "").split())
-    return line if len(line) <= TEXT_LENGTH else f"{line[:TEXT_LENGTH]}…"
+    return flat(text or "", TEXT_LENGTH)
 
 
 def without_random_names(text: str, job: str) -> str:

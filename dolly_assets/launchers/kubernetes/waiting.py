@@ -14,15 +14,15 @@ from dolly_assets.launchers.kubernetes.pods import (
     Event,
     Job,
     Pod,
-    flat,
     has_ended,
     is_on_silent_node,
+    quoted,
     without_random_names,
 )
 
 ASK_SECONDS = (1.0, 15.0)  # between requests for what the API knows: the first wait, the longest
 REPEAT_SECONDS = 1800.0  # until a reason that was logged is logged again
-TELLING_PODS = 3  # whose events are read; those of a gang wait for the same
+PODS_ASKED = 3  # whose events are read; those of a gang wait for the same
 # The Job controller waits before it replaces a pod: these seconds, doubled with each failure.
 # https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-backoff-failure-policy
 BACK_OFF_SECONDS = (10, 600)  # the first wait, the longest
@@ -87,10 +87,10 @@ class Waiting:
         if queue := queue_of(job):
             place = self._api.before_in_queue(queue, self._job)
             reason = self._api.workload_reason(job.metadata.uid)
-            told = "" if place is None else f", {place} ahead of it"
-            return told + (f": {flat(reason)}" if reason else "")
+            reported = "" if place is None else f", {place} ahead of it"
+            return reported + (f": {quoted(reason)}" if reason else "")
         starting = [pod for pod in pods if pod.status.phase == "Pending" and pod.spec.node_name]
-        for pod in [pod for pod in starting if _status_of(pod) in UNINFORMATIVE][:TELLING_PODS]:
+        for pod in [pod for pod in starting if _status_of(pod) in UNINFORMATIVE][:PODS_ASKED]:
             if said := latest(self._api.warnings_of("Pod", pod.metadata.name)):
                 return said
         lacks_pods = sum(not has_ended(pod) for pod in pods) < job.spec.completions
@@ -110,7 +110,7 @@ def latest(warnings: Sequence[Event], after: datetime | None = None) -> str:
     newest = max(warnings, key=_time_of, default=None)
     if newest is None or (after and _time_of(newest) < after):
         return ""
-    return flat(f"{newest.reason}: {newest.message}")
+    return quoted(f"{newest.reason}: {newest.message}")
 
 
 def _time_of(event: Event) -> datetime:
@@ -123,20 +123,20 @@ def queue_of(job: Job) -> str | None:
     return (job.metadata.labels or {}).get(QUEUE) if job.spec.suspend else None
 
 
-def why_it_waits(job: Job, pods: Sequence[Pod], told: str, failures: int = 0) -> str:
+def why_it_waits(job: Job, pods: Sequence[Pod], reported: str, failures: int = 0) -> str:
     """Return what keeps a Job's pods from running, on one line.
 
     Args:
         job: The Job.
         pods: Its pods.
-        told: What events, or its queue, say.
+        reported: What events, or its queue, say.
         failures: How often a pod of one index has failed.
     """
     if queue := queue_of(job):
-        return f"in the queue {queue}{told}"
+        return f"in the queue {queue}{reported}"
     if job.spec.suspend:
         return "the Job is suspended"
-    reasons = [_why_a_pod_waits(pod, told) for pod in pods if pod.status.phase == "Pending"]
+    reasons = [_why_a_pod_waits(pod, reported) for pod in pods if pod.status.phase == "Pending"]
     ending = [pod for pod in pods if pod.metadata.deletion_timestamp and not has_ended(pod)]
     stuck = [pod for pod in ending if is_on_silent_node(pod)]
     reasons += [
@@ -146,8 +146,8 @@ def why_it_waits(job: Job, pods: Sequence[Pod], told: str, failures: int = 0) ->
         return "; ".join(dict.fromkeys(filter(None, reasons)))
     if ending:
         return "earlier pods are terminating"
-    if told:
-        return told
+    if reported:
+        return reported
     if failures:
         return _pause(failures)
     return "its pods are being created"
@@ -162,7 +162,7 @@ def _pause(failures: int) -> str:
     )
 
 
-def _why_a_pod_waits(pod: Pod, told: str) -> str:
+def _why_a_pod_waits(pod: Pod, reported: str) -> str:
     if pod.metadata.deletion_timestamp:
         return ""
     status = _status_of(pod)
@@ -170,10 +170,10 @@ def _why_a_pod_waits(pod: Pod, told: str) -> str:
         return status
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return flat(f"{condition.reason}: {condition.message}")
+            return quoted(f"{condition.reason}: {condition.message}")
     if not pod.spec.node_name:
         return ""
-    return told or "its container is being created"
+    return reported or "its container is being created"
 
 
 def _status_of(pod: Pod) -> str:
@@ -181,5 +181,5 @@ def _status_of(pod: Pod) -> str:
     for status in pod.status.container_statuses or []:
         if status.state and status.state.waiting:
             waiting = status.state.waiting
-            return flat(": ".join(filter(None, (waiting.reason, waiting.message))))
+            return quoted(": ".join(filter(None, (waiting.reason, waiting.message))))
     return ""
