@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.datasets.quality import (
     content,
     duplicates,
@@ -27,7 +28,6 @@ from dolly_assets.datasets.quality import (
     split,
 )
 from dolly_assets.datasets.quality.records import Records
-from dolly_assets.datasets.schema import SCHEMA
 from dolly_assets.generation.sample import DEFAULT_PROMPTS
 
 WORDS, PROMPT_WORDS, RESPONSE_WORDS = 30_000, 25, 110
@@ -57,7 +57,7 @@ def generated(examples: int) -> pa.Table:
             row = dict(rows[int(rng.integers(len(rows)))])
             row["response"] += rng.choice(["", " So it is."])
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=EXCHANGE_SCHEMA)
 
 
 def main() -> None:

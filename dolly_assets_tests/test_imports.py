@@ -18,7 +18,7 @@ import dolly_assets
 PACKAGE = Path(dolly_assets.__file__).parent
 LAYERS = (
     {"core", "defs"},
-    {"hardware", "storage"},
+    {"hardware", "storage", "conversations"},
     {"datasets", "tokenization", "profiling"},
     {"training"},
     {"generation", "planning"},

@@ -9,6 +9,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.dagster_support.columns import column_schema, hub_link
 from dolly_assets.dagster_support.partitions import DATASETS
@@ -17,7 +18,7 @@ from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.licenses import UNKNOWN
 from dolly_assets.datasets.reading import MOST_NAMES, reading_of
-from dolly_assets.datasets.schema import SCHEMA, content_digest
+from dolly_assets.datasets.schema import content_digest
 from dolly_assets.datasets.sources import read_source, source_version
 from dolly_assets.registry.attributes import RawDatasetAttributes
 from dolly_assets.registry.kinds import RAW_DATASET
@@ -40,7 +41,7 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
     """Return the asset `raw_dataset`, by dataset, of declared and other known datasets."""
 
     @dg.asset(
-        metadata={"dagster/column_schema": column_schema(SCHEMA, COLUMNS)},
+        metadata={"dagster/column_schema": column_schema(EXCHANGE_SCHEMA, COLUMNS)},
         partitions_def=DATASETS,
         group_name="datasets",
         kinds={"parquet"},

@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.datasets.schema import SCHEMA
 
 T = TypeVar("T")
 
@@ -249,4 +249,4 @@ def generate(seed: int = 42, examples: int = 12_000) -> pa.Table:
         rows.setdefault(
             (example.instruction, example.context), {**example._asdict(), "category": category}
         )
-    return pa.Table.from_pylist(list(rows.values()), schema=SCHEMA)
+    return pa.Table.from_pylist(list(rows.values()), schema=EXCHANGE_SCHEMA)

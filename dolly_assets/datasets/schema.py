@@ -12,17 +12,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.errors import DatasetError, some_of
 
 REQUIRED_COLUMNS = ("instruction", "response")
-
-SCHEMA = pa.schema(
-    [
-        pa.field(name, pa.string(), nullable=False)
-        for name in ("instruction", "context", "response", "category")
-    ]
-)
-"""The canonical columns: all strings, never null; `context` and `category` may be empty."""
 
 ALIASES = {
     "instruction": ("instruction", "prompt", "question"),
@@ -153,7 +146,7 @@ def content_digest(table: pa.Table) -> str:
     different tables never give the same input to the hash.
     """
     digest = hashlib.sha256()
-    for batch in table.select(SCHEMA.names).to_batches(max_chunksize=1024):
+    for batch in table.select(EXCHANGE_SCHEMA.names).to_batches(max_chunksize=1024):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             for value in row:
                 encoded = value.encode()
@@ -213,14 +206,14 @@ def _canonical(
     if not lines:
         raise DatasetError(f"{source}: there are no records; a dataset needs at least one example")
     arrays = []
-    for name in SCHEMA.names:
+    for name in EXCHANGE_SCHEMA.names:
         values = columns.get(name, [None] * len(lines))
         for number, (value, line) in enumerate(zip(values, lines, strict=True), 1):
             if problem := _problem(name, value):
                 place = f"record {number}" if line is None else f"record {number} (line {line})"
                 raise DatasetError(f"{source}: {place}: {problem}")
         arrays.append(pa.array(["" if value is None else value for value in values], pa.string()))
-    return CanonicalTable(pa.Table.from_arrays(arrays, schema=SCHEMA), dropped, mapping)
+    return CanonicalTable(pa.Table.from_arrays(arrays, schema=EXCHANGE_SCHEMA), dropped, mapping)
 
 
 def _problem(name: str, value: object) -> str | None:

@@ -3,16 +3,17 @@ from collections import Counter
 
 import pytest
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.demo import KIND_OF_THING, MAX_EXAMPLES, OPPOSITE_OF, TASKS, generate
-from dolly_assets.datasets.schema import SCHEMA, content_digest
+from dolly_assets.datasets.schema import content_digest
 
 TABLE = generate()
 ROWS = TABLE.to_pylist()
 
 
 def test_it_has_the_canonical_columns_and_as_many_examples_as_asked() -> None:
-    assert TABLE.schema.equals(SCHEMA)
+    assert TABLE.schema.equals(EXCHANGE_SCHEMA)
     assert TABLE.num_rows == 12_000
     assert generate(examples=7).num_rows == 7
 

@@ -2,9 +2,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.schema import (
-    SCHEMA,
     Record,
     canonical_from_records,
     canonical_from_table,
@@ -25,7 +25,7 @@ def canonical(*records):
 def test_known_column_names_map_onto_the_canonical_ones(record) -> None:
     table = canonical(record).table
 
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(EXCHANGE_SCHEMA)
     row = table.to_pylist()[0]
     assert (row["instruction"], row["context"], row["response"]) == ("Add.", "1 and 2", "3")
 
@@ -134,7 +134,7 @@ def test_no_records_are_refused() -> None:
     with pytest.raises(DatasetError, match="there are no records"):
         canonical()
     with pytest.raises(DatasetError, match="there are no records"):
-        canonical_from_table(SCHEMA.empty_table(), source="s")
+        canonical_from_table(EXCHANGE_SCHEMA.empty_table(), source="s")
 
 
 def test_tables_map_as_records_do_whatever_their_string_type() -> None:

@@ -6,9 +6,9 @@ Knows columns and lengths, not what a text means.
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Records, kernels
-from dolly_assets.datasets.schema import SCHEMA
 
 NO_VISIBLE_CHARACTER = r"^[\p{Z}\p{C}]*$"  # white space, control characters, zero-width ones
 FAR = 4  # times the 99th percentile of lengths
@@ -21,7 +21,7 @@ def schema(table: pa.Table) -> QualityFinding:
         problems.append(
             FlaggedRecord(record=0, kind="no records", excerpt="a dataset needs at least one")
         )
-    for field in SCHEMA:
+    for field in EXCHANGE_SCHEMA:
         if field.name not in table.column_names:
             problems.append(
                 FlaggedRecord(

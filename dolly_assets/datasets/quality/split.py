@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.text import percent
 from dolly_assets.datasets.quality.duplicates import near_pairs
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records, kernels
-from dolly_assets.datasets.schema import SCHEMA
 
 LONG_PROMPT_CHARACTERS = 100
 
@@ -93,7 +93,7 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
         records: The raw dataset.
         prompts: Instruction and context of each prompt.
     """
-    known = records.table.select(SCHEMA.names)
+    known = records.table.select(EXCHANGE_SCHEMA.names)
     asked = pa.Table.from_pylist(
         [
             {"instruction": instruction, "context": context, "response": "", "category": ""}

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.datasets.quality.checks import CheckName
 from dolly_assets.datasets.quality.split import Split
-from dolly_assets.datasets.schema import SCHEMA
 from dolly_assets.tokenization.split import held_out_mask
 
 HELD_OUT = 50
@@ -83,7 +83,7 @@ def plant(clean: pa.Table) -> Planted:
         record_of[name] = overwrite(instruction=held_out, response=f"Held out for {name}.")
         overwrite(instruction=trained, response=f"Trained on for {name}.")
     record_of["over_long"] = overwrite()
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=EXCHANGE_SCHEMA)
     return Planted(table, _split(table, record_of), record_of, overwritten)
 
 

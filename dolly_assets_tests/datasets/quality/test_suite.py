@@ -84,7 +84,7 @@ def test_equal_data_gives_equal_findings_however_it_is_batched(
 @pytest.mark.parametrize(
     ("table", "kind"),
     [
-        (demo.SCHEMA.empty_table(), "no records"),
+        (demo.EXCHANGE_SCHEMA.empty_table(), "no records"),
         (demo.generate(examples=3).drop_columns(["response"]), "no column response"),
         (
             demo.generate(examples=1).set_column(2, "response", pa.array([3])),

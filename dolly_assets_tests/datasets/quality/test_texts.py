@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.datasets.quality.encoding import encoding
 from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.language import languages_of
@@ -12,7 +13,6 @@ from dolly_assets.datasets.quality.patterns import known_bad_answers
 from dolly_assets.datasets.quality.personal_data import personal_data
 from dolly_assets.datasets.quality.records import Records
 from dolly_assets.datasets.quality.split import folded
-from dolly_assets.datasets.schema import SCHEMA
 
 
 def kinds(
@@ -22,7 +22,7 @@ def kinds(
     context: str = "",
 ) -> set:
     row = {"instruction": instruction, "context": context, "response": response, "category": ""}
-    return set(check(Records(pa.Table.from_pylist([row], schema=SCHEMA))).kinds)
+    return set(check(Records(pa.Table.from_pylist([row], schema=EXCHANGE_SCHEMA))).kinds)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""Tables of examples: conversations, or single exchanges in four columns, both read alike.
+
+A single exchange (Dolly, Alpaca) is a conversation of a user's message and an assistant's. It is
+stored in columns of its own, as it always was, so that artifacts keep their digests.
+"""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from dolly_assets.conversations.conversation import Conversation
+
+EXCHANGE_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.string(), nullable=False)
+        for name in ("instruction", "context", "response", "category")
+    ]
+)
+"""Single exchanges: all strings, never null; `context` and `category` may be empty."""
+
+CONVERSATION_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.string(), nullable=False)
+        for name in ("messages", "tools", "category", "source", "id")
+    ]
+)
+"""Conversations: `messages` and `tools` are JSON, so that arguments keep their types. All but
+`messages` may be empty."""
+
+
+def holds_conversations(table: pa.Table) -> bool:
+    """Whether a table has the columns of conversations, not those of single exchanges."""
+    return "messages" in table.column_names
+
+
+def table_of(conversations: list[Conversation]) -> pa.Table:
+    """Return conversations as a table with CONVERSATION_SCHEMA."""
+    columns = {
+        "messages": [each.messages_json() for each in conversations],
+        "tools": [each.tools_json() for each in conversations],
+        "category": [each.category for each in conversations],
+        "source": [each.source for each in conversations],
+        "id": [each.id for each in conversations],
+    }
+    return pa.table(columns, schema=CONVERSATION_SCHEMA)
+
+
+def conversations(table: pa.Table, *, batch_records: int = 1024) -> Iterator[Conversation]:
+    """Yield the conversations of a table of either kind, in order."""
+    schema = CONVERSATION_SCHEMA if holds_conversations(table) else EXCHANGE_SCHEMA
+    for batch in table.select(schema.names).to_batches(max_chunksize=batch_records):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if schema is EXCHANGE_SCHEMA:
+                instruction, context, response, category = row
+                yield Conversation.of_exchange(instruction, context, response, category)
+            else:
+                yield Conversation.from_json(*row)
