@@ -8,7 +8,7 @@ tool call, which are an object and not its JSON, as chat templates expect them.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -107,6 +107,12 @@ class Conversation:
         if response is not None:
             messages.append(Message("assistant", response))
         return cls(tuple(messages), category=category)
+
+    @property
+    def prompt(self) -> "Conversation":
+        """The conversation up to the assistant's last message; all of it if there is none."""
+        places = [at for at, message in enumerate(self.messages) if message.role == "assistant"]
+        return replace(self, messages=self.messages[: places[-1]]) if places else self
 
     def messages_json(self) -> str:
         """Return the messages as canonical JSON: equal conversations give equal text."""

@@ -55,3 +55,17 @@ def conversations(table: pa.Table, *, batch_records: int = 1024) -> Iterator[Con
                 yield Conversation.of_exchange(instruction, context, response, category)
             else:
                 yield Conversation.from_json(*row)
+
+
+def prompts(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """Yield the prompt of each example, in two texts that differ wherever prompts do.
+
+    They are instruction and context; of a conversation what precedes the assistant's last message,
+    and the tools.
+    """
+    if not holds_conversations(table):
+        for batch in table.select(["instruction", "context"]).to_batches(max_chunksize=1024):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        return
+    for conversation in conversations(table):
+        yield conversation.prompt.messages_json(), conversation.tools_json()

@@ -1,6 +1,6 @@
 """Which examples are held out from training. It knows texts, not tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from dolly_assets.core.hashing import json_digest
 
 
 def held_out_mask(
-    instructions: Sequence[str], contexts: Sequence[str], *, held_out_examples: int, seed: int
+    prompts: Iterable[tuple[str, str]], *, held_out_examples: int, seed: int
 ) -> np.ndarray:
     """Choose the held-out rows by their prompts.
 
@@ -18,8 +18,7 @@ def held_out_mask(
     split.
 
     Args:
-        instructions: The instruction of each row.
-        contexts: The context of each row.
+        prompts: The prompt of each row, as `conversations.tables.prompts` yields it.
         held_out_examples: How many rows to hold out, at least.
         seed: Seed of the split.
 
@@ -27,7 +26,7 @@ def held_out_mask(
         A bool per row, true where held out.
     """
     rows_by_prompt: dict[tuple[str, str], list[int]] = {}
-    for row, prompt in enumerate(zip(instructions, contexts, strict=True)):
+    for row, prompt in enumerate(prompts):
         rows_by_prompt.setdefault(prompt, []).append(row)
 
     held_out: list[int] = []
@@ -35,6 +34,6 @@ def held_out_mask(
         if len(held_out) >= held_out_examples:
             break
         held_out += rows_by_prompt[prompt]
-    mask = np.zeros(len(instructions), dtype=bool)
+    mask = np.zeros(sum(map(len, rows_by_prompt.values())), dtype=bool)
     mask[held_out] = True
     return mask

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dolly_assets.conversations.tables import prompts
 from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.pack import pack
@@ -60,8 +61,7 @@ def tokenize(
     encoded = _encode(_checked(examples), encoder)
     kept = encoded.filter(pa.array(_lengths(encoded) <= max_length))
     is_held_out = held_out_mask(
-        kept["instruction"].to_pylist(),
-        kept["context"].to_pylist(),
+        prompts(kept),
         held_out_examples=held_out_examples,
         seed=seed,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, prompts
 from dolly_assets.datasets.quality.checks import CheckName
 from dolly_assets.datasets.quality.split import Split
 from dolly_assets.tokenization.split import held_out_mask
@@ -89,8 +89,7 @@ def plant(clean: pa.Table) -> Planted:
 
 def split_of(table: pa.Table) -> Split:
     """As tokenizing splits it, were nothing too long."""
-    texts = [table[name].to_pylist() for name in ("instruction", "context")]
-    mask = held_out_mask(texts[0], texts[1], held_out_examples=HELD_OUT, seed=42)
+    mask = held_out_mask(prompts(table), held_out_examples=HELD_OUT, seed=42)
     return Split(train=np.flatnonzero(~mask), held_out=np.flatnonzero(mask))
 
 
