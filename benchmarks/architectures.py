@@ -183,10 +183,9 @@ def examples(vocabulary: int) -> list[PackedRow]:
     """Packed rows of random tokens; the first half of each example is the prompt's."""
     generator = np.random.default_rng(0)
     return [
-        PackedRow(
-            tuple(generator.integers(vocabulary, size=size, dtype=np.int32) for size in lengths),
-            tuple(size // 2 for size in lengths),
-            1,
+        PackedRow.with_prompts(
+            [generator.integers(vocabulary, size=size, dtype=np.int32) for size in lengths],
+            [size // 2 for size in lengths],
         )
         for lengths in ROWS
     ]
@@ -199,7 +198,7 @@ def one_by_one(model: "PreTrainedModel", rows: Sequence[PackedRow]) -> tuple[flo
     model.zero_grad()
     total = 0.0
     for row in rows:
-        for ids, prompt in zip(row.examples, row.prompt_lengths, strict=True):
+        for ids, (prompt, _) in zip(row.examples, row.label_runs, strict=True):
             tokens = torch.from_numpy(ids.astype(np.int64))
             logits = model(input_ids=tokens[None], use_cache=False).logits[0].float()
             loss = torch.nn.functional.cross_entropy(

@@ -18,6 +18,7 @@ import pyarrow as pa
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import answer
 from dolly_assets.tokenization.encode import PromptEncoder
+from dolly_assets.tokenization.labels import LabelRuns, token_mask
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.packing.attention import PackedAttention
 from dolly_assets.training.packing.batches import PackedRow, PaddingCollator
@@ -88,7 +89,7 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
 
     _check_not_empty(table)
     total, labelled_tokens = 0.0, 0
-    input_ids, prompt_lengths = table["input_ids"].to_pylist(), table["prompt_length"].to_pylist()
+    input_ids, runs = table["input_ids"].to_pylist(), LabelRuns.of(table)
     lengths, labelled = [len(ids) for ids in input_ids], _LabelledTokens(model)
     tokens = 0 if labelled.one_by_one else BATCH_TOKENS
     was_training = model.training
@@ -97,7 +98,8 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
         with torch.no_grad():
             for rows in _batches_within(lengths, batch_size, tokens):
                 nll = labelled.nll(
-                    [input_ids[row] for row in rows], [prompt_lengths[row] for row in rows]
+                    [np.array(input_ids[row], np.int32) for row in rows],
+                    [runs[row] for row in rows],
                 )
                 total += nll.cpu().double().sum().item()
                 labelled_tokens += nll.numel()
@@ -193,20 +195,14 @@ class _LabelledTokens:
         # Over several devices a mask would be on another one than what it selects from.
         self.one_by_one = len(set(getattr(model, "hf_device_map", {}).values())) > 1
 
-    def nll(
-        self, input_ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]
-    ) -> "torch.Tensor":
+    def nll(self, examples: Sequence[np.ndarray], runs: Sequence[np.ndarray]) -> "torch.Tensor":
         """Return the negative log-likelihood of every labelled token of a batch, in float32."""
         import torch
 
         if self.one_by_one:
-            logits, targets = self._of_one(input_ids[0], prompt_lengths[0])
+            logits, targets = self._of_one(examples[0], runs[0])
         else:
-            rows = [
-                PackedRow((np.asarray(ids, dtype=np.int32),), (length,), 0)
-                for ids, length in zip(input_ids, prompt_lengths, strict=True)
-            ]
-            batch = self._collator(rows)
+            batch = self._collator([PackedRow(tuple(examples), tuple(runs), 0)])
             device = self._model.device
             batch["input_ids"] = batch["input_ids"].to(device)
             batch["logits_to_keep"] = batch["logits_to_keep"].to(device)
@@ -216,17 +212,17 @@ class _LabelledTokens:
             logits, targets = self._loss.logits(self._model, batch), batch["targets"]
         return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
-    def _of_one(
-        self, input_ids: Sequence[int], prompt_length: int
-    ) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Return logits and targets of one example, whose labelled tokens are its last ones."""
+    def _of_one(self, example: np.ndarray, runs: np.ndarray) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return logits and targets of one example."""
         import torch
 
-        labelled = len(input_ids) - max(prompt_length, 1)
-        ids = torch.tensor([input_ids], device=self._model.device)
-        last = {"logits_to_keep": labelled + 1} if self._selects else {}
-        logits = self._model(input_ids=ids, use_cache=False, **last).logits[0, -labelled - 1 : -1]
-        return logits, ids[0, len(input_ids) - labelled :].to(logits.device)
+        ids = torch.from_numpy(example[None].astype(np.int64)).to(self._model.device)
+        labelled = torch.from_numpy(np.flatnonzero(token_mask([runs])))
+        kept = {"logits_to_keep": labelled - 1} if self._selects else {}
+        logits = self._model(input_ids=ids, use_cache=False, **kept).logits[0]
+        if not self._selects:
+            logits = logits[labelled - 1]
+        return logits, ids[0, labelled].to(logits.device)
 
 
 def _batches_within(

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dolly_assets.tokenization.labels import LabelRuns
+
 
 @dataclass(frozen=True)
 class TrainingRows:
@@ -28,9 +30,9 @@ class TrainingRows:
 
     @classmethod
     def of(cls, train: pa.Table) -> Self:
-        """Count a table with the columns row (contiguous), input_ids and prompt_length."""
+        """Count a table with the columns of a training split, row contiguous."""
         lengths = pc.list_value_length(train["input_ids"]).to_numpy().astype(np.int64)  # pyright: ignore[reportAttributeAccessIssue]
-        labels = lengths - np.maximum(train["prompt_length"].to_numpy(), 1)
+        labels = LabelRuns.of(train).predicted
         starts = np.flatnonzero(np.diff(train["row"].to_numpy(), prepend=-1))
         return cls(
             row_tokens=np.add.reduceat(lengths, starts),

@@ -12,7 +12,7 @@ HISTOGRAM_BINS = 20
 def describe(
     *,
     train_lengths: np.ndarray,
-    train_prompt_lengths: np.ndarray,
+    train_labels: np.ndarray,
     rows: int,
     max_length: int,
     held_out_examples: int,
@@ -27,14 +27,14 @@ def describe(
 
     Args:
         train_lengths: Tokens of each training example.
-        train_prompt_lengths: Tokens of each training example's prompt.
+        train_labels: Labelled tokens of each training example.
         rows: Number of rows that the training examples share.
         max_length: Length of the longest row in tokens.
         held_out_examples: Number of held-out examples.
         dropped_too_long: Number of examples that were dropped as too long.
     """
     train_tokens = int(train_lengths.sum())
-    labelled_tokens = train_tokens - int(train_prompt_lengths.sum())
+    labelled_tokens = int(train_labels.sum())
     bin_width = -(-(int(train_lengths.max()) + 1) // HISTOGRAM_BINS)
     edges = np.arange(HISTOGRAM_BINS + 1) * bin_width
     counts, _ = np.histogram(train_lengths, bins=edges)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from dolly_assets.conversations.tables import prompts
 from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.tokenization.encode import PromptEncoder
+from dolly_assets.tokenization.labels import LabelRuns
 from dolly_assets.tokenization.pack import pack
 from dolly_assets.tokenization.preview import preview
 from dolly_assets.tokenization.prompt_style import PromptStyle
@@ -78,7 +79,7 @@ def tokenize(
     train = _in_rows(train, max_length, packing=packing)
     statistics = describe(
         train_lengths=_lengths(train),
-        train_prompt_lengths=train["prompt_length"].to_numpy(),
+        train_labels=LabelRuns.of(train).labelled,
         rows=int(train["row"][-1].as_py()) + 1,
         max_length=max_length,
         held_out_examples=held_out.num_rows,

@@ -16,12 +16,15 @@ EXAMPLE_SCHEMA = pa.schema(
     {
         "record": pa.int64(),  # index in the raw dataset
         "input_ids": pa.list_(pa.int32()),
-        "prompt_length": pa.int32(),  # input_ids from here on are labelled
+        # The tokens before the last labelled turn. Without a column `label_runs`, which
+        # `dolly_assets.tokenization.labels` describes, the input_ids after them are labelled.
+        "prompt_length": pa.int32(),
     }
 )
 # A row is one sequence of the model: one or several examples, one after the other.
 TRAIN_SCHEMA = EXAMPLE_SCHEMA.insert(1, pa.field("row", pa.int32()))
-# With the texts, so that answers can be checked.
+# With the texts, so that answers can be checked; those of conversations are of
+# CONVERSATION_SCHEMA.
 TEXT_COLUMNS = ("instruction", "context", "response", "category")
 HELD_OUT_SCHEMA = pa.schema([*EXAMPLE_SCHEMA, *((name, pa.string()) for name in TEXT_COLUMNS)])
 
@@ -31,10 +34,12 @@ class TokenizedDataset:
     """The two sides of the split, with statistics and a preview.
 
     Attributes:
-        train: An example per line, with the columns of TRAIN_SCHEMA; sorted by row (0, 1, …) and
-            within it by record, so that a row is a slice.
-        held_out: An example per line, with the columns of HELD_OUT_SCHEMA, in the order of the raw
-            dataset; none of its prompts occurs in `train`.
+        train: An example per line, with the columns of TRAIN_SCHEMA, and LABEL_RUNS where other
+            tokens are labelled than those after the prompt; sorted by row (0, 1, …) and within it
+            by record, so that a row is a slice.
+        held_out: An example per line, with the columns of HELD_OUT_SCHEMA, or of EXAMPLE_SCHEMA,
+            LABEL_RUNS and CONVERSATION_SCHEMA, in the order of the raw dataset; none of its prompts
+            occurs in `train`.
         statistics: The result of `dolly_assets.tokenization.statistics.describe`.
         preview: Markdown of `dolly_assets.tokenization.preview`.
     """

@@ -1,10 +1,12 @@
 import inspect
 import math
 
+import pyarrow as pa
 import pytest
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.evaluate import exact_match, held_out_loss, perplexity
+from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.generation.examples import PARROTED, held_out
 
@@ -16,6 +18,13 @@ def examples(tokenizer):
     """Very different lengths, of prompts and of responses, so that batches are full of padding."""
     names = [f"name {'very ' * (7 * i % 11)}{i}" for i in range(20)]
     return held_out(tokenizer, names, [f"yes {'no ' * (5 * i % 13)}" for i in range(20)])
+
+
+def in_turns(examples: pa.Table) -> pa.Table:
+    """The examples with two labelled turns each, and a token after the last one."""
+    lengths = [len(ids) for ids in examples["input_ids"].to_pylist()]
+    runs = [[3, 2, length - 9, 3, 1] for length in lengths]
+    return examples.append_column(LABEL_RUNS, pa.array(runs, LABEL_RUNS.type))
 
 
 def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_size=8):
@@ -36,16 +45,22 @@ def test_the_loss_does_not_depend_on_the_batches(model, examples) -> None:
     assert held_out_loss(model, examples, batch_size=7) == pytest.approx(one_by_one, rel=1e-6)
 
 
-def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples) -> None:
+@pytest.mark.parametrize("of_turns", [False, True])
+def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples, of_turns) -> None:
     """Against the model's own loss, example by example, weighted by labelled tokens."""
     import torch
 
+    examples = in_turns(examples) if of_turns else examples
     total, count = 0.0, 0
     for example in examples.to_pylist():
         input_ids = torch.tensor([example["input_ids"]])
         labels = input_ids.clone()
-        labels[:, : example["prompt_length"]] = -100
-        labelled = len(example["input_ids"]) - example["prompt_length"]
+        length, prompt = len(example["input_ids"]), example["prompt_length"]
+        begin = 0
+        for turn, tokens in enumerate(example.get("label_runs") or [prompt, length - prompt]):
+            labels[:, begin : begin + tokens * (turn % 2 == 0)] = -100
+            begin += tokens
+        labelled = int((labels != -100).sum())
         with torch.no_grad():
             total += model(input_ids=input_ids, labels=labels).loss.item() * labelled
         count += labelled
@@ -76,9 +91,11 @@ def test_a_batch_has_few_enough_tokens_for_its_logits(model, examples, monkeypat
 
 
 def test_a_model_over_several_devices_is_scored_one_example_at_a_time(model, examples, monkeypatch):
-    expected = held_out_loss(model, examples, batch_size=4)
+    tables = (examples, in_turns(examples))
+    expected = [held_out_loss(model, table, batch_size=4) for table in tables]
     monkeypatch.setattr(model, "hf_device_map", {"a": 0, "b": 1}, raising=False)
-    assert held_out_loss(model, examples, batch_size=4) == pytest.approx(expected, rel=1e-6)
+    found = [held_out_loss(model, table, batch_size=4) for table in tables]
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_model_in_training_is_scored_without_dropout_and_stays_in_training_mode(

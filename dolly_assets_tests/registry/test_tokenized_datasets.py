@@ -38,7 +38,7 @@ def tokenized(*tokens: int) -> TokenizedDataset:
         held_out=pa.Table.from_pylist([{**example, "record": 1, **texts}], HELD_OUT_SCHEMA),
         statistics=describe(
             train_lengths=np.array([len(tokens)]),
-            train_prompt_lengths=np.array([1]),
+            train_labels=np.array([len(tokens) - 1]),
             rows=1,
             max_length=8,
             held_out_examples=1,

@@ -6,7 +6,7 @@ from dolly_assets.tokenization.statistics import describe, length_histogram_png
 def describe_lengths(lengths):
     return describe(
         train_lengths=np.array(lengths),
-        train_prompt_lengths=np.full(len(lengths), 2),
+        train_labels=np.array(lengths) - 2,
         rows=len(lengths),
         max_length=64,
         held_out_examples=0,

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dolly_assets.planning.rows import TrainingRows
 from dolly_assets.training.packing.batches import (
     MicroBatch,
     PackedRow,
@@ -22,6 +23,9 @@ TABLE = pa.table(
     }
 )
 LABELS = [3 + 1, 1, 2]  # of each row: a first token follows from nothing
+TURNS = TABLE.append_column(
+    "label_runs", pa.array([[1, 1, 2, 1], [0, 1, 2], [1, 1], [0, 3]], pa.list_(pa.int32()))
+)
 PAD = 99
 
 
@@ -49,6 +53,18 @@ def test_labels_are_the_responses_tokens_each_predicted_from_the_one_before_in_i
     batch = collator(in_raw_order(TABLE))
     assert predictions(batch) == [(2, 3), (3, 4), (4, 5), (7, 8), (9, 10), (11, 12), (12, 13)]
     assert batch["lengths"][: batch["examples"]] == (5, 3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "collator", [PackingCollator(PAD), PackingCollator(PAD, 8), PaddingCollator(PAD)]
+)
+def test_labels_are_those_of_all_turns_but_an_examples_first_token(
+    collator: PackingCollator | PaddingCollator,
+) -> None:
+    found = in_raw_order(TURNS)
+    assert predictions(collator(found)) == [(1, 2), (4, 5), (9, 10), (11, 12), (12, 13)]
+    assert RowDataset(TURNS, global_batch_size=3, seed=0).labelled_tokens == 5
+    assert TrainingRows.of(TURNS).row_labels.tolist() == [2, 1, 2]
 
 
 def test_packed_rows_are_one_sequence_whose_positions_restart_in_each_example() -> None:
@@ -84,14 +100,16 @@ def test_a_pad_token_inside_an_example_is_a_token_like_any_other(
 
 def test_an_epoch_has_whole_global_batches_and_each_row_knows_the_labels_of_its_own() -> None:
     """Of a slice or a table of chunks too, as a memory-mapped split may be."""
-    chunked = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
-    for table, rows in ((TABLE, 3), (TABLE.slice(2), 2), (chunked, 3)):
-        dataset = RowDataset(table, global_batch_size=2, seed=0)
-        assert len(dataset) == rows // 2 * 2
-        found = [dataset[index] for index in range(len(dataset))]
-        assert dataset.real_tokens == sum(len(example) for row in found for example in row.examples)
-        assert {row.global_labels for row in found} == {dataset.labelled_tokens}
-        assert dataset.labelled_tokens == len(PackingCollator(PAD)(found)["targets"])
+    for whole in (TABLE, TURNS):
+        chunked = pa.concat_tables([whole.slice(0, 1), whole.slice(1)])
+        for table, rows in ((whole, 3), (whole.slice(2), 2), (chunked, 3)):
+            dataset = RowDataset(table, global_batch_size=2, seed=0)
+            assert len(dataset) == rows // 2 * 2
+            found = [dataset[index] for index in range(len(dataset))]
+            tokens = sum(len(example) for row in found for example in row.examples)
+            assert dataset.real_tokens == tokens
+            assert {row.global_labels for row in found} == {dataset.labelled_tokens}
+            assert dataset.labelled_tokens == len(PackingCollator(PAD)(found)["targets"])
     whole = RowDataset(TABLE, global_batch_size=3, seed=0)
     assert whole[0].global_labels == sum(LABELS)
 

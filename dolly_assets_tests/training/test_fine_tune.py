@@ -4,8 +4,9 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ def examples(count: int) -> pa.Table:
     )
 
 
+def conversations(count: int) -> pa.Table:
+    """The same examples, of several labelled turns; some end with one, others with a prompt."""
+    generator = random.Random(6)
+    table = examples(count)
+    runs = []
+    for ids in table["input_ids"].to_pylist():
+        ends = sorted(generator.sample(range(len(ids)), generator.randint(1, 4)))
+        runs.append([end - start for start, end in pairwise([0, *ends, len(ids)])])
+    return table.append_column("label_runs", pa.array(runs, pa.list_(pa.int32())))
+
+
 def job(weights: Path, scratch: Path, **changes: Any) -> FineTuneRequest:
     whole = FineTuneRequest(
         recipe=RECIPE,
@@ -110,14 +122,15 @@ def job(weights: Path, scratch: Path, **changes: Any) -> FineTuneRequest:
     return replace(whole, **changes)
 
 
+@pytest.mark.parametrize("data", [examples, conversations])
 def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
-    runs: Runs, weights: Path, tmp_path: Path
+    runs: Runs, weights: Path, tmp_path: Path, data: Callable[[int], pa.Table]
 ) -> None:
     """All data is one global batch: the first step's loss is computed example by example, too."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    train = examples(GLOBAL_BATCH)
+    train = data(GLOBAL_BATCH)
     [small] = jobs_of(job(weights, tmp_path, train=train), tmp_path, [(2, GLOBAL_BATCH)])
     outcome = runs.run(small)
     first, [work] = outcome.steps[0], outcome.work
@@ -133,8 +146,13 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
         ids = torch.tensor([example["input_ids"]])
         with torch.no_grad():
             log_probabilities = model(ids).logits[0, :-1].log_softmax(-1)
-        labelled = slice(max(1, example["prompt_length"]), None)
-        picked = log_probabilities.gather(1, ids[0, 1:, None])[labelled.start - 1 :, 0]
+        after_prompt = [example["prompt_length"], ids.numel() - example["prompt_length"]]
+        is_labelled = [
+            bool(turn % 2)
+            for turn, tokens_of_turn in enumerate(example.get("label_runs", after_prompt))
+            for _ in range(tokens_of_turn)
+        ]
+        picked = log_probabilities.gather(1, ids[0, 1:, None])[torch.tensor(is_labelled[1:]), 0]
         total -= float(picked.sum())
         tokens += len(picked)
     assert first["loss"] == pytest.approx(total / tokens, rel=1e-5)
@@ -158,7 +176,9 @@ def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
 ) -> None:
     """Later losses depend on earlier gradients, so those are equal as well, but for rounding."""
     whole, *parts = jobs_of(
-        job(weights, tmp_path, last_epoch=2), tmp_path, [(8, 8), (4, 8), (2, 8)]
+        job(weights, tmp_path, last_epoch=2, train=conversations(24)),
+        tmp_path,
+        [(8, 8), (4, 8), (2, 8)],
     )
     expected = runs.run(whole)
     assert len(expected.losses) == 6

@@ -120,7 +120,7 @@ def rows() -> list[PackedRow]:
     generator = np.random.default_rng(3)
     tokens = [generator.integers(1, 128, size=length, dtype=np.int32) for length in LENGTHS]
     return [
-        PackedRow(tuple(part), tuple(len(each) // 2 for each in part), 1)
+        PackedRow.with_prompts(part, [len(each) // 2 for each in part])
         for part in (tokens[:2], tokens[2:])
     ]
 
@@ -132,7 +132,7 @@ def one_by_one(model: Any) -> tuple[float, Any]:
     model.zero_grad()
     total = 0.0
     for row in rows():
-        for ids, prompt in zip(row.examples, row.prompt_lengths, strict=True):
+        for ids, (prompt, _) in zip(row.examples, row.label_runs, strict=True):
             tokens = torch.from_numpy(ids.astype(np.int64))
             logits = model(input_ids=tokens[None], use_cache=False).logits[0]
             loss = torch.nn.functional.cross_entropy(

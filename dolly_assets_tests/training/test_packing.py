@@ -68,9 +68,40 @@ def rows(*, seed: int = 0) -> list[PackedRow]:
     generator = np.random.default_rng(seed)
     tokens = [generator.integers(300, size=length, dtype=np.int32) for length in LENGTHS]
     return [
-        PackedRow((one, other), (len(one) // 2, len(other) // 2), 1)
+        PackedRow.with_prompts((one, other), (len(one) // 2, len(other) // 2))
         for one, other in (tokens[:2], tokens[2:])
     ]
+
+
+def conversations() -> list[PackedRow]:
+    """The same rows, with several labelled turns in each example."""
+    turns = ([2, 1, 3, 3], [1, 4, 2, 5, 5], [0, 2, 3], [4, 1, 1, 1, 1, 2, 2])
+    runs = [np.array(each, dtype=np.int32) for each in turns]
+    return [
+        PackedRow(row.examples, tuple(of_row), 1)
+        for row, of_row in zip(rows(), (runs[:2], runs[2:]), strict=True)
+    ]
+
+
+def each_alone(model: Any, rows: list[PackedRow]) -> tuple[float, Any]:
+    """Loss and gradient by plain transformers, one example after the other."""
+    import torch
+
+    model.zero_grad()
+    total = 0.0
+    for row in rows:
+        for ids, runs in zip(row.examples, row.label_runs, strict=True):
+            tokens = torch.from_numpy(ids.astype(np.int64))
+            labels = tokens.clone()
+            begin = 0
+            for turn, length in enumerate(runs.tolist()):
+                labels[begin : begin + length * (turn % 2 == 0)] = -100
+                begin += length
+            logits = model(input_ids=tokens[None], use_cache=False).logits[0]
+            value = torch.nn.functional.cross_entropy(logits[:-1], labels[1:], reduction="sum")
+            value.backward()
+            total += value.item()
+    return total, torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
 def loss_and_gradient(model: Any, loss: LabelLoss, batch: MicroBatch) -> tuple[float, Any]:
@@ -96,18 +127,33 @@ def test_packed_and_padded_training_have_equal_losses_and_gradients(architecture
     assert (found - expected).norm() < 2e-6 * expected.norm()
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gpt_neox", "mistral", "falcon"])
+def test_conversations_of_several_labelled_turns_are_trained_as_each_is_alone(
+    architecture: str,
+) -> None:
+    model, loss = model_of(architecture)
+    alone, expected = each_alone(model, conversations())
+    for packed in (False, True):
+        if packed:
+            choose_attention(model, loss)
+        collator = PackingCollator(0, multiple=8) if packed else PaddingCollator(0)
+        found, gradient = loss_and_gradient(model, loss, collator(conversations()))
+        assert found == pytest.approx(alone, rel=2e-6)
+        assert (gradient - expected).norm() < 3e-6 * expected.norm()
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt_neox", "gptj", "falcon"])
 def test_a_token_sees_no_neighbour_example(architecture: str) -> None:
     model, loss = model_of(architecture)
     choose_attention(model, loss)
     one, other = rows(), rows(seed=1)
     mixed = [
-        PackedRow((other[0].examples[0], one[0].examples[1]), one[0].prompt_lengths, 1),
+        PackedRow((other[0].examples[0], one[0].examples[1]), one[0].label_runs, 1),
         one[1],
     ]
     model.eval()
     before, after = (loss.logits(model, PackingCollator(0)(each)).detach() for each in (one, mixed))
-    changed = LENGTHS[0] - one[0].prompt_lengths[0]
+    changed = one[0].label_runs[0][1]
     assert (before[:changed] - after[:changed]).abs().max() > 0.01
     assert (before[changed:] == after[changed:]).all()
 

@@ -4,11 +4,14 @@ The row is the unit of order and of batches: one or several examples that share 
 module knows nothing of models.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, Self, TypedDict
 
 import numpy as np
 import pyarrow as pa
+
+from dolly_assets.tokenization.labels import LabelRuns, token_mask
 
 if TYPE_CHECKING:
     import torch
@@ -20,13 +23,24 @@ class PackedRow:
 
     Attributes:
         examples: Token ids of each example (int32, one dimension).
-        prompt_lengths: Tokens of each example's prompt; the tokens after it are labelled.
+        label_runs: Runs of each example's tokens, in turn unlabelled and labelled (int32).
         global_labels: Labelled tokens of the global batch that the row belongs to, over all ranks.
     """
 
     examples: tuple[np.ndarray, ...]
-    prompt_lengths: tuple[int, ...]
+    label_runs: tuple[np.ndarray, ...]
     global_labels: int
+
+    @classmethod
+    def with_prompts(
+        cls, examples: Sequence[np.ndarray], prompt_lengths: Sequence[int], global_labels: int = 1
+    ) -> Self:
+        """Return a row whose examples are labelled after their prompts."""
+        runs = [
+            np.array([prompt, len(example) - prompt], dtype=np.int32)
+            for example, prompt in zip(examples, prompt_lengths, strict=True)
+        ]
+        return cls(tuple(examples), tuple(runs), global_labels)
 
 
 class MicroBatch(TypedDict):
@@ -67,18 +81,21 @@ class RowDataset:
         """Start with the order of the first epoch.
 
         Args:
-            table: The split, with the columns row (contiguous), input_ids and prompt_length.
+            table: The split, with the columns row (contiguous), input_ids and prompt_length, and
+                label_runs where other tokens are labelled than those after the prompt.
             global_batch_size: Rows per optimizer step.
             seed: Seed of the order.
         """
-        self._input_ids = table["input_ids"].combine_chunks()
-        self._prompt_lengths = table["prompt_length"].to_numpy()
-        lengths = np.diff(self._input_ids.offsets.to_numpy())
+        input_ids = table["input_ids"].combine_chunks()
+        self._tokens_of_all, self._token_bounds = (
+            part.to_numpy() for part in (input_ids.values, input_ids.offsets)
+        )
+        self._runs = LabelRuns.of(table)
+        lengths = np.diff(self._token_bounds)
         starts = np.flatnonzero(np.diff(table["row"].to_numpy(), prepend=-1))
         self._bounds = np.append(starts, table.num_rows)
         self._tokens = np.add.reduceat(lengths, starts)
-        # Nothing predicts an example's first token, so it never counts as labelled.
-        self._labels = np.add.reduceat(lengths - np.maximum(self._prompt_lengths, 1), starts)
+        self._labels = np.add.reduceat(self._runs.predicted, starts)
         self._global_batch_size, self._seed = global_batch_size, seed
         self._size = len(starts) // global_batch_size * global_batch_size
         self.set_epoch(0)
@@ -117,9 +134,10 @@ class RowDataset:
     def __getitem__(self, index: int) -> PackedRow:
         row = int(self._order[index])
         examples = range(self._bounds[row], self._bounds[row + 1])
+        bounds = self._token_bounds
         return PackedRow(
-            tuple(self._input_ids[example].values.to_numpy() for example in examples),
-            tuple(int(self._prompt_lengths[example]) for example in examples),
+            tuple(self._tokens_of_all[bounds[each] : bounds[each + 1]] for each in examples),
+            tuple(self._runs[each] for each in examples),
             int(self._global_labels[index // self._global_batch_size]),
         )
 
@@ -148,17 +166,16 @@ class PackingCollator:
         """Return the rows' micro-batch."""
         import torch
 
-        examples, prompt_lengths = _examples(rows)
+        examples, runs = _examples(rows)
         count = len(examples)
         if filler := -sum(map(len, examples)) % self._multiple:
             examples.append(np.full(filler, self._filler_token_id, dtype=np.int32))
-            prompt_lengths.append(filler)
+            runs.append(np.array([filler], dtype=np.int32))
         lengths = np.array([len(example) for example in examples])
         starts = lengths.cumsum() - lengths
         input_ids = np.concatenate(examples).astype(np.int64)
         position_ids = np.arange(len(input_ids)) - starts.repeat(lengths)
-        is_label = position_ids >= np.maximum(prompt_lengths, 1).repeat(lengths)
-        labelled = np.flatnonzero(is_label)
+        labelled = np.flatnonzero(token_mask(runs))
         return {
             "input_ids": torch.from_numpy(input_ids[None]),
             "position_ids": torch.from_numpy(position_ids[None]),
@@ -180,16 +197,18 @@ class PaddingCollator:
         """Return the rows' micro-batch."""
         import torch
 
-        examples, prompt_lengths = _examples(rows)
+        examples, runs = _examples(rows)
         lengths = np.array([len(example) for example in examples])[:, None]
         columns = np.arange(lengths.max())[None]
-        input_ids = np.full((len(examples), columns.size), self._pad_token_id, dtype=np.int64)
+        is_token = columns < lengths
+        input_ids = np.full(is_token.shape, self._pad_token_id, dtype=np.int64)
         for row, example in enumerate(examples):
             input_ids[row, : len(example)] = example
-        is_label = (columns >= np.maximum(prompt_lengths, 1)[:, None]) & (columns < lengths)
+        is_label = np.zeros_like(is_token)
+        is_label[is_token] = token_mask(runs)
         return {
             "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy((columns < lengths).astype(np.int64)),
+            "attention_mask": torch.from_numpy(is_token.astype(np.int64)),
             "logits_to_keep": torch.from_numpy(np.roll(is_label, -1, axis=1)),
             "targets": torch.from_numpy(input_ids[is_label]),
             "lengths": tuple(lengths[:, 0].tolist()),
@@ -198,6 +217,7 @@ class PaddingCollator:
         }
 
 
-def _examples(rows: list[PackedRow]) -> tuple[list[np.ndarray], list[int]]:
+def _examples(rows: list[PackedRow]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the tokens and the runs of all examples."""
     examples = [example for row in rows for example in row.examples]
-    return examples, [length for row in rows for length in row.prompt_lengths]
+    return examples, [runs for row in rows for runs in row.label_runs]

@@ -177,7 +177,7 @@ class LayoutTests:
         device = next(model.parameters()).device
         found = []
         for part in [[each] for each in examples] if self._single else [examples]:
-            batch = collator([PackedRow(tuple(part), (1,) * len(part), 1)])
+            batch = collator([PackedRow.with_prompts(part, [1] * len(part))])
             on_device = {
                 name: getattr(value, "to", lambda _, value=value: value)(device)
                 for name, value in batch.items()
