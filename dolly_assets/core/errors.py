@@ -28,6 +28,10 @@ class LicenseError(DollyError):
     """A licence forbids the use of a model family, or is unknown."""
 
 
+class TemplateError(DollyError):
+    """A chat template fails, or cannot be trained with."""
+
+
 class BaseModelError(DollyError):
     """A base model cannot be loaded, or is not a causal language model."""
 

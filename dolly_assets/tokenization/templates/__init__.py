@@ -1,0 +1,19 @@
+"""Chat templates: how a conversation becomes text, token ids, and labels that are proven.
+
+It knows conversations, Jinja templates and tokenizers; it knows nothing of families, files or the
+store. What a template does is found by rendering it, never assumed.
+
+- `settings.py`: which template a family uses, and which turns it trains.
+- `template.py`: a template's text: the base model's, a bundled one, or a file's.
+- `render.py`: rendering by transformers, with limits.
+- `messages.py`: a conversation as templates read it.
+- `control.py`: control tokens, which only the template can write.
+- `probe.py`: what a template does, found once by rendering it.
+- `turns.py`: a conversation's turns: where labels begin and end, proven by rendering.
+- `presence.py`: whether a rendering shows every message.
+- `encoder.py`: conversations as token ids and labels, proven by decoding; the class to use.
+"""
+
+from dolly_assets.tokenization.templates.settings import Labels, TemplateFile
+
+__all__ = ["Labels", "TemplateFile"]

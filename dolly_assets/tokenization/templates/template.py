@@ -1,0 +1,210 @@
+"""The text of a chat template: the base model's own, a bundled one, or that of a file.
+
+Dolly's is made from the prompt style, and gives a single exchange the text of
+`PromptStyle.prompt` and `completion`.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from dolly_assets.core.errors import ConfigurationError, TemplateError
+from dolly_assets.core.hashing import json_digest
+from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.tokenization.templates.settings import NAMES, TemplateFile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FROZEN_DATE = date(2024, 7, 26)
+"""What templates that print today's date print here, so that equal data gives equal tokens. It is
+the default of Llama's templates."""
+
+_CHATML = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
+_EXCHANGES = """\
+{%- if tools -%}{{- raise_exception('this layout has no place for tools') -}}{%- endif -%}
+{%- set has_system = messages[0].role == 'system' -%}
+{%- set opening = messages[0].content if has_system else INTRO -%}
+{%- if opening -%}{{- opening + '\\n\\n' -}}{%- endif -%}
+{%- for message in (messages[1:] if has_system else messages) -%}
+{%- if message.role == 'user' -%}
+{%- if not loop.first -%}{{- '\\n\\n' -}}{%- endif -%}
+{{- INSTRUCTION_KEY + '\\n' + message.content + '\\n\\n' -}}
+{%- if message.context -%}{{- CONTEXT_KEY + '\\n' + message.context + '\\n\\n' -}}{%- endif -%}
+{%- elif message.role == 'assistant' -%}
+{{- RESPONSE_MARKER + message.content + END -}}
+{%- else -%}
+{{- raise_exception('this layout has no place for messages of the role ' + message.role) -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- RESPONSE_MARKER -}}{%- endif -%}
+"""
+_ALPACA_STYLE = PromptStyle(context_key="### Input:")
+_MARKER = re.compile(r"<\|[^|<>\s]+\|>")
+_DATE_CALL = re.compile(r"strftime_now\b")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A chat template.
+
+    Attributes:
+        name: `base`, `dolly`, `alpaca`, `chatml`, or the name of a file.
+        text: Its Jinja source.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text."""
+        return json_digest(self.text)
+
+    @property
+    def new_tokens(self) -> tuple[str, ...]:
+        """What it writes in the form `<|name|>`, which a tokenizer without them has to learn."""
+        return tuple(dict.fromkeys(_MARKER.findall(self.text)))
+
+
+def choose(
+    wanted: str | TemplateFile | None, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase"
+) -> Template:
+    """Return the template that a family asks for.
+
+    Args:
+        wanted: `base`, a bundled template's name, or a file; None for the base model's own, or
+            `dolly` where it has none.
+        style: The wording of `dolly`.
+        tokenizer: The base model's.
+
+    Raises:
+        ConfigurationError: The base model has no template, or none is known by this name.
+    """
+    own = own_text(tokenizer)
+    if isinstance(wanted, TemplateFile):
+        return Template(wanted.name, _with_frozen_date(wanted.text, wanted.name))
+    if wanted == "base" or (wanted is None and own and style == PromptStyle()):
+        if not own:
+            raise ConfigurationError(
+                "template: base: the base model has no chat template; name one of "
+                f"{', '.join(NAMES[1:])}, or a Jinja file beside the YAML, such as ./chat.jinja"
+            )
+        return Template("base", _with_frozen_date(own, "base"))
+    return bundled(wanted or "dolly", style, tokenizer)
+
+
+def bundled(name: str, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase") -> Template:
+    """Return a bundled template for a tokenizer.
+
+    Raises:
+        ConfigurationError: There is none of this name.
+    """
+    begin = _begin(tokenizer)
+    if name == "dolly":
+        return Template(name, begin + _exchanges(style, json_text("\n\n" + style.end_key)))
+    if name == "alpaca":
+        return Template(name, begin + _exchanges(_ALPACA_STYLE, "eos_token"))
+    if name == "chatml":
+        return Template(name, begin + _CHATML)
+    raise ConfigurationError(
+        f"template: there is no template {name!r}; name one of {', '.join(NAMES)}, or a Jinja file "
+        "beside the YAML, such as ./chat.jinja"
+    )
+
+
+def carried(name: str | None, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase") -> Template:
+    """Return the template that a prepared base model or a checkpoint carries.
+
+    Args:
+        name: What its attributes state; None in those of earlier versions, which know `dolly`.
+        style: The wording of `dolly`.
+        tokenizer: The one in its weights folder.
+
+    Raises:
+        ConfigurationError: It should carry one and doesn't.
+    """
+    if name in (None, "dolly"):
+        return bundled("dolly", style, tokenizer)
+    if not (text := own_text(tokenizer)):
+        raise ConfigurationError(
+            f"the tokenizer has no chat template, expected that of template {name}: "
+            "chat_template.jinja is missing beside it"
+        )
+    return Template(str(name), text)
+
+
+def own_text(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """Return the template that a tokenizer has; of several, the one named `default`."""
+    own: Any = tokenizer.chat_template
+    return own.get("default") if isinstance(own, dict) else own
+
+
+def _begin(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return how a bundled template begins, so that its ids are those of the text by default.
+
+    The tokenizer may begin every text with a token and a space; both are then in the template,
+    since a rendered text is encoded without additions.
+    """
+    with_bos = tokenizer("a").input_ids
+    if tokenizer.bos_token_id is None or with_bos[0] != tokenizer.bos_token_id:
+        return ""
+    joined = tokenizer(f"{tokenizer.bos_token}a", add_special_tokens=False).input_ids
+    return "{{- bos_token -}}\n" if joined == with_bos else "{{- bos_token + ' ' -}}\n"
+
+
+def json_text(text: str) -> str:
+    """Return a text as a literal of Jinja."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _exchanges(style: PromptStyle, end: str) -> str:
+    """Return the layout of instruction, context and response for dialogues.
+
+    A system message takes the place of the introduction.
+    """
+    values = {
+        "INTRO": json_text(style.intro),
+        "INSTRUCTION_KEY": json_text(style.instruction_key),
+        "CONTEXT_KEY": json_text(style.context_key),
+        "RESPONSE_MARKER": json_text(style.response_marker),
+        "END": end,
+    }
+    return re.sub(r"\b[A-Z_]{3,}\b", lambda match: values[match[0]], _EXCHANGES)
+
+
+def _with_frozen_date(text: str, name: str) -> str:
+    """Return a template that prints a fixed date where it prints today's.
+
+    transformers offers `strftime_now`; a macro of this name, on the first line so that line numbers
+    stay, hides it.
+    """
+    if not _DATE_CALL.search(text) or "macro strftime_now" in text:
+        return text
+    from jinja2 import TemplateSyntaxError, nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
+        tree = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
+            re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", text)
+        )
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"template {name}, line {error.lineno}: {error.message}") from error
+    calls = [call for call in tree.find_all(nodes.Call) if _is_date(call.node)]
+    formats = {call.args[0].value for call in calls if isinstance(call.args[0], nodes.Const)}
+    cases = "".join(
+        f"{{%- if format == {json_text(each)} -%}}{FROZEN_DATE.strftime(each)}{{%- endif -%}}"
+        for each in sorted(formats)
+    )
+    return f"{{%- macro strftime_now(format) -%}}{cases}{{%- endmacro +%}}{text}"
+
+
+def _is_date(node: Any) -> bool:
+    return getattr(node, "name", None) == "strftime_now"
