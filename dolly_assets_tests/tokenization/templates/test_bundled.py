@@ -5,9 +5,14 @@ from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates.encoder import encoder_for
 from dolly_assets.tokenization.templates.template import carried
-from dolly_assets_tests.tokenization.test_encode import RESPONSES, STYLES, TOKENIZERS
+from dolly_assets_tests.tokenization.test_encode import RESPONSES, TOKENIZERS
 from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, with_style
 
+STYLES = [
+    PromptStyle(),
+    PromptStyle(intro=""),
+    PromptStyle(response_key="Answer:", instruction_key="Q:", end_key='"§\\"'),
+]
 DIALOGUE = Conversation(
     (
         Message("system", "Be brief."),
