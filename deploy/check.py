@@ -215,7 +215,8 @@ def check_limits() -> Check:
     for environment in chart.ENVIRONMENTS:
         found = {each["kind"]: each for _, each in objects(environment)}
         settings = _kubernetes_settings(environment)
-        trainings = int(found["Job"]["spec"]["template"]["spec"]["containers"][0]["command"][-1])
+        [pool] = (pods.pod_of(found["CronJob"]) or {})["containers"]
+        trainings = int(pool["command"][-1])
         hard = found["ResourceQuota"]["spec"]["hard"]
         for family in families:
             if problem := over_quota(family, settings, hard, at_once=trainings):

@@ -140,8 +140,8 @@ def test_garbage_is_collected_by_the_command_that_is_deployed_on_the_deployed_in
 def test_the_pool_is_made_by_the_command_that_is_deployed(
     home: Path, postgres: Postgres, tmp_path: Path
 ) -> None:
-    [job] = [each for _, each in check.objects("prod") if each["kind"] == "Job"]
-    [container] = job["spec"]["template"]["spec"]["containers"]
+    [job] = [each for _, each in check.objects("prod") if each["kind"] == "CronJob"]
+    [container] = (pods.pod_of(job) or {})["containers"]
     (tmp_path / "dagster.yaml").write_text(dagster_yaml_of_prod(postgres))
     settings = next(each for _, each in check.objects("prod") if each["kind"] == "ConfigMap")
     environment = {
