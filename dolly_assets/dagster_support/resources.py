@@ -25,11 +25,12 @@ from dolly_assets.launchers.base import Launcher
 from dolly_assets.launchers.kubernetes.launcher import KubernetesLauncher
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.launchers.local import LocalLauncher
+from dolly_assets.registry.model_folders import weights_bytes
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.profile_publisher import profile_dir, spec_in
-from dolly_assets.worker.spec import Task, WorkerSpec
+from dolly_assets.worker.spec import Evaluate, Sample, Task, WorkerSpec
 
 
 class StoreResource(StoreSettings, dg.ConfigurableResource):
@@ -81,6 +82,7 @@ class WorkerResource(dg.ConfigurableResource):
             cache_dir=Path(self.store.cache_dir),
             cache_limit_bytes=self.store.cache_limit_bytes,
             scratch_dir=folder,
+            weights_bytes=_largest_weights(store, task),
             made_by=made_by(context),
         )
         scratch.remove(folder)
@@ -114,3 +116,11 @@ class WorkerResource(dg.ConfigurableResource):
             if left := spec_in(folder):
                 report_interrupted(context, left, store)
             scratch.keep_logs_only(folder)
+
+
+def _largest_weights(store: ArtifactStore, task: Task) -> int:
+    """Return the size of the largest model that a task scores or samples from; 0 if none."""
+    if not isinstance(task, Evaluate | Sample):
+        return 0
+    models = [store.get(each.name, each.digest) for each in task.checkpoints.values()]
+    return max(weights_bytes(store, model) for model in models)

@@ -16,6 +16,23 @@ class ModelFolders(NamedTuple):
     adapter: Path | None
 
 
+def weights_bytes(store: ArtifactStore, checkpoint: Artifact) -> int:
+    """Return the size of the weights that a checkpoint's model has in memory, adapter included.
+
+    Raises:
+        ArtifactError: The store lacks the base model of an adapter.
+    """
+    model = checkpoint
+    if not _has_weights(checkpoint):
+        model = _base_model(store, checkpoint)
+    return sum(
+        entry.size_bytes
+        for artifact, folder in ((model, "weights/"), (checkpoint, "adapter/"))
+        for entry in artifact.manifest.files
+        if entry.path.startswith(folder) and entry.path.endswith(".safetensors")
+    )
+
+
 def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     """Fetch the folders of a checkpoint to this machine.
 
@@ -24,9 +41,19 @@ def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     Raises:
         ArtifactError: The store lacks the weights or the base model.
     """
-    if any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files):
+    if _has_weights(checkpoint):
         return ModelFolders(checkpoint.fetch("weights"), None)
+    base_model = _base_model(store, checkpoint)
+    return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"))
+
+
+def _has_weights(checkpoint: Artifact) -> bool:
+    """Return whether a checkpoint is a whole model, and not an adapter."""
+    return any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files)
+
+
+def _base_model(store: ArtifactStore, checkpoint: Artifact) -> Artifact:
+    """Return the base model of an adapter."""
     digest = required_digest(checkpoint, BASE_MODEL)
     family = ArtifactAddress.parse(checkpoint.name).family
-    base_model = store.get(BASE_MODEL.address(family).name, digest)
-    return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"))
+    return store.get(BASE_MODEL.address(family).name, digest)

@@ -129,6 +129,11 @@ class WorkerSpec(Config, Generic[TaskT_co]):
         description="Whether a cluster may restart the worker with this document; it then resumes "
         "from what was published since.",
     )
+    weights_bytes: int = Field(
+        default=0,
+        description="Size of the weights of the largest model that it scores or samples from; 0 "
+        "if unknown.",
+    )
     made_by: dict[str, str] = Field(
         description="Run id and code version of the orchestrator, for the artifacts' manifests."
     )

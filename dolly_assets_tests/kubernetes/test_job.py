@@ -10,7 +10,7 @@ from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.family import KubernetesCompute
 from dolly_assets.launchers.kubernetes.job import Owner, build_job
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
-from dolly_assets.worker.spec import WorkerSpec
+from dolly_assets.worker.spec import ArtifactRef, Evaluate, Sample, WorkerSpec
 from dolly_assets_tests.kubernetes.directed import Directed
 
 OWNER = Owner("4a5f", "4a5f", "tiny__fine_tune")
@@ -129,6 +129,33 @@ def test_a_key_that_kubernetes_does_not_know_is_refused_with_the_family(tmp_path
         ConfigurationError, match=r"^tiny: its Kubernetes configuration is wrong: .*toleration"
     ):
         document(spec(tmp_path, kubernetes=wrong), settings())
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "compute", "gpus"),
+    [
+        (0, {"gpus": 8}, 1),  # unknown
+        (12, {"gpus": 8}, 1),
+        (24, {"gpus": 8}, 2),  # of which nothing is known
+        (24, {"gpus": 8, "device": "A100-80GB"}, 1),
+        (140, {"gpus": 8, "device": "A100-80GB"}, 3),
+        (800, {"gpus": 8, "device": "A100-80GB"}, 8),  # all there are
+        (24, {"gpus": 0}, 0),
+    ],
+)
+def test_scoring_asks_for_as_many_gpus_as_hold_the_model(
+    tmp_path: Path, gigabytes: int, compute: dict[str, Any], gpus: int
+) -> None:
+    checkpoints = {1: ArtifactRef(name="tiny/model_checkpoint/animals/01", digest="0" * 64)}
+    for task in (
+        Evaluate(dataset="animals", checkpoints=checkpoints),
+        Sample(dataset="animals", checkpoints=checkpoints),
+    ):
+        changed = {"task": task, "weights_bytes": gigabytes * 10**9}
+        job = document(spec(tmp_path, **compute).model_copy(update=changed), settings())
+        [worker] = job["spec"]["template"]["spec"]["containers"]
+        assert worker["resources"]["limits"].get("nvidia.com/gpu", "0") == str(gpus)
+        assert job["spec"]["completions"] == 1
 
 
 def test_ranks_that_cannot_share_the_batch_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dolly_assets.core.errors import DollyError, WorkerError
-from dolly_assets.launchers.kubernetes.job import WorkerResources
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
     Pod,
@@ -20,6 +19,7 @@ from dolly_assets.launchers.kubernetes.pods import (
     quoted,
     terminated,
 )
+from dolly_assets.launchers.kubernetes.worker_resources import WorkerResources
 from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.worker.messages import Failed
 from dolly_assets.worker.spec import WorkerSpec

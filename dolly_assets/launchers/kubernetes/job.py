@@ -18,6 +18,7 @@ from dolly_assets.core.text import one_line
 from dolly_assets.family import ModelFamily
 from dolly_assets.launchers.kubernetes.pods import Job, tolerated_exit_codes
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
+from dolly_assets.launchers.kubernetes.worker_resources import WorkerResources
 from dolly_assets.storage.conventions import MESSAGES
 from dolly_assets.worker.spec import Train, WorkerSpec
 
@@ -46,32 +47,6 @@ class Owner:
     attempt: int = 1  # of the step in its run
     labels: Mapping[str, str] = field(default_factory=dict)  # asset, partition
     config: Mapping[str, Any] = field(default_factory=dict)  # the tag dagster-k8s/config
-
-
-@dataclass(frozen=True)
-class WorkerResources:
-    """The resources that a worker needs in a cluster."""
-
-    nodes: int
-    ranks: int  # on each node
-    gpus: int  # on each node
-
-    @classmethod
-    def of(cls, spec: WorkerSpec) -> "WorkerResources":
-        """Return the resources of a spec's worker.
-
-        Training gets what the family requests, scoring one of its GPUs, other tasks none.
-
-        Raises:
-            TrainingError: The global batch cannot be divided among the ranks.
-        """
-        compute = spec.family.compute
-        if isinstance(spec.task, Train) and spec.task.epochs != (0,):
-            ranks = compute.gpus or compute.cpu_ranks
-            spec.family.recipe.accumulation_steps(compute.nodes * ranks)
-            return cls(compute.nodes, ranks, compute.gpus)
-        needs_gpu = spec.task.task in ("train", "evaluate", "sample")
-        return cls(1, 1, min(1, compute.gpus) if needs_gpu else 0)
 
 
 def work_of(spec: WorkerSpec) -> str:

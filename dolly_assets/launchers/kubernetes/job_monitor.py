@@ -19,7 +19,6 @@ from dolly_assets.launchers.kubernetes.api import Api, refusal
 from dolly_assets.launchers.kubernetes.clock import Clock
 from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory
 from dolly_assets.launchers.kubernetes.gang import Gang, Nodes
-from dolly_assets.launchers.kubernetes.job import WorkerResources
 from dolly_assets.launchers.kubernetes.message_reader import MessageReader
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
@@ -37,6 +36,7 @@ from dolly_assets.launchers.kubernetes.pods import (
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.launchers.kubernetes.waiting import Waiting
 from dolly_assets.launchers.kubernetes.watch import LogStream, Watched
+from dolly_assets.launchers.kubernetes.worker_resources import WorkerResources
 from dolly_assets.worker.messages import Log, Message
 from dolly_assets.worker.spec import WorkerSpec
 
