@@ -4,7 +4,7 @@ A single exchange (Dolly, Alpaca) is a conversation of a user's message and an a
 stored in columns of its own, as it always was, so that artifacts keep their digests.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
@@ -33,16 +33,20 @@ def holds_conversations(table: pa.Table) -> bool:
     return "messages" in table.column_names
 
 
-def table_of(conversations: list[Conversation]) -> pa.Table:
-    """Return conversations as a table with CONVERSATION_SCHEMA."""
-    columns = {
-        "messages": [each.messages_json() for each in conversations],
-        "tools": [each.tools_json() for each in conversations],
-        "category": [each.category for each in conversations],
-        "source": [each.source for each in conversations],
-        "id": [each.id for each in conversations],
+def row_of(conversation: Conversation) -> dict[str, str]:
+    """Return a conversation as a row of a table with CONVERSATION_SCHEMA."""
+    return {
+        "messages": conversation.messages_json(),
+        "tools": conversation.tools_json(),
+        "category": conversation.category,
+        "source": conversation.source,
+        "id": conversation.id,
     }
-    return pa.table(columns, schema=CONVERSATION_SCHEMA)
+
+
+def table_of(conversations: Iterable[Conversation]) -> pa.Table:
+    """Return conversations as a table with CONVERSATION_SCHEMA."""
+    return pa.Table.from_pylist([*map(row_of, conversations)], schema=CONVERSATION_SCHEMA)
 
 
 def conversations(table: pa.Table, *, batch_records: int = 1024) -> Iterator[Conversation]:

@@ -4,22 +4,18 @@ A column of equal values is tiny in a file, whatever it expands to: sizes are co
 are written out. It does not know where the file came from; columns are the business of `schema`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
+from dolly_assets.datasets.arrow_records import expanded_bytes as values_bytes
 from dolly_assets.datasets.arrow_sizes import expanded_bytes
+from dolly_assets.datasets.canonical import from_columns, wanted_columns
 from dolly_assets.datasets.compression import most_bytes, too_large
-from dolly_assets.datasets.schema import (
-    CanonicalTable,
-    canonical_from_table,
-    check_is_text,
-    map_columns,
-)
+from dolly_assets.datasets.schema import CanonicalTable
 
 PARQUET_ROWS = 4096
 DELTA_ROWS = 256
@@ -34,20 +30,23 @@ def read_parquet(path: Path, *, source: str) -> CanonicalTable:
     try:
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
-        wanted = _wanted(schema, source)
+            leaves = [file.schema.column(at).path for at in range(len(file.schema))]
+        wanted = wanted_columns(schema, source=source)
         # Of single columns pyarrow cannot be asked: where a footer is damaged, it ends the process.
         groups = [metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups)]
         if sum(groups) > most_bytes(path):
             raise too_large(source, path)
+        largest_bytes = max(groups, default=0)
         columns = {
-            name: _parquet_column(path, name, source, max(groups, default=0)) for name in wanted
+            name: _parquet_column(path, name, source, largest_bytes) for name in wanted.texts
         }
-        table = pa.table(columns)
-        if table.nbytes > most_bytes(path):
+        texts = pa.table(columns)
+        if texts.nbytes > most_bytes(path):
             raise too_large(source, path)
+        values = _parquet_values(path, wanted.values, leaves, source, largest_bytes)
+        return from_columns(wanted, texts, values, names=schema.names, source=source)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(source, "Parquet", error) from error
-    return canonical_from_table(table, source=source, names=schema.names)
 
 
 def read_arrow(path: Path, *, source: str) -> CanonicalTable:
@@ -56,49 +55,82 @@ def read_arrow(path: Path, *, source: str) -> CanonicalTable:
         with pa.OSFile(str(path)) as file:
             _check_is_whole(file)
             schema = _open_stream(file).schema
-            wanted = sorted(map(schema.get_field_index, _wanted(schema, source)))
+            wanted = wanted_columns(schema, source=source)
             if sum(map(expanded_bytes, _messages(file))) > most_bytes(path):
                 raise too_large(source, path)
-            reader = _open_stream(file, pa.ipc.IpcReadOptions(included_fields=wanted))
-            table = _table(_checked(reader), path, source)
+            texts = pa.table({})
+            if wanted.texts:
+                texts = _table(_checked(_only(file, schema, wanted.texts)), path, source)
+            values: Iterator[pa.RecordBatch] = iter(())
+            if wanted.values:
+                values = _in_bounds(_checked(_only(file, schema, wanted.values)), path, source)
+            return from_columns(wanted, texts, values, names=schema.names, source=source)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(source, "Arrow", error) from error
-    return canonical_from_table(table, source=source, names=schema.names)
 
 
-def _wanted(schema: pa.Schema, source: str) -> list[str]:
-    """Return the names of the columns to read, which hold text."""
-    wanted = list(map_columns(schema.names, source=source).values())
-    for name in wanted:
-        check_is_text(name, schema.field(name).type, source=source)
-    return wanted
+def _only(
+    file: pa.NativeFile, schema: pa.Schema, names: Sequence[str]
+) -> pa.ipc.RecordBatchStreamReader:
+    """Open a stream of some columns."""
+    included = sorted(map(schema.get_field_index, names))
+    return _open_stream(file, pa.ipc.IpcReadOptions(included_fields=included))
 
 
 def _parquet_column(path: Path, name: str, source: str, group_bytes: int) -> pa.ChunkedArray:
-    """Return a column, of which each value is held once until its size is known.
+    """Return a column of text."""
+    return _table(_parquet_batches(path, [name], [name], group_bytes), path, source)[name]
+
+
+def _parquet_values(
+    path: Path, names: Sequence[str], leaves: Sequence[str], source: str, group_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield columns of any type, of which not more is written out than a file may expand to."""
+    if names:
+        below = tuple(f"{name}." for name in names)
+        texts = [leaf for leaf in leaves if leaf in names or leaf.startswith(below)]
+        yield from _in_bounds(_parquet_batches(path, names, texts, group_bytes), path, source)
+
+
+def _parquet_batches(
+    path: Path, names: Sequence[str], leaves: Sequence[str], group_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield columns, of which each value is held once until its size is known.
 
     Arrow does not have that for delta encodings. These share prefixes among values, so that each
     can be as large as its group of rows, and only a few are decoded at once.
     """
+    is_begun = False
     try:
-        with pq.ParquetFile(path, read_dictionary=[name]) as file:
-            batches = file.iter_batches(PARQUET_ROWS, columns=[name])
-            return _table(batches, path, source)[name]
+        with pq.ParquetFile(path, read_dictionary=list(leaves)) as file:
+            for batch in file.iter_batches(PARQUET_ROWS, columns=list(names)):
+                is_begun = True
+                yield batch
+            return
     except OSError as error:
-        if NO_DICTIONARY not in str(error):
+        if NO_DICTIONARY not in str(error) or is_begun:
             raise
     at_once = max(1, min(DELTA_ROWS, most_bytes(path) // DELTA_SHARE // max(1, group_bytes)))
     with pq.ParquetFile(path) as file:
-        return _table(file.iter_batches(at_once, columns=[name]), path, source)[name]
+        yield from file.iter_batches(at_once, columns=list(names))
+
+
+def _in_bounds(
+    batches: Iterable[pa.RecordBatch], path: Path, source: str
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches as long as what they expand to together is not too large."""
+    left_bytes = most_bytes(path)
+    for batch in batches:
+        left_bytes -= sum(map(values_bytes, batch.columns))
+        if left_bytes < 0:
+            raise too_large(source, path)
+        yield batch
 
 
 def _table(batches: Iterator[pa.RecordBatch], path: Path, source: str) -> pa.Table:
     """Return the batches as one table with decoded columns, if that is not too large."""
-    left_bytes, written = most_bytes(path), list[pa.RecordBatch]()
-    for batch in batches:
-        left_bytes -= sum(map(_expanded_bytes, batch.columns))
-        if left_bytes < 0:
-            raise too_large(source, path)
+    written = list[pa.RecordBatch]()
+    for batch in _in_bounds(batches, path, source):
         columns = [
             column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
             for column in batch.columns
@@ -107,16 +139,6 @@ def _table(batches: Iterator[pa.RecordBatch], path: Path, source: str) -> pa.Tab
     if not written:
         raise DatasetError(f"{source}: there are no records; a dataset needs at least one example")
     return pa.Table.from_batches(written)
-
-
-def _expanded_bytes(column: pa.Array) -> int:
-    """Return the size of a column's values when each is written out."""
-    if isinstance(column, pa.DictionaryArray):
-        lengths = pc.binary_length(column.dictionary).take(column.indices)  # pyright: ignore[reportAttributeAccessIssue]
-        return pc.sum(lengths).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(column, pa.StringViewArray):  # values may share their bytes
-        return sum(len(value.as_buffer() or b"") for value in column if value.is_valid)
-    return column.nbytes
 
 
 def _open_stream(

@@ -7,14 +7,14 @@ our own code. It does not know where the file came from; columns and values are 
 
 import csv
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.git_lfs import pointer_problem
+from dolly_assets.datasets.canonical import from_records
 from dolly_assets.datasets.columnar import read_arrow, read_parquet
 from dolly_assets.datasets.compression import (
     COMPRESSIONS,
@@ -22,11 +22,16 @@ from dolly_assets.datasets.compression import (
     PIECE_BYTES,
     open_unpacked,
 )
+from dolly_assets.datasets.json_text import (
+    check_text,
+    first_repeated,
+    json_type,
+    may_hold_surrogates,
+    parse_json,
+)
 from dolly_assets.datasets.schema import (
     CanonicalTable,
     Record,
-    canonical_from_records,
-    has_lone_surrogate,
 )
 
 MAX_LINE_BYTES = 64 * 2**20
@@ -99,7 +104,7 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
         )
     text = _decode(content.removeprefix(UTF8_BOM), source)
     try:
-        array = _parse_json(text)
+        array = parse_json(text)
     except json.JSONDecodeError as error:
         hint = "; one object per line is JSONL, name it .jsonl" if error.msg == "Extra data" else ""
         raise DatasetError(
@@ -109,21 +114,21 @@ def _read_json(stream: BufferedIOBase, source: str) -> CanonicalTable:
         raise DatasetError(f"{source}: broken JSON: {error}") from error
     if not isinstance(array, list):
         raise NotRecordsError(
-            f"{source}: expected a JSON array of objects, found {_json_type(array)}"
+            f"{source}: expected a JSON array of objects, found {json_type(array)}"
         )
     for number, record in enumerate(array, 1):
         if not isinstance(record, dict):
             raise DatasetError(
-                f"{source}: record {number}: expected a JSON object, found {_json_type(record)}"
+                f"{source}: record {number}: expected a JSON object, found {json_type(record)}"
             )
-    if _may_hold_surrogates(text):
+    if may_hold_surrogates(text):
         for number, record in enumerate(array, 1):
-            _check_text(record, f"{source}: record {number}")
-    return canonical_from_records(map(Record, array), source=source)
+            check_text(record, f"{source}: record {number}")
+    return from_records(map(Record, array), source=source)
 
 
 def _read_jsonl(stream: BufferedIOBase, source: str) -> CanonicalTable:
-    return canonical_from_records(_jsonl_records(stream, source), source=source)
+    return from_records(_jsonl_records(stream, source), source=source)
 
 
 def _jsonl_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
@@ -131,7 +136,7 @@ def _jsonl_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            record = _parse_json(line.rstrip("\r\n"))
+            record = parse_json(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             raise DatasetError(
                 f"{source}: line {number}, column {error.colno}: broken JSON: {error.msg}; "
@@ -141,15 +146,15 @@ def _jsonl_records(stream: BufferedIOBase, source: str) -> Iterator[Record]:
             raise DatasetError(f"{source}: line {number}: broken JSON: {error}") from error
         if not isinstance(record, dict):
             raise DatasetError(
-                f"{source}: line {number}: expected a JSON object, found {_json_type(record)}"
+                f"{source}: line {number}: expected a JSON object, found {json_type(record)}"
             )
-        if _may_hold_surrogates(line):
-            _check_text(record, f"{source}: line {number}")
+        if may_hold_surrogates(line):
+            check_text(record, f"{source}: line {number}")
         yield Record(record, number)
 
 
 def _read_csv(delimiter: str, stream: BufferedIOBase, source: str) -> CanonicalTable:
-    return canonical_from_records(_csv_records(stream, source, delimiter), source=source)
+    return from_records(_csv_records(stream, source, delimiter), source=source)
 
 
 def _csv_records(stream: BufferedIOBase, source: str, delimiter: str) -> Iterator[Record]:
@@ -178,7 +183,7 @@ def _csv_records(stream: BufferedIOBase, source: str, delimiter: str) -> Iterato
 
 
 def _checked_header(names: list[str], source: str, line: int) -> list[str]:
-    if repeated := _first_repeated(names):
+    if repeated := first_repeated(names):
         raise DatasetError(
             f"{source}: line {line}: the column name {repeated!r} occurs twice; rename or remove "
             "one"
@@ -215,56 +220,6 @@ def _decode(content: bytes, source: str, *, line: int = 1, offset: int = 0) -> s
             f"{source}: line {line}: byte {offset + error.start} of the file is not UTF-8 "
             f"(0x{content[error.start]:02x}, {error.reason}); save the file as UTF-8"
         ) from error
-
-
-def _parse_json(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_unique_keys)
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        repeated = _first_repeated([key for key, _ in pairs])
-        raise ValueError(f"an object has the key {repeated!r} twice; rename or remove one")
-    return record
-
-
-def _first_repeated(names: Sequence[str]) -> str | None:
-    counts = Counter(names)
-    return next((name for name in names if counts[name] > 1), None)
-
-
-def _may_hold_surrogates(text: str) -> bool:
-    """Whether JSON may hold half of a surrogate pair, which only an escape can spell."""
-    return "\\ud" in text or "\\uD" in text
-
-
-def _check_text(value: object, place: str) -> None:
-    """Raise DatasetError if a key or a string, at any depth, is not text."""
-    left = [("", value)]
-    while left:
-        where, item = left.pop()
-        if isinstance(item, dict):
-            left.extend((f"the key {key!r}", key) for key in item)
-            left.extend((f"the value of {key!r}", inner) for key, inner in item.items())
-        elif isinstance(item, list):
-            left.extend((where, inner) for inner in item)
-        elif isinstance(item, str) and has_lone_surrogate(item):
-            raise DatasetError(
-                f"{place}: {where} has half of a surrogate pair (\\ud800 to \\udfff), which is not "
-                "text; correct it"
-            )
-
-
-def _json_type(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "an array",
-        str: "a string",
-        bool: "a boolean",
-        type(None): "null",
-    }
-    return names.get(type(value), "a number")
 
 
 _TEXT_READERS: dict[str, Callable[[BufferedIOBase, str], CanonicalTable]] = {

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.core.urls import without_secrets
-from dolly_assets.datasets.schema import CanonicalTable, canonical_from_table, shown_names
+from dolly_assets.datasets.canonical import from_table
+from dolly_assets.datasets.schema import CanonicalTable, shown_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +50,7 @@ def read_hub(name: str, revision: str | None, configuration: str | None) -> HubD
     info = _hub_info(name, revision)  # first, so that a known commit is loaded
     with _hub_problems_explained(source):
         split = _load(name, info.sha, configuration, source)
-    canonical = canonical_from_table(split.data.table, source=source)
+    canonical = from_table(split.data.table, source=source)
     license_id = info.card_data.get("license") if info.card_data else None
     others = {
         other: found.num_examples

@@ -13,11 +13,16 @@ from dolly_assets.datasets.schema import shown_names
 from dolly_assets.datasets.sources import Source
 
 MOST_NAMES = 20
+MOST_LOSSES = 50
 
 
 def reading_of(source: Source) -> list[str]:
-    """Return a line for each file that was read, each reason to skip files, and the columns."""
-    return [*_read(source.files), *_skipped(source.left_out), *_columns(source)]
+    """Return a line for each file that was read, each reason to skip files, columns, and losses."""
+    lines = [*_read(source.files), *_skipped(source.left_out), *_columns(source)]
+    shown = map(shown_name, source.losses[:MOST_LOSSES])
+    if (others := len(source.losses) - MOST_LOSSES) > 0:
+        return [*lines, *shown, f"{count(others, 'more line')} on what was not kept"]
+    return [*lines, *shown]
 
 
 def shown_name(name: str) -> str:

@@ -12,8 +12,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
+from dolly_assets.conversations.tables import (
+    CONVERSATION_SCHEMA,
+    EXCHANGE_SCHEMA,
+    holds_conversations,
+)
 from dolly_assets.core.errors import DatasetError, some_of
+from dolly_assets.datasets.json_text import has_lone_surrogate
 
 REQUIRED_COLUMNS = ("instruction", "response")
 
@@ -25,7 +30,7 @@ ALIASES = {
 }
 """Names of a canonical column in sources: Dolly's, Alpaca's (`input`, `output`), common others."""
 
-CHAT_COLUMNS = ("messages", "conversations")
+PREFERENCES = ("chosen", "rejected")
 MOST_NAMES_SHOWN = 20
 """Limit of the names that a message lists: a source may have a million columns."""
 
@@ -46,32 +51,55 @@ class CanonicalTable(NamedTuple):
         table: The examples.
         dropped_columns: The columns of the source that were dropped.
         kept_columns: Canonical name -> the source's name.
+        losses: What else was changed or left out, in lines.
     """
 
     table: pa.Table
     dropped_columns: tuple[str, ...]
     kept_columns: Mapping[str, str]
+    losses: tuple[str, ...] = ()
 
 
 def map_columns(names: Sequence[str], *, source: str) -> dict[str, str]:
-    """Find the canonical columns among a source's column names.
-
-    A name in another case or with spaces around it counts where no column has the name exactly.
-
-    Returns:
-        Canonical name -> the source's name. Optional columns that are absent have no entry.
+    """Find the canonical columns among a source's column names, as `matched` does.
 
     Raises:
         DatasetError: A required column is missing, or two columns claim the same canonical one.
     """
+    mapping = matched(names, ALIASES, source=source)
+    missing = [name for name in REQUIRED_COLUMNS if name not in mapping]
+    if missing:
+        raise DatasetError(f"{source}: {_missing(missing, names)}")
+    return mapping
+
+
+def matched(
+    names: Iterable[str], aliases: Mapping[str, Sequence[str]], *, source: str
+) -> dict[str, str]:
+    """Find columns among a source's column names.
+
+    A name in another case or with spaces around it counts where no column has the name exactly.
+
+    Args:
+        names: The source's column names.
+        aliases: Canonical name -> its names in sources.
+        source: What errors call it.
+
+    Returns:
+        Canonical name -> the source's name. Columns that are absent have no entry.
+
+    Raises:
+        DatasetError: Two columns claim the same canonical one.
+    """
+    wanted = frozenset(name for each in aliases.values() for name in each)
     similar: dict[str, list[str]] = {}
     for name in names:
-        if (folded := _folded(name)) in _KNOWN_NAMES:
-            similar.setdefault(folded, []).append(name)
+        if (as_alias := folded(name)) in wanted:
+            similar.setdefault(as_alias, []).append(name)
     mapping: dict[str, str] = {}
-    for canonical, aliases in ALIASES.items():
-        found = [name for alias in aliases for name in similar.get(alias, ())]
-        candidates = [name for name in found if name in aliases] or found
+    for canonical, known in aliases.items():
+        found = [name for alias in known for name in similar.get(alias, ())]
+        candidates = [name for name in found if name in known] or found
         if len(set(candidates)) > 1:
             raise DatasetError(
                 f"{source}: the columns {_quoted(candidates)} could each be the {canonical!r}; "
@@ -83,9 +111,6 @@ def map_columns(names: Sequence[str], *, source: str) -> dict[str, str]:
             )
         if candidates:
             mapping[canonical] = candidates[0]
-    missing = [name for name in REQUIRED_COLUMNS if name not in mapping]
-    if missing:
-        raise DatasetError(f"{source}: {_missing(missing, names)}")
     return mapping
 
 
@@ -102,7 +127,7 @@ def canonical_from_records(records: Iterable[Record], *, source: str) -> Canonic
         values: dict[str, object] = {}
         for name, value in record.values.items():
             if name not in is_known:
-                is_known[name] = _folded(name) in _KNOWN_NAMES
+                is_known[name] = folded(name) in _KNOWN_NAMES
             if is_known[name]:
                 values[name] = value
         kept.append(values)
@@ -143,10 +168,14 @@ def content_digest(table: pa.Table) -> str:
 
     It depends on the strings alone, not on how a file encodes, compresses or chunks them. Every
     string is hashed as its length in UTF-8 bytes (8 bytes, big-endian) and those bytes, so that
-    different tables never give the same input to the hash.
+    different tables never give the same input to the hash: conversations have a mark before them.
     """
     digest = hashlib.sha256()
-    for batch in table.select(EXCHANGE_SCHEMA.names).to_batches(max_chunksize=1024):
+    schema = EXCHANGE_SCHEMA
+    if holds_conversations(table):
+        schema = CONVERSATION_SCHEMA
+        digest.update(b"conversations")
+    for batch in table.select(schema.names).to_batches(max_chunksize=1024):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             for value in row:
                 encoded = value.encode()
@@ -163,11 +192,6 @@ def check_is_text(name: str, kind: pa.DataType, *, source: str) -> None:
     raise DatasetError(
         f"{source}: the column {name!r} holds values of type {kind}; expected strings"
     )
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Whether half of a surrogate pair, which cannot be written as UTF-8, is in a string."""
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def shown_names(names: Sequence[str]) -> str:
@@ -234,26 +258,31 @@ def _problem(name: str, value: object) -> str | None:
 
 def _missing(missing: Sequence[str], names: Sequence[str]) -> str:
     accepted = "; ".join(f"{name!r} (or {_quoted(ALIASES[name][1:])})" for name in missing)
-    if chat := [name for name in CHAT_COLUMNS if name in names]:
-        hint = f"{chat[0]!r} is chat data: write each exchange as an instruction and a response"
+    if all(name in names for name in PREFERENCES):
+        hint = (
+            "'chosen' and 'rejected' are preferences, which are not read: keep the chosen answer "
+            "as 'completion'"
+        )
     elif meant := _meant(missing, names):
         hint = f"did you mean {_quoted(meant)}? Rename it"
     else:
         hint = (
-            "an example needs an instruction and a response, and may have a context and a category"
+            "an example needs an instruction and a response, and may have a context and a "
+            "category; or it is a conversation, in a column 'messages'"
         )
     return f"no column for {accepted}; found the columns {shown_names(sorted(names))}; {hint}"
 
 
 def _meant(missing: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the names that resemble a missing one, among the first thousand."""
-    by_folded = {_folded(name): name for name in islice(names, 1000)}
+    by_folded = {folded(name): name for name in islice(names, 1000)}
     wanted = [alias for name in missing for alias in ALIASES[name]]
     close = [difflib.get_close_matches(alias, by_folded, n=1, cutoff=0.8) for alias in wanted]
     return list(dict.fromkeys(by_folded[match] for found in close for match in found))
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a column's name without its case and spaces around it."""
     return name.strip().casefold()
 
 

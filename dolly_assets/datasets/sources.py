@@ -15,6 +15,7 @@ import pyarrow as pa
 from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.core.urls import check_no_password, without_secrets
 from dolly_assets.datasets import demo
+from dolly_assets.datasets.canonical import in_one_form
 from dolly_assets.datasets.formats import NotRecordsError, format_of, read_file
 from dolly_assets.datasets.hub import hub_commit, read_hub
 from dolly_assets.datasets.schema import CanonicalTable
@@ -41,6 +42,7 @@ class Source:
         kept_columns: Canonical name -> the names of the source's columns.
         files: What was read, by name -> its examples: files, or the split on the Hub.
         left_out: What was not read, by name -> why.
+        losses: What of the examples was changed or left out, in lines.
         revision: The exact version that was read: `commit:…` on the Hub, `sha256:…` of the bytes of
             a file, `digest:…` of several files. None for a generated dataset, whose code is its
             revision.
@@ -53,6 +55,7 @@ class Source:
     kept_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
     revision: str | None = None
     license: str | None = None
 
@@ -198,12 +201,17 @@ def _read_files(place: _Place) -> Source:
             kept[canonical] = tuple(dict.fromkeys((*kept.get(canonical, ()), theirs)))
     dropped = dict.fromkeys(name for part in parts.values() for name in part.dropped_columns)
     return Source(
-        table=pa.concat_tables([part.table for part in parts.values()]),
+        table=in_one_form([part.table for part in parts.values()]),
         format="+".join(sorted({format_of(name) for name in parts})),
         dropped_columns=tuple(dropped),
         kept_columns=kept,
         files={name: part.table.num_rows for name, part in parts.items()},
         left_out={**layout.left_out, **left_out},
+        losses=tuple(
+            line if len(parts) == 1 else f"{name}: {line}"
+            for name, part in parts.items()
+            for line in part.losses
+        ),
         revision=revision,
         license=layout.license,
     )
@@ -211,7 +219,7 @@ def _read_files(place: _Place) -> Source:
 
 def _read_hub(place: _Place) -> Source:
     found = read_hub(place.name, place.revision, place.configuration)
-    table, dropped, kept = found.canonical
+    table, dropped, kept, losses = found.canonical
     return Source(
         table=table,
         format="hub",
@@ -219,6 +227,7 @@ def _read_hub(place: _Place) -> Source:
         kept_columns={canonical: (theirs,) for canonical, theirs in kept.items()},
         files={"split train": table.num_rows},
         left_out={f"split {split}": f"{rows:,} rows" for split, rows in found.left_out.items()},
+        losses=losses,
         revision=f"commit:{found.commit}",
         license=found.license,
     )
