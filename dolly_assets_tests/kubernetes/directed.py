@@ -1,5 +1,8 @@
 """A training in a stand-in cluster that a test directs, and a cluster with a deployment in it."""
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +23,15 @@ from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 IMAGE = "scripted:1"
 SPEED = 20  # the cluster's own times, deadlines and grace, pass so much faster
-# A run of its own, which can be killed; the folder is its argument.
+# A run of its own, which can be killed; its folder, settings and compute are the arguments.
 LAUNCH = """
-import sys
+import json, sys
 from pathlib import Path
 from types import SimpleNamespace
 from dolly_assets_tests.kubernetes.directed import Directed
 
-Directed(Path(sys.argv[1]), SimpleNamespace()).launch()
+settings, compute = map(json.loads, sys.argv[2:])
+Directed(Path(sys.argv[1]), SimpleNamespace(), settings, compute).launch()
 """
 
 
@@ -101,6 +105,15 @@ class Directed:
         """Runs it to its end in this thread."""
         self.launcher.run(self.spec, self._take)
 
+    def launch_apart(self) -> subprocess.Popen[bytes]:
+        """Runs it in a process of its own."""
+        options = (json.dumps(dict(item)) for item in (self.settings, self.compute))
+        return subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, str(self.folder), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def start(self) -> None:
         """Runs it beside the test."""
 
@@ -116,7 +129,7 @@ class Directed:
     def end(self) -> BaseException | None:
         """Waits for its end; the error, if it ended with one."""
         assert self._thread
-        self._thread.join(60)
+        self._thread.join(120)
         assert not self._thread.is_alive()
         return self.error
 
@@ -129,6 +142,10 @@ class Directed:
         for name in [f"go-{epoch}" for epoch in epochs] or ["go"]:
             (self.folder / name).touch()
 
+    def agree(self) -> None:
+        """Has all workers stop when one is asked to, as ranks do."""
+        (self.folder / "agree").touch()
+
     def hold_saving(self) -> None:
         """Has pods that are asked to stop take their time to save."""
         (self.folder / "saving").touch()
@@ -138,7 +155,7 @@ class Directed:
         (self.folder / "saving").unlink()
 
     def fail(self, epoch: int, how: str) -> None:
-        """Has an epoch end otherwise."""
+        """Has one worker end otherwise in an epoch."""
         part = self.folder / "part"
         part.write_text(how)
         part.rename(self.folder / f"fail-{epoch}")

@@ -23,11 +23,11 @@ def run_that_is_over() -> Iterator[tuple[dg.DagsterInstance, str]]:
         yield instance, nothing.execute_in_process(instance=instance).run_id
 
 
-def look_for_orphans(instance: dg.DagsterInstance, folder: Path) -> str:
+def look_for_orphans(instance: dg.DagsterInstance, folder: Path, namespace: str = NAMESPACE) -> str:
     """Lets the sensor check the Jobs of the folder's store once; returns its message."""
     settings = folder / "kubernetes.yaml"
     settings.write_text(
-        yaml.safe_dump({"namespace": NAMESPACE, "image": "any", "orphan_minutes": 0})
+        yaml.safe_dump({"namespace": namespace, "image": "any", "orphan_minutes": 0})
     )
     store = StoreResource(url=str(folder / "store"), cache_dir=str(folder / "cache"))
     worker = WorkerResource(store=store, scratch_dir=str(folder), kubernetes_file=str(settings))

@@ -28,12 +28,12 @@ from dolly_assets.launchers.kubernetes.pods import Job, Pod, ending
 
 PROGRAM = "DOLLY_TEST_CLUSTER"
 FOLDER = "DOLLY_TEST_CLUSTER_FOLDER"
-NODES, GPUS = ("node-1", "node-2"), 4
+NODES, GPUS, GPU = ("node-1", "node-2"), 4, "nvidia.com/gpu"
 IMAGE = "localhost/this-machine:1"
 WORKER = ["python", "-m", "dolly_assets_tests.kubernetes.scripted_worker"]
 CHECKOUT = Path(__file__).parents[2]
 SMALL = {"cpus": 1, "memory_gib": 0.5, "save_minutes": 0.5}  # what a test's family requests
-WAIT_SECONDS = 100
+WAIT_SECONDS = 150
 needs_a_real_cluster = [
     pytest.mark.slow,
     pytest.mark.skipif(PROGRAM not in os.environ, reason=f"no {PROGRAM} makes a cluster"),

@@ -5,13 +5,17 @@ All else is real.
 It stands for the command of the worker's image. The test and it meet in the folder that `SCRIPT`
 names:
 
-    go-N       epoch N may end; `go` lets all of them end fail-N     what happens instead of epoch
-    N's end: the name of an error (`DollyError`, `KeyError`, `OutOfMemoryError`
-               of a GPU), or an exit code
-    saving     while it is there, a pod that was asked to stop takes its time to save begun-N
-    written by each pod that begins epoch N, a line each; trained-N likewise when it has ended
+    go-N       epoch N may end; `go` lets all of them end
+    fail-N     what one worker does instead of ending epoch N: the name of an error (`DollyError`,
+               `KeyError`, `OutOfMemoryError` of a GPU), an exit code, or what it takes more of
+               than it may (`memory`, `disk`)
+    saving     while it is there, a pod that was asked to stop takes its time to save
+    agree      while it is there, all workers stop when one is asked to, as ranks do
+    begun-N    written by each pod that begins epoch N, a line each; trained-N likewise when it
+               has ended
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -34,6 +38,7 @@ from dolly_assets.worker.spec import Train, WorkerSpec
 
 POLL_SECONDS = 0.02
 ABANDONED_SECONDS = 120.0
+MUCH = 10**9  # bytes, more than a test's pod may have
 
 
 def main() -> int:
@@ -56,6 +61,8 @@ class _Script:
     ) -> None:
         self._spec, self._messenger, self._stop, self._rank = spec, messenger, stop, rank
         self._folder = Path(os.environ["SCRIPT"])
+        self._how = ""  # it is to fail
+        self._began = time.time()
         self._store = ArtifactStore(spec.store_url, spec.cache_dir)
 
     def play(self) -> int:
@@ -74,27 +81,50 @@ class _Script:
     def _train(self, epoch: int) -> int:
         self._note(f"begun-{epoch}")
         print(f"epoch {epoch} begins", flush=True)  # noqa: T201 the pod's log
-        for _ in until(
-            lambda: any(
-                (self._folder / name).exists() for name in ("go", f"go-{epoch}", f"fail-{epoch}")
-            )
-        ):
-            if self._stop.is_requested:
-                self._messenger.emit_stopping(1)
-                for _ in until(lambda: not (self._folder / "saving").exists()):
-                    pass
-                self._messenger.emit_stopped(f"stopped at epoch {epoch}")
-                return STOPPED
-        if (failure := self._folder / f"fail-{epoch}").exists():
-            return self._fail(failure.read_text())
+        for _ in until(lambda: self._is_over(epoch)):
+            if self._is_to_stop():
+                return self._stopped(epoch)
+        if self._how:
+            return self._fail(self._how)
         self._note(f"trained-{epoch}")
         if self._rank == 0:
             self._publish(epoch)
         return 0
 
+    def _is_over(self, epoch: int) -> bool:
+        """Whether an epoch may end, or this worker is the one that ends it otherwise."""
+        claimed = self._folder / f"failing-{epoch}-{os.environ['DOLLY_POD']}"
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / f"fail-{epoch}").rename(claimed)
+            self._how = claimed.read_text()
+        return bool(self._how) or any(
+            (self._folder / name).exists() for name in ("go", f"go-{epoch}")
+        )
+
+    def _is_to_stop(self) -> bool:
+        """Whether this worker was asked to stop, or another one since this one has begun."""
+        note = self._folder / "stop"
+        if self._stop.is_requested and (self._folder / "agree").exists():
+            note.touch()
+        return self._stop.is_requested or (note.exists() and note.stat().st_mtime > self._began)
+
+    def _stopped(self, epoch: int) -> int:
+        self._messenger.emit_stopping(1)
+        for _ in until(lambda: not (self._folder / "saving").exists()):
+            pass
+        self._messenger.emit_stopped(f"stopped at epoch {epoch}")
+        return STOPPED
+
     def _fail(self, how: str) -> int:
         if how.isdigit():
             return int(how)
+        if how == "memory":
+            return len(b"1" * MUCH)
+        if how == "disk":
+            (Path(os.environ["DOLLY_SCRATCH"]) / "much").write_bytes(bytes(MUCH // 4))
+            for _ in until(lambda: self._stop.is_requested):
+                pass
+            return STOPPED
         print("the last words of a worker", flush=True)  # noqa: T201
         by_user = hasattr(errors, how) or how == "OutOfMemoryError"
         said = "change this" if by_user else f"{how}: what"

@@ -1,8 +1,6 @@
 """Every way in which a Job can end: its work, its messages, and that no GPU stays booked."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +9,7 @@ from dolly_assets.core.errors import DollyError, TrainingError, WorkerError, Wor
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.cluster import Cluster
-from dolly_assets_tests.kubernetes.directed import LAUNCH, Directed, in_queue, interrupt_at
+from dolly_assets_tests.kubernetes.directed import Directed, in_queue, interrupt_at
 
 Make = Callable[..., Directed]
 
@@ -364,9 +362,7 @@ def test_a_job_goes_on_without_its_run_and_is_found_again(cluster: Cluster, dire
 def test_a_job_outlives_a_run_that_is_killed(cluster: Cluster, directed: Make) -> None:
     """SIGKILL, which no handler sees; the Job ends, and the re-execution gets its messages."""
     training = directed(is_cancelled=False)
-    launching = subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, str(training.folder)], stdout=subprocess.PIPE, text=True
-    )
+    launching = training.launch_apart()
     training.wait("begun", 1)
     launching.send_signal(signal.SIGKILL)
     launching.wait()
