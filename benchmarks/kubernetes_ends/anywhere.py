@@ -14,7 +14,7 @@ from dolly_assets_tests.kubernetes.orphans import look_for_orphans, run_that_is_
 Act = Callable[[Stage[Hand]], str]
 AGAIN = Owner("run-2", "run", "fine_tune")  # a re-execution of the run
 OTHER = Owner("run-2", "run-2", "fine_tune")
-SECONDS = 4.0  # of a deadline
+SECONDS = 8.0  # of a deadline
 
 
 def success(stage: Stage[Hand]) -> str:
@@ -314,15 +314,15 @@ ENDS: list[End[Hand]] = [
         "deadline in the queue",
         waits_too_long("queue_minutes", lambda hand: hand.hold()),
         r"^failed$",
-        r"has waited for 4 s .*Insufficient",
+        r"has waited for 8 s .*Insufficient",
     ),
     End(
         "deadline in the start",
         waits_too_long("start_minutes", lambda hand: hand.break_images()),
         r"^failed$",
-        r"did not start within 4 s .*(ErrImagePull|ImagePullBackOff)",
+        r"did not start within 8 s .*(ErrImagePull|ImagePullBackOff)",
     ),
-    End("deadline in the run", runs_too_long, r"^failed$", r"has reached run_minutes \(4 s\)"),
+    End("deadline in the run", runs_too_long, r"^failed$", r"has reached run_minutes \(8 s\)"),
     End("run cancelled", cancelled, r"^cancelled, 0 Jobs left$", r"stopped at epoch 2"),
     End("cancelled in the queue", cancelled_in_the_queue, r"^cancelled, 0 Jobs", r"stopping Job"),
     End(

@@ -213,7 +213,7 @@ ENDS: list[End[RealHand]] = [
     End("Kueue: on hold", on_hold, r"^done$", WAITS + r".*is stopped"),
     End("Kueue: no such queue", no_queue, r"^done$", WAITS + r".*doesn't exist"),
     End(
-        "Kueue: more than its quota", impossible, r"^failed$", r"has waited for 4 s .*insufficient"
+        "Kueue: more than its quota", impossible, r"^failed$", r"has waited for 8 s .*insufficient"
     ),
     End("Kueue: preempted", preempted, ONCE, WAITS),
     End("Kueue: queue drained", evicted, ONCE, WAITS),

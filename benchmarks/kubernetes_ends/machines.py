@@ -91,7 +91,7 @@ def spared_by_a_budget(stage: Stage[RealHand]) -> str:
     policy.create_namespaced_pod_disruption_budget(stage.hand.cluster.namespace, budget)
     training = stage.in_epoch_2(compute={"nodes": 2})
     stage.now()
-    stage.hand.force_delete()
+    training.fail(2, "137")
     return stage.resumes(training)
 
 

@@ -103,7 +103,8 @@ class Stage(Generic[AnyHand]):
             self.lines.append((self.ended, str(error)))
             kinds = {KeyboardInterrupt: "cancelled", WorkerStopped: "stopped"}
             return kinds.get(type(error), "failed")
-        restarts = [item.restarts for item in training.messages if isinstance(item, Times)][-1]
+        times = [item.restarts for item in training.messages if isinstance(item, Times)]
+        restarts = times[-1] if times else 0  # its Job had ended before
         return f"done, {restarts} restart{'s' * (restarts > 1)}" if restarts else "done"
 
     def sentence(self, says: str) -> tuple[float, str] | None:

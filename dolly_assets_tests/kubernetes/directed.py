@@ -35,9 +35,9 @@ Directed(Path(sys.argv[1]), SimpleNamespace(), settings, compute).launch()
 """
 
 
-def deployed_cluster(folder: Path) -> Cluster:
+def deployed_cluster(folder: Path, speed: float = SPEED) -> Cluster:
     """A cluster with the headless Service, whose worker's image is the scripted worker."""
-    cluster = Cluster(folder, speed=SPEED)
+    cluster = Cluster(folder, speed=speed)
     cluster.apply(
         {"kind": "Service", "metadata": {"name": "dolly-workers"}, "spec": {"clusterIP": "None"}}
     )

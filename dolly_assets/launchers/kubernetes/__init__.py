@@ -10,6 +10,7 @@ It knows Jobs, pods and the messages of workers; training and Dagster it doesn't
 - `pods.py`: interprets the states of a Job and its pods.
 - `waiting.py`: why a Job waits.
 - `failure.py`: why a Job has failed.
+- `renewal.py`: when a Job is replaced, to restart without a pause.
 - `gang.py`: pods restart together; nodes that do not answer are named.
 - `message_reader.py`: the worker's messages, read from the store.
 - `watch.py`: lists, watches and logs of the API on threads.

@@ -4,8 +4,10 @@ It makes no requests. Configuration is merged by dagster-k8s, each overriding th
 the deployment's, the family's `compute.kubernetes`, the tag `dagster-k8s/config`.
 """
 
+import copy
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ PORT = 29500
 USER = 10001  # of the worker's image
 CHECK_SECONDS = 1800
 NO_BACKOFF_LIMIT = 2**31 - 1
+RENEWAL = re.compile(r"-r(\d+)$")  # at the end of a Job's name
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def job_name(spec: WorkerSpec, owner: Owner) -> str:
 
 
 def messages_of(job: str) -> str:
-    """Return the prefix in the store of the messages of a Job's worker."""
-    return f"{MESSAGES}/{job}"
+    """Return the prefix in the store of the messages of a Job's worker, renewed or not."""
+    return f"{MESSAGES}/{RENEWAL.sub('', job)}"
 
 
 def epochs_of(job: Job) -> tuple[int, ...]:
@@ -114,6 +117,36 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
     job = _built(name, settings.image, labels, configs, spec.family.name)
     _record_image(job)
     return job
+
+
+def renewed(job: Job, restarts: int) -> Job:
+    """Return a Job that continues the work of another, whose pods have all ended.
+
+    Args:
+        job: The other, as the API returned it.
+        restarts: How often it may restart.
+    """
+    from kubernetes.client import V1Job, V1ObjectMeta
+
+    old = job.metadata.name
+    found = RENEWAL.search(old)
+    name = f"{RENEWAL.sub('', old)}-r{int(found[1]) + 1 if found else 2}"
+    spec = copy.deepcopy(job.spec)
+    spec.selector, spec.backoff_limit_per_index = None, restarts
+    spec.template.metadata.labels = _own(spec.template.metadata.labels)
+    for variable in spec.template.spec.containers[0].env:
+        if variable.name == "DOLLY_MEET":
+            variable.value = variable.value.replace(f"{old}-0.", f"{name}-0.", 1)
+    metadata = V1ObjectMeta(
+        name=name, labels=_own(job.metadata.labels), annotations=job.metadata.annotations
+    )
+    return V1Job(api_version="batch/v1", kind="Job", metadata=metadata, spec=spec)
+
+
+def _own(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels without those that the Job controller adds."""
+    added = ("batch.kubernetes.io/", "controller-uid", "job-name")
+    return {key: value for key, value in labels.items() if not key.startswith(added)}
 
 
 def build_check(

@@ -19,6 +19,7 @@ from dolly_assets.launchers.kubernetes.api import Api, refusal
 from dolly_assets.launchers.kubernetes.clock import Clock
 from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory
 from dolly_assets.launchers.kubernetes.gang import Gang, Nodes
+from dolly_assets.launchers.kubernetes.job import renewed
 from dolly_assets.launchers.kubernetes.message_reader import MessageReader
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
@@ -33,6 +34,7 @@ from dolly_assets.launchers.kubernetes.pods import (
     is_starting,
     nodes_at_work,
 )
+from dolly_assets.launchers.kubernetes.renewal import restarts_after_renewal
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.launchers.kubernetes.waiting import Waiting
 from dolly_assets.launchers.kubernetes.watch import LogStream, Watched
@@ -45,6 +47,7 @@ SILENCE_SECONDS = 60.0  # of the API, before it is logged
 LOG_SECONDS = 10.0  # for the rest of the logs of pods that have ended
 SEEN_SECONDS = 3.0  # that the end of a pod may be seen later, or earlier, than that of its Job
 ENDING_SECONDS = 120.0  # for the cluster to remove a Job, in addition to its pods' grace period
+QUOTA_SECONDS = 60.0  # for a quota to count the Jobs that exist
 ORPHAN_SECONDS = 30.0  # for the cluster to begin to end the pods of a Job that is gone
 
 
@@ -72,18 +75,22 @@ class JobMonitor:
         self._resources = WorkerResources.of(spec)
         self._messages = MessageReader(spec, name, on_message)
         self._wake: queue.Queue[None] = queue.Queue()
-        self._jobs = Watched(partial(api.list_job, name), partial(api.watch_job, name), self._wake)
-        self._pods = Watched(
-            partial(api.list_pods, name), partial(api.watch_pods, name), self._wake
-        )
+        self._earlier: list[Pod] = []  # of Jobs that were replaced
+        self._watch()
         self._logs: dict[str, LogStream] = {}
         self._clock: Clock | None = None
-        self._waiting = Waiting(api, name, self._log)
         self._gang, self._nodes = Gang(api, self._log), Nodes(self._log)
         self._reported: set[str] = set()
         self._is_silent = False
         self._is_kept = False
         self._starting_since: float | None = None
+
+    def _watch(self) -> None:
+        """Begin to watch the Job and its pods."""
+        api, name, wake = self._api, self._name, self._wake
+        self._jobs = Watched(partial(api.list_job, name), partial(api.watch_job, name), wake)
+        self._pods = Watched(partial(api.list_pods, name), partial(api.watch_pods, name), wake)
+        self._waiting = Waiting(api, name, self._log)
 
     def __enter__(self) -> Self:
         return self
@@ -121,9 +128,7 @@ class JobMonitor:
             DollyError: The worker ended with an error that the user can fix.
             WorkerError: The Job failed, or waited, started or ran for longer than it may.
         """
-        while not self._jobs.is_listed.is_set() or not self._pods.is_listed.is_set():
-            self._check_the_api()
-            self._pause()
+        self._wait_for_lists()
         while True:
             self._messages.pass_on()
             job = next(iter(self._jobs.now()), None)
@@ -140,8 +145,53 @@ class JobMonitor:
             if not is_ending(job):
                 self._end_without_memory()
                 self._keep_time(job)
+                restarts = restarts_after_renewal(job, self._pods.now(), self._pods.gone())
+                if restarts is not None:
+                    self._renew(renewed(job, restarts))
             self._check_the_api()
             self._pause()
+
+    def _wait_for_lists(self) -> None:
+        """Wait until Job and pods were listed."""
+        while not self._jobs.is_listed.is_set() or not self._pods.is_listed.is_set():
+            self._check_the_api()
+            self._pause()
+
+    def _renew(self, job: Job) -> None:
+        """Replace the Job, whose pods have all ended, by one that continues its work.
+
+        It is deleted first: a process that dies here leaves no Job behind that also restarts.
+        """
+        old, new = self._name, job.metadata.name
+        self._log(f"Job {new} replaces {old}: it restarts at once, where Kubernetes would pause")
+        self._follow_pods()
+        self._api.delete_job(old)
+        self._wait(lambda: bool(self._jobs.now()))
+        self._jobs.close()
+        self._pods.close()
+        self._earlier = self._seen()
+        try:
+            self._create(job)
+            self._name = new
+            self._watch()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._api.delete_job(new)
+            raise
+        self._wait_for_lists()
+
+    def _create(self, job: Job) -> None:
+        """Create a Job; a quota may take a moment to know that an earlier one is gone."""
+        deadline = time.monotonic() + QUOTA_SECONDS
+        while True:
+            try:
+                self._api.create_job(job)
+            except WorkerError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_SECONDS)
+            else:
+                return
 
     def end(self) -> None:
         """Stop the Job, whose pods save their state first, and wait until it is gone.
@@ -184,8 +234,8 @@ class JobMonitor:
         return max((grace_seconds_of(pod) for pod in self._pods.now()), default=0)
 
     def _seen(self) -> list[Pod]:
-        """Return all pods of the Job that were seen."""
-        return [*self._pods.gone(), *self._pods.now()]
+        """Return all pods that were seen, also those of Jobs that this one has replaced."""
+        return [*self._earlier, *self._pods.gone(), *self._pods.now()]
 
     @property
     def _restarts(self) -> int:
@@ -248,14 +298,15 @@ class JobMonitor:
             self._starting_since = None
             self._limit_running(clock)
             return
-        failures = max((self._failures(index_of(pod)) for pod in self._seen()), default=0)
+        failures = max((self._failures(index_of(pod)) for pod in pods), default=0)
         if not failures or clock.seconds > SEEN_SECONDS:  # its Job may be about to fail
             self._waiting.look(job, pods, failures=failures, seconds=clock.seconds)
         self._limit_waiting(pods, clock)
 
     def _failures(self, index: int) -> int:
-        """Return how many pods of an index have failed."""
-        return sum(index_of(pod) == index and pod.status.phase == "Failed" for pod in self._seen())
+        """Return how many pods of an index of this Job have failed."""
+        pods = [*self._pods.gone(), *self._pods.now()]
+        return sum(index_of(pod) == index and pod.status.phase == "Failed" for pod in pods)
 
     def _new_clock(self, job: Job, pods: list[Pod]) -> Clock:
         """Return a clock that counts the time since the Job was created, if no pod has started."""

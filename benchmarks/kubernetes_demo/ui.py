@@ -1,0 +1,77 @@
+"""Runs as the UI starts, kills and re-executes them: its GraphQL, and the processes behind it."""
+
+import contextlib
+import re
+import signal
+import sys
+from typing import Any
+
+import psutil
+
+from benchmarks.kubernetes_demo.bench import DATASET, Demo
+from dolly_assets.dagster_support.partitions import partition_key
+from dolly_assets.pipeline.runs import RANGE_END, RANGE_START
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}
+"""
+# What "Re-execute from failure" sends.
+AGAIN = """
+mutation Again($params: ReexecutionParams!) {
+  launchRunReexecution(reexecutionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  }
+}
+"""
+STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+LOCATIONS = (
+    "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+)
+
+
+def launch(server: Any, name: str, epochs: range) -> str:
+    """Start a run of all epochs, and return its id."""
+    [repository] = server.ask(LOCATIONS)["repositoriesOrError"]["nodes"]
+    first, last = (partition_key(DATASET, epoch) for epoch in (epochs[0], epochs[-1]))
+    params = {
+        "selector": {
+            "repositoryLocationName": repository["location"]["name"],
+            "repositoryName": repository["name"],
+            "jobName": "__ASSET_JOB",
+            "assetSelection": [
+                {"path": [name, asset]} for asset in ("model_checkpoint", "gpu_profile")
+            ],
+            "assetCheckSelection": [],
+        },
+        "runConfigData": {"ops": {f"{name}__fine_tune": {"config": {"retrain": True}}}},
+        "executionMetadata": {
+            "tags": [{"key": RANGE_START, "value": first}, {"key": RANGE_END, "value": last}]
+        },
+    }
+    answer = server.ask(LAUNCH, params=params)["launchRun"]
+    return answer["run"]["runId"] if "run" in answer else sys.exit(str(answer))
+
+
+def again(server: Any, run: str) -> str:
+    """Re-execute a run from its failure, and return the id of the new one."""
+    answer = server.ask(AGAIN, params={"parentRunId": run, "strategy": "FROM_FAILURE"})[
+        "launchRunReexecution"
+    ]
+    return answer["run"]["runId"] if "run" in answer else sys.exit(str(answer))
+
+
+def status(server: Any, run: str) -> str:
+    """Return a run's status."""
+    return server.ask(STATUS, id=run)["runOrError"]["status"]
+
+
+def kill(bench: Demo, run: str) -> None:
+    """SIGKILL to every process that works for a run, but not to its Job's pods."""
+    said = " ".join(entry.message for entry in bench.here.instance.all_logs(run))
+    for pid in {int(found) for found in re.findall(r"pid: (\d+)", said)}:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).send_signal(signal.SIGKILL)
