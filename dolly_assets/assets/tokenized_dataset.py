@@ -15,7 +15,8 @@ COLUMNS = {
     "record": "Index in the raw dataset.",
     "row": "The sequence that holds the example, alone or with others.",
     "input_ids": "Token ids of prompt and response.",
-    "prompt_length": "Tokens of the prompt; those after them carry a label.",
+    "prompt_length": "Tokens before the last labelled turn. Those after them carry a label, unless "
+    "a column label_runs states which do: tokens without and with a label, in turn.",
 }
 COLUMN_LINEAGE = column_lineage(
     RAW_DATASET.name,

@@ -8,6 +8,7 @@ import pyarrow as pa
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.markdown import code_block
 from dolly_assets.core.text import count
+from dolly_assets.tokenization.labels import LabelRuns
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,27 +45,38 @@ def preview_row(train: pa.Table, row: int, tokenizer: "Tokenizer") -> str:
         raise ConfigurationError(
             f"row {row} does not exist: the rows of this dataset are 0 to {int(row_of[-1])}"
         )
-    examples = train.slice(first, end - first).to_pylist()
+    examples = train.slice(first, end - first)
+    runs = LabelRuns.of(examples)
     parts, position = [], 0
-    for example in examples:
-        parts.append(_render(example, position, tokenizer))
+    for place, example in enumerate(examples.to_pylist()):
+        parts.append(_render(example, runs[place].tolist(), position, tokenizer))
         position += len(example["input_ids"])
-    title = f"**Row {row}**: {position:,} tokens, {count(len(examples), 'example')}"
+    title = f"**Row {row}**: {position:,} tokens, {count(len(parts), 'example')}"
     return "\n\n".join([title, *parts])
 
 
-def _render(example: dict, position: int, tokenizer: "Tokenizer") -> str:
-    input_ids, prompt_length = example["input_ids"], example["prompt_length"]
-    prompt, labelled = (
-        tokenizer.decode(ids, skip_special_tokens=False)
-        for ids in (input_ids[:prompt_length], input_ids[prompt_length:])
-    )
-    lines = [f"  {line}" for line in prompt.removesuffix("\n").split("\n")]
-    lines += [f"+ {line}" for line in labelled.split("\n")]
+def _render(example: dict, runs: list[int], position: int, tokenizer: "Tokenizer") -> str:
+    input_ids, lines, begin = example["input_ids"], [], 0
+    for turn, length in enumerate(runs):
+        text = tokenizer.decode(input_ids[begin : begin + length], skip_special_tokens=False)
+        lines += _lines(text, is_labelled=turn % 2 == 1, is_first=turn == 0)
+        begin += length
     body = code_block("\n".join(lines), "diff")
-    labelled_tokens = len(input_ids) - prompt_length
+    turns = sum(length > 0 for length in runs[1::2])
     title = (
         f"Record {example['record']}, from token {position:,}: "
-        f"{count(len(input_ids), 'token')}, {labelled_tokens:,} of them labelled"
+        f"{count(len(input_ids), 'token')}, {sum(runs[1::2]):,} of them labelled"
+        + (f", in {count(turns, 'turn')}" if turns > 1 else "")
     )
     return f"{title}\n\n{body}"
+
+
+def _lines(text: str, *, is_labelled: bool, is_first: bool) -> list[str]:
+    """Return the lines of a run; line breaks between an unlabelled run and its neighbours end one.
+
+    A label that begins or ends with a line break shows it, as an empty line.
+    """
+    if is_labelled:
+        return [f"+ {line}" for line in text.split("\n")] if text else []
+    inner = (text if is_first else text.removeprefix("\n")).removesuffix("\n")
+    return [f"  {line}" for line in inner.split("\n")] if inner else []

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dolly_assets.core.errors import ConfigurationError, DatasetError
+from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.preview import preview_row
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.tokenize import BATCH_RECORDS, tokenize
@@ -239,6 +240,33 @@ def test_a_previewed_row_shows_where_its_examples_begin(tokenizer) -> None:
     ]
     assert [int(record) for record in re.findall(r"Record (\d+)", text)] == [
         e["record"] for e in examples
+    ]
+
+
+def test_a_previewed_conversation_marks_every_turn_that_is_trained_on(tokenizer) -> None:
+    pieces = [
+        "user:\nHi\nassistant:\n",
+        "Good day.\n\nWhat is it?### End",
+        "\nuser:\nTwo lines,\nplease.\nassistant: ",
+        "One,\ntwo.### End",
+        "\n",
+    ]
+    ids = [tokenizer(piece, add_special_tokens=False).input_ids for piece in pieces]
+    row = {
+        "record": 7,
+        "row": 0,
+        "input_ids": [token for part in ids for token in part],
+        "prompt_length": 4,
+    }
+    runs = {LABEL_RUNS.name: [len(part) for part in ids]}
+    train = pa.Table.from_pylist([{**row, **runs}], TRAIN_SCHEMA.append(LABEL_RUNS))
+    text = preview_row(train, 0, tokenizer.backend_tokenizer)
+    labelled = len(ids[1]) + len(ids[3])
+    assert f"Record 7, from token 0: {len(row['input_ids'])} tokens, " in text
+    assert f"{labelled} of them labelled, in 2 turns" in text
+    assert text.split("diff\n")[1].splitlines()[:-1] == [
+        *("  user:", "  Hi", "  assistant:", "+ Good day.", "+ ", "+ What is it?### End"),
+        *("  user:", "  Two lines,", "  please.", "  assistant: ", "+ One,", "+ two.### End"),
     ]
 
 
