@@ -28,7 +28,7 @@ from dolly_assets.datasets.quality import (
     split,
 )
 from dolly_assets.datasets.quality.records import Records
-from dolly_assets.generation.sample import DEFAULT_PROMPTS
+from dolly_assets.generation.prompt import DEFAULT_PROMPTS
 
 WORDS, PROMPT_WORDS, RESPONSE_WORDS = 30_000, 25, 110
 HELD_OUT = 1_000

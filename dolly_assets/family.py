@@ -14,7 +14,7 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
-from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
+from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.base_model import BaseModelConfig

@@ -5,9 +5,9 @@ itself. Tables are pandas DataFrames; a model needs the packages of the worker, 
 of Dagster.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ArtifactError, ConfigurationError
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dolly_assets.family import ModelFamily
+    from dolly_assets.generation.prompt import Prompt
     from dolly_assets.tokenization.prompt_style import PromptStyle
+    from dolly_assets.tokenization.templates.encoder import Encoder
 
 __all__ = ["Model", "epochs", "families", "open_model", "open_store", "steps"]
 
@@ -52,13 +54,16 @@ class Model:
             digests.
         model: The model, for generating as transformers does.
         tokenizer: Its tokenizer.
-        prompt_style: How an instruction and its context become a prompt.
+        prompt_style: The wording of the template `dolly`.
+        encoder: How a conversation becomes a prompt, in the template that the model was trained
+            with.
     """
 
     checkpoint: Artifact
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     prompt_style: "PromptStyle"
+    encoder: "Encoder"
 
     def answer(
         self,
@@ -90,25 +95,25 @@ class Model:
 
     def answers(
         self,
-        prompts: Sequence[str | tuple[str, str]],
+        prompts: Sequence[str | tuple[str, str] | Sequence[Mapping[str, Any]]],
         *,
         max_new_tokens: int = 256,
         temperature: float = 0.7,
         top_p: float = 0.95,
         seed: int = 0,
     ) -> list[str]:
-        """Answer each prompt, given as an instruction or as an instruction and its context.
+        """Answer each prompt: an instruction, an instruction and its context, or messages.
 
-        An answer does not depend on the other prompts. See `answer` for the settings.
+        Messages are a list of dictionaries with `role` and `content`, the last of which the model
+        answers. An answer does not depend on the other prompts. See `answer` for the settings.
         """
-        from dolly_assets.generation.sample import Prompt, sample_responses
+        from dolly_assets.generation.sample import sample_responses
 
-        asked = [(prompt, "") if isinstance(prompt, str) else prompt for prompt in prompts]
         return sample_responses(
             self.model,
             self.tokenizer,
-            self.prompt_style,
-            [Prompt(instruction=instruction, context=context) for instruction, context in asked],
+            self.encoder,
+            [_prompt(each) for each in prompts],
             seed=seed,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -154,7 +159,7 @@ def open_model(
         ConfigurationError: There is no such family.
         ArtifactError: The epoch is not in the store.
     """
-    from dolly_assets.generation.model import load
+    from dolly_assets.generation.model import load_with_template
     from dolly_assets.registry.model_folders import fetch
 
     known = families()
@@ -164,9 +169,21 @@ def open_model(
         )
     store = store or open_store()
     checkpoint = required(store, MODEL_CHECKPOINT.address(family, dataset, epoch))
-    weights, adapter = fetch(store, checkpoint)
-    model, tokenizer = load(weights, adapter=adapter)
-    return Model(checkpoint, model, tokenizer, known[family].prompt_style)
+    weights, adapter, template = fetch(store, checkpoint)
+    style = known[family].prompt_style
+    loaded = load_with_template(weights, style, template=template, adapter=adapter)
+    return Model(checkpoint, loaded.model, loaded.tokenizer, style, loaded.encoder)
+
+
+def _prompt(asked: str | tuple[str, str] | Sequence[Mapping[str, Any]]) -> "Prompt":
+    from dolly_assets.generation.prompt import Prompt
+
+    if isinstance(asked, str):
+        return Prompt(instruction=asked)
+    if isinstance(asked, tuple):
+        instruction, context = map(str, asked)
+        return Prompt(instruction=instruction, context=context)
+    return Prompt.model_validate({"messages": [*asked]})
 
 
 def epochs(family: str, dataset: str, *, store: ArtifactStore | None = None) -> "pd.DataFrame":

@@ -9,5 +9,6 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `training_profile.py`: one report over all epochs.
 - `evaluation.py`, `sample_responses.py`: scores and samples of each epoch.
 - `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted.
-- `quality_checks.py`, `profile_checks.py`: checks of datasets and of profiles.
+- `quality_checks.py`, `profile_checks.py`, `template_checks.py`: checks of datasets, of profiles,
+  and of what published models are prompted with.
 """

@@ -14,7 +14,7 @@ from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
-from dolly_assets.generation.sample import Prompt
+from dolly_assets.generation.prompt import Prompt
 from dolly_assets.registry.attributes import (
     CheckpointAttributes,
     ComparisonAttributes,
@@ -99,6 +99,8 @@ def _responses(samples: Artifact | None) -> dict[Prompt, str]:
     """Return the answers of an epoch by prompt; none if it was not sampled."""
     document = json.loads(samples.read_bytes("responses.json")) if samples else []
     return {
-        Prompt(instruction=each["instruction"], context=each["context"]): each["response"]
+        Prompt.model_validate({key: value for key, value in each.items() if key != "response"}): (
+            each["response"]
+        )
         for each in document
     }

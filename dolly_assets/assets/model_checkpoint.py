@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dolly_assets.assets.profile_checks import log_evaluations
+from dolly_assets.assets.template_checks import log_template_evaluation
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
@@ -23,6 +24,7 @@ from dolly_assets.registry.kinds import (
     TRAINING_APPROVAL,
     AssetKind,
 )
+from dolly_assets.registry.published_templates import template_attributes
 from dolly_assets.registry.quality_reports import licenses_of, raw_of, require_trainable
 from dolly_assets.registry.training import (
     ResumePlan,
@@ -82,6 +84,8 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
             context.log_event(materialization_of(artifact))
             if artifact.manifest.kind == GPU_PROFILE.name:
                 log_evaluations(context, artifact)
+            else:
+                log_template_evaluation(context, artifacts, artifact)
 
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
@@ -117,7 +121,7 @@ def _task(
         state=ref(resume.state) if resume.state else None,
         training=training.digest,
         prices=planning.prices,
-        attributes=license_attributes(licensed),
+        attributes={**license_attributes(licensed), **template_attributes(training.base_model)},
     )
 
 

@@ -13,6 +13,10 @@ from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.profile_checks import build_profile_checks
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
+from dolly_assets.assets.template_checks import (
+    build_base_model_template_check,
+    build_checkpoint_template_check,
+)
 from dolly_assets.assets.tokenized_dataset import build_tokenized_dataset
 from dolly_assets.assets.training_approval import build_training_approval
 from dolly_assets.assets.training_plan import build_training_plan
@@ -31,6 +35,12 @@ BUILDERS = (
     build_evaluation,
     build_epoch_comparison,
     build_champion_model,
+)
+CHECK_BUILDERS = (
+    build_base_model_template_check,
+    build_split_checks,
+    build_checkpoint_template_check,
+    build_profile_checks,
 )
 
 
@@ -66,7 +76,7 @@ class ModelFamilyComponent(dg.Component):
         ]
         return dg.Definitions(
             assets=assets,
-            asset_checks=[build_split_checks(self.family), build_profile_checks(self.family)],
+            asset_checks=[build(self.family) for build in CHECK_BUILDERS],
         )
 
 

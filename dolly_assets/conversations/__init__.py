@@ -3,6 +3,7 @@
 It knows messages and the tables that hold them; it knows neither files nor tokens.
 
 - `conversation.py`: messages, tool calls, conversations, and their form as JSON.
+- `text.py`: conversations as their readers see them.
 - `tables.py`: tables of conversations, and those of single exchanges, read alike.
 """
 

@@ -4,12 +4,13 @@ It knows folders of weights and encoded prompts; it knows nothing of the store, 
 was trained.
 
 - `model.py`: loading a model from a folder of weights.
+- `prompt.py`: what a model is asked.
 - `answer.py`: from encoded prompts to answers; all other modules call it.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
 - `playground.py`: asking and chatting on a terminal.
 """
 
-from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt
+from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 
 __all__ = ["DEFAULT_PROMPTS", "Prompt"]

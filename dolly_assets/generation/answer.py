@@ -16,7 +16,7 @@ def answer(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[Sequence[int]],
     *,
-    end_token_id: int,
+    end_token_ids: Sequence[int],
     max_new_tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -27,8 +27,8 @@ def answer(
     Args:
         model: A causal language model; its mode, training or evaluation, is restored afterwards.
         tokenizer: The model's own.
-        prompts: Token ids as `PromptEncoder.prompt` returns them, of any lengths.
-        end_token_id: The token that ends an answer, besides the tokenizer's own end of sequence.
+        prompts: Token ids as `Encoder.prompt` returns them, of any lengths.
+        end_token_ids: The tokens that end an answer, besides the tokenizer's own end of sequence.
         max_new_tokens: Length of the longest answer in tokens.
         temperature: 0 is greedy; higher values sample from torch's global random numbers.
         top_p: Share of the probability that is sampled from (nucleus sampling).
@@ -41,18 +41,17 @@ def answer(
     from transformers import GenerationConfig
 
     width = max(map(len, prompts))
-    # The end token also pads: on the left it is masked, on the right decoding drops it.
-    padded = torch.tensor([[end_token_id] * (width - len(ids)) + list(ids) for ids in prompts])
+    # An end token also pads: on the left it is masked, on the right decoding drops it.
+    pad, own_end = end_token_ids[0], tokenizer.eos_token_id
+    padded = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-    stops = (
-        [end_token_id] if tokenizer.eos_token_id is None else [end_token_id, tokenizer.eos_token_id]
-    )
+    stops = dict.fromkeys([*end_token_ids, *([] if own_end is None else [own_end])])
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = GenerationConfig(
         do_sample=bool(sampling),
         max_new_tokens=max_new_tokens,
-        eos_token_id=stops,
-        pad_token_id=end_token_id,
+        eos_token_id=[*stops],
+        pad_token_id=pad,
         **sampling,
     )
     was_training = model.training

@@ -7,7 +7,7 @@ from typing import Any
 
 from dolly_assets.core.markdown import code_block, markdown_table
 from dolly_assets.core.png import png
-from dolly_assets.generation.sample import Prompt
+from dolly_assets.generation.prompt import Prompt
 
 HEADER = (
     "epoch",
@@ -115,15 +115,17 @@ def page(title: str, rows: Sequence[EpochRow]) -> str:
 def _responses_html(rows: Sequence[EpochRow]) -> str:
     parts = []
     for prompt in _prompts(rows):
-        context = f"<p class=context>{html.escape(prompt.context)}</p>" if prompt.context else ""
+        is_exchange = prompt.instruction and not prompt.system
+        title = prompt.instruction or prompt.messages[-1].content
+        below = prompt.context if is_exchange else prompt.text
+        context = f"<p class=context>{html.escape(below)}</p>" if below else ""
         answers = "".join(
             f"<tr><th>{html.escape(row.name)}</th><td><pre>{html.escape(row.responses[prompt].strip())}</pre></td></tr>"
             for row in rows
             if prompt in row.responses
         )
         parts.append(
-            f"<h3>{html.escape(prompt.instruction)}</h3>{context}"
-            f"<table class=answers>{answers}</table>"
+            f"<h3>{html.escape(title)}</h3>{context}<table class=answers>{answers}</table>"
         )
     return "".join(parts)
 
@@ -173,7 +175,7 @@ th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem; }}
 th, td {{ text-align: right; vertical-align: top; }}
 .answers td, .answers th {{ text-align: left; }}
 pre {{ margin: 0; white-space: pre-wrap; font: inherit; }}
-.context {{ opacity: .75; }}
+.context {{ opacity: .75; white-space: pre-wrap; }}
 .chart {{ background: white; display: inline-block; padding: .5rem; border-radius: .4rem; }}
 </style>
 </head>

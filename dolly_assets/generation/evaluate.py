@@ -10,16 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import answer
-from dolly_assets.tokenization.encode import PromptEncoder
 from dolly_assets.tokenization.labels import LabelRuns, token_mask
-from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.packing.attention import PackedAttention
 from dolly_assets.training.packing.batches import PackedRow, PaddingCollator
 from dolly_assets.training.packing.loss import LabelLoss
@@ -38,7 +36,11 @@ UNCATEGORIZED = "uncategorized"
 
 @dataclass(frozen=True)
 class Answer:
-    """A held-out example and the model's answer to it."""
+    """A held-out example and the model's answer to it.
+
+    Of a conversation, the instruction is all that precedes its last labelled turn, which is what is
+    expected; both are decoded from the ids that the model reads.
+    """
 
     instruction: str
     context: str
@@ -119,9 +121,9 @@ def perplexity(loss: float) -> float:
 def exact_match(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    style: PromptStyle,
     table: pa.Table,
     *,
+    end_token_ids: Sequence[int],
     examples: int,
     max_new_tokens: int,
     batch_size: int,
@@ -131,8 +133,8 @@ def exact_match(
     Args:
         model: The model to score.
         tokenizer: The model's own.
-        style: How prompts are laid out.
         table: The held-out examples.
+        end_token_ids: The tokens that end an answer.
         examples: How many of them to answer, at most.
         max_new_tokens: Length of the longest answer in tokens.
         batch_size: How many prompts to answer at once.
@@ -141,31 +143,44 @@ def exact_match(
         DatasetError: The table has no example.
     """
     _check_not_empty(table)
-    records = table.slice(0, examples).to_pylist()
+    table = table.slice(0, examples)
+    records, runs = table.to_pylist(), LabelRuns.of(table)
     prompts = [record["input_ids"][: record["prompt_length"]] for record in records]
-    end_token_id = PromptEncoder(tokenizer, style).end_token_id
     texts = [""] * len(records)
     for rows in _batches_within([len(ids) for ids in prompts], batch_size):
         answers = answer(
             model,
             tokenizer,
             [prompts[row] for row in rows],
-            end_token_id=end_token_id,
+            end_token_ids=end_token_ids,
             max_new_tokens=max_new_tokens,
         )
         for row, text in zip(rows, answers, strict=True):
             texts[row] = text
     return _score(
-        [
-            Answer(
-                instruction=record["instruction"],
-                context=record["context"],
-                category=record["category"] or UNCATEGORIZED,
-                expected=record["response"],
-                answer=text,
-            )
-            for record, text in zip(records, texts, strict=True)
-        ]
+        [_answer(record, runs[row], texts[row], tokenizer) for row, record in enumerate(records)]
+    )
+
+
+def _answer(
+    record: dict[str, Any], runs: np.ndarray, text: str, tokenizer: "PreTrainedTokenizerBase"
+) -> Answer:
+    if "messages" in record:
+        ids, start = record["input_ids"], record["prompt_length"]
+        end = len(ids) - (runs[-1] if len(runs) % 2 else 0)
+        asked, expected = tokenizer.batch_decode(
+            [ids[:start], ids[start:end]],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+    else:
+        asked, expected = record["instruction"], record["response"]
+    return Answer(
+        instruction=asked,
+        context=record.get("context", ""),
+        category=record["category"] or UNCATEGORIZED,
+        expected=expected,
+        answer=text,
     )
 
 

@@ -1,14 +1,57 @@
 """Loading a model from a folder of weights, wherever the folder comes from."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dolly_assets.core.errors import BaseModelError, some_of
 from dolly_assets.core.text import one_line
+from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.training.lora import with_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dolly_assets.tokenization.templates.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, and what turns conversations into its prompts.
+
+    Attributes:
+        model: The model, ready to generate.
+        tokenizer: The one in its folder.
+        encoder: The template that the folder carries, with this tokenizer.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    encoder: "Encoder"
+
+
+def load_with_template(
+    folder: Path, style: PromptStyle, *, template: str | None = None, adapter: Path | None = None
+) -> LoadedModel:
+    """Load a model with the template that it was trained with.
+
+    Args:
+        folder: The weights folder.
+        style: The wording of the template `dolly`.
+        template: The name of the template, as the model's attributes state it; None is `dolly`.
+        adapter: A LoRA adapter of this model.
+
+    Raises:
+        BaseModelError: The folder does not hold a model.
+        ConfigurationError: The folder should carry a template and does not.
+        TemplateError: The template cannot be used.
+    """
+    from dolly_assets.tokenization.templates.encoder import encoder_for
+    from dolly_assets.tokenization.templates.template import carried
+
+    model, tokenizer = load(folder, adapter=adapter)
+    encoder = encoder_for(tokenizer, carried(template, style, tokenizer))
+    return LoadedModel(model, tokenizer, encoder)
 
 
 def pick_device() -> str:

@@ -1,91 +1,122 @@
-"""Asking a model, and chatting with it on a terminal.
+"""A dialogue on a terminal: messages from standard input, answers token by token.
 
-Each message is an independent instruction, since Dolly's format has no dialogue.
+Answers go to standard output, and everything else to standard error, so that a script can read the
+answers alone.
 """
 
-from pathlib import Path
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from dolly_assets.generation.answer import answer
-from dolly_assets.generation.model import load
-from dolly_assets.generation.sample import Prompt, sample_responses
-from dolly_assets.tokenization.encode import PromptEncoder
-from dolly_assets.tokenization.prompt_style import PromptStyle
+import click
+
+from dolly_assets.core.errors import ConfigurationError, TemplateError
+from dolly_assets.core.text import count
+
+if TYPE_CHECKING:
+    from dolly_assets.generation.dialogue import Dialogue
+
+HELP = """\
+/reset          forget what was said
+/system TEXT    forget it, and tell the model TEXT before everything else; without TEXT, nothing
+/context TEXT   what your next message refers to
+/help           these commands
+/exit           leave, as do Ctrl-D and Ctrl-C"""
 
 
-def ask(
-    folder: Path,
-    style: PromptStyle,
-    prompt: Prompt,
-    *,
-    adapter: Path | None = None,
-    seed: int = 0,
-    max_new_tokens: int = 256,
-    temperature: float = 0.7,
-    top_p: float = 0.95,
-) -> str:
-    """Return the answer of the model in a weights folder to one prompt.
+def describe(dialogue: "Dialogue") -> str:
+    """Return a line on the model that was loaded."""
+    loaded, limit = dialogue.loaded, dialogue.context_tokens
+    parameters = sum(weight.numel() for weight in loaded.model.parameters())
+    context = f", context {limit:,} tokens" if limit else ""
+    return (
+        f"loaded {type(loaded.model).__name__}: {parameters:,} parameters on "
+        f"{loaded.model.device.type}, template {loaded.encoder.template.name}{context}"
+    )
+
+
+def chat(dialogue: "Dialogue", *, context: str = "", suggestions: Sequence[str] = ()) -> None:
+    """Hold a dialogue until `/exit`, the end of the input, or Ctrl-C.
 
     Args:
-        folder: The weights folder.
-        style: How prompts are laid out.
-        prompt: The prompt.
-        adapter: A LoRA adapter of this model.
-        seed: Seed of the sampling.
-        max_new_tokens: Length of the longest answer in tokens.
-        temperature: 0 is greedy.
-        top_p: Share of the probability that is sampled from.
-
-    Raises:
-        BaseModelError: The folder does not hold a model.
+        dialogue: With the model, and perhaps what was said before.
+        context: What the first message refers to.
+        suggestions: What a user may ask.
     """
-    model, tokenizer = load(folder, adapter=adapter)
-    return sample_responses(
-        model,
-        tokenizer,
-        style,
-        [prompt],
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-    )[0]
+    if suggestions:
+        _note(f"ask something, for instance: {' | '.join(suggestions)}")
+    _note("/help lists the commands, /exit leaves")
+    terminal = _Terminal(dialogue, context)
+    with suppress(EOFError, KeyboardInterrupt):
+        while terminal.answered(_line()):
+            pass
 
 
-def chat(
-    folder: Path,
-    style: PromptStyle,
-    *,
-    adapter: Path | None = None,
-    seed: int = 0,
-    max_new_tokens: int = 256,
-    temperature: float = 0.7,
-    top_p: float = 0.95,
-) -> None:
-    """Read messages from standard input and print the answers token by token.
+class _Terminal:
+    """Carries out what is typed."""
 
-    `/exit`, the end of the input and Ctrl-C end the chat. The arguments are those of `ask`.
+    def __init__(self, dialogue: "Dialogue", context: str) -> None:
+        self._dialogue, self._context = dialogue, context
 
-    Raises:
-        BaseModelError: The folder does not hold a model.
-    """
-    import torch
-    from transformers import TextStreamer
+    def answered(self, line: str) -> bool:
+        """Carry out a line; return whether the dialogue continues."""
+        if not line.startswith("/"):
+            if line:
+                self._ask(line)
+            return True
+        command, _, text = line.partition(" ")
+        text = text.strip()
+        if command == "/exit":
+            return False
+        if command == "/reset":
+            self._dialogue.reset()
+            _note("forgot what was said")
+        elif command == "/system":
+            self._dialogue.system = text
+            self._dialogue.reset()
+            _note(f"a new dialogue, which begins with: {text}" if text else "a new dialogue")
+        elif command == "/context":
+            self._context = text
+            _note("your next message refers to it" if text else "your next message has no context")
+        else:
+            _note(HELP if command == "/help" else f"unknown command {command}; known:\n{HELP}")
+        return True
 
-    model, tokenizer = load(folder, adapter=adapter)
-    encoder = PromptEncoder(tokenizer, style)
-    torch.manual_seed(seed)
-    try:
-        while (message := input("> ").strip()) != "/exit":
-            if message:
-                answer(
-                    model,
-                    tokenizer,
-                    [encoder.prompt(message)],
-                    end_token_id=encoder.end_token_id,
-                    max_new_tokens=max_new_tokens,
-                    temperature=temperature,
-                    top_p=top_p,
-                    streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
-                )
-    except (EOFError, KeyboardInterrupt):
-        pass
+    def _ask(self, text: str) -> None:
+        """Print the answer to a message, or why there is none."""
+        from transformers import TextStreamer
+
+        tokenizer = self._dialogue.loaded.tokenizer
+        streamer = TextStreamer(
+            tokenizer,  # pyright: ignore[reportArgumentType]
+            skip_prompt=True,
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        try:
+            reply = self._dialogue.ask(text, self._context, streamer=streamer)
+        except (ConfigurationError, TemplateError) as error:
+            _note(str(error))
+            return
+        self._context = ""
+        if not reply.text:
+            _note("(no answer)")
+        if reply.forgotten:
+            _note(
+                f"the context of {self._dialogue.context_tokens:,} tokens is full: the oldest "
+                f"{count(reply.forgotten, 'message')} of the dialogue were left out"
+            )
+
+
+def _line() -> str:
+    """Return the next line that is typed, with a prompt where a person types it."""
+    is_typed = sys.stdin.isatty()
+    if is_typed:
+        with suppress(ImportError):
+            import readline  # noqa: F401 input() edits lines with it
+    return input("> " if is_typed else "").strip()
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)

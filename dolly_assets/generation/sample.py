@@ -6,55 +6,19 @@ The same prompt and seed give the same response.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from dolly_assets.core.base import Config
 from dolly_assets.core.hashing import json_digest
-from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.generation.prompt import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-class Prompt(Config):
-    """A prompt for a model, before it is laid out."""
-
-    instruction: str = Field(min_length=1, description="The task.")
-    context: str = Field(
-        default="", description="Text that the task refers to, where the instruction is not enough."
-    )
-
-    @property
-    def text(self) -> str:
-        """The instruction, and the context below it."""
-        return f"{self.instruction}\n\n{self.context}" if self.context else self.instruction
-
-
-DEFAULT_PROMPTS = (
-    Prompt(
-        instruction="Write a story about a person who cannot see the random forest "
-        "because they are caught up in the decision trees."
-    ),
-    Prompt(
-        instruction="Summarize the text in one sentence.",
-        context="Coral reefs cover less than one percent of the ocean floor, yet about a quarter "
-        "of all marine species live in them. They shelter coasts from storms and feed millions of "
-        "people. Warmer water makes corals expel the algae that they live on, which leaves the "
-        "reef white and, if the heat lasts, dead.",
-    ),
-    Prompt(instruction="Give me five ideas for a rainy Sunday with two small children."),
-    Prompt(
-        instruction="Is the review positive or negative? Answer with one word.",
-        context="The battery died after two days and nobody answered my letters.",
-    ),
-    Prompt(instruction="Why does the moon always show us the same side?"),
-)
+    from dolly_assets.tokenization.templates.encoder import Encoder
 
 
 def sample_responses(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    style: PromptStyle,
+    encoder: "Encoder",
     prompts: Sequence[Prompt],
     *,
     seed: int,
@@ -66,13 +30,14 @@ def sample_responses(
 
     A response stays the same when other prompts are added, removed or moved. The global random
     state is restored. `dolly_assets.generation.answer.answer` documents the settings.
+
+    Raises:
+        TemplateError: The model's template refuses a prompt.
     """
     import torch
 
     from dolly_assets.generation.answer import answer
-    from dolly_assets.tokenization.encode import PromptEncoder
 
-    encoder = PromptEncoder(tokenizer, style)
     answers = []
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         for prompt in prompts:
@@ -80,8 +45,8 @@ def sample_responses(
             answers += answer(
                 model,
                 tokenizer,
-                [encoder.prompt(prompt.instruction, prompt.context)],
-                end_token_id=encoder.end_token_id,
+                [encoder.prompt(prompt.conversation)],
+                end_token_ids=encoder.end_token_ids,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 top_p=top_p,
@@ -90,4 +55,8 @@ def sample_responses(
 
 
 def _prompt_seed(seed: int, prompt: Prompt) -> int:
-    return int(json_digest([seed, prompt.instruction, prompt.context])[:8], 16)
+    asked = [prompt.instruction, prompt.context]
+    if prompt.messages or prompt.system or prompt.tools:
+        conversation = prompt.conversation
+        asked = [conversation.messages_json(), conversation.tools_json()]
+    return int(json_digest([seed, *asked])[:8], 16)

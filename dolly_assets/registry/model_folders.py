@@ -10,10 +10,11 @@ from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
 
 class ModelFolders(NamedTuple):
-    """What `generation.model.load` accepts."""
+    """What `generation.model.load` accepts, and the name of the template that prompts it."""
 
     weights: Path
     adapter: Path | None
+    template: str | None
 
 
 def weights_bytes(store: ArtifactStore, checkpoint: Artifact) -> int:
@@ -41,10 +42,12 @@ def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     Raises:
         ArtifactError: The store lacks the weights or the base model.
     """
+    stated = checkpoint.manifest.attributes.get("template")
+    template = stated if isinstance(stated, str) else None
     if _has_weights(checkpoint):
-        return ModelFolders(checkpoint.fetch("weights"), None)
+        return ModelFolders(checkpoint.fetch("weights"), None, template)
     base_model = _base_model(store, checkpoint)
-    return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"))
+    return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"), template)
 
 
 def _has_weights(checkpoint: Artifact) -> bool:

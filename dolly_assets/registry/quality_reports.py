@@ -53,7 +53,9 @@ def split_verdicts(
     raw_dataset = raw_of(store, tokenized_dataset)
     dataset = _dataset_of(tokenized_dataset)
     markers = [marker.strip() for marker in family.prompt_style.special_tokens]
-    prompts = [(prompt.instruction, prompt.context) for prompt in family.evaluation.prompts]
+    prompts = [
+        (prompt.instruction or prompt.text, prompt.context) for prompt in family.evaluation.prompts
+    ]
 
     def check() -> list[QualityFinding]:
         split = Split(

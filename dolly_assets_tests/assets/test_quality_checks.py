@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from dolly_assets.core.errors import LicenseError, QualityError
 from dolly_assets.family import ModelFamily
-from dolly_assets.generation.sample import Prompt
+from dolly_assets.generation.prompt import Prompt
 from dolly_assets.registry.quality_reports import require_trainable
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets_tests.home import TINY_FAMILY

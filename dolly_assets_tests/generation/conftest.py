@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.tokenization.templates.encoder import encoder_for
+from dolly_assets.tokenization.templates.template import bundled
 from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, with_style
 
 if TYPE_CHECKING:
@@ -62,6 +64,12 @@ def weights_folder(tokenizer, tmp_path_factory):
     tiny_model("gpt_neox", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tokenizer):
+    """The template `dolly`, as a base model without one carries it."""
+    return encoder_for(tokenizer, bundled("dolly", STYLE, tokenizer))
 
 
 @pytest.fixture(scope="session")

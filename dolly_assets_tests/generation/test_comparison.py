@@ -12,7 +12,7 @@ from dolly_assets.generation.comparison import (
     responses_markdown,
     scores_markdown,
 )
-from dolly_assets.generation.sample import Prompt
+from dolly_assets.generation.prompt import Prompt
 
 HOSTILE = '<script>alert(1)</script> & "quoted" | {braces} `ticks`'
 

@@ -10,8 +10,6 @@ from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.generation.examples import PARROTED, held_out
 
-STYLE = PromptStyle()
-
 
 @pytest.fixture(scope="module")
 def examples(tokenizer):
@@ -31,8 +29,8 @@ def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_siz
     return exact_match(
         model,
         tokenizer,
-        STYLE,
         table,
+        end_token_ids=[tokenizer.convert_tokens_to_ids(PromptStyle().end_key)],
         examples=examples,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
@@ -135,6 +133,28 @@ def test_exact_match_tells_right_from_wrong_over_all_and_by_category(parrot, tok
         ("somebody else", "Clara the second"),
         ("Jim", "Tom"),
     ]
+
+
+def test_the_last_labelled_turn_of_a_conversation_is_what_is_expected(parrot, tokenizer) -> None:
+    table = held_out(tokenizer, PARROTED, ["Anna", "Ben", "somebody else", "Jim"])
+    lengths = [len(ids) for ids in table["input_ids"].to_pylist()]
+    # The first letters are an earlier turn, and a token follows the end.
+    after = [[*ids, 3] for ids in table["input_ids"].to_pylist()]
+    prompts = table["prompt_length"].to_pylist()
+    runs = [[1, 2, n - 3, end - n, 1] for n, end in zip(prompts, lengths, strict=True)]
+    columns = {
+        "record": range(4),
+        "input_ids": after,
+        "prompt_length": prompts,
+        LABEL_RUNS.name: pa.array(runs, LABEL_RUNS.type),
+        "messages": ["[]"] * 4,
+        "category": ["a", "a", "b", ""],
+    }
+    result = score(parrot, tokenizer, pa.table(columns))
+    assert result.score_by_category == {"a": 1.0, "b": 0.0, "uncategorized": 0.0}
+    assert [answer.answer for answer in result.right] == ["Anna", "Ben"]
+    assert result.right[0].instruction.endswith("Say Anna.\n\n")
+    assert [answer.expected.strip() for answer in result.wrong] == ["somebody else", "Jim"]
 
 
 def test_answers_do_not_depend_on_the_batches(model, tokenizer, examples) -> None:

@@ -1,8 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
-from dolly_assets.generation.sample import DEFAULT_PROMPTS, Prompt, sample_responses
+from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
+from dolly_assets.generation.sample import sample_responses
 from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.tokenization.templates.encoder import encoder_for
+from dolly_assets.tokenization.templates.template import bundled
 from dolly_assets_tests.generation.examples import PARROTED
 
 PROMPTS = [
@@ -15,7 +18,7 @@ def sample(model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, ma
     return sample_responses(
         model,
         tokenizer,
-        PromptStyle(),
+        encoder_for(tokenizer, bundled("dolly", PromptStyle(), tokenizer)),
         prompts,
         seed=seed,
         max_new_tokens=max_new_tokens,
@@ -88,6 +91,60 @@ def test_the_default_prompts_open_with_the_story_and_hold_one_with_a_context() -
     assert any(prompt.context for prompt in DEFAULT_PROMPTS)
 
 
-def test_a_prompt_needs_an_instruction() -> None:
-    with pytest.raises(ValidationError, match="instruction"):
-        Prompt(instruction="")
+CHAT = {
+    "system": "Be short.",
+    "messages": [
+        {"role": "user", "content": "What is 6 times 7?"},
+        {
+            "role": "assistant",
+            "content": "Let me see.",
+            "tool_calls": [{"name": "times", "arguments": {"of": [6, 7]}}],
+        },
+        {"role": "tool", "content": "42"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "times"}}],
+}
+
+
+def test_a_prompt_can_be_a_conversation_and_is_dumped_as_it_was_declared() -> None:
+    prompt = Prompt.model_validate(CHAT)
+    assert [message.role for message in prompt.conversation.messages] == [
+        *("system", "user", "assistant", "tool")
+    ]
+    assert prompt.conversation.tools == tuple(CHAT["tools"])
+    assert prompt.text.startswith("system:\nBe short.\n\nuser:\nWhat is 6 times 7?\n\nassistant:")
+    assert 'times({"of": [6, 7]})\n\ntool:\n42' in prompt.text
+    assert Prompt.model_validate(prompt.model_dump(mode="json")) == prompt
+    assert len({prompt, Prompt.model_validate(CHAT), PROMPTS[0]}) == 2
+
+
+def test_a_plain_prompt_is_dumped_as_it_always_was() -> None:
+    """Settings of samples have a digest, which makes them current or stale."""
+    assert PROMPTS[1].model_dump(mode="json") == {
+        "instruction": "And you?",
+        "context": "I am cold.",
+    }
+
+
+def test_a_conversation_is_continued_and_its_earlier_turns_matter(model, tokenizer) -> None:
+    turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who are you?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    whole, last = (Prompt.model_validate({"messages": part}) for part in (messages, messages[2:]))
+    first, second = sample(model, tokenizer, [whole, last], temperature=0)
+    assert first != second
+    assert sample(model, tokenizer, [Prompt(instruction="Who are you?")], temperature=0) == [second]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"instruction": ""}, "either an instruction or messages: found neither"),
+        ({**CHAT, "instruction": "Hi"}, "either an instruction or messages: found both"),
+        ({"messages": CHAT["messages"], "context": "x"}, "put it into a message's content"),
+        ({"messages": CHAT["messages"][:2]}, "the last message of a prompt must be the user's"),
+        ({"messages": [{"role": "human", "content": "Hi"}]}, "'system', 'user', 'assistant'"),
+    ],
+)
+def test_a_prompt_that_asks_nothing_or_two_things_is_refused(fields: dict, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Prompt.model_validate(fields)

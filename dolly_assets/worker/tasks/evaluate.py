@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from dolly_assets.core.markdown import markdown_table
+from dolly_assets.core.markdown import LONGEST_CELL, markdown_table
 from dolly_assets.core.names import epoch_key
 from dolly_assets.generation.evaluate import (
     Answer,
@@ -14,7 +14,7 @@ from dolly_assets.generation.evaluate import (
     held_out_loss,
     perplexity,
 )
-from dolly_assets.generation.model import load
+from dolly_assets.generation.model import load_with_template
 from dolly_assets.registry.attributes import EvaluationAttributes, TokenizedDatasetAttributes
 from dolly_assets.registry.inputs import as_inputs, required_digest
 from dolly_assets.registry.kinds import EVALUATION, KINDS, TOKENIZED_DATASET
@@ -34,16 +34,18 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
         tokenized = _scored_on(task, family.name, store, checkpoint)
         answers = TokenizedDatasetAttributes.of(tokenized).answers
         held_out = tokenized.read_table(HELD_OUT_FILE)
-        weights, adapter = fetch(store, checkpoint)
-        model, tokenizer = load(weights, adapter=adapter)
-        loss = held_out_loss(model, held_out, batch_size=settings.batch_size)
+        weights, adapter, template = fetch(store, checkpoint)
+        loaded = load_with_template(
+            weights, family.prompt_style, template=template, adapter=adapter
+        )
+        loss = held_out_loss(loaded.model, held_out, batch_size=settings.batch_size)
         matches = None
         if answers == "exact":
             matches = exact_match(
-                model,
-                tokenizer,
-                family.prompt_style,
+                loaded.model,
+                loaded.tokenizer,
                 held_out,
+                end_token_ids=loaded.encoder.end_token_ids,
                 examples=settings.examples,
                 max_new_tokens=settings.max_new_tokens,
                 batch_size=settings.batch_size,
@@ -71,7 +73,7 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
             made_by=spec.made_by,
         )
         messenger.emit_published(artifact)
-        del model, tokenizer  # before the next checkpoint is loaded
+        del loaded  # before the next checkpoint is loaded
 
 
 def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Artifact) -> Artifact:
@@ -97,8 +99,16 @@ def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
 
 def _answers_markdown(matches: ExactMatch) -> str:
     def table(title: str, answers: tuple[Answer, ...]) -> str:
-        rows = [(each.instruction, each.context, each.expected, each.answer) for each in answers]
+        rows = [
+            (_end_of(each.instruction), each.context, each.expected, each.answer)
+            for each in answers
+        ]
         header = ("instruction", "context", "expected", "answer")
         return f"**{title}**\n\n{markdown_table(header, rows)}" if rows else f"**{title}**: none"
 
     return "\n\n".join([table("Right", matches.right), table("Wrong", matches.wrong)])
+
+
+def _end_of(prompt: str) -> str:
+    """Return the end of a long prompt, which in a conversation is what was asked last."""
+    return prompt if len(prompt) <= LONGEST_CELL else f"…{prompt[1 - LONGEST_CELL :]}"

@@ -5,8 +5,8 @@ import json
 from dolly_assets.core.markdown import code_block
 from dolly_assets.core.names import epoch_key
 from dolly_assets.generation import sample as generation
-from dolly_assets.generation.model import load
-from dolly_assets.generation.sample import Prompt
+from dolly_assets.generation.model import load_with_template
+from dolly_assets.generation.prompt import Prompt
 from dolly_assets.registry.attributes import SampleAttributes
 from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import SAMPLE_RESPONSES
@@ -22,12 +22,14 @@ def sample(spec: WorkerSpec[Sample], store: ArtifactStore, messenger: Messenger)
     settings = family.evaluation
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
-        weights, adapter = fetch(store, checkpoint)
-        model, tokenizer = load(weights, adapter=adapter)
+        weights, adapter, template = fetch(store, checkpoint)
+        loaded = load_with_template(
+            weights, family.prompt_style, template=template, adapter=adapter
+        )
         responses = generation.sample_responses(
-            model,
-            tokenizer,
-            family.prompt_style,
+            loaded.model,
+            loaded.tokenizer,
+            loaded.encoder,
             settings.prompts,
             seed=family.recipe.seed,
             max_new_tokens=settings.max_new_tokens,
@@ -53,7 +55,7 @@ def sample(spec: WorkerSpec[Sample], store: ArtifactStore, messenger: Messenger)
             made_by=spec.made_by,
         )
         messenger.emit_published(artifact)
-        del model, tokenizer  # before the next checkpoint is loaded
+        del loaded  # before the next checkpoint is loaded
 
 
 def _markdown(pairs: list[tuple[Prompt, str]]) -> str:

@@ -1,0 +1,124 @@
+"""A dialogue with a model: what was said stays, as long as it fits the model's context.
+
+Prompts are made by the encoder that training uses. It knows nothing of terminals.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dolly_assets.conversations import Conversation, Message
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.generation.answer import answer
+from dolly_assets.training.context import Context
+
+if TYPE_CHECKING:
+    from transformers.generation.streamers import BaseStreamer
+
+    from dolly_assets.generation.model import LoadedModel
+
+_REASONING_END = "</think>"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How answers are generated; `dolly_assets.generation.answer.answer` documents them."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.7
+    top_p: float = 0.95
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        text: The answer.
+        forgotten: How many of the oldest messages were left out, so that the prompt fits.
+    """
+
+    text: str
+    forgotten: int
+
+
+@dataclass
+class Dialogue:
+    """What was said to a model, and by it.
+
+    Attributes:
+        loaded: The model.
+        settings: How it answers.
+        system: What it is told before everything else; may be empty.
+        messages: The turns that it remembers, from a user's on.
+    """
+
+    loaded: "LoadedModel"
+    settings: Settings = Settings()
+    system: str = ""
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Tokens that prompt and answer may have together; None if there is no limit."""
+        context = Context.of(self.loaded.model.config.to_dict())
+        return context.tokens if context else None
+
+    def ask(self, text: str, context: str = "", *, streamer: "BaseStreamer | None" = None) -> Reply:
+        """Answer a message, and remember both.
+
+        Args:
+            text: The message.
+            context: Text that it refers to.
+            streamer: Gets the tokens of the answer as they are generated.
+
+        Raises:
+            ConfigurationError: The message alone is too long for the model.
+            TemplateError: The model's template refuses the conversation.
+        """
+        known = [*self.messages, Message("user", text, context=context)]
+        kept, prompt = self._fitting(known)
+        limit, room = self.context_tokens, self.settings.max_new_tokens
+        [said] = answer(
+            self.loaded.model,
+            self.loaded.tokenizer,
+            [prompt],
+            end_token_ids=self.loaded.encoder.end_token_ids,
+            max_new_tokens=min(room, limit - len(prompt)) if limit else room,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            streamer=streamer,
+        )
+        self.messages = [*kept, _as_message(said)]
+        return Reply(said, forgotten=len(known) - len(kept))
+
+    def reset(self) -> None:
+        """Forget everything but what the model is told before."""
+        self.messages = []
+
+    def _fitting(self, messages: list[Message]) -> tuple[list[Message], list[int]]:
+        """Return the newest messages that leave room for an answer, and their prompt."""
+        limit = self.context_tokens
+        while True:
+            system = [Message("system", self.system)] if self.system else []
+            prompt = self.loaded.encoder.prompt(Conversation((*system, *messages)))
+            if not limit or len(prompt) + self.settings.max_new_tokens <= limit:
+                return messages, prompt
+            starts = [at for at, each in enumerate(messages) if each.role == "user"]
+            if len(starts) == 1 and len(prompt) < limit:
+                return messages, prompt
+            if len(starts) == 1:
+                raise ConfigurationError(
+                    f"the message makes a prompt of {len(prompt):,} tokens, and the model's "
+                    f"context has {limit:,}: shorten it"
+                )
+            messages = messages[starts[1] :]
+
+
+def _as_message(text: str) -> Message:
+    """Return an answer as a turn, in which its reasoning is apart from its content."""
+    reasoning, end, content = text.rpartition(_REASONING_END)
+    if not end:
+        return Message("assistant", text)
+    return Message(
+        "assistant", content.strip(), reasoning=reasoning.strip().removeprefix("<think>").strip()
+    )
