@@ -104,16 +104,15 @@ class PromptEncoder:
         return pa.ListArray.from_arrays(offsets, values), pa.array(prompt_length, pa.int32())
 
     def _encoded(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the ids of all texts, concatenated and with stand-ins.
-
-        Every text ends with a marker, so no token spans two texts.
-        """
-        values = None if self._bos_ids or not self._ranks else self._ranks.encode("".join(texts))
-        if values is None:
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-            ids = chain.from_iterable(self._bos_ids + encoding.ids for encoding in encodings)
-            values = np.fromiter(ids, dtype=np.int32)
-        return values
+        """Return the ids of all texts, concatenated and with stand-ins."""
+        ranked = self._ranks.encode(texts) if self._ranks else None
+        if ranked is not None:
+            values, offsets = ranked
+            begins = np.repeat(offsets[:-1], len(self._bos_ids))
+            return np.insert(values, begins, self._bos_ids * len(texts))
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        ids = chain.from_iterable(self._bos_ids + encoding.ids for encoding in encodings)
+        return np.fromiter(ids, dtype=np.int32)
 
 
 def _backend_with_stand_ins(

@@ -1,20 +1,25 @@
 """tiktoken in place of a tokenizer's own encoder, where both provably give the same ids.
 
-It is several times faster. It supports byte-level BPE with the pre-tokenizer of GPT-2, and leaves
-everything else to the tokenizer itself.
+It is several times faster. It supports byte-level BPE whose words `word_patterns.py` knows, as the
+models since GPT-2 have it, and leaves everything else to the tokenizer itself. It knows nothing of
+prompts and markers.
 """
 
 import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dolly_assets.tokenization.added_tokens import AddedTokens
+from dolly_assets.tokenization.merge_ranks import last_pairs
+from dolly_assets.tokenization.word_patterns import word_pattern
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# The words that `ByteLevel` of tokenizers splits a text into, as GPT-2 published them
-# (https://github.com/openai/gpt-2, src/encoder.py).
-GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PLAIN_BPE = {
     "type": "BPE",
     "dropout": None,
@@ -22,37 +27,33 @@ PLAIN_BPE = {
     "continuing_subword_prefix": None,
     "end_of_word_suffix": None,
     "byte_fallback": False,
-    "ignore_merges": False,
 }
+# Characters of text that are worth a thread of their own.
+MIN_PART_CHARACTERS = 200_000
+_LACKING, _SEPARATOR = -1, -2
 
 
 class RankEncoder:
-    """Encodes text as `backend` does, including added tokens that are not special.
+    """Encodes texts as a tokenizer does that adds nothing and treats special tokens as text.
 
-    tiktoken merges any two neighbours whose bytes together are a token, the token of lowest rank
-    first; BPE merges the pairs of a list, the first of the list first. With places in the list as
-    ranks, both give the same result if for every token the following holds: merging its bytes, and
-    nothing else, by the pairs listed before its own leaves exactly its own pair. That its bytes
-    stand alone is no restriction: what happens between two boundaries that nothing was merged
-    across does not depend on what is beyond them. `_own_pairs_hold` checks this for all tokens.
+    Words, merges and added tokens are equal each for itself: see `word_patterns.py`,
+    `merge_ranks.py` and `added_tokens.py`.
     """
 
     def __init__(
-        self, backend: "Tokenizer", ranks: dict[bytes, int], id_of_rank: np.ndarray
+        self, added: AddedTokens, pattern: str, ranks: dict[bytes, int], id_of_rank: np.ndarray
     ) -> None:
         import tiktoken
 
-        added = {
-            token.content: token_id for token_id, token in _added_as_text_splits(backend).items()
-        }
-        specials = {content: len(id_of_rank) + place for place, content in enumerate(added)}
+        characters = [added.separator, *added.characters]
+        specials = {character: len(ranks) + place for place, character in enumerate(characters)}
+        self._added = added
         self._id_of_rank = np.concatenate(
-            [id_of_rank, np.fromiter(added.values(), np.int32, len(added))]
-        )
-        self._lacking = np.array([value for value in range(256) if id_of_rank[value] < 0])
+            [id_of_rank, [_SEPARATOR], np.fromiter(added.characters.values(), np.int32)]
+        ).astype(np.int32)
         self._specials = set(specials)
         self._tiktoken = tiktoken.Encoding(
-            "ranks", pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens=specials
+            "ranks", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials
         )
 
     @classmethod
@@ -60,93 +61,86 @@ class RankEncoder:
         """Return the encoder for a tokenizer, or None where equality is not proven.
 
         Args:
-            backend: A tokenizer that treats special tokens as text.
+            backend: A tokenizer that treats special tokens as text (`encode_special_tokens`).
         """
         description = json.loads(backend.to_str())
-        model = description["model"]
-        is_known = (
-            all((model.get(key) or None) == (value or None) for key, value in PLAIN_BPE.items())
-            and description["normalizer"] is None
-            and _is_gpt2s(description["pre_tokenizer"])
-            and all(_splits_plainly(token) for token in _added_as_text_splits(backend).values())
+        model, pattern = description["model"], word_pattern(description["pre_tokenizer"])
+        is_plain = all(
+            (model.get(key) or None) == (value or None) for key, value in PLAIN_BPE.items()
         )
-        if not is_known:
+        added = AddedTokens.of(backend) if pattern and is_plain else None
+        if not added or not pattern:
             return None
-        byte_of = {char: value for value, char in enumerate(_byte_characters())}
-        vocabulary, pairs = model["vocab"], [tuple(pair) for pair in model["merges"]]
-        ranks = {bytes([value]): value for value in range(256)}
-        for left, right in pairs:
-            ranks.setdefault(bytes(byte_of[char] for char in left + right), len(ranks))
-        if len(ranks) != 256 + len(pairs):
-            return None  # two pairs give the same token
-        id_of_rank = np.array(
-            [vocabulary.get(char, -1) for char in byte_of]
-            + [vocabulary[left + right] for left, right in pairs],
-            np.int32,
-        )
-        parts = [ranks[bytes(byte_of[char] for char in part)] for pair in pairs for part in pair]
-        holds = _own_pairs_hold(np.array(parts, np.int64).reshape(-1, 2))
-        return cls(backend, ranks, id_of_rank) if holds else None
+        ranked = _ranked(model)
+        return cls(added, pattern, *ranked) if ranked else None
 
-    def encode(self, text: str) -> np.ndarray | None:
-        """Return the ids (int32, one dimension); None where the tokenizer itself has to encode."""
-        if len(self._lacking):
-            counts = np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256)
-            if counts[self._lacking].any():
-                return None
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the ids of all texts, int32, and where each begins, and the last one ends.
+
+        Returns None where the tokenizer itself has to encode.
+        """
+        parts = _parts(texts)
+        with ThreadPoolExecutor(len(parts)) as threads:
+            encoded = list(threads.map(self._encoded, parts))
+        if any(values is None for values in encoded):
+            return None
+        values = np.concatenate(encoded)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        separators = np.flatnonzero(values == _SEPARATOR)
+        offsets = np.append(0, separators - np.arange(len(separators))).astype(np.int32)
+        return np.delete(values, separators), offsets
+
+    def _encoded(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Return the ids of texts, each followed by a separator."""
+        text = self._added.replaced(texts)
+        if text is None:
+            return None
         try:
             ranks = self._tiktoken.encode_to_numpy(
                 text, allowed_special=self._specials, disallowed_special=()
             )
         except ValueError:  # its regular expressions fail at some 100,000 spaces in a row
             return None
-        return self._id_of_rank[ranks]
+        ids = self._id_of_rank[ranks]
+        return None if (ids == _LACKING).any() else ids
 
 
-def _own_pairs_hold(parts: np.ndarray) -> bool:
-    """Return whether the bytes of every token are merged down to exactly its own pair.
+def _parts(texts: Sequence[str]) -> list[Sequence[str]]:
+    """Return the texts in as many parts as there are cores to encode them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    characters = sum(map(len, texts))
+    count = max(1, min(cores or 1, len(texts), characters // MIN_PART_CHARACTERS))
+    size = max(1, -(-len(texts) // count))
+    return [texts[start : start + size] for start in range(0, len(texts), size)] or [[]]
 
-    Token 256 + i is merged from the pair `parts[i]`, of ranks (left, right). The proof undoes the
-    merges, the last one first, on both sides of the boundary where the two parts meet. Each pair of
-    neighbours that lay at the boundary must have been left unmerged for as long as both existed:
-    the token that they would form, if there is one, may not have a lower rank than the merge that
-    ended one of them. Of merges of equal rank the left one came first.
 
-    All tokens are checked at once: each turn of the loop undoes one merge of every token.
+def _ranked(model: Mapping[str, Any]) -> tuple[dict[bytes, int], np.ndarray] | None:
+    """Return tiktoken's ranks of a model's tokens and the id of each rank, or None.
 
-    Args:
-        parts: The pairs, shape (tokens, 2), in the order of the list.
+    Bytes have the ranks 0 to 255; a byte that the vocabulary lacks has the id `_LACKING`.
     """
-    if (parts >= np.arange(256, 256 + len(parts))[:, None]).any():
-        return False  # a pair is listed before one of its parts
-    left_of, right_of = (np.concatenate([np.full(256, -1), side]) for side in parts.T)
-    # One integer per pair, so that a sorted search finds the token that a pair of neighbours forms.
-    keys = parts[:, 0] << 32 | parts[:, 1]
-    order = np.argsort(keys)
-    sorted_keys = keys[order]
-    left, right = parts[:, 0], parts[:, 1]
-    # The rank of the merge that ended the pair of neighbours: at first the token's own. A token of
-    # a lower rank across the boundary would have been merged before it.
-    limit = np.arange(256, 256 + len(parts))
-    while len(left):
-        pair = left << 32 | right
-        place = np.minimum(np.searchsorted(sorted_keys, pair), len(sorted_keys) - 1)
-        across = np.where(sorted_keys[place] == pair, 256 + order[place], np.iinfo(np.int64).max)
-        if (across < limit).any():
-            return False
-        # Two single bytes have no merge left to undo: their token is proven.
-        is_open = (left >= 256) | (right >= 256)
-        left, right = left[is_open], right[is_open]
-        # The later merge is the one of higher rank; of equal ranks the right one, since the left
-        # one came first. Undoing a side brings its inner half to the boundary.
-        undo_left = np.where(left >= 256, left, -1) > np.where(right >= 256, right, -1)
-        # On the right side a token of equal rank would also have come first, being further left.
-        limit = np.where(undo_left, left, right + 1)
-        left, right = (
-            np.where(undo_left, right_of[left], left),
-            np.where(undo_left, right, left_of[right]),
-        )
-    return True
+    contents = {name: _bytes_of(name) for name in model["vocab"]}
+    words = {name: word for name, word in contents.items() if word and len(word) > 1}
+    number_of = {character: value for value, character in enumerate(_byte_characters())}
+    number_of |= {name: 256 + place for place, name in enumerate(words)}
+    pairs = [
+        (number_of.get(left, -1), number_of.get(right, -1), number_of.get(left + right, -1))
+        for left, right in map(tuple, model["merges"])
+    ]
+    listed = np.array(pairs, np.int64).reshape(-1, 3)
+    places, left_over = last_pairs(list(words.values()), listed[:, :2], listed[:, 2])
+    is_formed = left_over == 1
+    order = np.flatnonzero(is_formed)[np.argsort(places[is_formed])]
+    if model.get("ignore_merges"):
+        if (left_over == 2).any():
+            return None  # tiktoken would form a token that the tokenizer only looks up
+        order = np.append(order, np.flatnonzero(~is_formed))
+    names = list(words)
+    ranked = [names[place] for place in order.tolist()]
+    ranks = {bytes([value]): value for value in range(256)}
+    ranks |= {words[name]: 256 + rank for rank, name in enumerate(ranked)}
+    vocabulary = model["vocab"]
+    ids = [vocabulary.get(character, _LACKING) for character in _byte_characters()]
+    return ranks, np.array([*ids, *(vocabulary[name] for name in ranked)], np.int32)
 
 
 def _byte_characters() -> str:
@@ -156,19 +150,15 @@ def _byte_characters() -> str:
     return "".join(chr(value if value in printable else next(others)) for value in range(256))
 
 
-def _is_gpt2s(pre_tokenizer: dict[str, Any] | None) -> bool:
-    wanted = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    return pre_tokenizer is not None and {key: pre_tokenizer.get(key) for key in wanted} == wanted
+# Latin-1 characters that stand for no byte are led out of Latin-1.
+_TO_LATIN1 = dict.fromkeys(range(256), 0xFFFF) | {
+    ord(character): value for value, character in enumerate(_byte_characters())
+}
 
 
-def _added_as_text_splits(backend: "Tokenizer") -> dict[int, Any]:
-    """Return the added tokens that split a text even where special tokens are text."""
-    return {
-        token_id: token
-        for token_id, token in backend.get_added_tokens_decoder().items()
-        if not token.special
-    }
-
-
-def _splits_plainly(token: Any) -> bool:
-    return not (token.lstrip or token.rstrip or token.single_word or token.normalized)
+def _bytes_of(name: str) -> bytes | None:
+    """Return the bytes of a token of byte-level BPE, or None if no word contains it."""
+    try:
+        return name.translate(_TO_LATIN1).encode("latin-1")
+    except UnicodeEncodeError:
+        return None
