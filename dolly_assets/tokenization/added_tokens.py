@@ -3,7 +3,8 @@
 Each is replaced by a private-use character, at which tiktoken splits the text likewise. The
 tokenizer finds its added tokens from the left, the longest of several, in two passes: those that
 are not normalized in the text as it is, the others in what is left, after that was normalized.
-Special tokens are found as well and left as text, so that no other token is found inside them.
+Special tokens that are to be text are found as well and left, so that no other token is found
+inside them.
 
 Of normalizers it knows NFC. A private-use character composes with nothing, so that the parts
 between two of them are normalized each for itself.
@@ -24,19 +25,26 @@ _MAY_COMPOSE = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 
 
 class AddedTokens:
-    """The added tokens of a tokenizer that treats special tokens as text.
+    """The added tokens of a tokenizer.
 
     Attributes:
         separator: A character that splits two texts, of no token.
         characters: The id of the token that each character stands for.
     """
 
-    def __init__(self, tokens: Mapping[int, Any], normalize: Callable[[str], str] | None) -> None:
-        """Assign a character to each token that is not special.
+    def __init__(
+        self,
+        tokens: Mapping[int, Any],
+        normalize: Callable[[str], str] | None,
+        *,
+        specials_are_text: bool,
+    ) -> None:
+        """Assign a character to each token that is not text.
 
         Args:
             tokens: The added tokens by id.
             normalize: The normalizer, if there is one.
+            specials_are_text: Whether the tokenizer treats special tokens as text.
         """
         self.separator = chr(FIRST_CHARACTER)
         self.characters: dict[str, int] = {}
@@ -47,7 +55,8 @@ class AddedTokens:
             for token_id, token in tokens.items():
                 if token.normalized == is_normalized and token.content:
                     content = self._normalized(token.content) if is_normalized else token.content
-                    replacement[content] = content if token.special else self._character(token_id)
+                    is_text = token.special and specials_are_text
+                    replacement[content] = content if is_text else self._character(token_id)
             longest_first = sorted(replacement, key=len, reverse=True)
             pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
             self._passes.append((pattern, replacement))
@@ -59,13 +68,16 @@ class AddedTokens:
 
         tokens = backend.get_added_tokens_decoder()
         is_known = backend.normalizer is None or isinstance(backend.normalizer, normalizers.NFC)
+        specials_are_text = backend.encode_special_tokens
         is_plain = all(
-            token.special or not (token.lstrip or token.rstrip or token.single_word)
+            (token.special and specials_are_text)
+            or not (token.lstrip or token.rstrip or token.single_word)
             for token in tokens.values()
         )
         if not (is_known and is_plain and len(tokens) < LAST_CHARACTER - FIRST_CHARACTER):
             return None
-        return cls(tokens, backend.normalizer and backend.normalizer.normalize_str)
+        normalize = backend.normalizer and backend.normalizer.normalize_str
+        return cls(tokens, normalize, specials_are_text=specials_are_text)
 
     def replaced(self, texts: Sequence[str]) -> str | None:
         """Return the texts as one, with characters for added tokens and a separator after each.

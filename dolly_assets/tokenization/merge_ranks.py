@@ -48,8 +48,10 @@ def last_pairs(
     keys = pairs[:, 0] << 32 | pairs[:, 1]
     # Of a pair that is listed twice, the last place counts, as in a mapping.
     order = np.lexsort((-np.arange(len(keys)), keys))
-    places, left = np.full(len(words), -1), np.zeros(len(words), np.int64)
     lengths = np.array([len(word) for word in words], np.int64)
+    places, left = np.full(len(words), -1), lengths.copy()
+    if not len(pairs):
+        return places, left
     for length in np.unique(lengths):
         chosen = np.flatnonzero(lengths == length)
         joined = b"".join(words[place] for place in chosen.tolist())

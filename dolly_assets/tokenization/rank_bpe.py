@@ -34,7 +34,7 @@ _LACKING, _SEPARATOR = -1, -2
 
 
 class RankEncoder:
-    """Encodes texts as a tokenizer does that adds nothing and treats special tokens as text.
+    """Encodes texts as a tokenizer does without adding tokens around them.
 
     Words, merges and added tokens are equal each for itself: see `word_patterns.py`,
     `merge_ranks.py` and `added_tokens.py`.
@@ -45,6 +45,7 @@ class RankEncoder:
     ) -> None:
         import tiktoken
 
+        self._words = pattern, ranks, id_of_rank
         characters = [added.separator, *added.characters]
         specials = {character: len(ranks) + place for place, character in enumerate(characters)}
         self._added = added
@@ -61,7 +62,7 @@ class RankEncoder:
         """Return the encoder for a tokenizer, or None where equality is not proven.
 
         Args:
-            backend: A tokenizer that treats special tokens as text (`encode_special_tokens`).
+            backend: The tokenizer, which may treat special tokens as text.
         """
         description = json.loads(backend.to_str())
         model, pattern = description["model"], word_pattern(description["pre_tokenizer"])
@@ -74,6 +75,11 @@ class RankEncoder:
         ranked = _ranked(model)
         return cls(added, pattern, *ranked) if ranked else None
 
+    def with_tokens_of(self, backend: "Tokenizer") -> "RankEncoder | None":
+        """Return the encoder for a tokenizer that differs in its added tokens alone, or None."""
+        added = AddedTokens.of(backend)
+        return RankEncoder(added, *self._words) if added else None
+
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the ids of all texts, int32, and where each begins, and the last one ends.
 
@@ -81,7 +87,8 @@ class RankEncoder:
         """
         parts = _parts(texts)
         with ThreadPoolExecutor(len(parts)) as threads:
-            encoded = list(threads.map(self._encoded, parts))
+            run = threads.map if len(parts) > 1 else map
+            encoded = list(run(self._encoded, parts))
         if any(values is None for values in encoded):
             return None
         values = np.concatenate(encoded)  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -12,11 +12,13 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.tokenization.rank_bpe import RankEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # so that templates that trim or capitalize leave them alone.
 _FIRST_PRIVATE, _LAST_PRIVATE = 0x100000, 0x10FFFD
 _RANDOM_CHARACTERS = 5
+_MANY_CHARACTERS = 100_000
 
 
 class ControlTokens:
@@ -84,6 +87,19 @@ class ControlTokens:
         self._is_control = np.zeros(len(self._id_of), dtype=bool)
         self._is_control[list(self.ids.values())] = True
 
+    @property
+    def encoder(self) -> str:
+        """The library in use: tiktoken where it provably gives the same ids, else tokenizers."""
+        return "tiktoken" if self._ranks else "tokenizers"
+
+    @cached_property
+    def _ranks(self) -> RankEncoder | None:
+        return RankEncoder.of(self._backend)
+
+    @cached_property
+    def _plain_ranks(self) -> RankEncoder | None:
+        return self._ranks and self._ranks.with_tokens_of(self._plain)
+
     def marked(self, value: Any) -> Any:
         """Return strings, lists or dictionaries, keys included, with marked control tokens."""
         if isinstance(value, str):
@@ -116,13 +132,12 @@ class ControlTokens:
             the tokenizer turns what a message spells into a control token.
         """
         texts = [self._parts.sub(self._stand_in_of, each) for each in rendered]
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [self._resolved(np.array(each.ids, dtype=np.int32)) for each in encodings]
+        ranks = self._ranks if _are_many(texts) else None
+        return [self._resolved(ids) for ids in _encoded(texts, ranks, self._backend)]
 
     def plain_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return what the tokenizer itself makes of texts, without tokens around them."""
-        encodings = self._plain.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(each.ids, dtype=np.int32) for each in encodings]
+        return _encoded(texts, self._plain_ranks if _are_many(texts) else None, self._plain)
 
     def decode(self, ids: Sequence[np.ndarray]) -> list[str]:
         """Return the texts of ids, control tokens included."""
@@ -164,3 +179,19 @@ class ControlTokens:
         ]
         backend.add_tokens([*stand_ins, AddedToken(self.edge, special=False, normalized=False)])
         return backend
+
+
+def _are_many(texts: Sequence[str]) -> bool:
+    """Whether encoding takes longer than finding ranks; a prompt to answer has none found."""
+    return sum(map(len, texts)) > _MANY_CHARACTERS
+
+
+def _encoded(
+    texts: Sequence[str], ranks: RankEncoder | None, backend: "Tokenizer"
+) -> list[np.ndarray]:
+    """Return the ids of each text."""
+    if ranks and (ranked := ranks.encode(texts)):
+        ids, offsets = ranked
+        return np.split(ids, offsets[1:-1])
+    encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.array(each.ids, dtype=np.int32) for each in encodings]

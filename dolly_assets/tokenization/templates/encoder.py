@@ -66,10 +66,7 @@ class Encoder:
         facts: What it does.
         end_token_ids: What ends an answer: the template's end tokens, and the tokenizer's own
             where the template is not `dolly`.
-        encoder: The library in use.
     """
-
-    encoder = "tokenizers"
 
     def __init__(
         self, tokenizer: "PreTrainedTokenizerBase", template: Template, labels: Labels
@@ -92,6 +89,11 @@ class Encoder:
         if template.name != "dolly" and isinstance(tokenizer.eos_token_id, int):
             ends.append(tokenizer.eos_token_id)
         self.end_token_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
+
+    @property
+    def encoder(self) -> str:
+        """The library in use: tiktoken where it provably gives the same ids, else tokenizers."""
+        return self._control.encoder
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Return the ids of a conversation with the generation prompt after it.

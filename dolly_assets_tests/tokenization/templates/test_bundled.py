@@ -53,6 +53,27 @@ def test_dollys_template_gives_the_ids_of_the_prompt_style(kind, style, context)
     assert encoder.end_token_ids == (plain.end_token_id,)
 
 
+def test_many_conversations_are_encoded_as_one_by_one() -> None:
+    """By tiktoken, which a single one is not worth."""
+    tokenizer = with_style(byte_level_tokenizer(), PromptStyle())
+    encoder = encoder_for(tokenizer, carried("dolly", PromptStyle(), tokenizer))
+    assert encoder.encoder == "tiktoken"
+    texts = [
+        "Name 1 colour.",
+        "e\u0301 \u0338",
+        "### End of <|endoftext|>",
+        "  \n\n日本",
+        "x " * 900,
+    ]
+    dialogues = [Conversation.of_exchange(text, "", text[::-1]) for text in texts] * 50
+    together = encoder.examples(dialogues, max_length=10_000)
+    alone = [encoder.examples([each], max_length=10_000).examples for each in dialogues[:5]]
+    assert not together.refused
+    assert [ids.input_ids.tolist() for _, ids in together.examples] == [
+        ids.input_ids.tolist() for [(_, ids)] in alone
+    ] * 50
+
+
 def test_dollys_template_holds_a_dialogue() -> None:
     style = PromptStyle()
     tokenizer = with_style(byte_level_tokenizer(), style)
