@@ -10,8 +10,15 @@ from pathlib import Path
 import dagster as dg
 
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.dagster_support.seams import instance_id
 from dolly_assets.launchers.kubernetes.api import Api
-from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, ROOT_RUN, RUN, deployment_of
+from dolly_assets.launchers.kubernetes.job import (
+    DEPLOYMENT,
+    INSTANCE,
+    ROOT_RUN,
+    RUN,
+    deployment_of,
+)
 from dolly_assets.launchers.kubernetes.pods import Job, ending
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 
@@ -30,10 +37,12 @@ def orphaned_jobs(
     assert worker.kubernetes_file
     settings = KubernetesSettings.read(Path(worker.kubernetes_file))
     api = Api(settings.namespace, settings.context)
-    ended = []
+    ended, here = [], instance_id(context.instance)
     for job in api.jobs({DEPLOYMENT: deployment_of(store.url)}):
         if ending(job) or job.metadata.deletion_timestamp:
             continue
+        if job.metadata.labels.get(INSTANCE, here) not in (here, ""):
+            continue  # of another deployment on the same store, whose runs are not known here
         if not _has_owner(context.instance, job, 60 * settings.orphan_minutes):
             api.delete_job(job.metadata.name)
             ended.append(job.metadata.name)

@@ -7,6 +7,7 @@ import dagster as dg
 from dolly_assets import __version__
 from dolly_assets.core.code_digest import code_digest
 from dolly_assets.dagster_support.partitions import partition_key
+from dolly_assets.dagster_support.seams import instance_id
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets.registry.kinds import MODEL_CHECKPOINT
@@ -29,6 +30,7 @@ def owner_of(context: dg.AssetExecutionContext) -> Owner:
         run_id=context.run_id,
         root_run_id=context.run.root_run_id or context.run_id,
         step=context.op_def.name,
+        instance=instance_id(context.instance),
         attempt=context.op_execution_context.retry_number + 1,
         labels={"step": context.op_def.name},
         config=json.loads(config) if isinstance(config, str) else config,

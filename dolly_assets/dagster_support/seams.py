@@ -7,6 +7,7 @@ functions only, and a test checks each one.
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.runs import SqlRunStorage
 
 CHECKED_VERSION = "1.13"
 """What the functions below were written against."""
@@ -28,3 +29,12 @@ def latest_check_evaluation(
     record = records.get(key)
     event = record.event.dagster_event if record and record.event else None
     return event.asset_check_evaluation_data if event else None
+
+
+def instance_id(instance: dg.DagsterInstance) -> str:
+    """Return what no other Dagster instance has: the id of its database of runs.
+
+    It is empty if runs are in no SQL database. No public function returns it.
+    """
+    runs = instance.run_storage
+    return runs.get_run_storage_id() if isinstance(runs, SqlRunStorage) else ""

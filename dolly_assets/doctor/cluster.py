@@ -15,10 +15,10 @@ from dolly_assets.launchers.kubernetes.api import (
     FORBIDDEN,
     NOT_FOUND,
     TIMEOUT,
-    connect,
     explanation,
     patiently,
 )
+from dolly_assets.launchers.kubernetes.connection import connect
 from dolly_assets.launchers.kubernetes.job import build_check
 from dolly_assets.launchers.kubernetes.rights import HERE, Right, rights_of_folder
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings

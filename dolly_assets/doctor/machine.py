@@ -119,6 +119,8 @@ def _disk(home: Path) -> CheckResult:
 
 
 def _permissions(home: Path) -> CheckResult:
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):  # its volumes are open to the pod's own group
+        return CheckResult("ok", "permissions", f"{home} is in a pod, which has no other users")
     try:
         found = some_of([folder.name for folder in open_to_others(home)])
     except OSError as error:

@@ -60,6 +60,8 @@ def test_the_folders_of_a_home_that_others_can_enter_are_closed_to_them(
     doctor = dolly(variables, "doctor").output
     assert "warning  permissions: every user of this machine can read" in doctor
     assert f"in {home} (store): chmod 700 {home};" in doctor
+    in_a_pod = {**variables, "KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    assert f"ok       permissions: {home} is in a pod" in dolly(in_a_pod, "doctor").output
     home.chmod(0o700)
     assert "ok       permissions: no other user can enter" in dolly(variables, "doctor").output
 

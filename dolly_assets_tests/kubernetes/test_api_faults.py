@@ -4,9 +4,11 @@ import math
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dolly_assets.core.errors import ConfigurationError, WorkerError
 from dolly_assets.launchers.kubernetes.api import Api
@@ -142,3 +144,26 @@ def test_trainings_beside_each_other_in_an_api_that_breaks_and_a_cluster_that_ev
         assert training.is_whole()
     assert disturbing.counts["pods evicted"]
     assert cluster.gpus_booked() == 0
+
+
+def test_credentials_that_were_renewed_are_read_again(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A kubeconfig's token is replaced while a training runs, and the earlier one is revoked."""
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.SILENCE_SECONDS", 0)
+    file = tmp_path / "kubeconfig"
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+
+    def write(token: str) -> None:
+        document["users"][0]["user"] = {"token": token}
+        file.write_text(yaml.safe_dump(document))
+
+    write("earlier")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    training = directed()
+    training.start()
+    training.wait("begun", 1)
+    write("later")
+    cluster.fail(401, times=1)
+    cluster.drop_watches()
+    assert training.ends_whole().restarts == 0

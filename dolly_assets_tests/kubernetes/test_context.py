@@ -23,7 +23,8 @@ import yaml
 
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.names import epoch_key
-from dolly_assets.launchers.kubernetes.api import Api, connect
+from dolly_assets.launchers.kubernetes.api import Api
+from dolly_assets.launchers.kubernetes.connection import connect
 from dolly_assets.launchers.kubernetes.job import DEPLOYMENT, deployment_of
 from dolly_assets.launchers.kubernetes.pods import ending
 from dolly_assets.pipeline.session import Session

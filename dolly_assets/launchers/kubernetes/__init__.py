@@ -16,6 +16,7 @@ It knows Jobs, pods and the messages of workers; training and Dagster it doesn't
 - `watch.py`: lists, watches and logs of the API on threads.
 - `api.py`: the requests to the Kubernetes API, with retries.
 - `worker_resources.py`: how many pods, ranks and GPUs a worker needs.
+- `connection.py`: address and credentials of the cluster.
 - `rights.py`: the permissions that these requests need.
 - `clock.py`: how long a Job has waited and run.
 """

@@ -6,53 +6,25 @@ needs.
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import ConfigurationError, WorkerError
 from dolly_assets.core.text import one_line
+from dolly_assets.launchers.kubernetes.connection import ERROR_LENGTH, UNAUTHORIZED, connect
 from dolly_assets.launchers.kubernetes.pods import Event, Job, Pod
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiClient, ApiException
+    from kubernetes.client import ApiException
 
 PATIENCE_SECONDS = 300.0
 RETRY_SECONDS = (0.2, 10.0)  # the first wait, the longest wait
 TIMEOUT = (10, 90)  # to connect, to receive something
 BUSY = {408, 429, 500, 502, 503, 504}
-UNAUTHORIZED = 401
 FORBIDDEN = {UNAUTHORIZED, 403}
 BAD_REQUEST, NOT_FOUND, CONFLICT, GONE = 400, 404, 409, 410
 KUEUE_VERSIONS = ("v1beta2", "v1beta1")  # since 0.15, and before
-ERROR_LENGTH = 300  # characters of an error that are shown
-
-
-def connect(context: str | None) -> "ApiClient":
-    """Return a connection to a cluster.
-
-    Args:
-        context: A context of the kubeconfig. Without one, it is the cluster of the pod that this
-            runs in, if any, else the current context.
-
-    Raises:
-        ConfigurationError: There is no such context, or neither a kubeconfig nor a pod's account.
-    """
-    from kubernetes import client, config
-
-    try:
-        if context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            configuration = client.Configuration()
-            config.load_incluster_config(client_configuration=configuration)
-            return client.ApiClient(configuration)
-        # The client reads KUBECONFIG when it is imported, and not again.
-        return config.new_client_from_config(os.environ.get("KUBECONFIG"), context)
-    except config.ConfigException as error:
-        raise ConfigurationError(
-            f"cannot connect to a Kubernetes cluster: {one_line(error, ERROR_LENGTH)}; set "
-            "KUBECONFIG"
-        ) from error
 
 
 class Api:
@@ -92,7 +64,7 @@ class Api:
             if error.status == CONFLICT:  # the name is taken
                 return False
             raise WorkerError(
-                f"the cluster rejected Job {job.metadata.name}: {explanation(error)}"
+                f"the cluster rejected Job {job.metadata.name}: {_rejection(error)}"
             ) from error
         return True
 
@@ -339,6 +311,16 @@ def refusal(answer: str, *, is_known: bool) -> str:
     if is_known:
         return f"this account may not follow Jobs in the cluster: {answer}"
     return f"the cluster does not accept this account's credentials ({answer}): renew them"
+
+
+def _rejection(error: "ApiException") -> str:
+    """Return why a Job cannot be created, and what to do."""
+    why = explanation(error)
+    if error.status == NOT_FOUND:
+        return f"{why}: create it, or correct `namespace` in the file that DOLLY_KUBERNETES names"
+    if "exceeded quota" in why:
+        return f"{why}: raise the quota, or delete Jobs that have ended, which `keep_minutes` keeps"
+    return why
 
 
 def _is_transient(error: "ApiException") -> bool:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from dagster_k8s.container_context import K8sContainerContext
 
 PREFIX = "dolly-assets/"  # of labels and annotations
-RUN, ROOT_RUN, WORK, DEPLOYMENT = (
-    f"{PREFIX}{name}" for name in ("run", "root-run", "work", "deployment")
+RUN, ROOT_RUN, INSTANCE, WORK, DEPLOYMENT = (
+    f"{PREFIX}{name}" for name in ("run", "root-run", "instance", "work", "deployment")
 )
 IMAGE_VARIABLE = "DOLLY_IMAGE"  # read by the sampler
 SCRATCH = "/scratch"
@@ -47,6 +47,7 @@ class Owner:
     run_id: str
     root_run_id: str  # of the first of its re-executions
     step: str
+    instance: str = ""  # id of the Dagster instance that knows the run
     attempt: int = 1  # of the step in its run
     labels: Mapping[str, str] = field(default_factory=dict)  # asset, partition
     config: Mapping[str, Any] = field(default_factory=dict)  # the tag dagster-k8s/config
@@ -79,6 +80,11 @@ def job_name(spec: WorkerSpec, owner: Owner) -> str:
     return f"dolly-{family}-{digest}-{owner.attempt}"
 
 
+def labels_of(owner: Owner) -> dict[str, str]:
+    """Return the labels of a Job that say whose it is."""
+    return {RUN: owner.run_id, ROOT_RUN: owner.root_run_id, INSTANCE: owner.instance}
+
+
 def messages_of(job: str) -> str:
     """Return the prefix in the store of the messages of a Job's worker, renewed or not."""
     return f"{MESSAGES}/{RENEWAL.sub('', job)}"
@@ -99,8 +105,7 @@ def build_job(spec: WorkerSpec, settings: KubernetesSettings, owner: Owner) -> J
     """
     worker, name = WorkerResources.of(spec), job_name(spec, owner)
     labels = {
-        RUN: owner.run_id,
-        ROOT_RUN: owner.root_run_id,
+        **labels_of(owner),
         WORK: work_of(spec),
         DEPLOYMENT: deployment_of(spec.store_url),
         f"{PREFIX}family": spec.family.name,

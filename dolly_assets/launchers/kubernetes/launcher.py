@@ -22,6 +22,7 @@ from dolly_assets.launchers.kubernetes.job import (
     deployment_of,
     epochs_of,
     job_name,
+    labels_of,
     work_of,
 )
 from dolly_assets.launchers.kubernetes.job_monitor import (
@@ -128,7 +129,7 @@ class KubernetesLauncher:
                     f"{spec.task.dataset}: wait until it has ended, or delete it"
                 )
             if not end and job.metadata.labels[RUN] != self.owner.run_id:
-                api.label_job(name, {RUN: self.owner.run_id, ROOT_RUN: self.owner.root_run_id})
+                api.label_job(name, labels_of(self.owner))
             return name, "has already done this work" if end else "is already doing this work"
         return None
 

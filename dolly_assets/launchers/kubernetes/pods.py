@@ -191,6 +191,8 @@ def _how(pod: Pod) -> str:
     said = f": {quoted(end.message)}" if end.message else ""
     if end.exit_code == NOT_STARTED:
         return f"could not be started on node {pod.spec.node_name} ({end.reason}){said}"
+    if end.reason == "ContainerStatusUnknown" and pod.metadata.deletion_timestamp:
+        return f"was deleted; how its container ended is unknown ({end.reason}){said}"
     if end.exit_code == UNKNOWN or end.reason == "ContainerStatusUnknown":
         return f"was lost: node {pod.spec.node_name} has restarted ({end.reason}){said}"
     if end.exit_code == KILLED and end.reason != "OOMKilled":

@@ -15,13 +15,12 @@ from typing import Any
 from dolly_assets.core.text import one_line
 from dolly_assets.launchers.kubernetes.api import (
     BAD_REQUEST,
-    ERROR_LENGTH,
     FORBIDDEN,
     GONE,
     NOT_FOUND,
-    UNAUTHORIZED,
     explanation,
 )
+from dolly_assets.launchers.kubernetes.connection import ERROR_LENGTH, UNAUTHORIZED
 
 WATCH_SECONDS = 60  # before a watch is started again
 RETRY_SECONDS = 1.0
