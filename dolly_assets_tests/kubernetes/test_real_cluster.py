@@ -12,7 +12,7 @@ import pytest
 from dolly_assets.core.errors import WorkerError, WorkerStopped
 from dolly_assets.launchers.kubernetes.job import Owner
 from dolly_assets_tests.kubernetes.directed import Directed
-from dolly_assets_tests.kubernetes.real import SMALL, RealCluster, needs_a_real_cluster
+from dolly_assets_tests.kubernetes.real import IMAGE, SMALL, RealCluster, needs_a_real_cluster
 
 AGAIN = Owner("run-2", "run-2", "fine_tune")
 Make = Callable[..., Directed]
@@ -155,13 +155,15 @@ def test_memory_that_runs_out_is_said_and_the_failed_job_stays(
     assert cluster.pods(), "it can still be described"
 
 
-def test_a_container_that_cannot_start_is_a_disruption_and_quoted(
-    cluster: RealCluster, directed: Make
+@pytest.mark.parametrize("program", ["no-such-program", "/no/such/program"])
+def test_an_image_without_the_workers_program_ends_the_job_at_once(
+    cluster: RealCluster, directed: Make, program: str
 ) -> None:
-    training = directed({"command": ["no-such-program"]}, settings={"restarts": 0})
-    with pytest.raises(WorkerError, match=r"could not be started on node node-\d \(StartError\).*"):
+    training = directed({"command": [program]})
+    with pytest.raises(WorkerError, match=rf"the image {IMAGE} has no {program} .*StartError"):
         training.launch()
-    assert 'exec: "no-such-program": executable file not found' in training.log
+    assert f'exec: "{program}": ' in training.log
+    assert cluster.has_ended()
 
 
 def test_a_pod_that_outgrows_its_disk_says_so(cluster: RealCluster, directed: Make) -> None:

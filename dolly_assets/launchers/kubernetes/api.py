@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import ConfigurationError, WorkerError
 from dolly_assets.core.text import one_line
-from dolly_assets.launchers.kubernetes.connection import ERROR_LENGTH, UNAUTHORIZED, connect
+from dolly_assets.launchers.kubernetes.connection import (
+    ERROR_LENGTH,
+    UNAUTHORIZED,
+    connect,
+    no_answer,
+)
 from dolly_assets.launchers.kubernetes.pods import Event, Job, Pod
 
 if TYPE_CHECKING:
@@ -134,7 +139,7 @@ class Api:
             if error.status not in (NOT_FOUND, CONFLICT, GONE):
                 raise WorkerError(explanation(error)) from error
         except (HTTPError, OSError) as error:
-            raise WorkerError(one_line(error, ERROR_LENGTH)) from error
+            raise WorkerError(no_answer(error)) from error
 
     def warnings_of(self, kind: str, name: str) -> list[Event]:
         """Return the cluster's warnings about a Job or a pod, such as an exceeded quota.
@@ -276,9 +281,7 @@ def patiently(request: Callable[[], Any]) -> Any:
                 raise
         except (HTTPError, OSError) as error:
             if time.monotonic() > deadline:
-                raise WorkerError(
-                    f"Kubernetes does not answer: {one_line(error, ERROR_LENGTH)}"
-                ) from error
+                raise WorkerError(f"Kubernetes does not answer: {no_answer(error)}") from error
         time.sleep(wait)
         wait = min(2 * wait, RETRY_SECONDS[1])
 

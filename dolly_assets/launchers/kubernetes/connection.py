@@ -5,6 +5,7 @@ It knows kubeconfigs and pods' accounts, and no request.
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import ConfigurationError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 UNAUTHORIZED = 401
 ERROR_LENGTH = 300  # characters of an error that are shown
+# urllib3 begins its errors with the connection or pool that they are about.
+ABOUT = re.compile(r"^<?\w*(?:Connection|Pool)\(.*?\)>?: ")
 
 
 def connect(context: str | None) -> "ApiClient":
@@ -78,3 +81,11 @@ def _renew_credentials(connection: Any, context: str | None) -> None:
         return request(*arguments, **options)
 
     connection.call_api = call_api
+
+
+def no_answer(error: Exception) -> str:
+    """Return on one line why a cluster does not answer, without what urllib3 says around it."""
+    reason = getattr(error, "reason", None) or error
+    pool = getattr(error, "pool", None)
+    text = ABOUT.sub("", one_line(reason, ERROR_LENGTH))
+    return f"{pool.host}:{pool.port}: {text}" if pool is not None else text

@@ -3,11 +3,13 @@
 It makes no requests.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dolly_assets.core.errors import DollyError, WorkerError
 from dolly_assets.launchers.kubernetes.pods import (
+    NOT_STARTED,
     Job,
     Pod,
     failed_for_good,
@@ -25,6 +27,7 @@ from dolly_assets.worker.messages import Failed
 from dolly_assets.worker.spec import WorkerSpec
 
 # https://kubernetes.io/docs/concepts/workloads/controllers/job/#backoff-limit-per-index
+NO_PROGRAM = re.compile(r'exec: ".+": (?:executable file not found|stat .*no such file)')  # runc's
 TOO_MANY_RESTARTS = ("BackoffLimitExceeded", "FailedIndexes", "MaxFailedIndexesExceeded")
 
 
@@ -81,6 +84,15 @@ class Failure:
             f"{what_to_change(self.spec.family.recipe)}"
         )
 
+    def without_program(self, pod: Pod) -> WorkerError:
+        """Return what to do about an image in which the worker's command does not exist."""
+        [worker] = pod.spec.containers
+        return WorkerError(
+            f"Job {self.name}: the image {worker.image} has no {worker.command[0]} "
+            f"({how_it_ended(pod)}): name an image of the worker, of this version, as `image` in "
+            "the file that DOLLY_KUBERNETES names"
+        )
+
     def _ended(self) -> list[Pod]:
         """Return the pods that have failed, in the order in which they did."""
         ended = [pod for pod in self.pods if pod.status.phase == "Failed"]
@@ -116,6 +128,15 @@ def out_of_memory(pods: Sequence[Pod]) -> Pod | None:
                 for other in pods
             )
         ):
+            return pod
+    return None
+
+
+def without_program(pods: Sequence[Pod]) -> Pod | None:
+    """Return a pod whose container could not start because its command is not in the image."""
+    for pod in pods:
+        end = terminated(pod)
+        if end and end.exit_code == NOT_STARTED and NO_PROGRAM.search(end.message or ""):
             return pod
     return None
 

@@ -17,7 +17,7 @@ from dolly_assets.core.text import duration
 from dolly_assets.launchers.base import Times
 from dolly_assets.launchers.kubernetes.api import Api, refusal
 from dolly_assets.launchers.kubernetes.clock import Clock
-from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory
+from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory, without_program
 from dolly_assets.launchers.kubernetes.gang import Gang, Nodes
 from dolly_assets.launchers.kubernetes.job import renewed
 from dolly_assets.launchers.kubernetes.message_reader import MessageReader
@@ -144,6 +144,7 @@ class JobMonitor:
                 raise self._failure.error(job)
             if not is_ending(job):
                 self._end_without_memory()
+                self._end_without_program()
                 self._keep_time(job)
                 restarts = restarts_after_renewal(job, self._pods.now(), self._pods.gone())
                 if restarts is not None:
@@ -273,6 +274,12 @@ class JobMonitor:
         if pod := out_of_memory(self._seen()):
             self._is_kept = True
             raise self._failure.out_of_memory(pod)
+
+    def _end_without_program(self) -> None:
+        """Raise when the image lacks the worker's program: no restart would find it."""
+        if pod := without_program(self._seen()):
+            self._is_kept = True
+            raise self._failure.without_program(pod)
 
     def _ranks_of(self, pod: Pod) -> str:
         """Return the ranks that run in a pod, such as `4-7`."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from dolly_assets.core.text import one_line
 from dolly_assets.launchers.kubernetes.api import (
     BAD_REQUEST,
     FORBIDDEN,
@@ -20,7 +19,7 @@ from dolly_assets.launchers.kubernetes.api import (
     NOT_FOUND,
     explanation,
 )
-from dolly_assets.launchers.kubernetes.connection import ERROR_LENGTH, UNAUTHORIZED
+from dolly_assets.launchers.kubernetes.connection import UNAUTHORIZED, no_answer
 
 WATCH_SECONDS = 60  # before a watch is started again
 RETRY_SECONDS = 1.0
@@ -94,7 +93,7 @@ class Watched:
         from kubernetes.client import ApiException
 
         if not isinstance(error, ApiException):
-            self.trouble = one_line(error, ERROR_LENGTH)
+            self.trouble = no_answer(error)
             return version, RETRY_SECONDS
         self.trouble, self.is_forbidden = explanation(error), error.status in FORBIDDEN
         self.is_unauthorized = error.status == UNAUTHORIZED
