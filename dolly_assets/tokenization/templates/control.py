@@ -86,6 +86,8 @@ class ControlTokens:
             self._id_of[self._backend.token_to_id(stand_in)] = self.ids[content]
         self._is_control = np.zeros(len(self._id_of), dtype=bool)
         self._is_control[list(self.ids.values())] = True
+        if isinstance(tokenizer.unk_token_id, int):  # which any text may contain
+            self._is_control[tokenizer.unk_token_id] = False
 
     @property
     def encoder(self) -> str:

@@ -110,15 +110,19 @@ class Proof:
     def _check_labels(self, examples: Sequence[RenderedExample], ids: Sequence[Ids]) -> list[str]:
         """Check that the labels of each turn decode to its text."""
         texts = [turn.text[turn.label :] for each in examples for turn in each.turns]
-        decoded = self._control.decode(
-            [each.input_ids[slice(*span)] for each in ids for span in each.spans]
-        )
+        labels = [(each.input_ids, span) for each in ids for span in each.spans]
+        decoded = self._decoded(labels)
         differ = [
             at for at, text in enumerate(decoded) if text != self._control.unmarked(texts[at])
         ]
         # A tokenizer that normalizes texts decodes to what it made of them.
-        alone = self._control.encode([texts[at] for at in differ])
-        normal = self._control.decode([each[0] if each else np.array([]) for each in alone])
+        alone = self._control.encode([self._control.edge + texts[at] for at in differ])
+        normal = self._decoded(
+            [
+                _after(labels[at], each[0] if each else np.array([], np.int32))
+                for at, each in zip(differ, alone, strict=True)
+            ]
+        )
         wrong = {at for at, text in zip(differ, normal, strict=True) if decoded[at] != text}
         problems, first = [], 0
         for each in examples:
@@ -127,10 +131,31 @@ class Proof:
             first += len(each.turns)
         return problems
 
+    def _decoded(self, labels: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> list[str]:
+        """Return the texts of labels.
+
+        Each is decoded together with the token before it, since some tokenizers decode the first
+        token of a text otherwise.
+        """
+        before = self._control.decode(
+            [ids[max(0, begin - 1) : begin] for ids, (begin, _) in labels]
+        )
+        whole = self._control.decode([ids[max(0, begin - 1) : end] for ids, (begin, end) in labels])
+        return [text.removeprefix(first) for text, first in zip(whole, before, strict=True)]
+
 
 def _edges(example: RenderedExample) -> list[int]:
     """Return where in the text a token has to begin: at labels, and where the prompt ends."""
     return sorted({*(turn.label for turn in example.turns), example.turns[-1].prompt})
+
+
+def _after(
+    label: tuple[np.ndarray, tuple[int, int]], ids: np.ndarray
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return other ids in the place of a label."""
+    before, (begin, _) = label
+    whole = np.concatenate([before[max(0, begin - 1) : begin], ids])
+    return whole, (len(whole) - len(ids), len(whole))
 
 
 def _with_edges(example: RenderedExample, control: ControlTokens) -> str:

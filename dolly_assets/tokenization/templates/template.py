@@ -32,7 +32,7 @@ _EXCHANGES = """\
 {%- if tools -%}{{- raise_exception('this layout has no place for tools') -}}{%- endif -%}
 {%- set has_system = messages[0].role == 'system' -%}
 {%- set opening = messages[0].content if has_system else INTRO -%}
-{%- if opening -%}{{- opening + '\\n\\n' -}}{%- endif -%}
+{%- if opening -%}{{- SPACE + opening + '\\n\\n' -}}{%- endif -%}
 {%- for message in (messages[1:] if has_system else messages) -%}
 {%- if message.role == 'user' -%}
 {%- if not loop.first -%}{{- '\\n\\n' -}}{%- endif -%}
@@ -107,11 +107,12 @@ def bundled(name: str, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase")
     Raises:
         ConfigurationError: There is none of this name.
     """
-    begin = _begin(tokenizer)
+    begin, space = _begin(tokenizer)
     if name == "dolly":
-        return Template(name, begin + _exchanges(style, json_text("\n\n" + style.end_key)))
+        end = json_text("\n\n" + style.end_key)
+        return Template(name, begin + _exchanges(style, end, space))
     if name == "alpaca":
-        return Template(name, begin + _exchanges(_ALPACA_STYLE, "eos_token"))
+        return Template(name, begin + _exchanges(_ALPACA_STYLE, "eos_token", space))
     if name == "chatml":
         return Template(name, begin + _CHATML)
     raise ConfigurationError(
@@ -147,17 +148,17 @@ def own_text(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     return own.get("default") if isinstance(own, dict) else own
 
 
-def _begin(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return how a bundled template begins, so that its ids are those of the text by default.
+def _begin(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
+    """Return how bundled templates begin, so that their ids are those of the text by default.
 
-    The tokenizer may begin every text with a token and a space; both are then in the template,
-    since a rendered text is encoded without additions.
+    A tokenizer may begin every text with a token, and put a space before the first word; both are
+    then in the template, since a rendered text is encoded without additions.
     """
     with_bos = tokenizer("a").input_ids
     if tokenizer.bos_token_id is None or with_bos[0] != tokenizer.bos_token_id:
-        return ""
+        return "", ""
     joined = tokenizer(f"{tokenizer.bos_token}a", add_special_tokens=False).input_ids
-    return "{{- bos_token -}}\n" if joined == with_bos else "{{- bos_token + ' ' -}}\n"
+    return "{{- bos_token -}}\n", "" if joined == with_bos else " "
 
 
 def json_text(text: str) -> str:
@@ -165,7 +166,7 @@ def json_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _exchanges(style: PromptStyle, end: str) -> str:
+def _exchanges(style: PromptStyle, end: str, space: str) -> str:
     """Return the layout of instruction, context and response for dialogues.
 
     A system message takes the place of the introduction.
@@ -176,6 +177,7 @@ def _exchanges(style: PromptStyle, end: str) -> str:
         "CONTEXT_KEY": json_text(style.context_key),
         "RESPONSE_MARKER": json_text(style.response_marker),
         "END": end,
+        "SPACE": json_text(space),
     }
     return re.sub(r"\b[A-Z_]{3,}\b", lambda match: values[match[0]], _EXCHANGES)
 
