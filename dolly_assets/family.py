@@ -17,6 +17,8 @@ from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.tokenization.prompt_style import PromptStyle
+from dolly_assets.tokenization.templates import Labels, TemplateFile
+from dolly_assets.tokenization.templates.settings import NAMES, is_known
 from dolly_assets.training.base_model import BaseModelConfig
 from dolly_assets.training.context import Context
 from dolly_assets.training.recipe import Recipe
@@ -147,7 +149,18 @@ class FamilyAttributes(Config):
         description="The dataset that the family was made for; it can be trained on any other, too."
     )
     base_model: BaseModelConfig
-    prompt_style: PromptStyle = Field(default_factory=PromptStyle)
+    template: TemplateFile | str | None = Field(
+        default=None,
+        description="The chat template: base (the base model's own), dolly, alpaca, chatml, or a "
+        "Jinja file beside the YAML, such as ./chat.jinja. If left out, it is the base model's own "
+        "where it has one and prompt_style is not given, and dolly otherwise.",
+    )
+    prompt_style: PromptStyle = Field(
+        default_factory=PromptStyle, description="The wording of the template dolly."
+    )
+    labels: Labels = Field(
+        default_factory=Labels, description="Which tokens of a conversation are trained."
+    )
     recipe: Recipe
     compute: Compute = Field(default_factory=Compute)
     evaluation: Evaluation = Field(default_factory=Evaluation)
@@ -156,6 +169,20 @@ class FamilyAttributes(Config):
         default_factory=ProfileLimits,
         description="Limits beyond which the checks of gpu_profile warn.",
     )
+
+    @model_validator(mode="after")
+    def _template_is_known(self) -> Self:
+        if isinstance(self.template, str) and not is_known(self.template):
+            raise ValueError(
+                f"template {self.template!r} is none of {', '.join(NAMES)}, and no path: begin a "
+                "file beside the YAML with ./ or let its name end in .jinja"
+            )
+        if self.template not in (None, "dolly") and self.prompt_style != PromptStyle():
+            raise ValueError(
+                "prompt_style is the wording of the template dolly: leave it out, or set template "
+                "to dolly"
+            )
+        return self
 
     @model_validator(mode="after")
     def _automatic_epochs_exist(self) -> Self:
@@ -188,9 +215,18 @@ class ModelFamily(FamilyAttributes):
         """Return the family that a folder's YAML declares; the folder's name is the family's.
 
         Raises:
-            ConfigurationError: The folder's name cannot name a family.
+            ConfigurationError: The folder's name cannot name a family, or its template's file
+                cannot be read.
         """
-        resolved = {"base_model": attributes.base_model.resolved(folder)}
+        template = attributes.template
+        if isinstance(template, str) and template not in NAMES:
+            template = TemplateFile.read(template, folder)
+        if template is None and "prompt_style" in attributes.model_fields_set:
+            template = "dolly"
+        resolved = {
+            "base_model": attributes.base_model.resolved(folder),
+            "template": template,
+        }
         return cls(name=check_family_name(folder.name), **{**dict(attributes), **resolved})
 
     def follows(self, dataset: str) -> bool:

@@ -102,6 +102,18 @@ class BaseModelAttributes(Attributes):
     layouts: ExpectedLayouts | None = Field(
         default=None, description="The layouts of examples that a training is expected to use."
     )
+    template: str = Field(
+        default="dolly", description="The chat template that it carries: a name, or a file's."
+    )
+    template_digest: str | None = Field(
+        default=None, description="SHA-256 of the template's text; None before it was carried."
+    )
+    template_facts: dict[str, JsonValue] | None = Field(
+        default=None, description="What the template does, found by rendering it."
+    )
+    new_tokens: list[str] | None = Field(
+        default=None, description="Tokens that preparation added for the template."
+    )
 
 
 class TokenizedDatasetAttributes(Attributes):
@@ -111,6 +123,14 @@ class TokenizedDatasetAttributes(Attributes):
     train_examples: int | None = None
     held_out_examples: int | None = None
     dropped_too_long: int | None = None
+    template: str = Field(default="dolly", description="The chat template.")
+    template_digest: str | None = None
+    refused: dict[str, int] | None = Field(
+        default=None, description="Conversations that are not trained on, by reason."
+    )
+    shortened: int | None = Field(
+        default=None, description="Conversations that lost their first turns as too long."
+    )
     train_tokens: int | None = None
     preview_markdown: str | None = None
 

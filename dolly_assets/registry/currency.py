@@ -16,6 +16,7 @@ from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import RawDatasetAttributes, TokenizedDatasetAttributes
 from dolly_assets.registry.inputs import as_inputs, inputs_of
 from dolly_assets.registry.kinds import (
+    BASE_MODEL,
     CHAMPION_MODEL,
     EPOCH_COMPARISON,
     EVALUATION,
@@ -96,6 +97,17 @@ def _newest_inputs(
     return Requirements(as_inputs(*inputs), {"settings": kind.code_version(family)})
 
 
+def _base_model(
+    store: ArtifactStore, family: ModelFamily, address: ArtifactAddress
+) -> Requirements:
+    """Require besides that it carries the template that the family names, if it names one."""
+    required_too = _newest_inputs(store, family, address)
+    if family.template is None:
+        return required_too
+    name = family.template if isinstance(family.template, str) else family.template.name
+    return Requirements(required_too.inputs, {**required_too.attributes, "template": name})
+
+
 def _tokenized_dataset(
     store: ArtifactStore, family: ModelFamily, address: ArtifactAddress
 ) -> Requirements:
@@ -152,6 +164,7 @@ def _champion_model(
 
 
 _RULES: dict[AssetKind, _Rule] = {
+    BASE_MODEL: _base_model,
     TOKENIZED_DATASET: _tokenized_dataset,
     MODEL_CHECKPOINT: _of_newest_training,
     GPU_PROFILE: _of_newest_training,

@@ -32,6 +32,7 @@ from dolly_assets.registry.attributes import (
     TrainingStateAttributes,
 )
 from dolly_assets.storage.conventions import PICTURE_FILE
+from dolly_assets.tokenization.templates import Labels
 
 
 class Partitioning(Enum):
@@ -113,19 +114,39 @@ def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:
 
 
 def _base_model(family: ModelFamily) -> Sequence[JsonValue]:
-    return [family.base_model.model_dump(mode="json"), [*family.prompt_style.special_tokens]]
+    return [
+        family.base_model.model_dump(mode="json"),
+        [*family.prompt_style.special_tokens],
+        *_other_template(family),
+    ]
+
+
+def _other_template(family: ModelFamily) -> Sequence[JsonValue]:
+    """Return the template, unless it is `dolly` or chosen by the base model.
+
+    Artifacts of versions that knew no other have the code version without it. Which of the two a
+    base model was prepared with is among its attributes.
+    """
+    if family.template in (None, "dolly"):
+        return []
+    if isinstance(family.template, str):
+        return [family.template]
+    return [family.template.model_dump(mode="json")]
 
 
 def _tokenized_dataset(family: ModelFamily) -> Sequence[JsonValue]:
     from dolly_assets.tokenization.pack import PACKING_VERSION  # which needs numpy
 
     recipe = family.recipe
+    labels = [] if family.labels == Labels() else [family.labels.model_dump(mode="json")]
     return [
         family.prompt_style.model_dump(mode="json"),
         recipe.max_length,
         PACKING_VERSION if recipe.packing else None,
         recipe.held_out_examples,
         recipe.seed,
+        *_other_template(family),
+        *labels,
     ]
 
 

@@ -23,11 +23,13 @@ class Ids:
         input_ids: Token ids; the last one is the end token of the last trained turn.
         prompt_length: Tokens before the last trained turn: what a model is prompted with.
         spans: Begin and end of each turn's labels, in tokens.
+        messages: The place of each of these turns in its conversation.
     """
 
     input_ids: np.ndarray
     prompt_length: int
     spans: tuple[tuple[int, int], ...]
+    messages: tuple[int, ...]
 
     @property
     def runs(self) -> tuple[int, ...]:
@@ -73,7 +75,8 @@ class Proof:
             spans.append((begin, int(later[0])))
         if spans[-1][1] != len(ids):
             return Refusal("a turn's end token is not where its text ends")
-        return Ids(ids, at[example.turns[-1].prompt], tuple(spans))
+        messages = tuple(turn.message for turn in example.turns)
+        return Ids(ids, at[example.turns[-1].prompt], tuple(spans), messages)
 
     def _check_text(self, examples: Sequence[RenderedExample], ids: Sequence[Ids]) -> list[str]:
         """Check that the ids are the tokenizer's own, but for boundaries where labels begin."""

@@ -16,6 +16,11 @@ NAMES = ("base", *BUNDLED)
 _LARGEST_CHARACTERS = 1 << 20
 
 
+def is_known(template: str) -> bool:
+    """Whether a YAML's template is a name or a path, whatever is there."""
+    return template in NAMES or template.startswith((".", "/", "~")) or template.endswith(".jinja")
+
+
 class TemplateFile(Config):
     """A template from a file beside the YAML."""
 

@@ -7,20 +7,15 @@ Dolly's is made from the prompt style, and gives a single exchange the text of
 import json
 import re
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from dolly_assets.core.errors import ConfigurationError, TemplateError
+from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.tokenization.prompt_style import PromptStyle
-from dolly_assets.tokenization.templates.settings import NAMES, TemplateFile
+from dolly_assets.tokenization.templates.settings import NAMES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-FROZEN_DATE = date(2024, 7, 26)
-"""What templates that print today's date print here, so that equal data gives equal tokens. It is
-the default of Llama's templates."""
 
 _CHATML = """\
 {%- for message in messages -%}
@@ -48,7 +43,6 @@ _EXCHANGES = """\
 """
 _ALPACA_STYLE = PromptStyle(context_key="### Input:")
 _MARKER = re.compile(r"<\|[^|<>\s]+\|>")
-_DATE_CALL = re.compile(r"strftime_now\b")
 
 
 @dataclass(frozen=True)
@@ -72,33 +66,6 @@ class Template:
     def new_tokens(self) -> tuple[str, ...]:
         """What it writes in the form `<|name|>`, which a tokenizer without them has to learn."""
         return tuple(dict.fromkeys(_MARKER.findall(self.text)))
-
-
-def choose(
-    wanted: str | TemplateFile | None, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase"
-) -> Template:
-    """Return the template that a family asks for.
-
-    Args:
-        wanted: `base`, a bundled template's name, or a file; None for the base model's own, or
-            `dolly` where it has none.
-        style: The wording of `dolly`.
-        tokenizer: The base model's.
-
-    Raises:
-        ConfigurationError: The base model has no template, or none is known by this name.
-    """
-    own = own_text(tokenizer)
-    if isinstance(wanted, TemplateFile):
-        return Template(wanted.name, _with_frozen_date(wanted.text, wanted.name))
-    if wanted == "base" or (wanted is None and own and style == PromptStyle()):
-        if not own:
-            raise ConfigurationError(
-                "template: base: the base model has no chat template; name one of "
-                f"{', '.join(NAMES[1:])}, or a Jinja file beside the YAML, such as ./chat.jinja"
-            )
-        return Template("base", _with_frozen_date(own, "base"))
-    return bundled(wanted or "dolly", style, tokenizer)
 
 
 def bundled(name: str, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase") -> Template:
@@ -180,33 +147,3 @@ def _exchanges(style: PromptStyle, end: str, space: str) -> str:
         "SPACE": json_text(space),
     }
     return re.sub(r"\b[A-Z_]{3,}\b", lambda match: values[match[0]], _EXCHANGES)
-
-
-def _with_frozen_date(text: str, name: str) -> str:
-    """Return a template that prints a fixed date where it prints today's.
-
-    transformers offers `strftime_now`; a macro of this name, on the first line so that line numbers
-    stay, hides it.
-    """
-    if not _DATE_CALL.search(text) or "macro strftime_now" in text:
-        return text
-    from jinja2 import TemplateSyntaxError, nodes
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    try:
-        tree = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"]).parse(
-            re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", text)
-        )
-    except TemplateSyntaxError as error:
-        raise TemplateError(f"template {name}, line {error.lineno}: {error.message}") from error
-    calls = [call for call in tree.find_all(nodes.Call) if _is_date(call.node)]
-    formats = {call.args[0].value for call in calls if isinstance(call.args[0], nodes.Const)}
-    cases = "".join(
-        f"{{%- if format == {json_text(each)} -%}}{FROZEN_DATE.strftime(each)}{{%- endif -%}}"
-        for each in sorted(formats)
-    )
-    return f"{{%- macro strftime_now(format) -%}}{cases}{{%- endmacro +%}}{text}"
-
-
-def _is_date(node: Any) -> bool:
-    return getattr(node, "name", None) == "strftime_now"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from dolly_assets.core.errors import BaseModelError
+from dolly_assets.training.base_model.chat_template import ChooseTemplate, add_tokens
 from dolly_assets.training.base_model.check import check
 from dolly_assets.training.base_model.config import BaseModelConfig, is_path
 from dolly_assets.training.base_model.load import load, load_path, resolve_commit
-from dolly_assets.training.base_model.special_tokens import add_special_tokens, embedding_rows
+from dolly_assets.training.base_model.special_tokens import embedding_rows
 from dolly_assets.training.base_model.untrained import build
 from dolly_assets.training.flops import inactive_weights
 from dolly_assets.training.packing.expected import expected_layouts
@@ -31,6 +32,7 @@ def prepare(
     texts: Callable[[], Iterable[str]],
     out: Path,
     log: Callable[[str], None],
+    template: "ChooseTemplate | None" = None,
 ) -> dict[str, JsonValue]:
     """Write the model and its tokenizer into `out`, ready to be fine-tuned.
 
@@ -39,17 +41,23 @@ def prepare(
     Args:
         config: What to prepare; relative local paths count from the working directory.
         special_tokens: Tokens that the prompt style needs; the one that ends an answer first.
+            They are added unless another template is chosen.
         texts: Returns what an untrained model's tokenizer learns from; not called for others.
         out: A folder that is empty or does not exist. After an error its contents are not a model.
         log: Called with each line for the log, warnings of transformers included.
+        template: Chooses the chat template that the model is to carry, given its tokenizer; none if
+            left out.
 
     Returns:
         Attributes of the artifact: source, revision (the commit, for a Hub id), license,
         architecture, parameters, dtype, vocabulary_size (in tokens), embedding_rows,
         context_length (in tokens; None if unlimited), tied_embeddings, inactive_parameters (of
-        experts that a token does not pass) and layouts (`ExpectedLayouts`).
+        experts that a token does not pass) and layouts (`ExpectedLayouts`); with a template also
+        template, template_digest, template_facts and new_tokens.
 
     Raises:
+        ConfigurationError: There is no such template.
+        TemplateError: The template cannot be trained with.
         BaseModelError: It cannot be found or loaded, or is not a causal language model.
     """
     import torch
@@ -63,7 +71,7 @@ def prepare(
         else:
             commit, (model, tokenizer) = _load_source(name, config.revision, log)
         check(model, name)
-        add_special_tokens(model, tokenizer, special_tokens)
+        carried = add_tokens(model, tokenizer, special_tokens, template)
         model.save_pretrained(out, max_shard_size=_MAX_SHARD_SIZE)
         tokenizer.save_pretrained(out)
         _delete_other_files(out, log)
@@ -80,6 +88,7 @@ def prepare(
             "tied_embeddings": bool(model.config.tie_word_embeddings),
             "inactive_parameters": inactive_weights(model),
             "layouts": expected_layouts(model).model_dump(mode="json"),
+            **carried,
         }
         del model  # before its copy is loaded: a large model fits in memory once
         load(str(out), local_files_only=True)

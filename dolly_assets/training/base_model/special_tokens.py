@@ -24,23 +24,50 @@ def add_special_tokens(
         tokenizer: The model's own.
         special_tokens: The tokens to add; the one that ends an answer first.
     """
-    from transformers import GenerationConfig
+    add_to_tokenizer(tokenizer, special_tokens)
+    fit(model, tokenizer, [tokenizer.convert_tokens_to_ids(special_tokens[0])])
 
-    end = special_tokens[0]
+
+def add_to_tokenizer(tokenizer: "PreTrainedTokenizerFast", special_tokens: Sequence[str]) -> None:
+    """Add special tokens to a tokenizer alone."""
     new = [token for token in special_tokens if token not in tokenizer.all_special_tokens]
     tokenizer.add_special_tokens({"extra_special_tokens": new}, replace_extra_special_tokens=False)
-    if tokenizer.pad_token in (None, end):
-        pad = _PAD if tokenizer.eos_token in (None, end) else str(tokenizer.eos_token)
-        tokenizer.add_special_tokens({"pad_token": pad})
+
+
+def fit(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", end_token_ids: Sequence[int]
+) -> None:
+    """Fit a model to its tokenizer, and choose a padding token that ends no answer.
+
+    Args:
+        model: Its embeddings grow where needed, and its configurations are updated.
+        tokenizer: The model's own, which gets a padding token if it has none.
+        end_token_ids: What ends an answer: the model stops there when it generates, and nowhere
+            else.
+    """
+    from transformers import GenerationConfig
+
+    ends = [tokenizer.convert_ids_to_tokens(end) for end in end_token_ids]
+    if tokenizer.pad_token in (None, *ends):
+        tokenizer.add_special_tokens({"pad_token": _padding(tokenizer, ends)})
     _grow_embeddings(model, len(tokenizer))
     # In the configuration too: some architectures mask the gradients of the padding row, and a
     # checkpoint that is loaded again has to train as this model does.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.convert_tokens_to_ids(end),
+        eos_token_id=end_token_ids[0] if len(end_token_ids) == 1 else [*end_token_ids],
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def _padding(tokenizer: "PreTrainedTokenizerFast", ends: Sequence[object]) -> str:
+    """Return a token for padding: one that the tokenizer has, if any can be spared."""
+    reserved = [str(token) for token in tokenizer.all_special_tokens if "pad" in str(token)]
+    for token in (tokenizer.eos_token, *reserved, tokenizer.unk_token):
+        if token is not None and token not in (*ends, tokenizer.bos_token):
+            return str(token)
+    return str(tokenizer.eos_token) if tokenizer.eos_token not in (None, *ends) else _PAD
 
 
 def embedding_rows(model: "PreTrainedModel") -> int:

@@ -3,6 +3,7 @@
 from dolly_assets.registry.attributes import BaseModelAttributes
 from dolly_assets.registry.kinds import BASE_MODEL
 from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.tokenization.templates.choice import choose
 from dolly_assets.training.base_model import prepare
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
@@ -11,7 +12,7 @@ from dolly_assets.worker.spec import PrepareBaseModel, WorkerSpec
 def prepare_base_model(
     spec: WorkerSpec[PrepareBaseModel], store: ArtifactStore, messenger: Messenger
 ) -> None:
-    """Publish `weights/`, whose tokenizer has the special tokens of the prompt style."""
+    """Publish `weights/`, whose tokenizer carries the family's chat template and its tokens."""
     family = spec.family
     out = spec.scratch_dir / "base_model"
     attributes = prepare(
@@ -20,6 +21,7 @@ def prepare_base_model(
         texts=lambda: _demo_texts(spec),
         out=out / "weights",
         log=messenger.log,
+        template=lambda tokenizer: choose(family.template, family.prompt_style, tokenizer),
     )
     messenger.emit_published(
         store.publish(

@@ -1,6 +1,10 @@
 """The tokenization task: raw examples become labelled token ids, with a held-out split."""
 
-from dolly_assets.registry.attributes import RawDatasetAttributes, TokenizedDatasetAttributes
+from dolly_assets.registry.attributes import (
+    BaseModelAttributes,
+    RawDatasetAttributes,
+    TokenizedDatasetAttributes,
+)
 from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import TOKENIZED_DATASET
 from dolly_assets.registry.tokenized_datasets import publish_tokenized
@@ -16,6 +20,8 @@ def tokenize(spec: WorkerSpec[Tokenize], store: ArtifactStore, messenger: Messen
 
     from dolly_assets.tokenization import tokenize as tokenization
     from dolly_assets.tokenization.statistics import length_histogram_png
+    from dolly_assets.tokenization.templates.tables import describe_losses
+    from dolly_assets.tokenization.templates.template import carried
 
     task = spec.task
     family = spec.family
@@ -23,7 +29,8 @@ def tokenize(spec: WorkerSpec[Tokenize], store: ArtifactStore, messenger: Messen
     base_model = store.get(task.base_model.name, task.base_model.digest)
     tokenizer = AutoTokenizer.from_pretrained(base_model.fetch("weights"), local_files_only=True)
     described = RawDatasetAttributes.of(raw)
-    messenger.log(f"tokenizing {described.rows:,} examples of {task.dataset}")
+    name = BaseModelAttributes.of(base_model).template
+    messenger.log(f"tokenizing {described.rows:,} examples of {task.dataset} in template {name}")
     tokenized = tokenization.tokenize(
         raw.read_table(TABLE_FILE),
         tokenizer,
@@ -32,7 +39,11 @@ def tokenize(spec: WorkerSpec[Tokenize], store: ArtifactStore, messenger: Messen
         packing=bool(family.recipe.packing),
         held_out_examples=family.recipe.held_out_examples,
         seed=family.recipe.seed,
+        template=carried(name, family.prompt_style, tokenizer),
+        labels=family.labels,
     )
+    for line in describe_losses(tokenized.statistics):
+        messenger.log(line)
     out = spec.scratch_dir / "tokenized_dataset"
     tokenized.write(out)
     (out / PICTURE_FILE).write_bytes(length_histogram_png(tokenized.statistics))

@@ -1,7 +1,11 @@
 """The training task: fine-tunes over a range of epochs; each is published while the next trains."""
 
 from dolly_assets.core.errors import TrainingStopped
-from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
+from dolly_assets.registry.attributes import (
+    BaseModelAttributes,
+    CheckpointAttributes,
+    TrainingStateAttributes,
+)
 from dolly_assets.registry.kinds import TRAINING_STATE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.training.checkpoint import layout
@@ -81,9 +85,17 @@ def _job(
         resume_ranks=saved_ranks if saved_ranks != ranks else None,
         profile_dir=profile_dir(spec),
         save_seconds=60 * compute.save_minutes,
-        special_tokens=spec.family.prompt_style.special_tokens,
+        special_tokens=_added_tokens(spec, base_model),
         hang_seconds=60 * compute.hang_minutes,
     )
+
+
+def _added_tokens(spec: WorkerSpec[Train], base_model: Artifact) -> tuple[str, ...]:
+    """Return the tokens that may be new to the base model: those of its template."""
+    prepared = BaseModelAttributes.of(base_model)
+    if prepared.template == "dolly":
+        return spec.family.prompt_style.special_tokens
+    return tuple(prepared.new_tokens or ())
 
 
 def _ranks_of(state: Artifact) -> int:
