@@ -1,6 +1,5 @@
 """From a raw dataset to what is trained on: the same input gives the same tables on any machine."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,7 +134,7 @@ def _conversations(
         **losses(encoded),
         "template": encoder.template.name,
         "template_digest": encoder.template.digest,
-        "template_facts": asdict(encoder.facts),
+        "template_facts": encoder.facts.as_json(),
     }
 
 

@@ -4,8 +4,10 @@ Most important is the token that ends a turn: it is read off a rendering, never 
 tokenizer's settings, which often name another one.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from dolly_assets.conversations import Conversation, Message, ToolCall
 from dolly_assets.core.errors import TemplateError
@@ -54,6 +56,10 @@ class Facts:
     arguments_as_json: bool = False
     left_out: tuple[str, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts as a manifest keeps them."""
+        return json.loads(json.dumps(asdict(self)))
 
 
 class Probe:

@@ -4,7 +4,6 @@ It knows templates and tokenizers; which template a family wants it is told.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -59,6 +58,6 @@ def add_tokens(
     return {
         "template": template.name,
         "template_digest": template.digest,
-        "template_facts": asdict(encoder.facts),
+        "template_facts": encoder.facts.as_json(),
         "new_tokens": new,
     }

@@ -25,7 +25,7 @@ def add_special_tokens(
         special_tokens: The tokens to add; the one that ends an answer first.
     """
     add_to_tokenizer(tokenizer, special_tokens)
-    fit(model, tokenizer, [tokenizer.convert_tokens_to_ids(special_tokens[0])])
+    fit(model, tokenizer, [tokenizer.get_vocab()[special_tokens[0]]])
 
 
 def add_to_tokenizer(tokenizer: "PreTrainedTokenizerFast", special_tokens: Sequence[str]) -> None:
