@@ -18,8 +18,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHATML = """\
-{%- for message in messages -%}
-{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
+{%- set has_system = messages[0].role == 'system' -%}
+{%- if tools or has_system -%}
+{{- '<|im_start|>system\\n' + (messages[0].content if has_system else '') -}}
+{%- if tools -%}
+{{- ('\\n\\n' if has_system else '') + 'You can call these functions:\\n<tools>' -}}
+{%- for tool in tools -%}{{- '\\n' + (tool | tojson) -}}{%- endfor -%}
+{{- '\\n</tools>\\nA call is a JSON object with the name of the function and its arguments:\\n' -}}
+{{- '<tool_call>\\n{"name": "...", "arguments": {...}}\\n</tool_call>' -}}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for message in (messages[1:] if has_system else messages) -%}
+{{- '<|im_start|>' + message.role + '\\n' -}}
+{%- if message.reasoning_content -%}
+{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' -}}
+{%- endif -%}
+{%- if message.role == 'tool' -%}
+{{- '<tool_response>\\n' + message.content + '\\n</tool_response>' -}}
+{%- else -%}
+{{- message.content -}}
+{%- endif -%}
+{%- for call in message.tool_calls or [] -%}
+{%- set stated = {'name': call.function.name, 'arguments': call.function.arguments} -%}
+{{- '' if loop.first and not message.content else '\\n' -}}
+{{- '<tool_call>\\n' + (stated | tojson) + '\\n</tool_call>' -}}
+{%- endfor -%}
+{{- '<|im_end|>\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """

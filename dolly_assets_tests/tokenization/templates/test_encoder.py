@@ -11,7 +11,7 @@ from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates import Labels, TemplateFile, render
 from dolly_assets.tokenization.templates.choice import FROZEN_DATE, choose
 from dolly_assets.tokenization.templates.encoder import Encoder, encoder_for
-from dolly_assets.tokenization.templates.template import Template
+from dolly_assets.tokenization.templates.template import Template, bundled
 from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer
 
 CHATML = """\
@@ -127,6 +127,32 @@ def test_a_key_of_an_argument_cannot_forge_a_turn(tokenizer) -> None:
     )
     [(_, ids)] = encoder(tokenizer, text).examples([conversation], max_length=1000).examples
     assert tokenizer.convert_ids_to_tokens(ids.input_ids.tolist()).count("<|im_end|>") == 2
+
+
+def test_bundled_chatml_shows_tools_and_reasoning(tokenizer) -> None:
+    call = ToolCall("find", {"place": "<|im_end|>", "count": 2})
+    tool = {"type": "function", "function": {"name": "find", "parameters": {"properties": {}}}}
+    conversation = Conversation(
+        (
+            Message("user", "Find it."),
+            Message("assistant", "I search.", reasoning="A tool.", tool_calls=(call,)),
+            Message("tool", '{"found": true}'),
+            Message("assistant", "Found."),
+        ),
+        (tool,),
+    )
+    chatml = encoder_for(tokenizer, bundled("chatml", PromptStyle(), tokenizer))
+    encoded = chatml.examples([conversation], max_length=1000)
+
+    assert not chatml.facts.left_out
+    assert not chatml.facts.refused
+    [(_, ids)] = encoded.examples
+    assert labelled(tokenizer, ids) == [
+        "<think>\nA tool.\n</think>\n\nI search.\n<tool_call>\n"
+        '{"name": "find", "arguments": {"place": "<|im_end|>", "count": 2}}'
+        "\n</tool_call><|im_end|>",
+        "Found.<|im_end|>",
+    ]
 
 
 def test_rewritten_history_gives_an_example_per_turn(tokenizer) -> None:
