@@ -56,6 +56,7 @@ bench: $(VENV)/.installed-dev demo ## Every benchmark beside its baseline; S3 as
 	$(BIN)/python benchmarks/plan.py --model demo --dataset demo
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/tokenizing.py
+	$(BIN)/python benchmarks/encoders.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/store.py --bucket $(BUCKET)
 
