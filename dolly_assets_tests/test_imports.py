@@ -23,7 +23,7 @@ LAYERS = (
     {"training"},
     {"generation", "planning"},
     {"family"},
-    {"registry"},
+    {"registry", "scaffolding"},
     {"worker"},
     {"report_server"},
     {"launchers"},

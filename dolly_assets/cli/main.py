@@ -17,6 +17,7 @@ COMMANDS = (
     "doctor",
     "gc",
     "lineage",
+    "models",
     "plan",
     "preview",
     "profile",

@@ -4,6 +4,7 @@ Knows which assets a family has; what an asset contains and how it is built is t
 `assets`.
 
 - `model_family`: the component of a model family.
+- `scaffolder`: `dg scaffold defs` for a model family.
 - `datasets`: the component of a list of datasets.
 - `code_location`: all definitions, with the resources of an environment.
 """

@@ -22,6 +22,7 @@ from dolly_assets.assets.training_approval import build_training_approval
 from dolly_assets.assets.training_plan import build_training_plan
 from dolly_assets.assets.training_profile import build_training_profile
 from dolly_assets.automation.conditions import with_automation
+from dolly_assets.components.scaffolder import FamilyScaffolder
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.family import FamilyAttributes, ModelFamily
 
@@ -44,6 +45,7 @@ CHECK_BUILDERS = (
 )
 
 
+@dg.scaffold_with(FamilyScaffolder)
 class ModelFamilyComponent(dg.Component):
     """A base model and the way it is fine-tuned. The folder's name is the family's name."""
 
