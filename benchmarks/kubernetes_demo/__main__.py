@@ -50,6 +50,8 @@ def trained(bench: Demo) -> list[tuple[str, float, bool]]:
     """Train everything: title, seconds and whether it is right of each."""
     rows = []
     for local, pods in (("one", "one_pod"), ("two", "two_pods")):
+        bench.prepare(local)
+        bench.prepare(pods)
         rows.append((f"{local}, here", bench.train(local, bench.here), True))
         rows.append(
             compared(bench, pods, local, lambda name: bench.train(name, bench.in_pods), pods)

@@ -64,10 +64,12 @@ class Demo:
         in_pods = {**os.environ, "DOLLY_KUBERNETES": str(self.kubernetes_file)}
         self.in_pods = Session(Environment.read(in_pods))
         self._add_dataset(records)
-        for name in families:
-            self.here.materialize([[name, "base_model"]])
-            self.here.materialize([[name, "tokenized_dataset"]], DATASET)
-            self.here.materialize([[name, "training_plan"]], DATASET)
+
+    def prepare(self, name: str) -> None:
+        """Bring about what a family's training needs."""
+        self.here.materialize([[name, "base_model"]])
+        self.here.materialize([[name, "tokenized_dataset"]], DATASET)
+        self.here.materialize([[name, "training_plan"]], DATASET)
 
     def _declare(self, name: str, epochs: int) -> None:
         family = yaml.safe_load(

@@ -84,6 +84,7 @@ def main() -> int:
     families = ("two", "two_pods")
     with on_a_real_cluster() as (hand, settings):
         bench = Demo(hand, settings, arguments.records, arguments.epochs, families)
+        bench.prepare("two_pods")
         until = time.time() + 60 * arguments.minutes
         disrupting = Disrupting(hand, random.Random(arguments.seed), arguments.every, until)
         thread = threading.Thread(target=disrupting.run)
@@ -96,6 +97,7 @@ def main() -> int:
             thread.join()
         report(bench, disrupting.at, began, time.time())
         booked = hand.gpus_booked()
+        bench.prepare("two")
         bench.train("two", bench.here)
         equal = bench.weights("two") == bench.weights("two_pods")
         published = [bench.count("two_pods", epoch) for epoch in bench.epochs]

@@ -96,18 +96,27 @@ def _real() -> Iterator[RealHand]:
 
 def _measured(end: End[AnyHand], hands: AbstractContextManager[AnyHand]) -> bool:
     """Bring one end about, print its line, and return whether all is as it should be."""
-    with hands as hand:
-        stage = Stage(hand)
-        try:
-            outcome = end.bring_about(stage)
-        except Exception as error:  # noqa: BLE001 the others are measured all the same
-            traceback.print_exc()
-            print("\n".join(text for _, text in stage.lines), file=sys.stderr)
-            outcome = f"BROKEN: {type(error).__name__}"
-        counts = hand.gpus_booked(), stage.epochs_lost(), stage.epochs_trained_twice()
-        said = stage.sentence(end.says) if end.says else None
+    try:
+        with hands as hand:
+            return _line(end, Stage(hand))
+    except Exception:  # noqa: BLE001 the others are measured all the same
+        traceback.print_exc()
+        print(f"| {end.name} | WRONG: the cluster is not as it was before | | | | |", flush=True)
+        return False
+
+
+def _line(end: End[AnyHand], stage: Stage[AnyHand]) -> bool:
+    try:
+        outcome = end.bring_about(stage)
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        outcome = f"BROKEN: {type(error).__name__}"
+    counts = stage.hand.gpus_booked(), stage.epochs_lost(), stage.epochs_trained_twice()
+    said = stage.sentence(end.says) if end.says else None
     is_right = bool(re.search(end.outcome, outcome)) and not any(counts)
     is_right = is_right and (said is not None or end.says is None)
+    if not is_right:
+        print("\n".join(text for _, text in stage.lines), file=sys.stderr)
     noticed = f"{said[0] - stage.happened:.1f} s" if said else "–"
     back = f"{stage.back - (stage.removed or stage.happened):.1f} s" if stage.back else "–"
     text = _readable(said[1]) if said else "–"

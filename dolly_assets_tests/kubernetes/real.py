@@ -10,13 +10,15 @@ Pods of the image `localhost/this-machine:1` see this machine's files, this chec
 for `/tmp`. `DOLLY_TEST_CLUSTER_FOLDER` is where the cluster and what pods share are kept.
 """
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from dolly_assets.launchers.kubernetes.pods import Job, Pod, ending
 
 PROGRAM = "DOLLY_TEST_CLUSTER"
 FOLDER = "DOLLY_TEST_CLUSTER_FOLDER"
+DEFAULT_FOLDER = "/opt/dolly-test-cluster"
 NODES, GPUS, GPU = ("node-1", "node-2"), 4, "nvidia.com/gpu"
 IMAGE = "localhost/this-machine:1"
 WORKER = ["python", "-m", "dolly_assets_tests.kubernetes.scripted_worker"]
@@ -36,9 +39,24 @@ SMALL = {"cpus": 1, "memory_gib": 0.5, "save_minutes": 0.5}  # what a test's fam
 WAIT_SECONDS = 150
 needs_a_real_cluster = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),  # the modules that need one take turns
     pytest.mark.skipif(PROGRAM not in os.environ, reason=f"no {PROGRAM} makes a cluster"),
     pytest.mark.skipif(CHECKOUT.is_relative_to("/tmp"), reason="pods have a /tmp of their own"),
 ]
+
+
+class NoCluster(Exception):  # noqa: N818 it is no error of the code
+    """The program cannot do what it is asked for on this machine."""
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Holds the cluster: what one process disturbs another one would not expect."""
+    folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class RealCluster:
@@ -46,7 +64,7 @@ class RealCluster:
 
     def __init__(self) -> None:
         self._program = os.environ[PROGRAM]
-        self.folder = Path(os.environ.get(FOLDER, "/opt/dolly-test-cluster"))
+        self.folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER))
         said = self.command("up")
         found = re.search(r"KUBECONFIG=(\S+)", said)
         assert found, said
@@ -76,10 +94,13 @@ class RealCluster:
         """Runs a command of the program; its output."""
         done = subprocess.run(
             [self._program, name, str(self.folder), *arguments],
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        if done.returncode:
+            said = done.stderr.strip().rpartition("\n")[2]
+            raise NoCluster(f"`{self._program} {name}` failed: {said}")
         return done.stdout
 
     @property

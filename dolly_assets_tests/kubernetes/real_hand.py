@@ -1,14 +1,14 @@
 """The same on a real cluster, and what only a real one can be made to do."""
 
 import contextlib
-import os
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import psutil
+
 from dolly_assets.launchers.kubernetes.pods import Pod, ending, has_ended, index_of
 from dolly_assets_tests.kubernetes.directed import Directed
-from dolly_assets_tests.kubernetes.real import GPU, IMAGE, SMALL, RealCluster
+from dolly_assets_tests.kubernetes.real import GPU, IMAGE, SMALL, WAIT_SECONDS, RealCluster
 
 FEW_CPUS = {"requests": {"cpu": "100m"}}  # so that many pods have room on small nodes
 ABSENT = "absent"  # name of a Secret
@@ -140,7 +140,10 @@ class RealHand:
         """
         for program in programs:
             file = self.cluster.folder / "run" / f"{program}.pid"
-            os.kill(int(file.read_text()), signal.SIGKILL)
+            process = psutil.Process(int(file.read_text()))
+            process.kill()
+            process.wait(WAIT_SECONDS)
+            file.unlink()  # its number may soon be another process's
         self._undo.append(lambda: self.cluster.command("up"))
 
     def take_memory(self, training: Directed) -> None:

@@ -16,7 +16,7 @@ from dolly_assets_tests.kubernetes.cluster import Cluster
 from dolly_assets_tests.kubernetes.directed import Directed, deployed_cluster
 from dolly_assets_tests.kubernetes.real import SMALL, RealCluster, needs_a_real_cluster
 
-pytestmark = needs_a_real_cluster
+pytestmark = [*needs_a_real_cluster, pytest.mark.long]
 
 
 class Hand(Protocol):

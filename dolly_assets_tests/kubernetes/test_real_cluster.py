@@ -1,7 +1,8 @@
 """The launcher on a real Kubernetes: what the stand-in cannot prove, one end after the other.
 
 The workers are those of the stand-in's tests, in real containers. `DOLLY_TEST_CLUSTER` names the
-program that makes the cluster (see `real.py`).
+program that makes the cluster (see `real.py`). The most telling ones run in `make test`, all others
+in `make test-long`.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def in_epoch_2(training: Directed) -> None:
     training.wait("begun", 2, times=training.spec.family.compute.nodes)
 
 
-@pytest.mark.parametrize("nodes", [1, 4])
+@pytest.mark.parametrize("nodes", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_pods_that_are_evicted_together_are_back_after_one_pause(
     cluster: RealCluster, directed: Make, nodes: int
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_node_that_reboots_is_a_disruption(cluster: RealCluster, directed: Mak
     assert training.ends_whole().restarts == 1
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_answer_is_named_within_a_minute(
     cluster: RealCluster, directed: Make
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_node_that_does_not_answer_is_named_within_a_minute(
     assert training.ends_whole().restarts == 0
 
 
+@pytest.mark.long
 def test_a_disruption_budget_keeps_no_gang_from_restarting(
     cluster: RealCluster, directed: Make
 ) -> None:
@@ -129,6 +132,7 @@ def test_a_disruption_budget_keeps_no_gang_from_restarting(
         policy.delete_namespaced_pod_disruption_budget("spare-trainings", cluster.namespace)
 
 
+@pytest.mark.long
 def test_a_log_goes_on_when_a_kubelet_restarts(
     cluster: RealCluster, directed: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_log_goes_on_when_a_kubelet_restarts(
     assert [said.count(f"epoch {epoch} begins") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_is_said_and_the_failed_job_stays(
     cluster: RealCluster, directed: Make
 ) -> None:
@@ -155,6 +160,7 @@ def test_memory_that_runs_out_is_said_and_the_failed_job_stays(
     assert cluster.pods(), "it can still be described"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", ["no-such-program", "/no/such/program"])
 def test_an_image_without_the_workers_program_ends_the_job_at_once(
     cluster: RealCluster, directed: Make, program: str
@@ -166,6 +172,7 @@ def test_an_image_without_the_workers_program_ends_the_job_at_once(
     assert cluster.has_ended()
 
 
+@pytest.mark.long
 def test_a_pod_that_outgrows_its_disk_says_so(cluster: RealCluster, directed: Make) -> None:
     fill = "open('/scratch/x','wb').write(bytes(10**8)); import time; time.sleep(100)"
     training = directed(
@@ -178,6 +185,7 @@ def test_a_pod_that_outgrows_its_disk_says_so(cluster: RealCluster, directed: Ma
     assert "(Evicted: " in training.log
 
 
+@pytest.mark.long
 def test_a_missing_secret_and_a_limit_range_are_named(cluster: RealCluster, directed: Make) -> None:
     limit = {"type": "Container", "default": {"ephemeral-storage": "1Gi", "cpu": "500m"}}
     metadata = {"name": "small"}
@@ -205,6 +213,7 @@ def test_a_missing_secret_and_a_limit_range_are_named(cluster: RealCluster, dire
         training.launch()
 
 
+@pytest.mark.long
 def test_a_node_that_is_gone_for_good_is_named_until_somebody_deletes_it(
     cluster: RealCluster, directed: Make
 ) -> None:
@@ -229,6 +238,7 @@ def test_a_node_that_is_gone_for_good_is_named_until_somebody_deletes_it(
     assert training.ends_whole().restarts == 1
 
 
+@pytest.mark.long
 def test_credentials_that_are_revoked_are_named(
     cluster: RealCluster, directed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
