@@ -5,6 +5,7 @@ they are transported this module doesn't know; what arrives may have been damage
 something else, and then becomes a log line.
 """
 
+import os
 from typing import Annotated, Literal
 
 from dagster_pipes import PipesContext
@@ -12,11 +13,12 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
 from dolly_assets.core.base import Config
-from dolly_assets.core.text import duration, encodable, one_line
+from dolly_assets.core.text import duration, encodable, flat, one_line
 from dolly_assets.storage.artifact import Artifact
 
 CUSTOM_MESSAGE = "report_custom_message"  # the method by which dagster_pipes carries ours
 PROBLEM_LENGTH = 200
+ECHO = "[dolly] "  # begins the lines of a pod's log that repeat messages, for `kubectl logs`
 
 
 class Log(Config):
@@ -33,12 +35,22 @@ class Published(Config):
     name: str
     digest: str
 
+    @property
+    def text(self) -> str:
+        """A line for a pod's log."""
+        return f"published {self.name} ({self.digest[:12]})"
+
 
 class Live(Config):
     """The report of the running training is in the store, and is refreshed from now on."""
 
     event: Literal["live"] = "live"
     key: str = Field(description="Key of the report in the store.")
+
+    @property
+    def text(self) -> str:
+        """A line for a pod's log."""
+        return f"live report: {self.key}"
 
 
 class Failed(Config):
@@ -50,6 +62,11 @@ class Failed(Config):
     by_user: bool = Field(
         description="Whether the user can fix it, so that a traceback adds nothing."
     )
+
+    @property
+    def text(self) -> str:
+        """A line for a pod's log."""
+        return f"rank {self.rank} failed: {self.error}"
 
 
 class Stopping(Config):
@@ -98,7 +115,8 @@ def read_message(line: bytes) -> Message | None:
 class Messenger:
     """Sends messages to the launcher that follows the worker.
 
-    Ranks other than 0 report only their failure.
+    Ranks other than 0 report only their failure. In a pod, where messages go to the store, each is
+    a line of its log as well.
 
     Args:
         pipes: The connection.
@@ -159,6 +177,8 @@ class Messenger:
             self._send(Stopped(text=text))
 
     def _send(self, message: Message) -> None:
+        if "DOLLY_POD" in os.environ:
+            print(f"{ECHO}{flat(message.text)}", flush=True)  # noqa: T201 the pod's log
         self._pipes.report_custom_message(
             {
                 key: encodable(value) if isinstance(value, str) else value

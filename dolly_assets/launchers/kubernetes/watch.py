@@ -20,6 +20,7 @@ from dolly_assets.launchers.kubernetes.api import (
     explanation,
 )
 from dolly_assets.launchers.kubernetes.connection import UNAUTHORIZED, no_answer
+from dolly_assets.worker.messages import ECHO
 
 WATCH_SECONDS = 60  # before a watch is started again
 RETRY_SECONDS = 1.0
@@ -210,6 +211,8 @@ class LogStream:
     def _take(self, at: str, text: str) -> None:
         self._seen = (at, self._seen[1] + 1 if at == self._seen[0] else 1)
         self._seen_at = time.monotonic()
+        if text.startswith(ECHO):
+            return  # the message itself arrives through the store
         self.last = [*self.last[1 - LOG_LINES :], text]
         with contextlib.suppress(ValueError):  # stderr is closed
             print(f"{self._prefix}{text}", file=sys.stderr, flush=True)  # noqa: T201 the step's compute log
