@@ -299,7 +299,12 @@ ENDS: list[End[Hand]] = [
         r"out of memory \(.*\): change one of: recipe.micro_batch_size",
     ),
     End("local disk exceeded", out_of_disk, ONCE, r"Evicted: .*raise .*ephemeral_storage_gib"),
-    End("no such program in the image", never_starts, r"^failed$", r"more than 1 times.*StartErr"),
+    End(
+        "no such program in the image",
+        never_starts,
+        r"^failed$",
+        r"has no no-such-program .*StartErr",
+    ),
     End("pod evicted", disrupted(lambda hand: hand.evict()), ONCE, r"was evicted \("),
     End("pod evicted, of four", disrupted(lambda hand: hand.evict(), 4), ONCE, r"was evicted \("),
     End("pod evicted, of eight", disrupted(lambda hand: hand.evict(), 8), ONCE, r"was evicted \("),
