@@ -1,8 +1,13 @@
 """Dialogues on a terminal, and what a model remembers of them."""
 
 import io
+import os
+import pty
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +182,44 @@ def test_ctrl_c_while_answering_leaves(monkeypatch, loaded: LoadedModel) -> None
     assert terminal.interrupted
     assert "second" not in terminal.getvalue()
     assert "Anna" not in terminal.getvalue()
+
+
+ON_A_TERMINAL = """
+import sys
+from pathlib import Path
+from dolly_assets.generation.dialogue import Dialogue, Settings
+from dolly_assets.generation.model import load_with_template
+from dolly_assets.generation.playground import chat
+from dolly_assets.tokenization.prompt_style import PromptStyle
+
+loaded = load_with_template(Path(sys.argv[1]), PromptStyle())
+chat(Dialogue(loaded, Settings(temperature=0, max_new_tokens=24)), suggestions=["Say Tom."])
+"""
+
+
+@pytest.mark.slow
+def test_on_a_terminal_each_message_follows_a_prompt(loaded: LoadedModel, tmp_path: Path) -> None:
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    os.write(ours, b"Say Anna.\n/reset\nSay Ben.\n/exit\n")
+    shown = b""
+    with suppress(OSError):  # which ends the output of a pseudo-terminal
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode().replace("\r", "")
+    assert "ask something, for instance: Say Tom." in text
+    assert text.count("> ") == 4
+    assert text.index("Anna\n\n") < text.index("forgot what was said") < text.index("Ben\n\n")
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
