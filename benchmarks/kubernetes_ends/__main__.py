@@ -21,7 +21,7 @@ from dolly_assets_tests.kubernetes.real import PROGRAM, RealCluster
 from dolly_assets_tests.kubernetes.real_hand import RealHand
 
 HEAD = """\
-| what happens | outcome | noticed after | at work again after | 0 / 0 / 0 | the run says |
+| what happens | outcome | noticed after | at work again after | 0 / 0 / 0 | the run logs |
 | --- | --- | ---: | ---: | --- | --- |"""
 
 

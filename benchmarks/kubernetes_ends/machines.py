@@ -154,7 +154,12 @@ ENDS: list[End[RealHand]] = [
         ONCE,
         r"was moved from a node",
     ),
-    End("pod deleted by force", disrupted(RealHand.force_delete), ONCE, r"(disappeared|killed|75)"),
+    End(
+        "pod deleted by force",
+        disrupted(RealHand.force_delete),
+        ONCE,
+        r"(disappeared|was deleted|code 75)",
+    ),
     End("deleted by force while it saves", forced_while_saving, ONCE, r"(disappeared|killed)"),
     End("one of two killed, PDB", spared_by_a_budget, ONCE, r"together with the others"),
     End("node rebooted, of two", disrupted(RealHand.reboot, 2), ONCE, r"has restarted \("),
