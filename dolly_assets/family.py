@@ -16,6 +16,7 @@ from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
+from dolly_assets.scoring import ChampionRule
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates import Labels, TemplateFile
 from dolly_assets.tokenization.templates.settings import NAMES, is_known
@@ -164,6 +165,9 @@ class FamilyAttributes(Config):
     recipe: Recipe
     compute: Compute = Field(default_factory=Compute)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    champion: ChampionRule = Field(
+        default_factory=ChampionRule, description="When an epoch replaces the champion."
+    )
     automation: Automation = Field(default_factory=Automation)
     profile: ProfileLimits = Field(
         default_factory=ProfileLimits,

@@ -19,7 +19,7 @@ PACKAGE = Path(dolly_assets.__file__).parent
 LAYERS = (
     {"core", "defs"},
     {"hardware", "storage", "conversations"},
-    {"datasets", "tokenization", "profiling"},
+    {"datasets", "tokenization", "profiling", "scoring"},
     {"training"},
     {"generation", "planning"},
     {"family"},

@@ -1,12 +1,11 @@
 """champion_model: the best model of a family on a dataset, defended against each new training.
 
-It starts as the base model. The best epoch of a comparison replaces it if it is better on the same
-held-out examples; otherwise the champion stays as it is, digest included, and the reason is
-recorded.
+It starts as the base model. The best epoch of a comparison replaces it if the family's rule finds
+it better on the same held-out examples, and not by chance; otherwise the champion stays as it is,
+digest included, and the reason is recorded.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import dagster as dg
 
@@ -15,10 +14,10 @@ from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
+from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import (
     ChampionAttributes,
     CheckpointAttributes,
-    ComparisonAttributes,
     EvaluationAttributes,
 )
 from dolly_assets.registry.inputs import inputs_of, required_digest
@@ -33,6 +32,8 @@ from dolly_assets.registry.kinds import (
     AssetKind,
 )
 from dolly_assets.registry.queries import history, latest, required
+from dolly_assets.scoring.champion import Contender, Decision, decide
+from dolly_assets.scoring.examples import SCORES_FILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Evaluate, ref
 
@@ -42,44 +43,31 @@ class Challenger:
     """A model with its scores on one held-out split.
 
     Attributes:
+        name: What sentences call it.
         model: A checkpoint, or a champion that was one.
-        scores: What it scored.
+        evaluation: The artifact with its scores.
         checkpoint: The digest of the checkpoint that it is or was.
     """
 
+    name: str
     model: Artifact
-    scores: EvaluationAttributes
+    evaluation: Artifact
     checkpoint: str
 
+    @property
+    def scores(self) -> EvaluationAttributes:
+        """What it scored."""
+        return EvaluationAttributes.of(self.evaluation)
 
-class Decision(NamedTuple):
-    """The verdict on a candidate, and the reason."""
-
-    verdict: Literal["promoted", "rejected", "unchanged"]
-    reason: str
-
-
-def decide(candidate: Challenger, champion: Challenger) -> Decision:
-    """Compare two models that were scored on the same held-out split.
-
-    Exact match decides if both have one. If it is equal, or if answers are open, the held-out loss
-    decides. A draw leaves things as they are.
-    """
-    if candidate.checkpoint == champion.checkpoint:
-        return Decision("unchanged", "it is the champion already")
-    new, old = candidate.scores.exact_match, champion.scores.exact_match
-    if new is not None and old is not None and new != old:
-        return Decision(_verdict(new > old), f"exact match {new:.3f} against {old:.3f}")
-    new, old = candidate.scores.held_out_loss, champion.scores.held_out_loss
-    if new is None:
-        return Decision("rejected", "its held-out loss is not finite")
-    if old is None:
-        return Decision("promoted", f"held-out loss {new:.4f}; the champion's is not finite")
-    return Decision(_verdict(new < old), f"held-out loss {new:.4f} against {old:.4f}")
+    def contender(self) -> Contender:
+        """Return it with the scores of each example, if they were kept."""
+        table = self.evaluation.read_table(SCORES_FILE) if _has_scores(self.evaluation) else None
+        return Contender(self.name, self.checkpoint, table)
 
 
-def _verdict(is_better: bool) -> Literal["promoted", "rejected"]:
-    return "promoted" if is_better else "rejected"
+def _has_scores(evaluation: Artifact) -> bool:
+    """Whether it holds the scores of each example; evaluations of version 0.1 don't."""
+    return any(entry.path == SCORES_FILE for entry in evaluation.manifest.files)
 
 
 def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
@@ -100,27 +88,39 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
     ) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         comparison = required(artifacts, EPOCH_COMPARISON.address(family.name, dataset))
-        candidate = _compared(artifacts, family, dataset, comparison, _best_epoch(comparison))
+        candidates = _candidates(artifacts, family, dataset, comparison)
         champion = latest(artifacts, CHAMPION_MODEL.address(family.name, dataset))
         if champion is None:
             incumbent = _compared(artifacts, family, dataset, comparison, 0)
         else:
             incumbent = _scored_again(
-                context, artifacts, family, dataset, champion, candidate, worker
+                context, artifacts, family, dataset, champion, candidates[-1], worker
             )
-        decision = decide(candidate, incumbent)
-        return _publish(context, artifacts, family, comparison, candidate, incumbent, decision)
+        decision = decide(
+            family.champion,
+            [each.contender() for each in candidates],
+            incumbent.contender(),
+            exact=candidates[-1].scores.answers == "exact",
+        )
+        best = candidates[decision.candidate]
+        return _publish(context, artifacts, family, comparison, best, incumbent, decision)
 
     return champion_model
 
 
-def _best_epoch(comparison: Artifact) -> int:
-    epoch = ComparisonAttributes.of(comparison).best_epoch
-    if epoch is None:
+def _candidates(
+    store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact
+) -> list[Challenger]:
+    """Return the scored epochs that a comparison shows, in order, without the base model."""
+    addresses = map(ArtifactAddress.parse, inputs_of(comparison))
+    epochs = sorted(
+        each.epoch for each in addresses if each.asset == EVALUATION.name and each.epoch
+    )
+    if not epochs:
         raise ArtifactError(
             f"{comparison.name} has no scored epoch: materialize evaluation, then epoch_comparison"
         )
-    return epoch
+    return [_compared(store, family, dataset, comparison, epoch) for epoch in epochs]
 
 
 def _compared(
@@ -139,9 +139,8 @@ def _compared(
         return store.get(name, shown[name])
 
     checkpoint = get(MODEL_CHECKPOINT)
-    return Challenger(
-        checkpoint, EvaluationAttributes.of(get(EVALUATION)), checkpoint=checkpoint.digest
-    )
+    name = f"epoch {epoch}" if epoch else "the base model"
+    return Challenger(name, checkpoint, get(EVALUATION), checkpoint.digest)
 
 
 def _scored_again(
@@ -167,8 +166,8 @@ def _scored_again(
         for found in history(store, kind.address(family.name, dataset, won.epoch)):
             inputs, scores = inputs_of(found), EvaluationAttributes.of(found)
             is_of_both = bool(same_model & inputs.items()) and inputs.get(tokenized) == split
-            if is_of_both and scores.settings == settings:
-                return Challenger(champion, scores, won.checkpoint)
+            if is_of_both and scores.settings == settings and _has_scores(found):
+                return Challenger("the champion", champion, found, won.checkpoint)
     task = Evaluate(
         dataset=dataset,
         checkpoints={won.epoch: ref(champion)},
@@ -176,7 +175,7 @@ def _scored_again(
         tokenized_dataset=ref(store.get(tokenized, split)),
     )
     [evaluation] = worker.run(context, family, task)
-    return Challenger(champion, EvaluationAttributes.of(evaluation), won.checkpoint)
+    return Challenger("the champion", champion, evaluation, won.checkpoint)
 
 
 def _publish(
@@ -192,8 +191,7 @@ def _publish(
     dataset = context.partition_key
     winner = candidate if decision.verdict == "promoted" else incumbent
     best = CheckpointAttributes.of(candidate.model).epoch
-    reason = f"epoch {best} is {decision.verdict}: {decision.reason}"
-    context.log.info(reason)
+    context.log.info(decision.reason)
     kept = CheckpointAttributes.of(winner.model)
     return store.commit(
         CHAMPION_MODEL.address(family.name, dataset).name,
@@ -209,7 +207,9 @@ def _publish(
         },
         attributes=ChampionAttributes(
             verdict=decision.verdict,
-            reason=reason,
+            reason=decision.reason,
+            p_value=decision.gain.p_value if decision.gain else None,
+            gain=decision.gain.gain if decision.gain else None,
             epoch=kept.epoch,
             training=kept.training,
             weights_sha256=kept.weights_sha256,

@@ -225,6 +225,27 @@ class EvaluationAttributes(Attributes):
         default=None, description="Share of exactly right answers; None where answers are open."
     )
     exact_match_by_category: dict[str, float] | None = None
+    token_f1: float | None = None
+    held_out_loss_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval, by bootstrap over the examples."
+    )
+    exact_match_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval (Wilson's)."
+    )
+    token_f1_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval, by bootstrap over the examples."
+    )
+    smallest_difference: float | None = Field(
+        default=None,
+        description="The smallest difference in exact match that this many examples can show.",
+    )
+    calibration_error: float | None = Field(
+        default=None, description="Expected calibration error of the labelled tokens, 0 to 1."
+    )
+    held_out_loss_by_category: dict[str, float] | None = None
+    answer_figures: dict[str, float | None] | None = Field(
+        default=None, description="Length, repetition, refusals and copying of the answers."
+    )
     answers_markdown: str | None = None
 
 
@@ -251,6 +272,13 @@ class ChampionAttributes(LicenseAttributes):
     checkpoint: str = Field(description="Digest of the checkpoint that it was.")
     verdict: str | None = None
     reason: str | None = None
+    gain: float | None = Field(
+        default=None,
+        description="What the candidate gained, in the unit of the score that decided.",
+    )
+    p_value: float | None = Field(
+        default=None, description="How often chance would let the best of as many epochs gain it."
+    )
     weights_sha256: str | None = None
     exact_match: float | None = None
     held_out_loss: float | None = Field(

@@ -162,6 +162,11 @@ def _sample_responses(family: ModelFamily) -> Sequence[JsonValue]:
     return [family.prompt_style.model_dump(mode="json"), family.evaluation.model_dump(mode="json")]
 
 
+def _champion_model(family: ModelFamily) -> Sequence[JsonValue]:
+    rule = family.champion.model_dump(mode="json", exclude_defaults=True)
+    return [rule] if rule else []
+
+
 RAW_DATASET = AssetKind(
     "raw_dataset", Partitioning.DATASET, RawDatasetAttributes, is_of_family=False
 )
@@ -243,7 +248,7 @@ CHAMPION_MODEL = AssetKind(
     Partitioning.DATASET,
     ChampionAttributes,
     inputs=(EPOCH_COMPARISON, EVALUATION, MODEL_CHECKPOINT),
-    settings=_no_settings,
+    settings=_champion_model,
 )
 
 # Published beside an asset: no asset of Dagster's stands for these.

@@ -1,0 +1,15 @@
+"""Scores with their uncertainty, and decisions between models scored on the same examples.
+
+It knows numbers and texts of scored examples; it knows neither models nor the store.
+
+- `examples.py`: the scores of single examples, as a table; the scores of a model from it.
+- `texts.py`: what can be measured of an answer: token F1, length, repetition, refusal, copying.
+- `intervals.py`: 95 % intervals of means and of losses per token.
+- `paired.py`: two or more models on the same examples: which is better, and is it chance.
+- `power.py`: the smallest difference that a held-out split can show.
+- `rule.py`: what a family declares of its champion; `champion.py`: the verdict by that rule.
+"""
+
+from dolly_assets.scoring.rule import ChampionRule
+
+__all__ = ["ChampionRule"]

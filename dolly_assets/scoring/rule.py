@@ -1,0 +1,42 @@
+"""What a family declares of its champion: which score decides, and what counts as better."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from dolly_assets.core.base import Config
+
+ScoreName = Literal["exact_match", "token_f1", "held_out_loss"]
+SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
+Loss = Annotated[float, Field(ge=0)]
+TITLES: Mapping[ScoreName, str] = {
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "held_out_loss": "held-out loss",
+}
+
+
+class ChampionRule(Config):
+    """When an epoch replaces the champion."""
+
+    score: ScoreName | None = Field(
+        default=None,
+        description="The score that must be better. If left out: exact match where answers can be "
+        "checked, the held-out loss where they are open.",
+    )
+    significance: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Largest p-value of the paired test, one-sided, with which a gain counts; 1 "
+        "promotes whatever is better.",
+    )
+    minimum_gain: float = Field(
+        default=0.0, ge=0, description="Smallest gain worth a promotion, in the score's unit."
+    )
+    may_not_lose: dict[ScoreName, Loss] = Field(
+        default={},
+        description="Score -> how much worse it may become, in its unit. The 95 % interval of the "
+        "loss must end below.",
+    )
