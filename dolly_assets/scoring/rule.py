@@ -1,14 +1,13 @@
 """What a family declares of its champion: which score decides, and what counts as better."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
 
 ScoreName = Literal["exact_match", "token_f1", "held_out_loss"]
-SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 Loss = Annotated[float, Field(ge=0)]
 TITLES: Mapping[ScoreName, str] = {
     "exact_match": "exact match",

@@ -3,33 +3,37 @@
 Dagster and the store are real; the scores are made up.
 """
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
-from dolly_assets.assets.champion_model import Challenger, build_champion_model, decide
+from dolly_assets.assets.champion_model import build_champion_model
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
-from dolly_assets.registry.attributes import EvaluationAttributes
 from dolly_assets.registry.kinds import EVALUATION
 from dolly_assets.registry.lineage import Lineage
+from dolly_assets.scoring.examples import SCORES_FILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets_tests.fixtures.stores import Publish
+from dolly_assets_tests.scoring.tables import scored
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
 FAMILY = tiny_family()
-Scores = tuple[float | None, float | None]  # exact match, held-out loss
+Scores = tuple[float, float]  # exact match, held-out loss
+EXAMPLES = 100
 BASE: Scores = (0.0, 6.0)
 
 
 class Contest:
     """Trainings of the family `tiny` on one dataset that never changes, and each one's champion."""
 
-    def __init__(self, store: ArtifactStore, publish: Publish) -> None:
-        self.store, self._publish = store, publish
+    def __init__(self, store: ArtifactStore, publish: Publish, folder: Path) -> None:
+        self.store, self._publish, self._folder = store, publish, folder
         publish(["raw_dataset"], DATASET)
         self._inputs = {
             "base_model": publish([FAMILY.name, "base_model"]).digest,
@@ -37,7 +41,7 @@ class Contest:
         }
 
     def trained(self, name: str, *scores: Scores) -> None:
-        """A training's base model and epochs were scored and compared; the last one is the best."""
+        """A training's base model and epochs were scored and compared."""
         shown = {}
         for epoch, (exact_match, loss) in enumerate(scores):
             of = (DATASET, epoch_key(epoch))
@@ -55,21 +59,28 @@ class Contest:
                 inputs=self._inputs,
                 attributes=facts,
             )
-            evaluation = self._publish(
-                [FAMILY.name, "evaluation"],
-                *of,
-                text=text,
-                inputs={**self._inputs, "model_checkpoint": checkpoint.digest},
-                attributes={
-                    "settings": EVALUATION.code_version(FAMILY),
-                    "exact_match": exact_match,
-                    "held_out_loss": loss,
-                },
-            )
+            evaluation = self._scored(of, checkpoint, exact_match, loss)
             shown |= {checkpoint.name: checkpoint.digest, evaluation.name: evaluation.digest}
-        best = {"best_epoch": len(scores) - 1}
-        self._publish(
-            [FAMILY.name, "epoch_comparison"], DATASET, text=name, inputs=shown, attributes=best
+        self._publish([FAMILY.name, "epoch_comparison"], DATASET, text=name, inputs=shown)
+
+    def _scored(
+        self, of: tuple[str, str], checkpoint: Artifact, exact_match: float, loss: float
+    ) -> Artifact:
+        right = round(exact_match * EXAMPLES)
+        answers = ["yes"] * right + ["no"] * (EXAMPLES - right)
+        file = self._folder / SCORES_FILE
+        pq.write_table(scored(answers, [loss] * EXAMPLES), file)
+        return self.store.publish(
+            "/".join([FAMILY.name, "evaluation", *of]),
+            {SCORES_FILE: file},
+            kind="evaluation",
+            inputs={**self._inputs, checkpoint.name: checkpoint.digest},
+            attributes={
+                "settings": EVALUATION.code_version(FAMILY),
+                "answers": "exact",
+                "exact_match": exact_match,
+                "held_out_loss": loss,
+            },
         )
 
     def champion(self) -> Artifact:
@@ -96,8 +107,8 @@ class Contest:
 
 
 @pytest.fixture
-def contest(store: ArtifactStore, publish: Publish) -> Contest:
-    return Contest(store, publish)
+def contest(store: ArtifactStore, publish: Publish, tmp_path: Path) -> Contest:
+    return Contest(store, publish, tmp_path)
 
 
 def told(champion: Artifact) -> tuple[Any, Any, Any]:
@@ -110,38 +121,27 @@ def test_the_first_training_is_measured_against_the_base_model(contest: Contest)
     assert told(contest.champion()) == (
         "promoted",
         "first 1",
-        "epoch 1 is promoted: exact match 0.500 against 0.000",
+        "epoch 1 is promoted: exact match +0.5000 (95 % from +0.4000 to +0.6000), p = 0.0001",
     )
 
 
 def test_a_training_that_made_things_worse_leaves_the_base_model_champion(contest: Contest) -> None:
-    contest.trained("first", BASE, (0.0, 7.0))
+    contest.trained("first", (0.5, 6.0), (0.4, 7.0))
     verdict, weights, reason = told(contest.champion())
     assert (verdict, weights) == ("rejected", "first 0")
-    assert reason == "epoch 1 is rejected: held-out loss 7.0000 against 6.0000"
+    assert reason.startswith("epoch 1 is rejected: its exact match is no better (exact match -0.10")
 
 
-@pytest.mark.parametrize(
-    ("new", "old", "verdict"),
-    [
-        ((0.6, 2.0), (0.5, 1.0), "promoted"),  # exact match decides where it differs
-        ((0.4, 0.1), (0.5, 1.0), "rejected"),
-        ((0.5, 0.9), (0.5, 1.0), "promoted"),  # then the loss does
-        ((0.5, 1.1), (0.5, 1.0), "rejected"),
-        ((0.5, 1.0), (0.5, 1.0), "rejected"),  # a draw leaves things as they are
-        ((0.5, None), (0.5, 1.0), "rejected"),  # its loss was not finite
-        ((0.5, 9.0), (0.5, None), "promoted"),
-        ((None, 0.9), (0.5, 1.0), "promoted"),  # answers that cannot be checked any more
-    ],
-)
-def test_the_better_scores_win(publish: Publish, new: Scores, old: Scores, verdict: str) -> None:
-    def contender(name: str, scores: Scores) -> Challenger:
-        exact_match, held_out_loss = scores
-        attributes = EvaluationAttributes(exact_match=exact_match, held_out_loss=held_out_loss)
-        model = publish([name])
-        return Challenger(model, attributes, checkpoint=model.digest)
+def test_a_gain_that_may_be_chance_is_no_promotion(contest: Contest) -> None:
+    contest.trained("first", (0.5, 6.0), (0.52, 5.0))
+    verdict, weights, reason = told(contest.champion())
+    assert (verdict, weights) == ("rejected", "first 0")
+    assert "which may be chance: p = 0.2" in reason
 
-    assert decide(contender("new", new), contender("old", old)).verdict == verdict
+
+def test_the_best_epoch_is_promoted_though_a_later_one_is_worse(contest: Contest) -> None:
+    contest.trained("first", BASE, (0.5, 1.0), (0.9, 1.0), (0.7, 1.0))
+    assert told(contest.champion())[:2] == ("promoted", "first 2")
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_a_champion_is_defended_and_stays_the_same_data(contest: Contest) -> Non
     champion = contest.champion()
     assert told(champion)[:2] == ("rejected", "first 1")
     assert champion.digest == first.digest
-    contest.trained("third", BASE, (0.6, 2.0))
+    contest.trained("third", BASE, (0.7, 2.0))
     assert told(contest.champion())[:2] == ("promoted", "third 1")
 
 
