@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import answer
+from dolly_assets.scoring.calibration import Calibration
 from dolly_assets.tokenization.labels import LabelRuns, token_mask
 from dolly_assets.training.packing.attention import PackedAttention
 from dolly_assets.training.packing.batches import PackedRow, PaddingCollator
@@ -62,22 +63,49 @@ class ExactMatch:
         examples: Number of answers that were compared.
         score: Share of right answers, 0 to 1.
         score_by_category: The same within each category, by name.
-        right: The first few right answers.
-        wrong: The first few wrong answers.
+        answers: All answers, in the order of the examples.
     """
 
     examples: int
     score: float
     score_by_category: dict[str, float]
-    right: tuple[Answer, ...]
-    wrong: tuple[Answer, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def right(self) -> tuple[Answer, ...]:
+        """The first few right answers."""
+        return tuple(islice((each for each in self.answers if each.is_right), SAMPLES))
+
+    @property
+    def wrong(self) -> tuple[Answer, ...]:
+        """The first few wrong answers."""
+        return tuple(islice((each for each in self.answers if not each.is_right), SAMPLES))
 
 
-def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int) -> float:
-    """Return the mean negative log-likelihood of all labelled tokens of the table, in nats.
+class ExampleLosses(NamedTuple):
+    """The losses of a table's examples.
 
-    It is summed over the whole table in float64 and divided once, so that it does not depend on the
-    batches. Logits are computed of labelled tokens only, as in training.
+    Attributes:
+        loss: Negative log-likelihood of each example's labelled tokens, summed, in nats (float64).
+        labelled_tokens: How many these are (int64).
+        calibration_error: Expected calibration error over all of them, 0 to 1; None if a loss is
+            not finite.
+    """
+
+    loss: np.ndarray
+    labelled_tokens: np.ndarray
+    calibration_error: float | None
+
+    @property
+    def mean(self) -> float:
+        """The loss per labelled token, in nats, which does not depend on the batches."""
+        return float(self.loss.sum() / self.labelled_tokens.sum())
+
+
+def held_out_losses(model: "PreTrainedModel", table: pa.Table, *, batch_size: int) -> ExampleLosses:
+    """Return the losses of all examples of a table.
+
+    They are summed in float64. Logits are computed of labelled tokens only, as in training.
 
     Args:
         model: The model to score.
@@ -90,24 +118,26 @@ def held_out_loss(model: "PreTrainedModel", table: pa.Table, *, batch_size: int)
     import torch
 
     _check_not_empty(table)
-    total, labelled_tokens = 0.0, 0
     input_ids, runs = table["input_ids"].to_pylist(), LabelRuns.of(table)
     lengths, labelled = [len(ids) for ids in input_ids], _LabelledTokens(model)
+    counts, losses, calibration = runs.predicted, np.zeros(table.num_rows), Calibration()
     tokens = 0 if labelled.one_by_one else BATCH_TOKENS
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
             for rows in _batches_within(lengths, batch_size, tokens):
-                nll = labelled.nll(
+                scored = labelled.score(
                     [np.array(input_ids[row], np.int32) for row in rows],
                     [runs[row] for row in rows],
                 )
-                total += nll.cpu().double().sum().item()
-                labelled_tokens += nll.numel()
+                parts = np.split(scored.loss, counts[rows].cumsum()[:-1])
+                losses[rows] = [part.sum() for part in parts]
+                calibration.add(scored.confidence, scored.is_right)
     finally:
         model.train(was_training)
-    return total / labelled_tokens
+    error = calibration.error if np.isfinite(losses).all() else None
+    return ExampleLosses(losses, counts, error)
 
 
 def perplexity(loss: float) -> float:
@@ -195,9 +225,22 @@ def _score(answers: Sequence[Answer]) -> ExactMatch:
             category: sum(rights) / len(rights)
             for category, rights in sorted(rights_by_category.items())
         },
-        right=tuple(islice((scored for scored in answers if scored.is_right), SAMPLES)),
-        wrong=tuple(islice((scored for scored in answers if not scored.is_right), SAMPLES)),
+        answers=tuple(answers),
     )
+
+
+class _Scored(NamedTuple):
+    """Labelled tokens of a batch, one example after the other.
+
+    Attributes:
+        loss: Negative log-likelihood of each token (float64).
+        confidence: Probability of the likeliest token in its place.
+        is_right: Whether that is the token.
+    """
+
+    loss: np.ndarray
+    confidence: np.ndarray
+    is_right: np.ndarray
 
 
 class _LabelledTokens:
@@ -210,8 +253,8 @@ class _LabelledTokens:
         # Over several devices a mask would be on another one than what it selects from.
         self.one_by_one = len(set(getattr(model, "hf_device_map", {}).values())) > 1
 
-    def nll(self, examples: Sequence[np.ndarray], runs: Sequence[np.ndarray]) -> "torch.Tensor":
-        """Return the negative log-likelihood of every labelled token of a batch, in float32."""
+    def score(self, examples: Sequence[np.ndarray], runs: Sequence[np.ndarray]) -> _Scored:
+        """Score every labelled token of a batch; logits are read in float32."""
         import torch
 
         if self.one_by_one:
@@ -225,7 +268,14 @@ class _LabelledTokens:
             if "attention_mask" in batch:
                 batch["attention_mask"] = batch["attention_mask"].to(device)
             logits, targets = self._loss.logits(self._model, batch), batch["targets"]
-        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        log_probabilities = torch.log_softmax(logits.float(), dim=-1)
+        likeliest, places = log_probabilities.max(dim=-1)
+        losses = -log_probabilities.gather(-1, targets[:, None])[:, 0]
+        return _Scored(
+            losses.double().cpu().numpy(),
+            likeliest.exp().double().cpu().numpy(),
+            (places == targets).cpu().numpy(),
+        )
 
     def _of_one(self, example: np.ndarray, runs: np.ndarray) -> "tuple[torch.Tensor, torch.Tensor]":
         """Return logits and targets of one example."""

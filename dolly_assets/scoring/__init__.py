@@ -4,6 +4,7 @@ It knows numbers and texts of scored examples; it knows neither models nor the s
 
 - `examples.py`: the scores of single examples, as a table; the scores of a model from it.
 - `texts.py`: what can be measured of an answer: token F1, length, repetition, refusal, copying.
+- `calibration.py`: whether a model is right as often as it is sure.
 - `intervals.py`: 95 % intervals of means and of losses per token.
 - `paired.py`: two or more models on the same examples: which is better, and is it chance.
 - `power.py`: the smallest difference that a held-out split can show.

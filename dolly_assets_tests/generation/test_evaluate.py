@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.generation.evaluate import exact_match, held_out_loss, perplexity
+from dolly_assets.generation.evaluate import exact_match, held_out_losses, perplexity
 from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.generation.examples import PARROTED, held_out
@@ -23,6 +23,10 @@ def in_turns(examples: pa.Table) -> pa.Table:
     lengths = [len(ids) for ids in examples["input_ids"].to_pylist()]
     runs = [[3, 2, length - 9, 3, 1] for length in lengths]
     return examples.append_column(LABEL_RUNS, pa.array(runs, LABEL_RUNS.type))
+
+
+def held_out_loss(model, table: pa.Table, *, batch_size: int) -> float:
+    return held_out_losses(model, table, batch_size=batch_size).mean
 
 
 def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_size=8):
@@ -63,6 +67,22 @@ def test_the_loss_is_the_mean_over_all_labelled_tokens(model, examples, of_turns
             total += model(input_ids=input_ids, labels=labels).loss.item() * labelled
         count += labelled
     assert held_out_loss(model, examples, batch_size=4) == pytest.approx(total / count, rel=1e-6)
+
+
+def test_every_example_has_the_loss_that_it_has_alone(model, examples) -> None:
+    table = in_turns(examples)
+    together = held_out_losses(model, table, batch_size=8)
+    for row in range(table.num_rows):
+        alone = held_out_losses(model, table.slice(row, 1), batch_size=1)
+        assert together.loss[row] == pytest.approx(alone.loss[0], rel=1e-5)
+        assert together.labelled_tokens[row] == alone.labelled_tokens[0] == 5
+
+
+def test_a_model_is_calibrated_if_it_is_right_as_often_as_it_is_sure(model, examples) -> None:
+    """An untrained model is hardly ever sure, and hardly ever right."""
+    error = held_out_losses(model, examples, batch_size=8).calibration_error
+    assert error is not None
+    assert 0 <= error < 0.2
 
 
 def test_a_batch_has_few_enough_tokens_for_its_logits(model, examples, monkeypatch):

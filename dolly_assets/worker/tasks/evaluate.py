@@ -26,54 +26,79 @@ from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
 
 def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messenger) -> None:
-    """Publish evaluation.json for each checkpoint as soon as it is scored."""
-    task, family = spec.task, spec.family
-    settings = family.evaluation
+    """Publish the scores of each checkpoint, and of each example, as soon as it is scored."""
+    task = spec.task
     for epoch, reference in sorted(task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
-        tokenized = _scored_on(task, family.name, store, checkpoint)
+        tokenized = _scored_on(task, spec.family.name, store, checkpoint)
         answers = TokenizedDatasetAttributes.of(tokenized).answers
         held_out = tokenized.read_table(HELD_OUT_FILE)
-        weights, adapter, template = fetch(store, checkpoint)
-        loaded = load_with_template(
-            weights, family.prompt_style, template=template, adapter=adapter
+        losses, matches = _score(spec.family, store, checkpoint, held_out, exact=answers == "exact")
+        scores = _scores_by_example(held_out, losses, matches)
+        attributes = EvaluationAttributes(
+            epoch=epoch,
+            settings=EVALUATION.code_version(spec.family),
+            answers=answers,
+            held_out_examples=held_out.num_rows,
+            **score_attributes(scores),
+            calibration_error=losses.calibration_error,
+            exact_match_by_category=dict(matches.score_by_category) if matches else None,
+            answers_markdown=_answers_markdown(matches) if matches else None,
         )
-        loss = held_out_loss(loaded.model, held_out, batch_size=settings.batch_size)
-        matches = None
-        if answers == "exact":
-            matches = exact_match(
-                loaded.model,
-                loaded.tokenizer,
-                held_out,
-                end_token_ids=loaded.encoder.end_token_ids,
-                examples=settings.examples,
-                max_new_tokens=settings.max_new_tokens,
-                batch_size=settings.batch_size,
-            )
-        messenger.log(_line(epoch, loss, matches))
+        messenger.log(_line(attributes))
         out = spec.scratch_dir / epoch_key(epoch)
         out.mkdir(parents=True)
-        (out / "evaluation.json").write_text(json.dumps(_document(loss, matches), indent=1))
+        pq.write_table(scores, out / SCORES_FILE, compression="zstd")
+        (out / "evaluation.json").write_text(json.dumps(_document(losses.mean, matches), indent=1))
         artifact = store.publish(
-            KINDS[task.asset].address(family.name, task.dataset, epoch).name,
+            KINDS[task.asset].address(spec.family.name, task.dataset, epoch).name,
             out,
             kind=task.asset,
             inputs=as_inputs(checkpoint, tokenized),
-            attributes=EvaluationAttributes(
-                epoch=epoch,
-                settings=EVALUATION.code_version(family),
-                answers=answers,
-                held_out_loss=loss if math.isfinite(loss) else None,
-                perplexity=perplexity(loss) if math.isfinite(perplexity(loss)) else None,
-                held_out_examples=held_out.num_rows,
-                exact_match=matches.score if matches else None,
-                exact_match_by_category=dict(matches.score_by_category) if matches else None,
-                answers_markdown=_answers_markdown(matches) if matches else None,
-            ).as_json(),
+            attributes=attributes.as_json(),
             made_by=spec.made_by,
         )
         messenger.emit_published(artifact)
-        del loaded  # before the next checkpoint is loaded
+
+
+def _score(
+    family: ModelFamily, store: ArtifactStore, checkpoint: Artifact, held_out: pa.Table, *, exact: bool
+) -> tuple[ExampleLosses, ExactMatch | None]:
+    """Load a checkpoint and score it; its memory is free when this returns."""
+    weights, adapter, template = fetch(store, checkpoint)
+    loaded = load_with_template(weights, family.prompt_style, template=template, adapter=adapter)
+    settings = family.evaluation
+    losses = held_out_losses(loaded.model, held_out, batch_size=settings.batch_size)
+    if not exact:
+        return losses, None
+    return losses, exact_match(
+        loaded.model,
+        loaded.tokenizer,
+        held_out,
+        end_token_ids=loaded.encoder.end_token_ids,
+        examples=settings.examples,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+    )
+
+
+def _scores_by_example(
+    held_out: pa.Table, losses: ExampleLosses, matches: ExactMatch | None
+) -> pa.Table:
+    """Return the table of SCORES_SCHEMA; examples that were not answered have no answer."""
+    texts = exchange_texts(held_out)
+    answered = [each.answer for each in matches.answers] if matches else []
+    answers = [*answered, *[None] * (held_out.num_rows - len(answered))]
+    table = pa.table(
+        {
+            "record": held_out["record"],
+            "category": [category or UNCATEGORIZED for category in held_out["category"].to_pylist()],
+            "labelled_tokens": losses.labelled_tokens.astype("int32"),
+            "loss": losses.loss,
+        }
+    )
+    prompts, expected = ([text[side] for text in texts] for side in (0, 1))
+    return with_checked_answers(table, answers, expected, prompts)
 
 
 def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Artifact) -> Artifact:
@@ -84,9 +109,14 @@ def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Ar
     return store.get(name, required_digest(checkpoint, TOKENIZED_DATASET))
 
 
-def _line(epoch: int, loss: float, matches: ExactMatch | None) -> str:
-    line = f"epoch {epoch}: held-out loss {loss:.4f}, perplexity {perplexity(loss):.2f}"
-    return f"{line}, exact match {matches.score:.3f}" if matches else line
+def _line(scores: EvaluationAttributes) -> str:
+    parts = [f"epoch {scores.epoch}: held-out loss {scores.held_out_loss or math.nan:.4f}"]
+    if scores.perplexity is not None:
+        parts.append(f"perplexity {scores.perplexity:.2f}")
+    if scores.exact_match is not None and scores.exact_match_interval:
+        low, high = scores.exact_match_interval
+        parts.append(f"exact match {scores.exact_match:.3f} ({low:.3f} to {high:.3f})")
+    return ", ".join(parts)
 
 
 def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
