@@ -92,6 +92,8 @@ def _row(epoch: int, scored: ScoredEpoch) -> EpochRow:
         tokens_per_second=trained.tokens_per_second,
         training_seconds=trained.training_seconds,
         responses=_responses(scored.sample_responses),
+        held_out_loss_interval=scores.held_out_loss_interval,
+        exact_match_interval=scores.exact_match_interval,
     )
 
 

@@ -73,3 +73,14 @@ def prompts(table: pa.Table) -> Iterator[tuple[str, str]]:
         return
     for conversation in conversations(table):
         yield conversation.prompt.messages_json(), conversation.tools_json()
+
+
+def prompt_and_answer_texts(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """Yield the text of each example's prompt, and that of the answer to it, for readers.
+
+    The prompt is all that precedes the assistant's last message.
+    """
+    for conversation in conversations(table):
+        prompt = conversation.prompt.messages
+        answer = conversation.messages[len(prompt) :]
+        yield "\n\n".join(message.text for message in prompt), answer[0].text if answer else ""

@@ -24,7 +24,7 @@ HEADER = (
 class EpochRow:
     """The results of an epoch; None where a value was not measured.
 
-    Losses are in nats per labelled token.
+    Losses are in nats per labelled token; intervals are of 95 %.
     """
 
     epoch: int
@@ -35,6 +35,8 @@ class EpochRow:
     tokens_per_second: float | None
     training_seconds: float | None
     responses: Mapping[Prompt, str]
+    held_out_loss_interval: tuple[float, float] | None = None
+    exact_match_interval: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row ready for JSON, with the responses as a list."""
@@ -52,17 +54,21 @@ class EpochRow:
     def cells(self) -> list[str]:
         """Return the row's cells, in the order of HEADER."""
         values = [
-            (self.training_loss, ".4f"),
-            (self.held_out_loss, ".4f"),
-            (self.perplexity, ",.2f"),
-            (self.exact_match, ".3f"),
-            (self.tokens_per_second, ",.0f"),
-            (self.training_seconds, ",.1f"),
+            (self.training_loss, ".4f", None),
+            (self.held_out_loss, ".4f", self.held_out_loss_interval),
+            (self.perplexity, ",.2f", None),
+            (self.exact_match, ".3f", self.exact_match_interval),
+            (self.tokens_per_second, ",.0f", None),
+            (self.training_seconds, ",.1f", None),
         ]
-        return [
-            self.name,
-            *("–" if value is None else format(value, form) for value, form in values),
-        ]
+        return [self.name, *(_cell(*each) for each in values)]
+
+
+def _cell(value: float | None, form: str, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return "–"
+    bounds = f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
+    return f"{value:{form}}{bounds}"
 
 
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
@@ -138,23 +144,30 @@ def _chart(rows: Sequence[EpochRow]) -> Any:
     import altair
 
     points = [
-        {"epoch": row.epoch, "measure": measure, "value": value}
+        {"epoch": row.epoch, "measure": measure, "value": value, "low": low, "high": high}
         for row in rows
-        for measure, value in (
-            ("held-out loss", row.held_out_loss),
-            ("exact match", row.exact_match),
+        for measure, value, interval in (
+            ("held-out loss", row.held_out_loss, row.held_out_loss_interval),
+            ("exact match", row.exact_match, row.exact_match_interval),
         )
         if value is not None
+        for low, high in [interval or (value, value)]
     ]
+    base = altair.Chart(altair.Data(values=points)).encode(
+        x=altair.X("epoch:O", title="epoch", axis=altair.Axis(labelAngle=0)),
+        color=altair.Color("measure:N", legend=None),
+    )
+    lines = base.mark_line(point=True).encode(
+        y=altair.Y("value:Q", title=None),
+        tooltip=[
+            "epoch:O",
+            "measure:N",
+            *(altair.Tooltip(f"{name}:Q", format=".4f") for name in ("value", "low", "high")),
+        ],
+    )
+    intervals = base.mark_rule(opacity=0.5).encode(y="low:Q", y2="high:Q")
     return (
-        altair.Chart(altair.Data(values=points))
-        .mark_line(point=True)
-        .encode(
-            x=altair.X("epoch:O", title="epoch", axis=altair.Axis(labelAngle=0)),
-            y=altair.Y("value:Q", title=None),
-            color=altair.Color("measure:N", legend=None),
-            tooltip=["epoch:O", "measure:N", altair.Tooltip("value:Q", format=".4f")],
-        )
+        altair.layer(intervals, lines)
         .properties(width=260, height=160)
         .facet(column=altair.Column("measure:N", title=None, sort=["held-out loss", "exact match"]))
         .resolve_scale(y="independent")

@@ -5,20 +5,30 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dolly_assets.conversations.tables import prompt_and_answer_texts
 from dolly_assets.core.markdown import LONGEST_CELL, markdown_table
 from dolly_assets.core.names import epoch_key
-from dolly_assets.generation.evaluate import (
-    Answer,
-    ExactMatch,
-    exact_match,
-    held_out_loss,
-    perplexity,
-)
+from dolly_assets.family import ModelFamily
+from dolly_assets.generation import evaluate as models
+from dolly_assets.generation.evaluate import UNCATEGORIZED, Answer, ExactMatch, ExampleLosses
 from dolly_assets.generation.model import load_with_template
 from dolly_assets.registry.attributes import EvaluationAttributes, TokenizedDatasetAttributes
 from dolly_assets.registry.inputs import as_inputs, required_digest
 from dolly_assets.registry.kinds import EVALUATION, KINDS, TOKENIZED_DATASET
 from dolly_assets.registry.model_folders import fetch
+from dolly_assets.scoring.examples import (
+    SCORES_FILE,
+    answer_figures,
+    by_category,
+    exact_match,
+    held_out_loss,
+    token_f1,
+    with_checked_answers,
+)
+from dolly_assets.scoring.power import smallest_share_difference
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE
 from dolly_assets.worker.messages import Messenger
@@ -35,15 +45,16 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
         held_out = tokenized.read_table(HELD_OUT_FILE)
         losses, matches = _score(spec.family, store, checkpoint, held_out, exact=answers == "exact")
         scores = _scores_by_example(held_out, losses, matches)
-        attributes = EvaluationAttributes(
-            epoch=epoch,
-            settings=EVALUATION.code_version(spec.family),
-            answers=answers,
-            held_out_examples=held_out.num_rows,
-            **score_attributes(scores),
-            calibration_error=losses.calibration_error,
-            exact_match_by_category=dict(matches.score_by_category) if matches else None,
-            answers_markdown=_answers_markdown(matches) if matches else None,
+        attributes = EvaluationAttributes.model_validate(
+            {
+                "epoch": epoch,
+                "settings": EVALUATION.code_version(spec.family),
+                "answers": answers,
+                "held_out_examples": held_out.num_rows,
+                "calibration_error": losses.calibration_error,
+                "answers_markdown": _answers_markdown(matches) if matches else None,
+                **_scores(scores),
+            }
         )
         messenger.log(_line(attributes))
         out = spec.scratch_dir / epoch_key(epoch)
@@ -62,7 +73,12 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
 
 
 def _score(
-    family: ModelFamily, store: ArtifactStore, checkpoint: Artifact, held_out: pa.Table, *, exact: bool
+    family: ModelFamily,
+    store: ArtifactStore,
+    checkpoint: Artifact,
+    held_out: pa.Table,
+    *,
+    exact: bool,
 ) -> tuple[ExampleLosses, ExactMatch | None]:
     """Load a checkpoint and score it; its memory is free when this returns."""
     weights, adapter, template = fetch(store, checkpoint)
@@ -86,19 +102,54 @@ def _scores_by_example(
     held_out: pa.Table, losses: ExampleLosses, matches: ExactMatch | None
 ) -> pa.Table:
     """Return the table of SCORES_SCHEMA; examples that were not answered have no answer."""
-    texts = exchange_texts(held_out)
-    answered = [each.answer for each in matches.answers] if matches else []
-    answers = [*answered, *[None] * (held_out.num_rows - len(answered))]
+    prompts, expected = map(list, zip(*prompt_and_answer_texts(held_out), strict=True))
+    answers: list[str | None] = [None] * held_out.num_rows
+    for row, each in enumerate(matches.answers if matches else ()):
+        answers[row], expected[row] = each.answer, each.expected
     table = pa.table(
         {
             "record": held_out["record"],
-            "category": [category or UNCATEGORIZED for category in held_out["category"].to_pylist()],
+            "category": [
+                category or UNCATEGORIZED for category in held_out["category"].to_pylist()
+            ],
             "labelled_tokens": losses.labelled_tokens.astype("int32"),
             "loss": losses.loss,
         }
     )
-    prompts, expected = ([text[side] for text in texts] for side in (0, 1))
     return with_checked_answers(table, answers, expected, prompts)
+
+
+def _scores(table: pa.Table) -> dict[str, Any]:
+    """Return the attributes that follow from the scores of the examples."""
+    loss, exact, f1 = held_out_loss(table), exact_match(table), token_f1(table)
+    of_categories = by_category(table)
+    return {
+        "held_out_loss": loss.value,
+        "held_out_loss_interval": loss.interval,
+        "held_out_loss_by_category": {
+            name: scores["held_out_loss"].value for name, scores in of_categories.items()
+        },
+        "perplexity": _perplexity(loss.value),
+        "exact_match": exact.value,
+        "exact_match_interval": exact.interval,
+        "exact_match_by_category": {
+            name: scores["exact_match"].value
+            for name, scores in of_categories.items()
+            if scores["exact_match"].value is not None
+        }
+        or None,
+        "token_f1": f1.value,
+        "token_f1_interval": f1.interval,
+        "smallest_difference": smallest_share_difference(exact.examples)
+        if exact.examples
+        else None,
+        "answer_figures": answer_figures(table) or None,
+    }
+
+
+def _perplexity(loss: float | None) -> float | None:
+    found = math.inf if loss is None else models.perplexity(loss)
+    return found if math.isfinite(found) else None
 
 
 def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Artifact) -> Artifact:
@@ -122,7 +173,7 @@ def _line(scores: EvaluationAttributes) -> str:
 def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
     return {
         "held_out_loss": loss,
-        "perplexity": perplexity(loss),
+        "perplexity": models.perplexity(loss),
         "exact_match": asdict(matches) if matches else None,
     }
 
