@@ -87,13 +87,13 @@ class Contest:
         """Materializes it."""
         settings: dict[str, Any] = {
             "url": self.store.url,
-            "cache_dir": self.store.url + "/../cache",
+            "cache_dir": str(self._folder / "cache"),
         }
         store = StoreResource(**settings)
         resources = {
             "store": store,
             "io_manager": ArtifactIOManager(**settings),
-            "worker": WorkerResource(store=store, scratch_dir=self.store.url + "/../scratch"),
+            "worker": WorkerResource(store=store, scratch_dir=str(self._folder / "scratch")),
         }
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(str(DATASETS.name), [DATASET])

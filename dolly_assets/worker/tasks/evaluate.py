@@ -84,10 +84,10 @@ def _score(
     weights, adapter, template = fetch(store, checkpoint)
     loaded = load_with_template(weights, family.prompt_style, template=template, adapter=adapter)
     settings = family.evaluation
-    losses = held_out_losses(loaded.model, held_out, batch_size=settings.batch_size)
+    losses = models.held_out_losses(loaded.model, held_out, batch_size=settings.batch_size)
     if not exact:
         return losses, None
-    return losses, exact_match(
+    return losses, models.exact_match(
         loaded.model,
         loaded.tokenizer,
         held_out,
