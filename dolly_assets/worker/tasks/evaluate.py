@@ -174,7 +174,17 @@ def _document(loss: float, matches: ExactMatch | None) -> dict[str, Any]:
     return {
         "held_out_loss": loss,
         "perplexity": models.perplexity(loss),
-        "exact_match": asdict(matches) if matches else None,
+        "exact_match": _matches_document(matches) if matches else None,
+    }
+
+
+def _matches_document(matches: ExactMatch) -> dict[str, Any]:
+    return {
+        "examples": matches.examples,
+        "score": matches.score,
+        "score_by_category": matches.score_by_category,
+        "right": [asdict(each) for each in matches.right],
+        "wrong": [asdict(each) for each in matches.wrong],
     }
 
 
