@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dolly_assets.registry.kinds import EVALUATION
+from dolly_assets.scoring.examples import SCORES_FILE
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.training import lora
 from dolly_assets.training.checkpoint import layout
@@ -62,7 +63,12 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
     assert attributes["held_out_examples"] == 3
     assert 0 < attributes["held_out_loss"] < 20
     document = json.loads(evaluation.read_bytes("evaluation.json"))
-    assert document["held_out_loss"] == attributes["held_out_loss"]
+    assert document["held_out_loss"] == pytest.approx(attributes["held_out_loss"])
+    low, high = attributes["held_out_loss_interval"]
+    assert low < attributes["held_out_loss"] < high
+    scores = evaluation.read_table(SCORES_FILE)
+    assert scores.num_rows == 3
+    assert scores["answer"].null_count == (0 if answers == "exact" else 3)
     if answers == "exact":
         assert 0 <= attributes["exact_match"] <= 1
         assert document["exact_match"]["score"] == attributes["exact_match"]
