@@ -34,6 +34,9 @@ class Base(Config):
     license: str = Field(default="unknown", description="SPDX id or Hub tag of its licence.")
     note: str = Field(default="", description="What to know before it is trained.")
     packing: bool = Field(default=True, description="Whether examples can share rows.")
+    has_template: bool = Field(
+        default=True, description="Whether it is known to come with a chat template."
+    )
     config: dict[str, JsonValue] = Field(description="What matters of its config.json.")
 
     @functools.cached_property
@@ -87,7 +90,7 @@ def find_base(source: str, license_id: str | None = None) -> Base:
     if base is None:
         config = dict(_config_of(source))
         _check(config, source)
-        base = Base(source=source, config=config)
+        base = Base(source=source, config=config, has_template=_has_template(source))
     return base.model_copy(update={"license": license_id}) if license_id else base
 
 
@@ -105,6 +108,16 @@ def _config_of(source: str) -> Mapping[str, Any]:
         raise BaseModelError(
             f"{file}: {error.strerror}: expected a folder written by save_pretrained"
         ) from error
+
+
+def _has_template(source: str) -> bool:
+    """Return whether a folder holds a chat template; of the Hub, preparing the model will know."""
+    folder = Path(source).expanduser()
+    settings = folder / "tokenizer_config.json"
+    return is_path(source) and (
+        (folder / "chat_template.jinja").is_file()
+        or (settings.is_file() and b'"chat_template"' in settings.read_bytes())
+    )
 
 
 def _from_hub(source: str) -> bytes:

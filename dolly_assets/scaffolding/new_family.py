@@ -94,6 +94,7 @@ def _text(base: Base, dataset: str, chosen: Choice) -> str:
         "description": f"{base.source.rsplit('/', 1)[-1]}, fine-tuned on {dataset}.",
         "dataset": dataset,
         "base_model": {"source": base.source, "license": base.license},
+        **({"template": "base"} if base.has_template else {}),
         "recipe": chosen.settings,
         "compute": _compute(chosen),
     }
@@ -103,6 +104,7 @@ def _text(base: Base, dataset: str, chosen: Choice) -> str:
     lines += [f"type: {_TYPE}", "", "attributes:"]
     for key, value in attributes.items():
         if not isinstance(value, dict):
+            lines += _comment(reasons.get(key, ""), "  ")
             lines.append(f"  {key}: {_scalar(value)}")
             continue
         lines.append(f"  {key}:")
@@ -142,6 +144,7 @@ def _reasons(base: Base, chosen: Choice) -> dict[str, str]:
         "license": "State its licence; checks refuse what is unknown for commercial use."
         if base.license == "unknown"
         else "",
+        "template": "The chat template that it came with, so that every server prompts it alike.",
         "max_length": f"Of {context:,} tokens that it was made for; longer rows take more memory."
         if context
         else "",

@@ -58,6 +58,11 @@ def test_a_folder_becomes_a_family(variables: dict[str, str], tmp_path: Path) ->
     assert "license: mit" in result.stdout
     assert "max_length: 256" in result.stdout
     assert "gpus: 2" in result.stdout
+    assert "template:" not in result.stdout
+
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    result = dolly(variables, "models", "add", "chat", str(folder), *arguments)
+    assert "  template: base\n" in result.stdout
 
 
 @pytest.mark.parametrize(
