@@ -8,6 +8,7 @@ from dolly_assets.dagster_support.resources import WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.kinds import BASE_MODEL, RAW_DATASET, TOKENIZED_DATASET
 from dolly_assets.storage.artifact import Artifact
+from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.tokenized_dataset import TRAIN_SCHEMA
 from dolly_assets.worker.spec import Tokenize, ref
 
@@ -18,14 +19,30 @@ COLUMNS = {
     "prompt_length": "Tokens before the last labelled turn. Those after them carry a label, unless "
     "a column label_runs states which do: tokens without and with a label, in turn.",
 }
-COLUMN_LINEAGE = column_lineage(
-    RAW_DATASET.name,
-    {
+LABELS = {
+    "label_runs": "Tokens without and with a label, in turn, where others carry one than those "
+    "after the prompt.",
+}
+
+
+def _of_conversations() -> dict[str, object]:
+    """Return the columns of conversations, and what they are made from."""
+    made_from = ("messages", "tools")
+    names = ("input_ids", "prompt_length", "label_runs", "row")
+    return {
+        "dagster/column_schema": column_schema(TRAIN_SCHEMA.append(LABEL_RUNS), COLUMNS | LABELS),
+        "dagster/column_lineage": column_lineage(RAW_DATASET.name, dict.fromkeys(names, made_from)),
+    }
+
+
+def _of_exchanges() -> dict[str, object]:
+    """Return what the columns of single exchanges are made from."""
+    made_from = {
         "input_ids": ("instruction", "context", "response"),
         "prompt_length": ("instruction", "context"),
         "row": ("instruction", "context", "response"),
-    },
-)
+    }
+    return {"dagster/column_lineage": column_lineage(RAW_DATASET.name, made_from)}
 
 
 def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
@@ -41,8 +58,8 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
         metadata={"dagster/column_schema": column_schema(TRAIN_SCHEMA, COLUMNS)},
         group_name=family.name,
         kinds={"arrow"},
-        description="Token ids in rows, with labels on the response only, and a held-out split "
-        "that training never sees.",
+        description="Token ids in rows, with labels on what the assistant says only, and a "
+        "held-out split that training never sees.",
         code_version=TOKENIZED_DATASET.code_version(family),
     )
     def tokenized_dataset(
@@ -55,7 +72,8 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
             dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model)
         )
         [artifact] = worker.run(context, family, task)
-        context.add_output_metadata({"dagster/column_lineage": COLUMN_LINEAGE})
+        holds_conversations = raw_dataset.manifest.attributes.get("form") == "conversations"
+        context.add_output_metadata(_of_conversations() if holds_conversations else _of_exchanges())
         return artifact
 
     return tokenized_dataset

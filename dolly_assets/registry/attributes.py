@@ -215,7 +215,7 @@ class EvaluationAttributes(Attributes):
     held_out_loss: float | None = Field(
         default=None,
         validation_alias=AliasChoices("held_out_loss", "heldout_loss"),
-        description="Nats per response token; None if it was not finite.",
+        description="Nats per labelled token; None if it was not finite.",
     )
     held_out_examples: int | None = Field(
         default=None, validation_alias=AliasChoices("held_out_examples", "heldout_examples")
