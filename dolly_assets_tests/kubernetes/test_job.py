@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from dolly_assets.core.environment import PROJECT
 from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.family import KubernetesCompute
 from dolly_assets.launchers.kubernetes.job import Owner, build_job
@@ -170,3 +172,16 @@ def test_settings_name_the_file_and_the_key_that_is_wrong(tmp_path: Path) -> Non
         ConfigurationError, match=r"kubernetes\.yaml: queue_hours: Extra inputs are not permitted"
     ):
         KubernetesSettings.read(file)
+
+
+def test_the_block_for_fast_networks_of_the_documentation_makes_a_valid_job(tmp_path: Path) -> None:
+    import kubernetes_validate
+
+    page = (PROJECT / "docs" / "kubernetes.md").read_text().partition("## Fast networks")[2]
+    block = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
+    job = document(spec(tmp_path, nodes=2, gpus=2), settings(**block))
+    kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    [worker] = job["spec"]["template"]["spec"]["containers"]
+    assert {"nvidia.com/gpu", "hugepages-2Mi", "memory"} < set(worker["resources"]["limits"])
+    assert worker["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {"DOLLY_MEET", "NCCL_IB_HCA"} < {variable["name"] for variable in worker["env"]}
