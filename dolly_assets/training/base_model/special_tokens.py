@@ -64,10 +64,8 @@ def fit(
 def _padding(tokenizer: "PreTrainedTokenizerFast", ends: Sequence[object]) -> str:
     """Return a token for padding: one that the tokenizer has, if any can be spared."""
     reserved = [str(token) for token in tokenizer.all_special_tokens if "pad" in str(token)]
-    for token in (tokenizer.eos_token, *reserved, tokenizer.unk_token):
-        if token is not None and token not in (*ends, tokenizer.bos_token):
-            return str(token)
-    return str(tokenizer.eos_token) if tokenizer.eos_token not in (None, *ends) else _PAD
+    known = (tokenizer.eos_token, *reserved, tokenizer.unk_token)
+    return next((str(token) for token in known if token not in (None, *ends)), _PAD)
 
 
 def embedding_rows(model: "PreTrainedModel") -> int:
