@@ -141,15 +141,25 @@ def test_a_disruption_goes_on_by_itself_and_no_epoch_is_trained_twice(
 def test_a_container_that_cannot_be_started_is_tried_again_and_its_error_is_told(
     cluster: Cluster, directed: Make
 ) -> None:
-    cluster.break_starts('exec: "python": executable file not found in $PATH')
+    cluster.break_starts("OCI runtime create failed: device or resource busy")
     training = directed()
     training.let()
     training.start()
-    why = 'could not be started on node node-1 (StartError): exec: "python": executable file not'
+    why = "could not be started on node node-1 (StartError): OCI runtime create failed: device or"
     cluster.wait(lambda: why in training.log)
     cluster.release()
     assert training.end() is None
     assert is_free(cluster)
+
+
+def test_an_image_without_the_workers_program_is_the_end(cluster: Cluster, directed: Make) -> None:
+    cluster.break_starts('exec: "python": executable file not found in $PATH')
+    with pytest.raises(
+        WorkerError, match=r"the image scripted:1 has no python \(.*: name an image"
+    ):
+        directed().launch()
+    assert cluster.has_ended(), "it stays to be inspected"
+    assert cluster.gpus_booked() == 0
 
 
 def test_too_many_disruptions_are_the_end(cluster: Cluster, directed: Make) -> None:
