@@ -6,16 +6,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
-from dolly_assets.core.markdown import markdown_table
+from dolly_assets.conversations.tables import (
+    CONVERSATION_SCHEMA,
+    EXCHANGE_SCHEMA,
+    holds_conversations,
+)
 from dolly_assets.dagster_support.columns import column_schema, hub_link
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.datasets.config import DatasetConfig
+from dolly_assets.datasets.excerpts import sample_markdown
 from dolly_assets.datasets.licenses import UNKNOWN
 from dolly_assets.datasets.reading import MOST_NAMES, reading_of
 from dolly_assets.datasets.schema import content_digest
@@ -27,12 +30,15 @@ from dolly_assets.registry.raw_datasets import declared_attributes, is_at_versio
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 
-SAMPLE_ROWS = 5
 COLUMNS = {
     "instruction": "The task.",
     "context": "What the task is about; may be empty.",
     "response": "The answer to learn.",
     "category": "Kind of task; may be empty.",
+    "messages": "The turns of a conversation, as JSON.",
+    "tools": "The tools that the assistant may call, as JSON in OpenAI's form; may be empty.",
+    "source": "Where the record comes from; may be empty.",
+    "id": "The record's identifier at its source; may be empty.",
 }
 LATE_AFTER = timedelta(days=8)  # sources are checked weekly
 
@@ -46,8 +52,9 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         group_name="datasets",
         kinds={"parquet"},
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=LATE_AFTER),
-        description="Instruction data as its source gives it, in the columns instruction, context, "
-        "response, category.",
+        description="Instruction data as its source gives it: single exchanges in the columns "
+        "instruction, context, response, category; conversations in messages, tools, category, "
+        "source, id.",
     )
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
@@ -60,7 +67,9 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
             context.log.info(f"reading {dataset.source}")
             artifact = _read(dataset, version, artifacts, artifact, made_by(context))
         described = RawDatasetAttributes.of(artifact)
-        context.add_output_metadata({"dagster/row_count": described.rows, **_link(described)})
+        context.add_output_metadata(
+            {"dagster/row_count": described.rows, **_columns(described), **_link(described)}
+        )
         return artifact
 
     return raw_dataset
@@ -90,7 +99,8 @@ def _read(
             "content_digest": content,
             "reading": reading_of(source),
             "dropped_columns": list(source.dropped_columns[:MOST_NAMES]) or None,
-            "sample_markdown": _sample(source.table),
+            "form": "conversations" if holds_conversations(source.table) else "exchanges",
+            "sample_markdown": sample_markdown(source.table),
         }
     )
     fields: ArtifactFields = {
@@ -106,14 +116,16 @@ def _read(
         return store.publish(name, Path(folder), **fields)
 
 
+def _columns(described: RawDatasetAttributes) -> dict[str, dg.TableSchema]:
+    """Return the columns of conversations, which take the place of those that the asset states."""
+    if described.form == "exchanges":
+        return {}
+    return {"dagster/column_schema": column_schema(CONVERSATION_SCHEMA, COLUMNS)}
+
+
 def _link(described: RawDatasetAttributes) -> dict[str, dg.MetadataValue]:
     """Return a link to the revision on the Hub that was read, if the dataset came from there."""
     if described.format != "hub" or not described.source or not described.revision:
         return {}
     name = described.source.partition("@")[0]
     return {"upstream": hub_link(f"datasets/{name}", described.revision.removeprefix("commit:"))}
-
-
-def _sample(table: pa.Table) -> str:
-    rows = table.slice(0, SAMPLE_ROWS).to_pylist()
-    return markdown_table(table.column_names, [list(row.values()) for row in rows])

@@ -42,6 +42,7 @@ def datasets_add(
 ) -> None:
     """Add dataset NAME from SOURCE.
 
+    Its records are single exchanges (instruction, response) or conversations (messages).
     SOURCE is a file (JSON, JSONL, CSV, TSV, Parquet or Arrow, text also compressed as .gz, .zst or
     .bz2), a folder, an s3:// URL or a Hub id; #NAME behind a folder or Hub id chooses one of its
     configurations. It is read and checked first.

@@ -70,6 +70,9 @@ class RawDatasetAttributes(Attributes):
     version: str | None = Field(default=None, description="What tells whether the source changed.")
     revision: str | None = Field(default=None, description="The commit or hash that was read.")
     format: str | None = None
+    form: Literal["exchanges", "conversations"] = Field(
+        default="exchanges", description="Whether its records are single exchanges or dialogues."
+    )
     checks: dict[str, JsonValue] | None = Field(
         default=None, description="The limits of quality checks that the dataset's YAML sets."
     )

@@ -119,7 +119,8 @@ class Lineage:
             record: The index of the record in the raw dataset.
 
         Returns:
-            The record's place in every epoch up to the artifact's, or the reason as text.
+            The record's places in every epoch up to the artifact's, several if it gave several
+            examples; or the reason as text.
 
         Raises:
             ArtifactError: The lineage holds no training, or doesn't state the order of its rows.
@@ -134,13 +135,12 @@ class Lineage:
                 if is_held_out
                 else "it is not among the examples: too long, or no such record"
             )
-        row = int(train["row"].to_numpy()[place[0]])
-        places: list[Place] = []
-        for epoch, steps in enumerate(self._steps(), start=1):
-            step = np.flatnonzero((steps == row).any(axis=1))
-            before = (epoch - 1) * len(steps)
-            places.append(Place(epoch, row, before + int(step[0]) + 1 if len(step) else None))
-        return places
+        rows = np.unique(train["row"].to_numpy()[place]).tolist()
+        return [
+            Place(epoch, row, _step_of(row, steps, epoch))
+            for epoch, steps in enumerate(self._steps(), start=1)
+            for row in rows
+        ]
 
     def records_of(self, step: int) -> list[int]:
         """Return the records that an optimizer step was computed from.
@@ -159,7 +159,8 @@ class Lineage:
             )
         rows = epochs[(step - 1) // per_epoch][(step - 1) % per_epoch]
         train = self._tokenized().read_table(TRAIN_FILE)
-        return np.sort(train["record"].to_numpy()[np.isin(train["row"].to_numpy(), rows)]).tolist()
+        used = train["record"].to_numpy()[np.isin(train["row"].to_numpy(), rows)]
+        return np.unique(used).tolist()
 
     def _steps(self) -> Sequence[np.ndarray]:
         """Return the rows of every step, for each epoch up to the artifact's."""
@@ -248,6 +249,12 @@ class Lineage:
             return self.store.get(name, digest)
         except ArtifactError:
             return digest
+
+
+def _step_of(row: int, steps: np.ndarray, epoch: int) -> int | None:
+    """Return the step over all epochs in which an epoch takes a row, if it does."""
+    step = np.flatnonzero((steps == row).any(axis=1))
+    return (epoch - 1) * len(steps) + int(step[0]) + 1 if len(step) else None
 
 
 def lineage_text(lineage: Lineage) -> str:

@@ -134,7 +134,8 @@ def _require(verdicts: Sequence[Verdict], raw_dataset: Artifact) -> None:
 
 
 def _records_of(tokenized_dataset: Artifact, side: str) -> np.ndarray:
-    return tokenized_dataset.read_table(f"{side}.arrow")["record"].to_numpy()
+    """Return the records on a side of the split, each once: some give several examples."""
+    return np.unique(tokenized_dataset.read_table(f"{side}.arrow")["record"].to_numpy())
 
 
 def _findings(

@@ -8,11 +8,12 @@ records are held out. It knows neither artifacts nor Dagster.
 - `finding`: the result of one check.
 - `report`: findings judged against limits, and as text.
 - `content`: columns, empty texts, lengths.
+- `dialogue`: turns that do not fit together, and empty ones.
 - `duplicates`, `minhash`: records that repeat others exactly or nearly.
 - `encoding`: wrongly decoded or damaged text.
 - `language`: responses in an unexpected language.
 - `patterns`: markers of prompt formats, and responses that are known to be bad.
 - `personal_data`: e-mail addresses, phone and account numbers, and the like.
 - `split`: leakage between training and held-out examples.
-- `records`: the texts as the checks read them.
+- `records`, `turns`, `arrow`: the texts as the checks read them, with Arrow.
 """

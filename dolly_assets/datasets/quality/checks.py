@@ -13,6 +13,7 @@ from dolly_assets.core.base import Config
 CheckName = Literal[
     "schema",
     "empty",
+    "turns",
     "exact_duplicates",
     "near_duplicates",
     "prompt_markers",
@@ -59,8 +60,9 @@ class Check(NamedTuple):
 STOPS = Limits(stop_above=0)
 WARNS = Limits()
 CHECKS: dict[CheckName, Check] = {
-    "schema": Check("are not four strings, or there are no records", STOPS),
-    "empty": Check("have an instruction or a response without a visible character", STOPS),
+    "schema": Check("are not as they are stored, or there are no records", STOPS),
+    "empty": Check("have an instruction, a response or a turn without a visible character", STOPS),
+    "turns": Check("have turns that do not fit together", WARNS),
     "exact_duplicates": Check("repeat an earlier record", WARNS),
     "near_duplicates": Check("are nearly the same as an earlier record", WARNS),
     "prompt_markers": Check("contain a marker of a prompt format", Limits(stop_above=0.01)),
@@ -69,7 +71,7 @@ CHECKS: dict[CheckName, Check] = {
     ),
     "language": Check("answer in another language than most, without being asked to", WARNS),
     "known_bad_answers": Check(
-        "are of a kind known to be bad in generated data", Limits(stop_above=0.1)
+        "are of a kind known to be bad in generated data", Limits(stop_above=0.1), "answers"
     ),
     "length_outliers": Check("are far longer than the rest", WARNS),
     "personal_data": Check("seem to contain personal data", WARNS),
@@ -78,7 +80,8 @@ CHECKS: dict[CheckName, Check] = {
     ),
     "leakage_near": Check("are nearly the same as a training record", WARNS, "held-out records"),
     "over_long": Check(
-        "are longer than the family's max_length and therefore left out", Limits(stop_above=0.5)
+        "are left out: longer than the family's max_length, or refused by its template",
+        Limits(stop_above=0.5),
     ),
     "evaluation_prompts": Check(
         "occur in the dataset, word for word or nearly", WARNS, "evaluation prompts"

@@ -3,47 +3,70 @@
 Knows columns and lengths, not what a text means.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
+from dolly_assets.conversations import Conversation
+from dolly_assets.conversations.tables import (
+    CONVERSATION_SCHEMA,
+    EXCHANGE_SCHEMA,
+    holds_conversations,
+)
+from dolly_assets.datasets.quality.arrow import kernels
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
-from dolly_assets.datasets.quality.records import Records, kernels
+from dolly_assets.datasets.quality.records import Records
 
 NO_VISIBLE_CHARACTER = r"^[\p{Z}\p{C}]*$"  # white space, control characters, zero-width ones
 FAR = 4  # times the 99th percentile of lengths
 
 
 def schema(table: pa.Table) -> QualityFinding:
-    """Check columns, types, nulls and UTF-8, and that there is a record."""
+    """Check columns, types, nulls and UTF-8, messages, and that there is a record."""
     problems = []
     if table.num_rows == 0:
         problems.append(
             FlaggedRecord(record=0, kind="no records", excerpt="a dataset needs at least one")
         )
-    for field in EXCHANGE_SCHEMA:
-        if field.name not in table.column_names:
-            problems.append(
-                FlaggedRecord(
-                    record=0, kind=f"no column {field.name}", excerpt=", ".join(table.column_names)
-                )
-            )
-        elif table.schema.field(field.name).type != field.type:
-            found = str(table.schema.field(field.name).type)
-            problems.append(
-                FlaggedRecord(record=0, kind=f"{field.name} is not a string", excerpt=found)
-            )
-        else:
-            nulls = np.flatnonzero(kernels.is_null(table[field.name]).to_numpy())
-            problems += [
-                FlaggedRecord(record=int(row), kind=f"no {field.name}", excerpt="null")
-                for row in nulls
-            ]
+    expected = CONVERSATION_SCHEMA if holds_conversations(table) else EXCHANGE_SCHEMA
+    for name in expected.names:
+        problems += _of_column(table, name)
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as error:
         problems.append(FlaggedRecord(record=0, kind="damaged", excerpt=excerpt(str(error))))
+    if not problems and expected is CONVERSATION_SCHEMA:
+        problems += _unreadable(table)
     return finding("schema", table.num_rows, problems)
+
+
+def _of_column(table: pa.Table, name: str) -> Iterator[FlaggedRecord]:
+    """Yield what is wrong with a column of strings."""
+    if name not in table.column_names:
+        found = ", ".join(table.column_names)
+        yield FlaggedRecord(record=0, kind=f"no column {name}", excerpt=found)
+    elif table.schema.field(name).type != pa.string():
+        found = str(table.schema.field(name).type)
+        yield FlaggedRecord(record=0, kind=f"{name} is not a string", excerpt=found)
+    else:
+        for row in np.flatnonzero(kernels.is_null(table[name]).to_numpy()):
+            yield FlaggedRecord(record=int(row), kind=f"no {name}", excerpt="null")
+
+
+def _unreadable(table: pa.Table) -> Iterator[FlaggedRecord]:
+    """Yield the records whose messages or tools are not those of a conversation."""
+    record = 0
+    for batch in table.select(["messages", "tools"]).to_batches(max_chunksize=1024):
+        for messages, tools in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            try:
+                if not Conversation.from_json(messages, tools, "", "", "").messages:
+                    raise ValueError("no messages")
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                yield FlaggedRecord(
+                    record=record, kind="messages that cannot be read", excerpt=excerpt(str(error))
+                )
+            record += 1
 
 
 def empty(records: Records) -> QualityFinding:
@@ -60,19 +83,26 @@ def empty(records: Records) -> QualityFinding:
 def length_outliers(records: Records) -> QualityFinding:
     """Find texts that are more than FAR times as long as the 99th percentile, in characters.
 
-    Short ones are not defects: a short response may be right.
+    Conversations are compared by their answers as well. Short ones are not defects: a short
+    response may be right.
     """
-    hits = []
+    hits = list[FlaggedRecord]()
     for name in ("instruction", "context", "response"):
-        lengths = [
-            kernels.utf8_length(getattr(batch, name)).to_numpy() for batch in records.batches()
-        ]
-        characters = np.concatenate(lengths)
-        usual = np.percentile(characters[characters > 0], 99) if characters.any() else 0
-        for record in np.flatnonzero(characters > FAR * usual).tolist():
-            hits.append(
-                FlaggedRecord(
-                    record=record, kind=f"long {name}", excerpt=f"{characters[record]:,} characters"
-                )
-            )
+        lengths = [kernels.utf8_length(getattr(each, name)) for each in records.answers()]
+        hits += _far(name, np.concatenate(lengths), records, "characters")
+    if turns := records.of_conversations:
+        hits += _far("conversation", np.diff(turns.starts), None, "answers")
     return finding("length_outliers", len(records), hits)
+
+
+def _far(
+    name: str, lengths: np.ndarray, records: Records | None, unit: str
+) -> Iterator[FlaggedRecord]:
+    """Yield what is far longer than the rest; without records, each length is of one."""
+    usual = np.percentile(lengths[lengths > 0], 99) if lengths.any() else 0
+    turns = records.of_conversations if records else None
+    numbers = turns.numbers() if turns else np.arange(len(lengths))
+    for place in np.flatnonzero(lengths > FAR * usual).tolist():
+        yield FlaggedRecord(
+            record=int(numbers[place]), kind=f"long {name}", excerpt=f"{lengths[place]:,} {unit}"
+        )

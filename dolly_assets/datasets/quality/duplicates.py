@@ -87,9 +87,7 @@ def _repeated(records: Records) -> Iterator[tuple[int, int]]:
     """Yield the number of each record that repeats one, and the number of the first like it."""
     first: dict[bytes, int] = {}
     for batch in records.batches():
-        columns = (
-            column.to_pylist() for column in (batch.instruction, batch.context, batch.response)
-        )
+        columns = (column.to_pylist() for column in batch.texts)
         for record, texts in enumerate(zip(*columns, strict=True), batch.first):
             key = hashlib.blake2b(
                 "\x1f".join(text.strip() for text in texts).encode(), digest_size=16

@@ -26,7 +26,7 @@ MOJIBAKE_RE2 = rf"[\x{{c2}}-\x{{f4}}][\x{{80}}-\x{{bf}}{_HIGH}]"
 def encoding(records: Records) -> QualityFinding:
     """Find replacement and control characters, halves of surrogate pairs, and mojibake."""
     return finding(
-        "encoding", len(records), (hit for batch in records.batches() for hit in _damage(batch))
+        "encoding", len(records), (hit for batch in records.answers() for hit in _damage(batch))
     )
 
 
@@ -37,11 +37,11 @@ def _damage(batch: Batch) -> Iterator[FlaggedRecord]:
         "half a surrogate pair": HALF_PAIR,
     }
     for kind, pattern in patterns.items():
-        for record, text in batch.matching(batch.example, pattern):
+        for record, text in batch.matching(batch.everything, pattern):
             match = re.search(pattern, text)
             if match and not (kind == "half a surrogate pair" and _is_whole_pair(text)):
                 yield FlaggedRecord(record=record, kind=kind, excerpt=excerpt(text, *match.span()))
-    for record, text in batch.matching(batch.example, MOJIBAKE_RE2):
+    for record, text in batch.matching(batch.everything, MOJIBAKE_RE2):
         if match := next(filter(_was_utf8, MOJIBAKE.finditer(text)), None):
             yield FlaggedRecord(
                 record=record, kind="wrongly decoded", excerpt=excerpt(text, *match.span())

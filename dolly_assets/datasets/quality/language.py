@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.datasets.quality.arrow import kernels
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
-from dolly_assets.datasets.quality.records import Batch, Records, kernels, words_of
+from dolly_assets.datasets.quality.records import Batch, Records, words_of
 
 LEAST_WORDS = 3
 CLEARLY_MORE = 1.5  # times the words of the runner-up
@@ -65,7 +66,7 @@ _ASKED_FOR = (
 
 def language(records: Records) -> QualityFinding:
     """Find responses in another language than most, unless the prompt mentions a language."""
-    languages = [name for batch in records.batches() for name in languages_of(batch.response)]
+    languages = [name for batch in records.batches() for name in languages_of(batch.answers)]
     counted = Counter(name for name in languages if name)
     if not counted:
         return finding("language", len(records), ())
@@ -142,5 +143,5 @@ def _unasked(batch: Batch, languages: list[str], strays: np.ndarray) -> Iterator
             yield FlaggedRecord(
                 record=record,
                 kind=languages[record],
-                excerpt=excerpt(batch.response[place].as_py()),
+                excerpt=excerpt(batch.answers[place].as_py()),
             )

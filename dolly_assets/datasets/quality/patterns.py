@@ -31,6 +31,17 @@ KNOWN_MARKERS = (
     "<|assistant|>",
     "<|endoftext|>",
 )
+# What reading takes out of messages, and what chat templates write for tools.
+CONVERSATION_MARKERS = (
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "[TOOL_CALLS]",
+    "<|channel|>",
+)
 
 
 class BadAnswer(NamedTuple):
@@ -84,7 +95,7 @@ BAD_ANSWERS = (
         rf"\b(in|from) (this|the) (attached |given |provided )?{_PICTURE}\b",
     ),
     BadAnswer("unseen page", "prompt", r"\bhttps?://\S{4,}", unless=r"//(www\.)?example\."),
-    BadAnswer("no word in it", "response", r"^[^\p{L}\p{N}\p{S}]*$"),
+    BadAnswer("no word in it", "response", r"^[^\p{L}\p{N}\p{S}]+$"),
 )
 FENCE = r"(?m)^\s*```"
 
@@ -95,8 +106,8 @@ def prompt_markers(records: Records, markers: Sequence[str] = KNOWN_MARKERS) -> 
     spelled = re.compile(pattern)
 
     def hits() -> Iterator[FlaggedRecord]:
-        for batch in records.batches():
-            for record, text in batch.matching(batch.example, pattern):
+        for batch in records.answers():
+            for record, text in batch.matching(batch.everything, pattern):
                 for match in {found[0]: found for found in spelled.finditer(text)}.values():
                     yield FlaggedRecord(
                         record=record, kind=match[0], excerpt=excerpt(text, *match.span())
@@ -109,10 +120,10 @@ def known_bad_answers(records: Records) -> QualityFinding:
     """Find responses that are known to be bad in generated data.
 
     These are placeholders, refusals, references to pictures and pages that a model cannot see, and
-    code fences that are not closed.
+    code fences that are not closed. A conversation with several of them is counted once.
     """
-    hits = (hit for batch in records.batches() for hit in _bad_in(batch))
-    return finding("known_bad_answers", len(records), hits)
+    hits = (hit for batch in records.answers() for hit in _bad_in(batch))
+    return finding("known_bad_answers", records.answers_count, hits)
 
 
 def _bad_in(batch: Batch) -> Iterator[FlaggedRecord]:

@@ -92,13 +92,13 @@ def personal_data(records: Records) -> QualityFinding:
     return finding(
         "personal_data",
         len(records),
-        (hit for batch in records.batches() for hit in _found_in(batch)),
+        (hit for batch in records.answers() for hit in _found_in(batch)),
     )
 
 
 def _found_in(batch: Batch) -> Iterator[FlaggedRecord]:
     for kind, pattern, is_one in DETECTORS:
-        for record, text in batch.matching(batch.example, pattern):
+        for record, text in batch.matching(batch.everything, pattern):
             if match := next((m for m in re.finditer(pattern, text) if is_one(m[0])), None):
                 yield FlaggedRecord(record=record, kind=kind, excerpt=_masked(match))
 

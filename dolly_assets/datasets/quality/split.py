@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
 from dolly_assets.core.text import percent
+from dolly_assets.datasets.quality.arrow import kernels
 from dolly_assets.datasets.quality.duplicates import near_pairs
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
-from dolly_assets.datasets.quality.records import Batch, Records, kernels
+from dolly_assets.datasets.quality.records import Batch, Records
 
 LONG_PROMPT_CHARACTERS = 100
 
@@ -75,13 +75,11 @@ def over_long(records: Records, split: Split) -> QualityFinding:
     """Find the records that are on neither side of the split."""
     is_kept = np.zeros(len(records), dtype=bool)
     is_kept[split.train] = is_kept[split.held_out] = True
+    places = np.flatnonzero(~is_kept)
+    kind = "left out" if records.of_conversations else "too long"
     hits = (
-        FlaggedRecord(
-            record=record,
-            kind="too long",
-            excerpt=excerpt(records.table["instruction"][record].as_py()),
-        )
-        for record in np.flatnonzero(~is_kept).tolist()
+        FlaggedRecord(record=record, kind=kind, excerpt=excerpt(text.as_py()))
+        for record, text in zip(places.tolist(), records.take(places).instruction, strict=True)
     )
     return finding("over_long", len(records), hits)
 
@@ -90,10 +88,10 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
     """Find prompts for the samples of every epoch that the dataset already contains.
 
     Args:
-        records: The raw dataset.
+        records: The raw dataset; of conversations, each question is compared.
         prompts: Instruction and context of each prompt.
     """
-    known = records.table.select(EXCHANGE_SCHEMA.names)
+    known, numbers = records.exchanges()
     asked = pa.Table.from_pylist(
         [
             {"instruction": instruction, "context": context, "response": "", "category": ""}
@@ -102,15 +100,18 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
         schema=known.schema,
     )
     both = Records(pa.concat_tables([known, asked]))
-    is_asked = np.arange(len(both)) >= len(records)
-    same = {later: f"record {earlier}" for later, earlier in _same_prompts(both, is_asked).items()}
+    is_asked = np.arange(len(both)) >= len(numbers)
+    same = {
+        later: f"record {numbers[earlier]}"
+        for later, earlier in _same_prompts(both, is_asked).items()
+    }
     near = {
-        pair.later: f"{percent(pair.similarity)} of record {pair.earlier}"
+        pair.later: f"{percent(pair.similarity)} of record {numbers[pair.earlier]}"
         for pair in near_pairs(both, _long_prompt, is_asked)
     }
     hits = (
         FlaggedRecord(
-            record=place - len(records),
+            record=place - len(numbers),
             kind="same prompt" if place in same else "similar",
             excerpt=text,
         )
@@ -129,7 +130,7 @@ def _same_prompts(records: Records, is_query: np.ndarray) -> dict[int, int]:
     first: dict[str, int] = {}
     asked: dict[int, str] = {}
     for batch in records.batches():
-        for place, prompt in enumerate(batch.prompt.to_pylist(), batch.first):
+        for place, prompt in enumerate(batch.whole_prompt.to_pylist(), batch.first):
             key = folded(prompt)
             if is_query[place]:
                 asked[place] = key

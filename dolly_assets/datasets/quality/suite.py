@@ -7,17 +7,24 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from dolly_assets.conversations.tables import holds_conversations
 from dolly_assets.datasets.quality.content import empty, length_outliers, schema
+from dolly_assets.datasets.quality.dialogue import empty_turns, turns
 from dolly_assets.datasets.quality.duplicates import duplicates
 from dolly_assets.datasets.quality.encoding import encoding
 from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.language import language
-from dolly_assets.datasets.quality.patterns import known_bad_answers, prompt_markers
+from dolly_assets.datasets.quality.patterns import (
+    CONVERSATION_MARKERS,
+    KNOWN_MARKERS,
+    known_bad_answers,
+    prompt_markers,
+)
 from dolly_assets.datasets.quality.personal_data import personal_data
 from dolly_assets.datasets.quality.records import Records
 from dolly_assets.datasets.quality.split import Split, evaluation_prompts, leakage, over_long
 
-VERSION = 1
+VERSION = 2
 """Raised when a check finds something else than before, so that stored findings are not reused."""
 
 
@@ -26,12 +33,15 @@ def check_dataset(table: pa.Table) -> list[QualityFinding]:
     columns = schema(table)
     if columns.found:
         return [columns]
-    records = Records(table)
+    records, is_chat = Records(table), holds_conversations(table)
     return [
         columns,
-        empty(records),
+        empty_turns(records) if is_chat else empty(records),
+        turns(records),
         *duplicates(records),
-        prompt_markers(records),
+        prompt_markers(
+            records, (*KNOWN_MARKERS, *CONVERSATION_MARKERS) if is_chat else KNOWN_MARKERS
+        ),
         encoding(records),
         language(records),
         known_bad_answers(records),

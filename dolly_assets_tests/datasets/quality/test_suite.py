@@ -62,7 +62,7 @@ def test_a_planted_defect_is_found_and_nothing_else(
 
 
 def test_every_check_but_the_schema_has_a_planted_defect() -> None:
-    assert {*PLANTED, "schema"} == set(CHECKS)
+    assert {*PLANTED, "schema", "turns"} == set(CHECKS)  # turns are those of conversations
 
 
 def test_sound_data_raises_no_alarm(clean: pa.Table) -> None:
@@ -113,7 +113,7 @@ def test_limits_decide_what_stops_and_what_warns(found: Findings) -> None:
     assert [verdict.status for verdict in verdicts] == ["stops training", "passed"]
     why = refusal(verdicts, "animals") or ""
     assert why.startswith(
-        "dataset animals was refused for training: known_bad_answers: 2 of 1,000 records"
+        "dataset animals was refused for training: known_bad_answers: 2 of 1,000 answers"
     )
     assert "checks.known_bad_answers.stop_above" in why
     assert "| leakage_exact | passed | 1 of " in verdicts_markdown(verdicts)
