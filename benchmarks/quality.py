@@ -1,11 +1,12 @@
 """Measure every quality check over 52,000 generated examples: seconds and peak memory.
 
-    python benchmarks/quality.py [--examples 52000]
+    python benchmarks/quality.py [--examples 52000] [--conversations]
 
 The examples consist of 30,000 made-up words in Zipf's proportions, with prompts of some 25 and
 responses of some 110 words (Alpaca answered by GPT-4 has 860 bytes an example); one in fifty
-repeats an earlier one, exactly or nearly. The last line is the time of all checks together as a
-share of a minute, including the two that need a split.
+repeats an earlier one, exactly or nearly. As conversations, every two are one of two questions. The
+last line is the time of all checks together as a share of a minute, including the two that need a
+split.
 """
 
 import argparse
@@ -17,9 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA
+from dolly_assets.conversations import Conversation
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, conversations, table_of
 from dolly_assets.datasets.quality import (
     content,
+    dialogue,
     duplicates,
     encoding,
     language,
@@ -60,20 +63,36 @@ def generated(examples: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=EXCHANGE_SCHEMA)
 
 
+def dialogues(table: pa.Table) -> pa.Table:
+    """Return every two exchanges as a conversation."""
+    exchanges = list(conversations(table))
+    return table_of(
+        Conversation((*first.messages, *second.messages))
+        for first, second in zip(exchanges[::2], exchanges[1::2], strict=False)
+    )
+
+
 def main() -> None:
     """Run every check on its own and print its time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--examples", type=int, default=52_000)
-    table = generated(parser.parse_args().examples)
+    parser.add_argument("--conversations", action="store_true")
+    arguments = parser.parse_args()
+    table = generated(arguments.examples)
+    if arguments.conversations:
+        table = dialogues(table)
     records = Records(table)
     order = np.random.default_rng(1).permutation(len(records))
     sides = split.Split(train=np.sort(order[HELD_OUT:]), held_out=np.sort(order[:HELD_OUT]))
     prompts = [(prompt.instruction, prompt.context) for prompt in DEFAULT_PROMPTS]
     checks: dict[str, Callable[[], Any]] = {
         "schema": lambda: content.schema(table),
-        "empty": lambda: content.empty(records),
+        "turns": lambda: dialogue.turns(records),
+        "empty": lambda: (dialogue.empty_turns if arguments.conversations else content.empty)(
+            records
+        ),
         "exact and near duplicates": lambda: duplicates.duplicates(records),
         "prompt markers": lambda: patterns.prompt_markers(records),
         "encoding": lambda: encoding.encoding(records),
@@ -101,7 +120,8 @@ def main() -> None:
         f"{'all':<28} {total_seconds:7.2f} s   "
         f"{(_peak_bytes() - before_bytes) / 1e6:.0f} MB more memory at the peak"
     )
-    print(f"ratio quality.seconds_of_60 {total_seconds / MINUTE_SECONDS:.3f}")
+    name = "quality.conversations" if arguments.conversations else "quality"
+    print(f"ratio {name}.seconds_of_60 {total_seconds / MINUTE_SECONDS:.3f}")
 
 
 def _peak_bytes() -> int:

@@ -229,6 +229,56 @@ for _suffix, _example in {
 }.items():
     TARGETS[f"dataset{_suffix}"] = Target(_dataset(f"x{_suffix}"), lambda e=_example: [e()])
 
+_TURNS = [
+    {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+    {"role": "user", "content": "Rain?"},
+    {
+        "role": "assistant",
+        "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "c", "content": "no"},
+    {"role": "assistant", "content": "<think>\n?</think>No.", "weight": 1},
+]
+_SPOKEN = [
+    {"from": "human", "value": "Rain?"},
+    {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+    {"from": "observation", "value": "no"},
+    {"from": "gpt", "value": "No."},
+]
+_TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+_CHATML = "<|im_start|>user\nRain?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>\n"
+_CHATS = [{"messages": _TURNS, "tools": _TOOLS, "id": "7"}, {"messages": _TURNS[1:], "source": "x"}]
+
+
+def _chat_parquet() -> bytes:
+    written = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{"messages": _TURNS[1:]}] * 2), written)
+    return written.getvalue()
+
+
+def _chat_arrow() -> bytes:
+    table = pa.Table.from_pylist([{"conversations": _SPOKEN, "tools": json.dumps(_TOOLS)}] * 2)
+    written = io.BytesIO()
+    with pa.ipc.new_stream(written, table.schema) as file:
+        file.write_table(table)
+    return written.getvalue()
+
+
+for _name, _suffix, _example in (
+    ("messages", ".jsonl", lambda: b"\n".join(map(_json, _CHATS))),
+    ("messages", ".parquet", _chat_parquet),
+    ("sharegpt", ".json", lambda: _json([{"conversations": _SPOKEN, "tools": json.dumps(_TOOLS)}])),
+    ("sharegpt", ".arrow", _chat_arrow),
+    ("prompt", ".jsonl", lambda: _json({"prompt": _TURNS[:2], "completion": _TURNS[2:]})),
+    ("chatml", ".jsonl", lambda: _json({"text": _CHATML, "category": "rain"})),
+    (
+        "history",
+        ".jsonl",
+        lambda: _json({"system": "a", "history": [["b", "c"]], "prompt": "d", "output": "e"}),
+    ),
+):
+    TARGETS[f"{_name}{_suffix}"] = Target(_dataset(f"x{_suffix}"), lambda e=_example: [e()])
+
 
 @_target(
     b"---\nlicense: mit\nconfigs:\n"
