@@ -51,7 +51,7 @@ THINKS = Conversation(
 def tokenizer() -> Any:
     from tokenizers import AddedToken
 
-    tokenizer = byte_level_tokenizer(pad_token="<|pad|>")
+    tokenizer: Any = byte_level_tokenizer(pad_token="<|pad|>")
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.add_tokens([AddedToken(each, special=False) for each in ("<think>", "</think>")])
     return tokenizer
