@@ -267,6 +267,19 @@ def test_text_that_is_not_utf_8_is_refused_by_record(kind: str, tmp_path: Path) 
         read_file(path, source="a.parquet")
 
 
+def test_offsets_behind_text_that_is_not_utf_8_are_checked(tmp_path: Path) -> None:
+    offsets, text = pa.array([0, 8, 4], pa.int32()).buffers()[1], pa.py_buffer(b"a" * 8)
+    damaged = pa.StringArray.from_buffers(2, offsets, text)
+    texts = [pa.array([b"\xff", b"a"]).view(pa.string()), damaged]
+    values = pa.StructArray.from_arrays(texts, ["role", "content"])
+    table = pa.table({"messages": pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), values)})
+    with pa.ipc.new_stream(tmp_path / "a.arrow", table.schema) as stream:
+        stream.write_table(table)
+
+    with pytest.raises(DatasetError, match="not a readable Arrow file"):
+        read_file(tmp_path / "a.arrow", source="a.arrow")
+
+
 def test_a_small_file_that_expands_to_many_messages_is_refused(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "a" * 10_000}, ANSWER] * 50
     pq.write_table(pa.Table.from_pylist([{"messages": messages}] * 2_000), tmp_path / "a.parquet")
