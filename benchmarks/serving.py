@@ -87,7 +87,7 @@ def answers_of_chat(loaded: Any, system: str, turns: tuple[str, ...]) -> list[tu
 
 def main() -> int:
     """Compare, and print every turn."""
-    from openai import OpenAI
+    from openai import OpenAI  # pyright: ignore[reportMissingImports]
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
