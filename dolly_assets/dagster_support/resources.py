@@ -73,7 +73,7 @@ class WorkerResource(dg.ConfigurableResource):
             DollyError: The worker ended with an error (see `dolly_assets.launchers.base.Launcher`).
         """
         store = self.store.open()
-        folder = Path(self.scratch_dir) / context.run_id / task.task
+        folder = Path(self.scratch_dir) / context.run_id / f"{family.name}-{task.task}"
         spec = WorkerSpec(
             family=family,
             task=task,

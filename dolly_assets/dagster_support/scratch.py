@@ -1,4 +1,4 @@
-"""The working folders of runs on this machine: `SCRATCH/RUN/TASK/`, and what is left of them."""
+"""The working folders of runs here, `SCRATCH/RUN/FAMILY-TASK/`, and what is left of them."""
 
 import contextlib
 import shutil
