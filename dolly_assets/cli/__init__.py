@@ -9,6 +9,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `train`, `status`, `plan`: training, its results, and what it would need.
 - `datasets`, `preview`: the catalogue, and the rows of a tokenized dataset.
 - `artifacts`, `lineage`, `verify`, `gc`: the content of the store.
+- `models`: the declared model families, and new ones.
 - `chat`: answers of a checkpoint.
 - `profile`, `reports`: what the devices did, on the terminal and in the browser.
 - `ui`: the Dagster UI.

@@ -16,6 +16,7 @@ one by one, since reading files needs Arrow and most of the others do not.
 - `columnar`, `arrow_records`, `arrow_sizes`, `compression`: Parquet, Arrow and compressed text, of
   bounded size.
 - `json_text`: JSON, parsed strictly.
+- `excerpts`: the first records of a table, for readers.
 - `reading`: what was read of a source and what was not, in lines.
 - `schema`: the canonical columns of exchanges, and how a source's columns are mapped to them.
 - `demo`: the bundled, generated dataset.

@@ -8,6 +8,7 @@ was trained.
 - `answer.py`: from encoded prompts to answers; all other modules call it.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
+- `dialogue.py`: what was said to a model, within its context.
 - `playground.py`: asking and chatting on a terminal.
 """
 

@@ -16,6 +16,7 @@ Arrow and most do not.
 - `quality_reports`: stored findings of quality checks.
 - `profiles`: the profiles of a training.
 - `pages`: which file of an artifact is a page for browsers.
+- `published_templates`: whether models carry the chat template of their data.
 - `estimate`: whether a training fits, how long it takes and what it costs.
 - `model_folders`: the folders from which a checkpoint is loaded.
 - `lineage`: the records, code, recipe and devices behind an artifact.

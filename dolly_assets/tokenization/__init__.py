@@ -4,6 +4,7 @@ It knows texts, tokenizers and tables; it knows nothing of models, training or t
 
 - `prompt_style.py`: the layout of prompts and responses, Dolly's by default.
 - `tokenize.py`: from a raw dataset to what is trained on and scored with; the function to use.
+- `templates`: chat templates, and labels that are proven.
 - `encode.py`: from an example to token ids, in the same way for training and generation.
 - `rank_bpe.py`: a faster encoder, used where it provably gives the same ids.
 - `word_patterns.py`, `merge_ranks.py`, `added_tokens.py`: why they are the same, for words, merges

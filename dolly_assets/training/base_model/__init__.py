@@ -8,6 +8,7 @@ of a prompt style, and nothing of training or of the store.
 - `check.py`: what a model has to be before it is prepared.
 - `load.py`: models and tokenizers from the Hub, a folder or a GGUF file.
 - `untrained.py`: models with random weights, and tokenizers trained on a few texts.
+- `chat_template.py`: the chat template that it carries, with the tokens that this needs.
 - `special_tokens.py`: the prompt style's tokens, in the tokenizer and in the embeddings.
 """
 
