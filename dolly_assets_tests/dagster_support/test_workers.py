@@ -36,6 +36,7 @@ def both_base_models() -> dg.JobDefinition:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_families_in_one_run_have_a_worker_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

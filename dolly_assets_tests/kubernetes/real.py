@@ -39,6 +39,7 @@ SMALL = {"cpus": 1, "memory_gib": 0.5, "save_minutes": 0.5}  # what a test's fam
 WAIT_SECONDS = 150
 needs_a_real_cluster = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(1800),  # the modules that need one take turns
     pytest.mark.skipif(PROGRAM not in os.environ, reason=f"no {PROGRAM} makes a cluster"),
     pytest.mark.skipif(CHECKOUT.is_relative_to("/tmp"), reason="pods have a /tmp of their own"),

@@ -16,6 +16,7 @@ from dolly_assets_tests.kubernetes.directed import Directed, deployed_cluster
 from dolly_assets_tests.kubernetes.test_pods import START, pod
 
 Make = Callable[..., Directed]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture

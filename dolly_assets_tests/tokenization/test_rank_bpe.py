@@ -143,6 +143,7 @@ EVERY_CHARACTER = [*range(0xD800), *range(0xE000, 0x33000), *range(0xE0000, 0xE0
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", PRE_TOKENIZERS)
 def test_so_they_do_for_every_character(words) -> None:
     """Each beside letters, numbers, spaces, line breaks and an apostrophe, and doubled."""
@@ -327,6 +328,7 @@ def test_sentencepiece_is_left_to_the_tokenizer() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_text_that_is_too_much_for_tiktoken_is_left_to_the_tokenizer() -> None:
     encoder = PromptEncoder(plain_tokenizer(), STYLE)
     text = " " * 1_000_000 + "x"
