@@ -48,8 +48,8 @@ def test_add_prints_what_is_read_and_skipped_and_which_columns_are_kept(
         "  skipped 1 (describes the dataset): README.md",
         "  skipped 1 (not a dataset file): notes.txt",
         "  skipped 1 (split test): test-1.jsonl",
-        "  kept 2 columns: instruction, response (from 'Response')",
-        "  dropped 2 columns: 'system', 'history'",
+        "  kept 3 columns: instruction, response (from 'Response'), system",
+        "  dropped 1 column: 'history'",
     ]
 
 

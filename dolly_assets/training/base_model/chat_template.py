@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from dolly_assets.tokenization.templates.encoder import encoder_for
 from dolly_assets.tokenization.templates.template import Template
 from dolly_assets.training.base_model.special_tokens import (
     add_special_tokens,
@@ -43,6 +42,8 @@ def add_tokens(
         ConfigurationError: There is no such template.
         TemplateError: The template cannot be trained with.
     """
+    from dolly_assets.tokenization.templates.encoder import encoder_for
+
     if choose is None:
         add_special_tokens(model, tokenizer, special_tokens)
         return {}
