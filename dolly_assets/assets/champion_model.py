@@ -60,14 +60,11 @@ class Challenger:
         return EvaluationAttributes.of(self.evaluation)
 
     def contender(self) -> Contender:
-        """Return it with the scores of each example, if they were kept."""
-        table = self.evaluation.read_table(SCORES_FILE) if _has_scores(self.evaluation) else None
+        """Return it with the scores of each example, which version 0.1 did not keep."""
+        table = (
+            self.evaluation.read_table(SCORES_FILE) if self.evaluation.holds(SCORES_FILE) else None
+        )
         return Contender(self.name, self.checkpoint, table)
-
-
-def _has_scores(evaluation: Artifact) -> bool:
-    """Whether it holds the scores of each example; evaluations of version 0.1 don't."""
-    return any(entry.path == SCORES_FILE for entry in evaluation.manifest.files)
 
 
 def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
@@ -166,7 +163,7 @@ def _scored_again(
         for found in history(store, kind.address(family.name, dataset, won.epoch)):
             inputs, scores = inputs_of(found), EvaluationAttributes.of(found)
             is_of_both = bool(same_model & inputs.items()) and inputs.get(tokenized) == split
-            if is_of_both and scores.settings == settings and _has_scores(found):
+            if is_of_both and scores.settings == settings and found.holds(SCORES_FILE):
                 return Challenger("the champion", champion, found, won.checkpoint)
     task = Evaluate(
         dataset=dataset,

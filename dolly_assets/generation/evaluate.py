@@ -18,6 +18,7 @@ import pyarrow as pa
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import answer
 from dolly_assets.scoring.calibration import Calibration
+from dolly_assets.scoring.texts import is_exact
 from dolly_assets.tokenization.labels import LabelRuns, token_mask
 from dolly_assets.training.packing.attention import PackedAttention
 from dolly_assets.training.packing.batches import PackedRow, PaddingCollator
@@ -52,7 +53,7 @@ class Answer:
     @property
     def is_right(self) -> bool:
         """Whether the answer equals the expected one, apart from surrounding white space."""
-        return self.answer.strip() == self.expected.strip()
+        return is_exact(self.answer, self.expected)
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,9 @@ class EvaluationAttributes(Attributes):
     calibration_error: float | None = Field(
         default=None, description="Expected calibration error of the labelled tokens, 0 to 1."
     )
-    held_out_loss_by_category: dict[str, float] | None = None
+    held_out_loss_by_category: dict[str, float | None] | None = Field(
+        default=None, description="Nats per labelled token; None where it was not finite."
+    )
     answer_figures: dict[str, float | None] | None = Field(
         default=None, description="Length, repetition, refusals and copying of the answers."
     )

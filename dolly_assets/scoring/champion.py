@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dolly_assets.scoring.intervals import Interval, ratio_interval
 from dolly_assets.scoring.paired import Gain, best_gain
 from dolly_assets.scoring.rule import TITLES, ChampionRule, ScoreName
 
@@ -40,14 +41,12 @@ class Decision(NamedTuple):
         verdict: What becomes of it.
         candidate: Its place among the candidates.
         reason: A sentence.
-        score: The score that decided.
         gain: What it gained, if the two could be compared.
     """
 
     verdict: Verdict
     candidate: int
     reason: str
-    score: ScoreName
     gain: Gain | None = None
 
 
@@ -70,13 +69,9 @@ def decide(
     ]
     if not compared and (finite := _only_finite(score, candidates, champion)) is not None:
         reason = f"its {TITLES[score]} is finite, the champion's is not"
-        return Decision(
-            "promoted", finite, f"{candidates[finite].name} is promoted: {reason}", score
-        )
+        return Decision("promoted", finite, f"{candidates[finite].name} is promoted: {reason}")
     if not compared:
-        return Decision(
-            "rejected", len(candidates) - 1, _why_not(score, candidates, champion), score
-        )
+        return Decision("rejected", len(candidates) - 1, _why_not(score, candidates, champion))
     weights = _weights(score, champion)
     gain = best_gain(np.stack([improvements for _, improvements in compared]), weights)
     place = compared[gain.candidate][0]
@@ -84,15 +79,15 @@ def decide(
     best = candidates[place]
     if best.checkpoint == champion.checkpoint:
         reason = f"{best.name} is the champion already"
-        return Decision("unchanged", place, reason, score, gain)
+        return Decision("unchanged", place, reason, gain)
     verdict, reason = _verdict(rule, score, gain, best, champion)
-    return Decision(verdict, place, f"{best.name} is {verdict}: {reason}", score, gain)
+    return Decision(verdict, place, f"{best.name} is {verdict}: {reason}", gain)
 
 
 def _verdict(
     rule: ChampionRule, score: ScoreName, gain: Gain, best: Contender, champion: Contender
 ) -> tuple[Verdict, str]:
-    title, gained = TITLES[score], shown_gain(score, gain)
+    title, gained = TITLES[score], _shown_gain(score, gain.gain, gain.interval)
     if gain.gain <= 0:
         return "rejected", f"its {title} is no better ({gained})"
     if gain.gain < rule.minimum_gain:
@@ -114,22 +109,23 @@ def _lost_too_much(
     improvements = _improvements(score, best, champion)
     if improvements is None:
         return f"its {TITLES[score]} cannot be compared with the champion's"
-    gain = best_gain(improvements[None], _weights(score, champion))
-    worst = -(gain.interval.low if gain.interval else gain.gain)
+    weights = _weights(score, champion)
+    gain, interval = improvements.sum() / weights.sum(), ratio_interval(improvements, weights)
+    worst = -(interval.low if interval else gain)
     if worst <= allowed:
         return None
     return (
-        f"its {TITLES[score]} may be worse by up to {worst:.4f} ({shown_gain(score, gain)}); "
-        f"at most {allowed:g} is allowed"
+        f"its {TITLES[score]} may be worse by up to {worst:.4f} "
+        f"({_shown_gain(score, gain, interval)}); at most {allowed:g} is allowed"
     )
 
 
-def shown_gain(score: ScoreName, gain: Gain) -> str:
+def _shown_gain(score: ScoreName, gain: float, interval: Interval | None) -> str:
     """Return a gain with its interval, in the direction in which the score changes."""
     sign = -1 if score == "held_out_loss" else 1
-    bounds = sorted(sign * bound for bound in gain.interval) if gain.interval else None
-    interval = f" (95 % from {bounds[0]:+.4f} to {bounds[1]:+.4f})" if bounds else ""
-    return f"{TITLES[score]} {sign * gain.gain:+.4f}{interval}"
+    bounds = sorted(sign * bound for bound in interval) if interval else None
+    shown = f" (95 % from {bounds[0]:+.4f} to {bounds[1]:+.4f})" if bounds else ""
+    return f"{TITLES[score]} {sign * gain:+.4f}{shown}"
 
 
 def _improvements(score: ScoreName, new: Contender, old: Contender) -> np.ndarray | None:

@@ -4,6 +4,7 @@ The table is kept beside the scores, so that any two models that were scored on 
 be compared example by example.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -66,7 +67,7 @@ def with_checked_answers(
         "expected": expected,
         "answer": answers,
         "is_exact": [
-            None if given is None else given.strip() == wanted.strip() for given, wanted in pairs
+            None if given is None else texts.is_exact(given, wanted) for given, wanted in pairs
         ],
         "token_f1": [
             None if given is None else texts.token_f1(given, wanted) for given, wanted in pairs
@@ -95,20 +96,12 @@ def token_f1(scores: pa.Table) -> Score:
     return Score.of(values, np.ones(len(values)))
 
 
-def by_category(scores: pa.Table) -> dict[str, dict[str, Score]]:
-    """Return loss, exact match and token F1 within each category, by name."""
-    names = scores["category"]
-    parts = {
-        name: scores.filter(pc.equal(names, name))  # pyright: ignore[reportAttributeAccessIssue]
-        for name in sorted(set(names.to_pylist()))
-    }
+def held_out_loss_by_category(scores: pa.Table) -> dict[str, float | None]:
+    """Return the loss in nats per labelled token within each category, by name."""
+    sums = scores.group_by("category").aggregate([("loss", "sum"), ("labelled_tokens", "sum")])
     return {
-        name: {
-            "held_out_loss": held_out_loss(part),
-            "exact_match": exact_match(part),
-            "token_f1": token_f1(part),
-        }
-        for name, part in parts.items()
+        row["category"]: _finite(row["loss_sum"] / row["labelled_tokens_sum"])
+        for row in sums.sort_by("category").to_pylist()
     }
 
 
@@ -137,3 +130,7 @@ def answer_figures(scores: pa.Table) -> Mapping[str, Any]:
         "distinct_1": texts.distinct_share(answers, 1),
         "distinct_2": texts.distinct_share(answers, 2),
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -17,6 +17,11 @@ REPEATED_WORDS = 4
 COPIED_WORDS = 8
 
 
+def is_exact(answer: str, expected: str) -> bool:
+    """Whether an answer equals the expected one, apart from surrounding white space."""
+    return answer.strip() == expected.strip()
+
+
 def token_f1(answer: str, expected: str) -> float:
     """Return the harmonic mean of precision and recall over words, from 0 to 1.
 

@@ -22,9 +22,9 @@ from dolly_assets.registry.model_folders import fetch
 from dolly_assets.scoring.examples import (
     SCORES_FILE,
     answer_figures,
-    by_category,
     exact_match,
     held_out_loss,
+    held_out_loss_by_category,
     token_f1,
     with_checked_answers,
 )
@@ -52,6 +52,7 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
                 "answers": answers,
                 "held_out_examples": held_out.num_rows,
                 "calibration_error": losses.calibration_error,
+                "exact_match_by_category": matches.score_by_category if matches else None,
                 "answers_markdown": _answers_markdown(matches) if matches else None,
                 **_scores(scores),
             }
@@ -122,22 +123,13 @@ def _scores_by_example(
 def _scores(table: pa.Table) -> dict[str, Any]:
     """Return the attributes that follow from the scores of the examples."""
     loss, exact, f1 = held_out_loss(table), exact_match(table), token_f1(table)
-    of_categories = by_category(table)
     return {
         "held_out_loss": loss.value,
         "held_out_loss_interval": loss.interval,
-        "held_out_loss_by_category": {
-            name: scores["held_out_loss"].value for name, scores in of_categories.items()
-        },
+        "held_out_loss_by_category": held_out_loss_by_category(table),
         "perplexity": _perplexity(loss.value),
         "exact_match": exact.value,
         "exact_match_interval": exact.interval,
-        "exact_match_by_category": {
-            name: scores["exact_match"].value
-            for name, scores in of_categories.items()
-            if scores["exact_match"].value is not None
-        }
-        or None,
         "token_f1": f1.value,
         "token_f1_interval": f1.interval,
         "smallest_difference": smallest_share_difference(exact.examples)
@@ -161,7 +153,8 @@ def _scored_on(task: Evaluate, family: str, store: ArtifactStore, checkpoint: Ar
 
 
 def _line(scores: EvaluationAttributes) -> str:
-    parts = [f"epoch {scores.epoch}: held-out loss {scores.held_out_loss or math.nan:.4f}"]
+    loss = math.nan if scores.held_out_loss is None else scores.held_out_loss
+    parts = [f"epoch {scores.epoch}: held-out loss {loss:.4f}"]
     if scores.perplexity is not None:
         parts.append(f"perplexity {scores.perplexity:.2f}")
     if scores.exact_match is not None and scores.exact_match_interval:
