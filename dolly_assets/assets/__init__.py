@@ -10,5 +10,5 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `evaluation.py`, `sample_responses.py`: scores and samples of each epoch.
 - `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted.
 - `quality_checks.py`, `profile_checks.py`, `template_checks.py`: checks of datasets, of profiles,
-  and of what published models are prompted with.
+  and of what published models are prompted with; `epoch_checks.py`: what checks by epoch share.
 """

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dolly_assets.assets.profile_checks import log_evaluations
-from dolly_assets.assets.template_checks import log_template_evaluation
+from dolly_assets.assets.epoch_checks import log_evaluations
+from dolly_assets.assets.profile_checks import profile_evaluations
+from dolly_assets.assets.template_checks import template_evaluations
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
@@ -83,9 +84,9 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         def emit(artifact: Artifact) -> None:
             context.log_event(materialization_of(artifact))
             if artifact.manifest.kind == GPU_PROFILE.name:
-                log_evaluations(context, artifact)
+                log_evaluations(context, profile_evaluations(artifacts, artifact))
             else:
-                log_template_evaluation(context, artifacts, artifact)
+                log_evaluations(context, template_evaluations(artifacts, artifact))
 
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
