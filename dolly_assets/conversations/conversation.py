@@ -29,6 +29,11 @@ class ToolCall:
     arguments: Mapping[str, Any]
     id: str = ""
 
+    @property
+    def text(self) -> str:
+        """The call as its readers see it."""
+        return f"{self.name}({json.dumps(dict(self.arguments), ensure_ascii=False)})"
+
 
 @dataclass(frozen=True)
 class Message:

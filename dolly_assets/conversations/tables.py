@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from dolly_assets.conversations.conversation import Conversation
+from dolly_assets.conversations.text import as_text
 
 EXCHANGE_SCHEMA = pa.schema(
     [
@@ -33,6 +34,11 @@ def holds_conversations(table: pa.Table) -> bool:
     return "messages" in table.column_names
 
 
+def schema_of(table: pa.Table) -> pa.Schema:
+    """Return EXCHANGE_SCHEMA or CONVERSATION_SCHEMA, whichever a table has the columns of."""
+    return CONVERSATION_SCHEMA if holds_conversations(table) else EXCHANGE_SCHEMA
+
+
 def row_of(conversation: Conversation) -> dict[str, str]:
     """Return a conversation as a row of a table with CONVERSATION_SCHEMA."""
     return {
@@ -51,7 +57,7 @@ def table_of(conversations: Iterable[Conversation]) -> pa.Table:
 
 def conversations(table: pa.Table, *, batch_records: int = 1024) -> Iterator[Conversation]:
     """Yield the conversations of a table of either kind, in order."""
-    schema = CONVERSATION_SCHEMA if holds_conversations(table) else EXCHANGE_SCHEMA
+    schema = schema_of(table)
     for batch in table.select(schema.names).to_batches(max_chunksize=batch_records):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if schema is EXCHANGE_SCHEMA:
@@ -81,6 +87,6 @@ def prompt_and_answer_texts(table: pa.Table) -> Iterator[tuple[str, str]]:
     The prompt is all that precedes the assistant's last message.
     """
     for conversation in conversations(table):
-        prompt = conversation.prompt.messages
-        answer = conversation.messages[len(prompt) :]
-        yield "\n\n".join(message.text for message in prompt), answer[0].text if answer else ""
+        prompt = conversation.prompt
+        answer = conversation.messages[len(prompt.messages) :]
+        yield as_text(prompt), answer[0].text if answer else ""

@@ -1,7 +1,5 @@
 """A conversation as its readers see it: each turn under its role."""
 
-import json
-
 from dolly_assets.conversations.conversation import Conversation, Message
 
 
@@ -13,8 +11,5 @@ def as_text(conversation: Conversation) -> str:
 
 
 def _said(message: Message) -> str:
-    calls = [
-        f"{call.name}({json.dumps(dict(call.arguments), ensure_ascii=False)})"
-        for call in message.tool_calls
-    ]
+    calls = (call.text for call in message.tool_calls)
     return "\n".join(filter(None, [message.reasoning, message.text, *calls]))

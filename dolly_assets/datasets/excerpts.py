@@ -1,6 +1,5 @@
 """The first records of a table as Markdown: exchanges by column, conversations turn by turn."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 
@@ -36,7 +35,6 @@ def _turns(messages: tuple[Message, ...]) -> Iterator[tuple[str, str]]:
         if message.text or not message.tool_calls:
             yield message.role, message.text
         for call in message.tool_calls:
-            arguments = json.dumps(call.arguments, ensure_ascii=False)
-            yield f"{message.role}, call", f"{call.name} {arguments}"
+            yield f"{message.role}, call", call.text
     if (others := len(messages) - MOST_TURNS) > 0:
         yield "", f"and {count(others, 'more turn')}"

@@ -24,7 +24,7 @@ def weights_bytes(store: ArtifactStore, checkpoint: Artifact) -> int:
         ArtifactError: The store lacks the base model of an adapter.
     """
     model = checkpoint
-    if not _has_weights(checkpoint):
+    if not has_weights(checkpoint):
         model = _base_model(store, checkpoint)
     return sum(
         entry.size_bytes
@@ -44,13 +44,13 @@ def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     """
     stated = checkpoint.manifest.attributes.get("template")
     template = stated if isinstance(stated, str) else None
-    if _has_weights(checkpoint):
+    if has_weights(checkpoint):
         return ModelFolders(checkpoint.fetch("weights"), None, template)
     base_model = _base_model(store, checkpoint)
     return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"), template)
 
 
-def _has_weights(checkpoint: Artifact) -> bool:
+def has_weights(checkpoint: Artifact) -> bool:
     """Return whether a checkpoint is a whole model, and not an adapter."""
     return any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files)
 

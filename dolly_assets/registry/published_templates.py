@@ -13,6 +13,7 @@ from dolly_assets.core.hashing import json_digest
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.inputs import required_digest
 from dolly_assets.registry.kinds import BASE_MODEL, TOKENIZED_DATASET
+from dolly_assets.registry.model_folders import has_weights
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
 TEMPLATE_FILE = "weights/chat_template.jinja"
@@ -40,7 +41,7 @@ def template_problems(store: ArtifactStore, published: Artifact) -> list[str]:
     found = []
     if template_attributes(published) != stated:
         found.append(f"its manifest states another template than {base_model.name}: {stated}")
-    if not any(entry.path.startswith("weights/") for entry in published.manifest.files):
+    if not has_weights(published):
         return found  # an adapter: its base model's folder is what answers
     if not published.holds(TEMPLATE_FILE):
         found.append(f"{TEMPLATE_FILE} is missing, without which servers cannot prompt it")

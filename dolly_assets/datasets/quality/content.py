@@ -9,11 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dolly_assets.conversations import Conversation
-from dolly_assets.conversations.tables import (
-    CONVERSATION_SCHEMA,
-    EXCHANGE_SCHEMA,
-    holds_conversations,
-)
+from dolly_assets.conversations.tables import holds_conversations, schema_of
 from dolly_assets.datasets.quality.arrow import kernels
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Records
@@ -29,14 +25,13 @@ def schema(table: pa.Table) -> QualityFinding:
         problems.append(
             FlaggedRecord(record=0, kind="no records", excerpt="a dataset needs at least one")
         )
-    expected = CONVERSATION_SCHEMA if holds_conversations(table) else EXCHANGE_SCHEMA
-    for name in expected.names:
+    for name in schema_of(table).names:
         problems += _of_column(table, name)
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as error:
         problems.append(FlaggedRecord(record=0, kind="damaged", excerpt=excerpt(str(error))))
-    if not problems and expected is CONVERSATION_SCHEMA:
+    if not problems and holds_conversations(table):
         problems += _unreadable(table)
     return finding("schema", table.num_rows, problems)
 

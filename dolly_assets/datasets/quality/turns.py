@@ -85,7 +85,7 @@ def turns_of(table: pa.Table) -> Turns:
 
 def called(message: Message) -> str:
     """Return the calls of a message as text."""
-    return "\n".join(f"{call.name} {dict(call.arguments)}" for call in message.tool_calls)
+    return "\n".join(call.text for call in message.tool_calls)
 
 
 def _rows(conversation: Conversation) -> Iterator[tuple[str, ...]]:

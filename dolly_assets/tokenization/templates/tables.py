@@ -41,8 +41,7 @@ def encode_table(
     }
     if any(_has_other_labels(each) for each in ids):
         columns[LABEL_RUNS.name] = _lists([np.array(each.runs, np.int32) for each in ids])
-    holds_chats = tables.holds_conversations(examples)
-    names = (tables.CONVERSATION_SCHEMA if holds_chats else tables.EXCHANGE_SCHEMA).names
+    names = tables.schema_of(examples).names
     texts = examples.select(names).take(records)
     fields = [*EXAMPLE_SCHEMA, *([LABEL_RUNS] if LABEL_RUNS.name in columns else [])]
     fields += [pa.field(name, pa.string()) for name in names]

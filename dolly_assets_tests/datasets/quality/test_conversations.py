@@ -1,6 +1,5 @@
 """Conversations are checked as exchanges are, answer by answer, and for faults of their own."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pyarrow as pa
@@ -9,7 +8,6 @@ import pytest
 from dolly_assets.conversations import Conversation, Message, ToolCall
 from dolly_assets.conversations.tables import CONVERSATION_SCHEMA, conversations, table_of
 from dolly_assets.datasets import demo
-from dolly_assets.datasets.quality import finding as findings_module
 from dolly_assets.datasets.quality.checks import CheckName
 from dolly_assets.datasets.quality.finding import QualityFinding
 from dolly_assets.datasets.quality.patterns import KNOWN_MARKERS
@@ -17,17 +15,10 @@ from dolly_assets.datasets.quality.suite import check_dataset, check_split
 from dolly_assets_tests.datasets.quality.planted import PROMPTS, plant, split_of
 
 SYSTEM = Message("system", "You are careful and brief. " * 40)
+pytestmark = pytest.mark.usefixtures("all_examples")
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
 PLACE = 100
 """The record of the planted fault."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_examples() -> Iterator[None]:
-    """Findings show every record, not the first few."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(findings_module, "EXAMPLES", 1_000)
-        yield
 
 
 @pytest.fixture(scope="module")

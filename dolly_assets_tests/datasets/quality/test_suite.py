@@ -1,7 +1,5 @@
 """Every check finds what it is for, and leaves sound data alone."""
 
-from collections.abc import Iterator
-
 import pyarrow as pa
 import pytest
 
@@ -21,16 +19,9 @@ from dolly_assets_tests.datasets.quality.planted import (
     split_of,
 )
 
+pytestmark = pytest.mark.usefixtures("all_examples")
 Findings = dict[CheckName, QualityFinding]
 PLANTED = sorted({*DEFECTS, *SPLIT_DEFECTS, "over_long"})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_examples() -> Iterator[None]:
-    """Findings show every record, not the first few."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(findings_module, "EXAMPLES", 1_000)
-        yield
 
 
 @pytest.fixture(scope="module")
