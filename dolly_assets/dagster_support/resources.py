@@ -82,7 +82,8 @@ class WorkerResource(dg.ConfigurableResource):
             cache_dir=Path(self.store.cache_dir),
             cache_limit_bytes=self.store.cache_limit_bytes,
             scratch_dir=folder,
-            weights_bytes=_largest_weights(store, task),
+            # It decides what is requested from a cluster, and nothing on this machine.
+            weights_bytes=_largest_weights(store, task) if self.kubernetes_file else 0,
             made_by=made_by(context),
         )
         scratch.remove(folder)

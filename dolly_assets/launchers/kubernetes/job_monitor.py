@@ -236,7 +236,10 @@ class JobMonitor:
 
     def _seen(self) -> list[Pod]:
         """Return all pods that were seen, also those of Jobs that this one has replaced."""
-        return [*self._earlier, *self._pods.gone(), *self._pods.now()]
+        return [*self._earlier, *self._seen_of_this_job()]
+
+    def _seen_of_this_job(self) -> list[Pod]:
+        return [*self._pods.gone(), *self._pods.now()]
 
     @property
     def _restarts(self) -> int:
@@ -312,8 +315,10 @@ class JobMonitor:
 
     def _failures(self, index: int) -> int:
         """Return how many pods of an index of this Job have failed."""
-        pods = [*self._pods.gone(), *self._pods.now()]
-        return sum(index_of(pod) == index and pod.status.phase == "Failed" for pod in pods)
+        return sum(
+            index_of(pod) == index and pod.status.phase == "Failed"
+            for pod in self._seen_of_this_job()
+        )
 
     def _new_clock(self, job: Job, pods: list[Pod]) -> Clock:
         """Return a clock that counts the time since the Job was created, if no pod has started."""
