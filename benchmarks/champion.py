@@ -2,9 +2,9 @@
 
     python benchmarks/champion.py [--pairs 2000] [--examples 200]
 
-Two models without a difference must be told apart in at most 5 % of the pairs, also as the best of
-ten epochs; two that differ by the smallest difference that `power.py` states, in 80 %. The paired
-test is compared with SciPy's exact binomial test, which is McNemar's.
+Of two models without a difference, one is promoted in at most 5 % of the pairs, also as the best of
+ten epochs; of two that differ by the smallest difference that `power.py` states, the better one in
+80 %. The paired test is compared with SciPy's exact binomial test, which is McNemar's.
 """
 
 import argparse

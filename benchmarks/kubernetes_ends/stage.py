@@ -108,7 +108,7 @@ class Stage(Generic[AnyHand]):
         return f"done, {restarts} restart{'s' * (restarts > 1)}" if restarts else "done"
 
     def sentence(self, says: str) -> tuple[float, str] | None:
-        """Return the first line since then that matches, and when it was said."""
+        """Return the first line since then that matches, and when it was logged."""
         for at, text in self.lines:
             if at >= self.happened and (found := re.search(says, text)):
                 # An error is followed by the last lines of a log.

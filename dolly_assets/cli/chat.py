@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Epoch; 0 is the untrained base model. Default: the last one of the newest training.",
 )
-@click.option("--system", default="", metavar="TEXT", help="What the model is told before.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt.")
 @click.option("--context", default="", metavar="TEXT", help="What the first message refers to.")
 @click.option(
     "--temperature",

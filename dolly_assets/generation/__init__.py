@@ -8,7 +8,7 @@ was trained.
 - `answer.py`: from encoded prompts to answers; all other modules call it.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
-- `dialogue.py`: what was said to a model, within its context.
+- `dialogue.py`: a conversation with a model, as long as its context allows.
 - `playground.py`: asking and chatting on a terminal.
 """
 

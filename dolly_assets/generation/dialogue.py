@@ -1,4 +1,4 @@
-"""A dialogue with a model: what was said stays, as long as it fits the model's context.
+"""A dialogue with a model, which sees all of it that fits its context.
 
 Prompts are made by the encoder that training uses. It knows nothing of terminals.
 """
@@ -43,12 +43,12 @@ class Reply:
 
 @dataclass
 class Dialogue:
-    """What was said to a model, and by it.
+    """A conversation with a model.
 
     Attributes:
         loaded: The model.
         settings: How it answers.
-        system: What it is told before everything else; may be empty.
+        system: The system prompt; may be empty.
         messages: The turns that it remembers, from a user's on.
     """
 
@@ -92,7 +92,7 @@ class Dialogue:
         return Reply(said, forgotten=len(known) - len(kept))
 
     def reset(self) -> None:
-        """Forget everything but what the model is told before."""
+        """Forget everything but the system prompt."""
         self.messages = []
 
     def _fitting(self, messages: list[Message]) -> tuple[list[Message], list[int]]:

@@ -28,10 +28,9 @@ HELP = """\
 def describe(dialogue: "Dialogue") -> str:
     """Return a line on the model that was loaded."""
     loaded, limit = dialogue.loaded, dialogue.context_tokens
-    parameters = sum(weight.numel() for weight in loaded.model.parameters())
     context = f", context {limit:,} tokens" if limit else ""
     return (
-        f"loaded {type(loaded.model).__name__}: {parameters:,} parameters on "
+        f"loaded {type(loaded.model).__name__}: {loaded.model.num_parameters():,} parameters on "
         f"{loaded.model.device.type}, template {loaded.encoder.template.name}{context}"
     )
 

@@ -10,6 +10,6 @@ refused; what is changed or left out of one is counted and stated.
 - `alpaca`: a system prompt and earlier turns.
 - `chatml`: a conversation as one text with markers.
 - `turns`: the messages of a conversation together.
-- `roles`, `content`, `tools`: who speaks, what is said, and what is called.
+- `roles`, `content`, `tools`: the speaker, the text and the calls of a turn.
 - `losses`: what reading changed or left out.
 """
