@@ -97,18 +97,17 @@ class Proof:
 
     def _check_prompt(self, examples: Sequence[RenderedExample], ids: Sequence[Ids]) -> list[str]:
         """Check that the last turn's prompt has the ids that it has at generation."""
-        prompts = self._control.encode([each.text[: each.turns[-1].prompt] for each in examples])
-        return [
-            ""
-            if prompt is not None
-            # Earlier turns have boundaries that a prompt does not have.
-            and (
-                len(example.turns) > 1
-                or np.array_equal(prompt[0], each.input_ids[: each.prompt_length])
-            )
-            else "the ids of its prompt are not those of generation"
-            for example, each, prompt in zip(examples, ids, prompts, strict=True)
-        ]
+        # A prompt with earlier turns has boundaries where their labels begin, in training alone.
+        single = [at for at, each in enumerate(examples) if len(each.turns) == 1]
+        prompts = self._control.encode(
+            [examples[at].text[: examples[at].turns[-1].prompt] for at in single]
+        )
+        problems = [""] * len(examples)
+        for at, prompt in zip(single, prompts, strict=True):
+            own = ids[at].input_ids[: ids[at].prompt_length]
+            if prompt is None or not np.array_equal(prompt[0], own):
+                problems[at] = "the ids of its prompt are not those of generation"
+        return problems
 
     def _check_labels(self, examples: Sequence[RenderedExample], ids: Sequence[Ids]) -> list[str]:
         """Check that the labels of each turn decode to its text."""

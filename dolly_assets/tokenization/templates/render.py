@@ -15,9 +15,9 @@ from dolly_assets.core.text import one_line
 from dolly_assets.tokenization.templates.template import Template
 
 RENDER_SECONDS = 20.0
-"""A conversation of thousands of turns renders in far less."""
+"""All beginnings of a conversation of hundreds of turns render in less."""
 LARGEST_CHARACTERS = 1 << 26
-"""Of one rendering; more is a template that repeats itself."""
+"""Of all beginnings of a conversation; more is a template that repeats itself."""
 
 _FILE = "<template>"  # which Jinja calls a template that came from no file
 
@@ -43,14 +43,24 @@ class Renderer:
 
     def prompt(self, messages: Messages, tools: Sequence[Any]) -> str:
         """Return what a model is prompted with to answer the messages."""
-        return self._render(messages, tools, wants_answer=True)
+        return self.prompts([messages], tools)[0]
 
     def turns(self, messages: Messages, tools: Sequence[Any]) -> str:
         """Return the messages alone."""
-        return self._render(messages, tools, wants_answer=False)
+        return self.beginnings([messages], tools)[0]
 
-    def _render(self, messages: Messages, tools: Sequence[Any], *, wants_answer: bool) -> str:
-        """Render.
+    def prompts(self, beginnings: Sequence[Messages], tools: Sequence[Any]) -> list[str]:
+        """Return what a model is prompted with to answer each beginning of a conversation."""
+        return self._render(beginnings, tools, wants_answer=True)
+
+    def beginnings(self, beginnings: Sequence[Messages], tools: Sequence[Any]) -> list[str]:
+        """Return each beginning of a conversation alone."""
+        return self._render(beginnings, tools, wants_answer=False)
+
+    def _render(
+        self, beginnings: Sequence[Messages], tools: Sequence[Any], *, wants_answer: bool
+    ) -> list[str]:
+        """Render, in one call: much of its time does not depend on the messages.
 
         Raises:
             TemplateError: The template raises, takes too long, or renders far too much.
@@ -59,8 +69,8 @@ class Renderer:
 
         try:
             with _deadline(RENDER_SECONDS):
-                [text], _ = render_jinja_template(
-                    [messages],  # pyright: ignore[reportArgumentType]
+                texts, _ = render_jinja_template(
+                    list(beginnings),  # pyright: ignore[reportArgumentType]
                     tools=tools or None,  # pyright: ignore[reportArgumentType]
                     chat_template=self.template.text,
                     add_generation_prompt=wants_answer,
@@ -68,12 +78,12 @@ class Renderer:
                 )
         except Exception as error:  # a template can raise whatever Python can
             raise self._problem(error) from error
-        if len(text) > LARGEST_CHARACTERS:
+        if (characters := sum(map(len, texts))) > LARGEST_CHARACTERS:
             raise TemplateError(
-                f"template {self.template.name}: it renders {len(text):,} characters, expected at "
+                f"template {self.template.name}: it renders {characters:,} characters, expected at "
                 f"most {LARGEST_CHARACTERS:,} for a conversation"
             )
-        return text
+        return list(texts)
 
     def _problem(self, error: Exception) -> TemplateError:
         """Return an error that names the template's line."""

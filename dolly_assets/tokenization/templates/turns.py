@@ -87,9 +87,14 @@ class TurnFinder:
         if len(trained) > MOST_TRAINED_TURNS:
             raise Refusal(f"it has more than {MOST_TRAINED_TURNS} turns of the assistant")
         try:
-            left = [self._turn(messages[: at + 1], tools) for at in trained]
+            prompts = self._renderer.prompts([messages[:at] for at in trained], tools)
+            texts = self._renderer.beginnings([messages[: at + 1] for at in trained], tools)
         except TemplateError as error:
             raise Refusal(str(error)) from error
+        left = [
+            self._turn(messages[at], at, prompt, text)
+            for at, prompt, text in zip(trained, prompts, texts, strict=True)
+        ]
         examples: list[RenderedExample] = []
         while left:
             whole = left[-1].text
@@ -103,10 +108,15 @@ class TurnFinder:
             self._check_presence(example, messages, tools)
         return examples[::-1]
 
-    def _turn(self, messages: Messages, tools: Sequence[Any]) -> Turn:
-        """Return the last of some messages as a trained turn."""
-        prompt = self._renderer.prompt(messages[:-1], tools)
-        text = self._renderer.turns(messages, tools)
+    def _turn(self, message: dict[str, Any], at: int, prompt: str, text: str) -> Turn:
+        """Return a trained turn.
+
+        Args:
+            message: What the turn says.
+            at: Its place.
+            prompt: The rendering of all that precedes it, with the generation prompt.
+            text: The rendering of all messages through this one.
+        """
         if not text.startswith(prompt):
             raise Refusal("a turn does not begin as the generation prompt ends")
         written = self._control.written_in(text, len(prompt))
@@ -114,9 +124,9 @@ class TurnFinder:
         if end is None:
             raise Refusal("no end token follows a turn")
         label = len(prompt)
-        if not self._labels.reasoning and (reasoning := messages[-1].get("reasoning_content")):
+        if not self._labels.reasoning and (reasoning := message.get("reasoning_content")):
             label = self._after_reasoning(text[:end], label, reasoning.strip())
-        return Turn(len(messages) - 1, text[:end], len(prompt), label)
+        return Turn(at, text[:end], len(prompt), label)
 
     def _after_reasoning(self, text: str, start: int, reasoning: str) -> int:
         """Return where a turn goes on after its reasoning: with the token that ends it, if any."""
