@@ -42,9 +42,10 @@ class Change(NamedTuple):
 class Refused(Exception):  # noqa: N818 the API's word
     """The API's answer to a request that it does not do."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, cause: str = "") -> None:
         super().__init__(message)
         self.code, self.reason = code, reason
+        self.causes = [{"reason": cause}] if cause else []
 
 
 def now() -> str:
@@ -116,6 +117,9 @@ class Objects:
         with self.changed:
             key = self._key(plural, namespace, name)
             self._objects[key] = _merged(self._objects[key], patch)
+            if "status" in patch:
+                written = [{"subresource": "status", "time": now()}]
+                self._objects[key]["metadata"]["managedFields"] = written
             return self._note("MODIFIED", key)
 
     def remove(self, plural: str, namespace: str, name: str) -> Object:

@@ -10,13 +10,14 @@ import pytest
 
 from dolly_assets.core.errors import WorkerError
 from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory
-from dolly_assets.launchers.kubernetes.gang import left_behind, lost_last
+from dolly_assets.launchers.kubernetes.gang import latest_loss
 from dolly_assets.launchers.kubernetes.pods import (
     Event,
     Job,
     Pod,
     failed_for_good,
     how_it_ended,
+    index_of,
     tolerated_exit_codes,
 )
 from dolly_assets.launchers.kubernetes.waiting import latest, why_it_waits
@@ -191,15 +192,72 @@ def test_memory_that_ran_out_is_forgotten_when_the_pod_has_run_since() -> None:
     assert out_of_memory([killed, other, pod("job-0-secnd", phase="Running", minute=5)]) is None
 
 
-def test_pods_are_left_behind_by_one_that_has_ended_not_by_one_that_is_ending() -> None:
+def member(index: int, joined: int, ended: int | None = None) -> Pod:
+    """A pod that got its node, and ended, at these seconds; without an end it runs."""
+    from kubernetes import client
+
+    phase, code = ("Running", None) if ended is None else ("Failed", 75)
+    found = pod(f"job-{index}-a", phase, code)
+    found.status.conditions = [
+        client.V1PodCondition(
+            type="PodScheduled",
+            status="True",
+            last_transition_time=START + timedelta(seconds=joined),
+        )
+    ]
+    wrote = START + timedelta(seconds=joined if ended is None else ended)
+    found.metadata.managed_fields = [
+        client.V1ManagedFieldsEntry(subresource="status", time=wrote),
+        client.V1ManagedFieldsEntry(time=START + timedelta(hours=1)),  # not by its node
+    ]
+    return found
+
+
+def deleted_by_force(index: int, joined: int, ended: int) -> Pod:
+    found = member(index, joined)
+    found.metadata.deletion_timestamp = START + timedelta(seconds=ended)
+    found.metadata.deletion_grace_period_seconds = 0
+    return found
+
+
+FIRST = [member(0, 0, ended=30), member(1, 0, ended=32)]
+
+
+@pytest.mark.parametrize(
+    ("pods", "gone", "left"),
+    [
+        pytest.param([member(0, 0), member(1, 0)], [], [], id="nothing is lost"),
+        pytest.param([member(0, 0, ended=30), member(1, 0)], [], [1], id="one is lost"),
+        pytest.param([member(0, 0)], [deleted_by_force(1, 0, 30)], [0], id="by force"),
+        pytest.param([*FIRST, member(0, 40), member(1, 42)], [], [], id="both have restarted"),
+        pytest.param(
+            [*FIRST, member(0, 40, ended=90), member(1, 50)], [], [1], id="older of the second lost"
+        ),
+        pytest.param(
+            [*FIRST, member(0, 40), member(1, 50, ended=90)], [], [0], id="younger of it lost"
+        ),
+        pytest.param(
+            [member(0, 0, ended=30), member(1, 0, ended=45), member(0, 40)],
+            [],
+            [],
+            id="one has noticed after the other's successor was there",
+        ),
+        pytest.param([member(0, 0, ended=30), member(1, 60)], [], [], id="got its node later"),
+        pytest.param(
+            [member(0, 0, ended=30), member(0, 30), member(1, 0)], [], [1], id="in one second"
+        ),
+    ],
+)
+def test_pods_are_left_behind_by_a_lost_one_of_their_own_attempt(
+    pods: list[Pod], gone: list[Pod], left: list[int]
+) -> None:
+    assert [index_of(one) for one in latest_loss(pods, gone).left] == left
+
+
+def test_a_pod_that_is_still_ending_has_left_none_behind() -> None:
     left, ending = pod("job-0-a", phase="Running"), pod("job-1-b", phase="Running", is_deleted=True)
-    begun = pod("job-2-c", phase="Running", minute=5)
-    assert lost_last([left, ending, begun], []) == []
-    assert lost_last([left, begun], [ending]) == [ending]
-    assert left_behind([left, begun], [ending]) == [left]
-    ended = [pod("job-1-b", code=75), pod("job-1-older", code=75, minute=-5)]
-    assert lost_last([left, *ended, begun], []) == ended[:1]
-    assert left_behind([left, begun], ended[:1]) == [left]
+    assert latest_loss([left, ending], []).left == []
+    assert latest_loss([left], [ending]).left == [left]
 
 
 def test_only_events_since_the_last_pod_count() -> None:

@@ -5,6 +5,8 @@ It knows pods, not what they train.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from dolly_assets.core.errors import WorkerError
 from dolly_assets.core.text import duration
@@ -13,6 +15,7 @@ from dolly_assets.launchers.kubernetes.pods import (
     Pod,
     grace_seconds_of,
     has_ended,
+    index_of,
     is_on_silent_node,
     terminated,
 )
@@ -49,20 +52,23 @@ class Gang:
         self._retry_at = 0.0
         self._logged: set[str] = set()
 
-    def restart(self, pods: Sequence[Pod], gone: Sequence[Pod]) -> None:
-        """Delete pods that keep running although one of them was lost."""
-        lost, now = lost_last(pods, gone), time.monotonic()
-        left = left_behind(pods, lost)
-        if not left:
+    def restart(self, pods: Sequence[Pod], gone: Sequence[Pod]) -> bool:
+        """Delete pods that keep running although one of them was lost.
+
+        Returns:
+            Whether there are any: no other pod is awaited before they have ended.
+        """
+        loss, now = latest_loss(pods, gone), time.monotonic()
+        if not loss.left:
             self._since = None
-            return
+            return False
         self._since = self._since or now
-        has_saved = all((end := terminated(pod)) and end.exit_code == STOPPED for pod in lost)
+        has_saved = all((end := terminated(pod)) and end.exit_code == STOPPED for pod in loss.lost)
         wait = SAVING_SECONDS if has_saved else GANG_SECONDS
         if now - self._since < wait or now < self._retry_at:
-            return
+            return True
         self._retry_at = now + RETRY_SECONDS
-        for pod in left:
+        for pod in loss.left:
             name = pod.metadata.name
             self._log_once(f"restarting {name} together with the others")
             # Without the lost pod's part no state can be saved, so the pod needs no more time
@@ -71,6 +77,7 @@ class Gang:
                 self._api.delete_pod(name, min(UPLOAD_SECONDS, grace_seconds_of(pod)))
             except WorkerError as error:
                 self._log_once(f"cannot restart {name}, trying again: {error}")
+        return True
 
     def _log_once(self, text: str) -> None:
         if text not in self._logged:
@@ -78,30 +85,71 @@ class Gang:
             self._log(text)
 
 
-def lost_last(pods: Sequence[Pod], gone: Sequence[Pod]) -> list[Pod]:
-    """Return the pods of the latest attempt that have failed or disappeared.
+@dataclass(frozen=True)
+class Loss:
+    """What the latest loss of a pod has done to those that trained with it.
+
+    Attributes:
+        lost: The pods that have failed or disappeared.
+        left: Those that still run, and wait for them.
+    """
+
+    lost: Sequence[Pod]
+    left: Sequence[Pod]
+
+
+def latest_loss(pods: Sequence[Pod], gone: Sequence[Pod]) -> Loss:
+    """Return the pods of the latest attempt that were lost, and those that they have left behind.
+
+    An attempt has one pod of each index. It ends with the first of them that is lost: those that
+    have a node by then have met it, or will wait for it, and those that get one later meet its
+    successor. Pods of an attempt may be created far apart, since each waits for a pause of its
+    own, and one that notices the loss late outlives the first successors.
 
     A pod that is still ending, or whose node does not answer, is not lost yet: no other takes its
     place, and those that restarted would wait for it.
     """
     lost = [pod for pod in pods if pod.status.phase == "Failed"]
     lost += [pod for pod in gone if pod.status.phase in ("Running", "Failed")]
-    newest = max((pod.metadata.creation_timestamp for pod in lost), default=None)
-    return [pod for pod in lost if pod.metadata.creation_timestamp == newest]
-
-
-def left_behind(pods: Sequence[Pod], lost: Sequence[Pod]) -> list[Pod]:
-    """Return the running pods that were created before, or with, the pods lost last.
-
-    One that was created after the loss has already started again.
-    """
-    return [
+    waiting = sorted(lost, key=_joined_at)
+    attempt, ended_at = dict[int, Pod](), None
+    while waiting:
+        ended_at, attempt = min(map(_ended_at, waiting)), {}
+        for pod in [pod for pod in waiting if _joined_at(pod) <= ended_at]:
+            attempt.setdefault(index_of(pod), pod)
+        waiting = [pod for pod in waiting if attempt.get(index_of(pod)) is not pod]
+    left = [
         pod
         for pod in pods
         if pod.status.phase == "Running"
-        and any(pod.metadata.creation_timestamp <= one.metadata.creation_timestamp for one in lost)
         and not pod.metadata.deletion_timestamp
+        and index_of(pod) not in attempt
+        and ended_at
+        and _joined_at(pod) <= ended_at
     ]
+    return Loss(list(attempt.values()), left)
+
+
+def _joined_at(pod: Pod) -> datetime:
+    """Return when a pod got its node, by the scheduler's clock."""
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "True":
+            return condition.last_transition_time or pod.metadata.creation_timestamp
+    return pod.metadata.creation_timestamp
+
+
+def _ended_at(pod: Pod) -> datetime:
+    """Return when a pod had ended, by the API server's clock; nodes' clocks may differ.
+
+    It is when the pod's status was written last, or when the pod was deleted by force.
+    https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
+    """
+    fields = pod.metadata.managed_fields or []
+    times = [entry.time for entry in fields if entry.subresource == "status" and entry.time]
+    if pod.metadata.deletion_timestamp and not has_ended(pod):
+        grace = timedelta(seconds=pod.metadata.deletion_grace_period_seconds or 0)
+        times.append(pod.metadata.deletion_timestamp - grace)
+    return max([_joined_at(pod), *times])
 
 
 class Nodes:
