@@ -5,6 +5,7 @@ A worker knows no Dagster. It gets one JSON document, its spec, and reports thro
 
 - `__main__.py`: one rank of a worker: runs the task of its spec, and reports its end.
 - `spec.py`: the spec, which is the contract with the orchestrator.
+- `explanation.py`: what a user can do when memory or a disk ran out.
 - `messages.py`: the messages, and the `Messenger` that sends them.
 - `message_store.py`: messages through the store, for workers without a shared disk.
 - `tasks/`: the tasks, one module each.

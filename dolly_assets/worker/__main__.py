@@ -10,9 +10,7 @@
 It knows no task: each is a module of `tasks/`.
 """
 
-import errno
 import os
-import shutil
 import sys
 import traceback
 import warnings
@@ -24,9 +22,9 @@ from dolly_assets.core.errors import ConfigurationError, DollyError, TrainingSto
 from dolly_assets.core.processes import END_WITH_STDIN, end_with_stdin
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets.storage.object_store import ObjectStore
-from dolly_assets.training.loop.out_of_memory import is_out_of_memory, what_to_change
 from dolly_assets.training.loop.stop import STOPPED, StopRequest
 from dolly_assets.training.process_group import lost_another_node
+from dolly_assets.worker.explanation import explanation
 from dolly_assets.worker.message_store import MessageWriter
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import (
@@ -44,8 +42,6 @@ from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.sample import sample
 from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets.worker.tasks.train import train
-
-FULL_DISK_BYTES = 2**20
 
 
 def run_task(
@@ -95,7 +91,7 @@ def main() -> int:
             if stop.is_requested or lost_another_node(error):  # another rank left first
                 traceback.print_exc()
                 return STOPPED
-            explained = _explained(error, spec)
+            explained = explanation(error, spec)
             messenger.emit_failed(
                 explained or f"{type(error).__name__}: {error}", by_user=bool(explained)
             )
@@ -110,43 +106,6 @@ def _quiet_libraries() -> None:
     warnings.simplefilter("ignore", FutureWarning)  # from libraries about other libraries
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("DS_LOG_LEVEL", "error")
-
-
-def _explained(error: Exception, spec: WorkerSpec) -> str | None:
-    """Return the cause and the remedy of a library's error, if the user can fix it."""
-    if _is_disk_full(error, spec):
-        return _disk_full(spec)
-    if is_out_of_memory(error):
-        return f"out of memory ({str(error).splitlines()[0]}): {_what_to_change(spec)}"
-    return None
-
-
-def _what_to_change(spec: WorkerSpec) -> str:
-    if isinstance(spec.task, Train):
-        return what_to_change(spec.family.recipe)
-    size = spec.family.evaluation.batch_size
-    return (
-        f"change evaluation.batch_size from {size} to {max(1, size // 2)}, or use a machine with "
-        "more memory"
-    )
-
-
-def _is_disk_full(error: Exception, spec: WorkerSpec) -> bool:
-    """Return whether a write has failed because a disk is full.
-
-    torch.save and safetensors do not report the reason, so the free space is checked too.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    folders = [folder for folder in (spec.scratch_dir, spec.cache_dir) if folder.exists()]
-    return any(shutil.disk_usage(folder).free < FULL_DISK_BYTES for folder in folders)
-
-
-def _disk_full(spec: WorkerSpec) -> str:
-    return (
-        f"no space left on the disk of {spec.scratch_dir} or {spec.cache_dir}: free some space and "
-        "run again; published epochs are kept"
-    )
 
 
 if __name__ == "__main__":

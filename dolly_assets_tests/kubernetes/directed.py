@@ -68,7 +68,7 @@ class Directed:
     def spec(self) -> WorkerSpec:
         """A training whose inputs no scripted worker reads."""
         nothing = ArtifactRef(name="nothing", digest="0" * 64)
-        family = tiny_family()
+        family = tiny_family(global_batch_size=16)  # for up to eight ranks
         compute = family.compute.model_validate(
             {**family.compute.model_dump(), "cpu_ranks": 1, "gpus": 1, **self.compute}
         )

@@ -7,8 +7,8 @@ names:
 
     go-N       epoch N may end; `go` lets all of them end
     fail-N     what one worker does instead of ending epoch N: the name of an error (`DollyError`,
-               `KeyError`, `OutOfMemoryError` of a GPU), an exit code, or what it takes more of
-               than it may (`memory`, `disk`)
+               `KeyError`, `OutOfMemoryError` of a GPU), an exit code, what it takes more of than it
+               may (`memory`, `disk`), or a folder that it fills to the last byte
     saving     while it is there, a pod that was asked to stop takes its time to save
     agree      while it is there, all workers stop when one is asked to, as ranks do
     begun-N    written by each pod that begins epoch N, a line each; trained-N likewise when it
@@ -30,6 +30,7 @@ from dolly_assets.storage.artifact import ArtifactStore, artifact_name
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.training.loop.out_of_memory import what_to_change
 from dolly_assets.training.loop.stop import STOPPED, StopRequest
+from dolly_assets.worker.explanation import explanation
 from dolly_assets.worker.message_store import MessageWriter
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.pod import worker_variables
@@ -47,7 +48,9 @@ def main() -> int:
     stop.listen()
     stop.defer(lambda: None)
     spec = WorkerSpec[Train].model_validate(decode_param(os.environ["DOLLY_SPEC"]))
-    spec = spec.model_copy(update={"cache_dir": Path(os.environ["DOLLY_SCRATCH"]) / "cache"})
+    scratch = Path(os.environ["DOLLY_SCRATCH"])
+    folders = {"scratch_dir": scratch / "run", "cache_dir": scratch / "cache"}
+    spec = spec.model_copy(update={**folders, "is_restartable": True})
     writer = MessageWriter(ObjectStore(spec.store_url))
     rank = int(os.environ["JOB_COMPLETION_INDEX"])
     os.environ.update(worker_variables(os.environ), RANK=str(rank))
@@ -62,7 +65,9 @@ class _Script:
         self._spec, self._messenger, self._stop, self._rank = spec, messenger, stop, rank
         self._folder = Path(os.environ["SCRIPT"])
         self._how = ""  # it is to fail
-        self._began = time.time()
+        begun = self._folder / f"begun-{os.environ['DOLLY_POD']}"
+        begun.touch()
+        self._began = begun.stat().st_mtime  # by the clock that times a note, not the pod's
         self._store = ArtifactStore(spec.store_url, spec.cache_dir)
 
     def play(self) -> int:
@@ -125,6 +130,8 @@ class _Script:
             for _ in until(lambda: self._stop.is_requested):
                 pass
             return STOPPED
+        if Path(how).is_absolute():
+            return self._fill(Path(how))
         print("the last words of a worker", flush=True)  # noqa: T201
         by_user = hasattr(errors, how) or how == "OutOfMemoryError"
         said = "change this" if by_user else f"{how}: what"
@@ -132,6 +139,15 @@ class _Script:
             said = f"out of memory (CUDA out of memory): {what_to_change(self._spec.family.recipe)}"
         self._messenger.emit_failed(said, by_user=by_user)
         return 2 if by_user else 1
+
+    def _fill(self, folder: Path) -> int:
+        try:
+            (folder / "much").write_bytes(bytes(MUCH // 4))
+        except OSError as error:
+            said = explanation(error, self._spec)
+            self._messenger.emit_failed(said or str(error), by_user=bool(said))
+            return 2 if said else 1
+        return 0
 
     def _note(self, name: str) -> None:
         with (self._folder / name).open("a") as file:
