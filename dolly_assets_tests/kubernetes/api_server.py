@@ -157,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             "status": "Failure",
             "message": str(refused),
         }
-        self._send(refused.code, {**status, "reason": refused.reason, "code": refused.code})
+        status |= {"reason": refused.reason, "code": refused.code}
+        self._send(refused.code, {**status, "details": {"causes": refused.causes}})
 
     def _review(self, body: Object) -> None:
         asked = body["spec"]["resourceAttributes"]
@@ -173,11 +174,12 @@ class _Handler(BaseHTTPRequestHandler):
             200, {"kind": "PendingWorkloadsSummary", "items": pending(namespace, queue) or None}
         )
 
-    def _let_in(self, verb: str, resource: str, namespace: str) -> None:
+    def _let_in(self, verb: str, resource: str, namespace: str, *, can_fail: bool = True) -> None:
         """Notes a request; refuses it by the script of faults, or for want of rights."""
         with self.api.lock:
             self.api.calls.append((verb, resource))
-            fault = next((item for item in self.api.faults if item.hits(verb, resource)), None)
+            faults = self.api.faults if can_fail else []
+            fault = next((item for item in faults if item.hits(verb, resource)), None)
         if fault:
             raise Refused(fault.status, _reason(fault.status), f"scripted: {fault.status}")
         if not self.api.may(verb, resource, namespace):
@@ -199,7 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
             verb = "watch" if query.get("watch") in ("true", "True", "1") else "list"
         if verb == "delete" and not name:
             verb = "deletecollection"
-        self._let_in(verb, f"{plural}/{path['sub']}" if path["sub"] else plural, namespace)
+        resource = f"{plural}/{path['sub']}" if path["sub"] else plural
+        self._let_in(verb, resource, namespace, can_fail="dryRun" not in query)
         if path["sub"] == "log":
             self._log(self.api.objects.get("pods", namespace, name or ""), query)
         elif verb == "list":
@@ -221,7 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._watch(plural, namespace, query)
         elif verb == "create":
             self.api.admit(plural, body)
-            self._send(201, self.api.objects.create(plural, namespace, body))
+            is_real = "dryRun" not in query
+            self._send(201, self.api.objects.create(plural, namespace, body) if is_real else body)
         elif verb == "get":
             self._send(200, self.api.objects.get(plural, namespace, name or ""))
         elif verb == "patch":

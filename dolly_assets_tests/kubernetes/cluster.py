@@ -252,6 +252,20 @@ class Cluster:
 
         self.api.admit = admit
 
+    def end_namespace(self) -> None:
+        """The namespace is being deleted: first its pods; its Jobs may stay for minutes."""
+        self.controller.is_ending = True
+        why = (
+            f"unable to create new content in namespace {NAMESPACE} because it is being terminated"
+        )
+
+        def admit(plural: str, body: Object) -> None:
+            raise Refused(403, "Forbidden", why, cause="NamespaceTerminating")
+
+        self.api.admit = admit
+        for pod in self.running():
+            self.controller.delete_pod(pod)
+
     def forbid(self, verb: str, resource: str) -> None:
         """Requests of this kind are not allowed, besides those forbidden before."""
         before = self.api.may

@@ -39,6 +39,7 @@ class Controller:
         image_error: Why images are not pulled (`ErrImagePull`), while they are not.
         mount_error: Why volumes are not mounted (an event of the pod), while they are not.
         quota_error: Why the Job controller may not create pods, while it may not.
+        is_ending: Whether nothing can be created, not even an event.
         default_limits: The limits that a LimitRange gives to containers without.
     """
 
@@ -48,6 +49,7 @@ class Controller:
         self.image_error: str | None = None
         self.mount_error: str | None = None
         self.quota_error: str | None = None
+        self.is_ending = False
         self.default_limits: dict[str, str] = {}
         self._failures: dict[tuple[str, int], tuple[int, float]] = {}  # how many, when the last
         self._event_at: dict[str, float] = {}
@@ -206,6 +208,8 @@ class Controller:
         namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
         template: Any = job["spec"]["template"]
         pod_name = f"{name}-{index}-{secrets.token_hex(3)[:5]}"
+        if self.is_ending:
+            return
         if self.quota_error:
             why = f'pods "{pod_name}" is forbidden: {self.quota_error}'
             self._event(job, "FailedCreate", f"Error creating: {why}")

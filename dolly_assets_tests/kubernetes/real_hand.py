@@ -1,7 +1,10 @@
 """The same on a real cluster, and what only a real one can be made to do."""
 
 import contextlib
+import json
+import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +19,10 @@ URGENT = "dolly-tests-urgent"  # of a priority and its pod
 POLICY = "dolly-tests-images"
 
 
+# Debian: apt-get install libfaketime
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
 class RealHand:
     """Disturbs the last pod of the only training in a namespace, its Job, or the cluster."""
 
@@ -23,6 +30,7 @@ class RealHand:
         self.cluster, self.folder = cluster, cluster.shared()
         self._undo: list[Callable[[], object]] = []
         self._container: dict[str, Any] = {}
+        self._env: list[dict[str, str]] = []
         self._volumes: list[dict[str, Any]] = []
         self._image = IMAGE
 
@@ -32,6 +40,7 @@ class RealHand:
         settings |= options.pop("settings", {})
         config = settings["config"]
         config["pod_spec_config"]["volumes"] += self._volumes
+        config["container_config"]["env"] += self._env
         config["container_config"]["volume_mounts"] += [
             {"name": volume["name"], "mount_path": f"/{volume['name']}"} for volume in self._volumes
         ]
@@ -145,6 +154,33 @@ class RealHand:
             process.wait(WAIT_SECONDS)
             file.unlink()  # its number may soon be another process's
         self._undo.append(lambda: self.cluster.command("up"))
+
+    def compact(self) -> None:
+        """Kills the API server, and removes from etcd what was before, so that no watch resumes."""
+        self.kill_control_plane("kube-apiserver")
+        etcd = psutil.Process(int((self.cluster.folder / "run" / "etcd.pid").read_text()))
+        options = etcd.cmdline()
+        url = options[options.index("--listen-client-urls") + 1]
+        status = _of_etcd(url, "maintenance/status", {})
+        revision = status["header"]["revision"]
+        _of_etcd(url, "kv/compaction", {"revision": revision, "physical": True})
+        self.release()
+
+    def delete_namespace(self) -> None:
+        self.cluster.core.delete_namespace(self.cluster.namespace)
+
+    def small_disk(self) -> str:
+        """Gives pods a folder of a few megabytes; its path."""
+        volume = {"name": "small", "empty_dir": {"medium": "Memory", "size_limit": "4Mi"}}
+        self._volumes = [volume]
+        return "/small"
+
+    def shift_clocks(self, minutes: int) -> None:
+        """Has pods read another time than this machine and the control plane."""
+        self._env = [
+            {"name": "LD_PRELOAD", "value": str(FAKETIME)},
+            {"name": "FAKETIME", "value": f"{minutes:+}m"},
+        ]
 
     def take_memory(self, training: Directed) -> None:
         training.fail(2, "memory")
@@ -273,3 +309,10 @@ class RealHand:
             )
 
         self.cluster.wait(are_ready)
+
+
+def _of_etcd(url: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return etcd's answer to a request, by its gateway for JSON."""
+    request = urllib.request.Request(f"{url}/v3/{path}", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
+        return json.load(answer)

@@ -38,6 +38,7 @@ def test_a_training_and_its_log_come_through_an_api_that_breaks_all_the_time(
     training = directed()
     training.start()
     training.wait("begun", 1)
+    assert " cannot be created yet, trying again: scripted: 503" in training.log
     cluster.cut_logs()
     cluster.drop_watches()
     training.let(1)

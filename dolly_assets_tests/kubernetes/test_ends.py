@@ -395,3 +395,19 @@ def test_a_job_that_trains_other_epochs_of_the_same_training_is_not_followed(
         directed(owner=Owner("run-2", "run-2", "fine_tune"), epochs=(1, 2, 3)).launch()
     training.let()
     assert training.end() is None
+
+
+def test_a_namespace_that_is_being_deleted_ends_the_run_though_its_job_is_still_there(
+    cluster: Cluster, directed: Make
+) -> None:
+    training = directed()
+    training.start()
+    training.wait("begun", 1)
+    cluster.end_namespace()
+    error = training.end()
+    assert isinstance(error, WorkerStopped)
+    assert str(error).startswith("namespace dolly is being deleted, with Job dolly-tiny-")
+    assert str(error).endswith(": stopped at epoch 1")
+    again = directed(owner=Owner("run-2", "run", "fine_tune"))
+    again.start()
+    assert "create it again when it is gone, or correct `namespace`" in str(again.end())

@@ -47,8 +47,13 @@ class Api:
         self.namespace = namespace
         self._batch, self._core = client.BatchV1Api(connection), client.CoreV1Api(connection)
 
-    def create_job(self, job: Job) -> bool:
+    def create_job(self, job: Job, log: Callable[[str], None] = lambda _: None) -> bool:
         """Create a Job.
+
+        Args:
+            job: The Job.
+            log: Called with each new reason for which it cannot be created yet, such as an
+                admission webhook that does not answer.
 
         Returns:
             False if a Job of that name already exists, perhaps by a request whose answer was lost.
@@ -59,18 +64,24 @@ class Api:
         """
         from kubernetes.client import ApiException
 
+        name, reported = job.metadata.name, set[str]()
+
+        def report(why: str) -> None:
+            if why not in reported:
+                reported.add(why)
+                log(f"Job {name} cannot be created yet, trying again: {why}")
+
         try:
             patiently(
                 lambda: self._batch.create_namespaced_job(
                     self.namespace, job, _request_timeout=TIMEOUT
-                )
+                ),
+                report,
             )
         except ApiException as error:
             if error.status == CONFLICT:  # the name is taken
                 return False
-            raise WorkerError(
-                f"the cluster rejected Job {job.metadata.name}: {_rejection(error)}"
-            ) from error
+            raise WorkerError(f"the cluster rejected Job {name}: {_rejection(error)}") from error
         return True
 
     def jobs(self, labels: Mapping[str, str]) -> list[Job]:
@@ -140,6 +151,26 @@ class Api:
                 raise WorkerError(explanation(error)) from error
         except (HTTPError, OSError) as error:
             raise WorkerError(no_answer(error)) from error
+
+    def is_ending(self) -> bool:
+        """Return whether the namespace is being deleted, or is gone.
+
+        An account of a namespace need not have the right to read it. This request would be refused
+        for that cause, and otherwise changes nothing.
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+        """
+        from kubernetes.client import ApiException
+
+        container = {"name": "none", "image": "none"}
+        pod = {"restartPolicy": "Never", "containers": [container]}
+        job: Any = {"metadata": {"name": "none"}, "spec": {"template": {"spec": pod}}}
+        try:
+            self._batch.create_namespaced_job(
+                self.namespace, job, dry_run="All", _request_timeout=TIMEOUT
+            )
+        except ApiException as error:
+            return error.status == NOT_FOUND or _is_namespace_ending(error)
+        return False
 
     def warnings_of(self, kind: str, name: str) -> list[Event]:
         """Return the cluster's warnings about a Job or a pod, such as an exceeded quota.
@@ -262,8 +293,12 @@ def _selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
-def patiently(request: Callable[[], Any]) -> Any:
+def patiently(request: Callable[[], Any], report: Callable[[str], None] = lambda _: None) -> Any:
     """Repeat a request while the API is busy or unreachable, for some minutes.
+
+    Args:
+        request: Makes it.
+        report: Called with the reason before each repetition.
 
     Raises:
         ApiException: The API has answered with an error that a repetition would not change.
@@ -279,9 +314,11 @@ def patiently(request: Callable[[], Any]) -> Any:
         except ApiException as error:
             if not _is_transient(error) or time.monotonic() > deadline:
                 raise
+            report(explanation(error))
         except (HTTPError, OSError) as error:
             if time.monotonic() > deadline:
                 raise WorkerError(f"Kubernetes does not answer: {no_answer(error)}") from error
+            report(no_answer(error))
         time.sleep(wait)
         wait = min(2 * wait, RETRY_SECONDS[1])
 
@@ -321,9 +358,17 @@ def _rejection(error: "ApiException") -> str:
     why = explanation(error)
     if error.status == NOT_FOUND:
         return f"{why}: create it, or correct `namespace` in the file that DOLLY_KUBERNETES names"
+    if _is_namespace_ending(error):
+        return f"{why}: create it again when it is gone, or correct `namespace`"
     if "exceeded quota" in why:
         return f"{why}: raise the quota, or delete Jobs that have ended, which `keep_minutes` keeps"
     return why
+
+
+def _is_namespace_ending(error: "ApiException") -> bool:
+    """Return whether the API refuses a request because its namespace is being deleted."""
+    causes = (_status_field(error, "details") or {}).get("causes") or ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def _is_transient(error: "ApiException") -> bool:
@@ -335,13 +380,13 @@ def _is_transient(error: "ApiException") -> bool:
 
 def explanation(error: "ApiException") -> str:
     """Return the API's own explanation of an error, on one line."""
-    return " ".join(_status_field(error, "message").split()) or one_line(error, ERROR_LENGTH)
+    return " ".join(str(_status_field(error, "message")).split()) or one_line(error, ERROR_LENGTH)
 
 
-def _status_field(error: "ApiException", key: str) -> str:
+def _status_field(error: "ApiException", key: str) -> Any:
     """Return a field of the Status that the API answers with; empty if it answers otherwise."""
     try:
-        return str(json.loads(error.body or "")[key])
+        return json.loads(error.body or "")[key]
     except (TypeError, ValueError, KeyError):
         return ""
 

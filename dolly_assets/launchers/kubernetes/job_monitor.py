@@ -24,6 +24,7 @@ from dolly_assets.launchers.kubernetes.message_reader import MessageReader
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
     Pod,
+    at_work,
     ending,
     grace_seconds_of,
     has_ended,
@@ -32,7 +33,6 @@ from dolly_assets.launchers.kubernetes.pods import (
     index_of,
     is_ending,
     is_starting,
-    nodes_at_work,
 )
 from dolly_assets.launchers.kubernetes.renewal import restarts_after_renewal
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
@@ -294,23 +294,26 @@ class JobMonitor:
         """Log why the Job waits; raise when it waits, starts or runs for longer than it may."""
         pods = self._pods.now()
         clock = self._clock = self._clock or self._new_clock(job, pods)
-        is_running = nodes_at_work(pods) >= self._resources.nodes
-        waited = clock.waiting_seconds
+        is_running = len(set(map(index_of, at_work(pods)))) >= self._resources.nodes
+        waited = clock.seconds
         if clock.turn(is_running=is_running) and is_running:
             self._waiting.is_over()
-            nodes = {pod.spec.node_name or "?" for pod in pods if pod.status.phase == "Running"}
+            nodes = {pod.spec.node_name or "?" for pod in at_work(pods)}
             self._log(
                 f"Job {self._name} runs on {', '.join(sorted(nodes))} after waiting for "
                 f"{duration(waited)}"
             )
-        self._gang.restart(pods, self._pods.gone())
+        is_restarting = self._gang.restart(pods, self._pods.gone())
         if is_running:
             self._starting_since = None
             self._limit_running(clock)
             return
         failures = max((self._failures(index_of(pod)) for pod in pods), default=0)
-        if not failures or clock.seconds > SEEN_SECONDS:  # its Job may be about to fail
+        is_settled = not failures or clock.seconds > SEEN_SECONDS  # its Job may be about to fail
+        if is_settled and not is_restarting:
             self._waiting.look(job, pods, failures=failures, seconds=clock.seconds)
+        if self._waiting.is_in_vain:
+            raise self._deleted()
         self._limit_waiting(pods, clock)
 
     def _failures(self, index: int) -> int:
@@ -407,7 +410,11 @@ class JobMonitor:
         self._finish()
         stopped = self._messages.stopped
         state = stopped.text if stopped else "published epochs are kept, run again to resume"
-        return WorkerStopped(f"Job {self._name} was deleted: {state}")
+        what = f"Job {self._name} was deleted"
+        with contextlib.suppress(Exception):  # it only helps
+            if self._api.is_ending():
+                what = f"namespace {self._api.namespace} is being deleted, with Job {self._name}"
+        return WorkerStopped(f"{what}: {state}")
 
     @property
     def _failure(self) -> Failure:

@@ -56,7 +56,7 @@ class KubernetesLauncher:
         """Run the worker of a spec to its end (see `dolly_assets.launchers.base.Launcher`)."""
         api = Api(self.settings.namespace, self.settings.context)
         jobs = self._settled_jobs(api, spec, on_message)
-        name, what = self._found(api, spec, jobs) or self._submitted(api, spec)
+        name, what = self._found(api, spec, jobs) or self._submitted(api, spec, on_message)
         with JobMonitor(api, self.settings, spec, name, on_message) as monitor:
             try:
                 on_message(Log(text=f"Job {name} in {self.settings.namespace} {what}"))
@@ -103,8 +103,11 @@ class KubernetesLauncher:
                 reported.add(name)
             time.sleep(LOOK_SECONDS)
 
-    def _submitted(self, api: Api, spec: WorkerSpec) -> tuple[str, str]:
-        is_new = api.create_job(build_job(spec, self.settings, self.owner))
+    def _submitted(
+        self, api: Api, spec: WorkerSpec, on_message: Callable[[Message | Times], None]
+    ) -> tuple[str, str]:
+        job = build_job(spec, self.settings, self.owner)
+        is_new = api.create_job(job, lambda text: on_message(Log(text=text)))
         return job_name(spec, self.owner), "created" if is_new else "already exists"
 
     def _found(self, api: Api, spec: WorkerSpec, jobs: Sequence[Job]) -> tuple[str, str] | None:

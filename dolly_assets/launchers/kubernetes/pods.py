@@ -91,10 +91,10 @@ def has_ended(pod: Pod) -> bool:
     return pod.status.phase in ("Succeeded", "Failed")
 
 
-def nodes_at_work(pods: Sequence[Pod]) -> int:
-    """Return how many of a Job's nodes are running or done."""
-    at_work = [pod for pod in pods if pod.status.phase in ("Running", "Succeeded")]
-    return len({index_of(pod) for pod in at_work if not pod.metadata.deletion_timestamp})
+def at_work(pods: Sequence[Pod]) -> list[Pod]:
+    """Return those of a Job's pods that are running or done."""
+    found = [pod for pod in pods if pod.status.phase in ("Running", "Succeeded")]
+    return [pod for pod in found if not pod.metadata.deletion_timestamp]
 
 
 def is_starting(pods: Sequence[Pod]) -> bool:

@@ -40,6 +40,7 @@ class Waiting:
 
     Attributes:
         why: The latest reason.
+        is_in_vain: Whether the namespace is being deleted, so that no pod can be created.
     """
 
     def __init__(self, api: Api, job: str, log: Callable[[str], None]) -> None:
@@ -47,7 +48,7 @@ class Waiting:
         self._ask_at, self._wait = 0.0, ASK_SECONDS[0]
         self._answer = ""
         self._logged: dict[str, float] = {}
-        self.why = ""
+        self.why, self.is_in_vain = "", False
 
     def is_over(self) -> None:
         """Forget what was logged: all pods run."""
@@ -95,6 +96,7 @@ class Waiting:
                 return said
         lacks_pods = sum(not has_ended(pod) for pod in pods) < job.spec.completions
         if lacks_pods and not job.spec.suspend:
+            self.is_in_vain = self._api.is_ending()  # where no event can be created, either
             newest = max((pod.metadata.creation_timestamp for pod in pods), default=None)
             return latest(self._api.warnings_of("Job", self._job), newest)
         return ""
