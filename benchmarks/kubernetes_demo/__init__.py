@@ -1,6 +1,6 @@
 """Trains the family `demo` in pods, and compares the weights with those of the local launcher.
 
-    python -m benchmarks.kubernetes_demo [--records 2400] [--epochs 2] [--cluster PROGRAM]
+    python -m benchmarks.kubernetes_demo [--records 1200] [--epochs 2] [--cluster PROGRAM]
     python -m benchmarks.kubernetes_demo.soak [--minutes 60] [--seed 1] [--cluster PROGRAM]
 
 On a real cluster if a program makes one (`DOLLY_TEST_CLUSTER`, see CONTRIBUTING.md), else on the

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class Demo:
         self.hand, self.epochs = hand, range(1, epochs + 1)
         self.home = Home(hand.folder / "home")
         for name in families:
-            self._declare(name, epochs)
+            self._declare(name, epochs, held_out=records // 6)
         self.kubernetes_file = hand.folder / "kubernetes.yaml"
         self.kubernetes_file.write_text(yaml.safe_dump(settings))
         os.umask(0)  # pods have a user of their own
@@ -71,12 +72,12 @@ class Demo:
         self.here.materialize([[name, "tokenized_dataset"]], DATASET)
         self.here.materialize([[name, "training_plan"]], DATASET)
 
-    def _declare(self, name: str, epochs: int) -> None:
+    def _declare(self, name: str, epochs: int, held_out: int) -> None:
         family = yaml.safe_load(
             (PROJECT / "dolly_assets" / "defs" / "demo" / "defs.yaml").read_text()
         )
         family["attributes"].update(compute={**FAMILIES[name], "memory_gib": 4}, automation={})
-        family["attributes"]["recipe"]["epochs"] = epochs
+        family["attributes"]["recipe"] |= {"epochs": epochs, "held_out_examples": held_out}
         (self.home.path / "defs" / name).mkdir(parents=True)
         (self.home.path / "defs" / name / "defs.yaml").write_text(yaml.safe_dump(family))
 
@@ -103,6 +104,16 @@ class Demo:
         """How often an epoch has been published."""
         return len(self.here.store.history(f"{name}/model_checkpoint/{DATASET}/{epoch_key(epoch)}"))
 
+    def published_at(self, name: str) -> list[float]:
+        """When each epoch was published, in seconds since 1970, up to the first that was not."""
+        found = []
+        for epoch in self.epochs:
+            address = f"{name}/model_checkpoint/{DATASET}/{epoch_key(epoch)}"
+            if not (artifact := self.here.store.latest(address)):
+                break
+            found.append(artifact.manifest.created_at.timestamp())
+        return found
+
     def weights(self, name: str) -> list[str]:
         """Digests of the newest weights of each epoch."""
         found = [
@@ -112,6 +123,12 @@ class Demo:
         return [
             str(artifact.manifest.attributes["weights_sha256"]) for artifact in found if artifact
         ]
+
+    def restarts(self) -> int:
+        """How often the newest run's Job has restarted, as its log says."""
+        [run] = self.in_pods.instance.get_run_ids(limit=1)
+        log = "\n".join(entry.message for entry in self.in_pods.instance.all_logs(run))
+        return max(map(int, re.findall(r"with (\d+) restart", log)), default=0)
 
     def in_epoch_2(self, name: str) -> Callable[[], bool]:
         """Whether the training that begins now is in its second epoch."""

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 
-from benchmarks.kubernetes_ends.anywhere import ONCE
+from benchmarks.kubernetes_ends.anywhere import AGAIN, ONCE
 from benchmarks.kubernetes_ends.stage import End, Stage
-from dolly_assets_tests.kubernetes.real_hand import RealHand
+from dolly_assets.launchers.kubernetes.renewal import WORKED_SECONDS
+from dolly_assets_tests.kubernetes.real_hand import FAKETIME, RealHand
 
 Act = Callable[[Stage[RealHand]], str]
 # Kubernetes ends the pods of a node that does not answer after 300 s, if they don't say otherwise.
@@ -33,11 +34,14 @@ def disturbed(how: Callable[[RealHand], object], nodes: int = 1) -> Act:
     return end
 
 
-def disrupted(how: Callable[[RealHand], object], nodes: int = 1) -> Act:
+def disrupted(
+    how: Callable[[RealHand], object], nodes: int = 1, worked_seconds: float = 0.0
+) -> Act:
     """Disrupt the last pod, and leave the cluster as it is until the training is back."""
 
     def end(stage: Stage[RealHand]) -> str:
         training = stage.in_epoch_2(compute={"nodes": nodes})
+        time.sleep(worked_seconds)  # they are at work
         stage.now()
         how(stage.hand)
         return stage.resumes(training)
@@ -133,6 +137,52 @@ def forbidden_pods(stage: Stage[RealHand]) -> str:
     return stage.completes(training)
 
 
+def compacted(stage: Stage[RealHand]) -> str:
+    """Compact etcd while the API server is down, and evict the pod when it is back."""
+    training = stage.in_epoch_2()
+    stage.now()
+    stage.hand.compact()
+    stage.hand.evict()
+    stage.removed = time.monotonic()
+    return stage.resumes(training)
+
+
+def namespace_deleted(stage: Stage[RealHand]) -> str:
+    """Delete the namespace in the second epoch."""
+    training = stage.in_epoch_2()
+    stage.now()
+    stage.hand.delete_namespace()
+    return stage.end(training)
+
+
+def namespace_gone(stage: Stage[RealHand]) -> str:
+    """Do so, and request the rest of the training."""
+    namespace_deleted(stage)
+    again = stage.training(owner=AGAIN, epochs=(2, 3))
+    stage.now()
+    again.start()
+    return stage.end(again)
+
+
+def disk_full(stage: Stage[RealHand]) -> str:
+    """Let the worker write more than its disk holds."""
+    folder = stage.hand.small_disk()
+    training = stage.in_epoch_2()
+    stage.now()
+    training.fail(2, folder)
+    return stage.end(training)
+
+
+def clocks_apart(minutes: int) -> Act:
+    """Evict one of two pods whose nodes' clocks are wrong."""
+
+    def end(stage: Stage[RealHand]) -> str:
+        stage.hand.shift_clocks(minutes)
+        return disrupted(RealHand.evict, 2)(stage)
+
+    return end
+
+
 def restarted_together(stage: Stage[RealHand]) -> str:
     """Restart the kubelet of every node and the API server at once, with two pods at work."""
     training = stage.in_epoch_2(compute={"nodes": 2})
@@ -147,6 +197,15 @@ def restarted_together(stage: Stage[RealHand]) -> str:
 ENDS: list[End[RealHand]] = [
     End("node drained", disrupted(RealHand.drain), ONCE, r"was evicted \("),
     End("node drained, of two", disrupted(RealHand.drain, 2), ONCE, r"was evicted \("),
+    *(
+        End(
+            f"pod evicted, of {nodes}, after a minute's work",
+            disrupted(RealHand.evict, nodes, WORKED_SECONDS + 1),
+            ONCE,
+            r"was evicted \(",
+        )
+        for nodes in (4, 8)
+    ),
     End("node cordoned", disturbed(RealHand.cordon), r"^done$", None),
     End(
         "node tainted NoExecute",
@@ -204,6 +263,15 @@ ENDS: list[End[RealHand]] = [
     End("etcd killed", disturbed(lambda hand: hand.kill_control_plane("etcd")), r"^done$", None),
     End("kubelets and API server at once", restarted_together, r"^done$", None),
     End("no scheduler, no controllers", without_a_scheduler, ONCE, r"was evicted \("),
+    End("etcd compacted, pod evicted", compacted, ONCE, r"was evicted \("),
+    End("namespace deleted", namespace_deleted, r"^stopped$", r"is being deleted, with .*epoch 2"),
+    End("namespace deleted, requested again", namespace_gone, r"^failed$", r"correct `namespace`"),
+    End("disk full", disk_full, r"^failed$", r"no space left on the disk of .*ephemeral_storage"),
     End("Job suspended and resumed", suspended, ONCE, r"the Job is suspended"),
     End("waits: PodSecurity", forbidden_pods, r"^done$", r"violates PodSecurity"),
+    *(
+        End(f"clocks apart by {minutes:+} min, of two", clocks_apart(minutes), ONCE, r"was evicted")
+        for minutes in (10, -10)
+        if FAKETIME.exists()
+    ),
 ]

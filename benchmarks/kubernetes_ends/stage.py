@@ -60,6 +60,7 @@ class Stage(Generic[AnyHand]):
         training.start()
         self.wait(lambda: training.published == ["01"])
         training.wait("begun", 2, times=training.spec.family.compute.nodes)
+        self.wait(lambda: " runs on " in training.log)
         return training
 
     def wait(self, happened: Callable[[], object]) -> None:
