@@ -17,6 +17,7 @@ from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.scoring import ChampionRule
+from dolly_assets.suites import Suite, SuiteName
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates import Labels, TemplateFile
 from dolly_assets.tokenization.templates.settings import NAMES, is_known
@@ -107,6 +108,23 @@ class Evaluation(Config):
     prompts: tuple[Prompt, ...] = Field(
         default=DEFAULT_PROMPTS, min_length=1, description="Prompts that every epoch answers."
     )
+    suites: dict[SuiteName, Suite] = Field(
+        default={},
+        description="Name -> suite that the base model and every epoch are scored on; "
+        "`general: {}` is bundled.",
+    )
+
+    def resolved(self, folder: Path) -> Self:
+        """Return it with the files of its suites read and found right.
+
+        Args:
+            folder: What relative paths count from.
+
+        Raises:
+            ConfigurationError: A suite is wrong; the text names its file and line.
+        """
+        suites = {name: suite.resolved(name, folder) for name, suite in self.suites.items()}
+        return self.model_copy(update={"suites": suites})
 
 
 class Automation(Config):
@@ -220,7 +238,7 @@ class ModelFamily(FamilyAttributes):
 
         Raises:
             ConfigurationError: The folder's name cannot name a family, or its template's file
-                cannot be read.
+                or a suite cannot be read.
         """
         template = attributes.template
         if isinstance(template, str) and template not in NAMES:
@@ -229,6 +247,7 @@ class ModelFamily(FamilyAttributes):
             template = "dolly"
         resolved = {
             "base_model": attributes.base_model.resolved(folder),
+            "evaluation": attributes.evaluation.resolved(folder),
             "template": template,
         }
         return cls(name=check_family_name(folder.name), **{**dict(attributes), **resolved})

@@ -22,6 +22,7 @@ LAYERS = (
     {"datasets", "tokenization", "profiling", "scoring"},
     {"training"},
     {"generation", "planning"},
+    {"suites"},
     {"family"},
     {"registry", "scaffolding"},
     {"worker"},
@@ -37,7 +38,7 @@ LAYERS = (
 """From the bottom to the top. Parts of one layer do not import each other."""
 STANDS_ALONE = {"profiling": {"core", "hardware"}}
 """Parts that could be packages of their own, with all that they may import."""
-LIBRARIES = {part for layer in LAYERS[:5] for part in layer}
+LIBRARIES = {part for layer in LAYERS[:6] for part in layer}
 MAY_IMPORT_DAGSTER = {
     "assets",
     "automation",

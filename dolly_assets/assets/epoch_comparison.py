@@ -13,25 +13,29 @@ from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
-from dolly_assets.generation.comparison import EpochRow
+from dolly_assets.generation.comparison import EpochRow, Measure
 from dolly_assets.generation.prompt import Prompt
 from dolly_assets.registry.attributes import (
     CheckpointAttributes,
     ComparisonAttributes,
     EvaluationAttributes,
 )
-from dolly_assets.registry.kinds import EPOCH_COMPARISON
+from dolly_assets.registry.kinds import EPOCH_COMPARISON, SUITE_SCORES
 from dolly_assets.registry.queries import ScoredEpoch, comparison_inputs, scored_epochs
+from dolly_assets.registry.suite_scores import suites_in
+from dolly_assets.scoring.examples import Score
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.conventions import PICTURE_FILE
+from dolly_assets.suites.results import changes
 
 
 def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
     """Return the asset `FAMILY/epoch_comparison`, by dataset."""
+    suites = [SUITE_SCORES.key(family.name)] if family.evaluation.suites else []
 
     @dg.asset(
         key=EPOCH_COMPARISON.key(family.name),
-        deps=EPOCH_COMPARISON.input_keys(family.name),
+        deps=[*EPOCH_COMPARISON.input_keys(family.name), *suites],
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"altair"},
@@ -45,7 +49,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
             raise ArtifactError(
                 f"no epoch of {family.name} on {dataset} is in the store: train some first"
             )
-        rows = [_row(epoch, epochs[epoch]) for epoch in sorted(epochs)]
+        rows = [_row(epoch, epochs[epoch], epochs.get(0)) for epoch in sorted(epochs)]
         best = comparison.best_epoch(rows)
         newest = CheckpointAttributes.of(epochs[max(epochs)].checkpoint)
         with tempfile.TemporaryDirectory() as folder:
@@ -63,6 +67,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 inputs=comparison_inputs(epochs),
                 attributes=ComparisonAttributes(
                     scores_markdown=comparison.scores_markdown(rows),
+                    suites_markdown=comparison.suites_markdown(rows),
                     responses_markdown=comparison.responses_markdown(rows),
                     epochs=len(rows),
                     best_epoch=best.epoch if best else None,
@@ -78,7 +83,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
     return epoch_comparison
 
 
-def _row(epoch: int, scored: ScoredEpoch) -> EpochRow:
+def _row(epoch: int, scored: ScoredEpoch, base: ScoredEpoch | None) -> EpochRow:
     trained = CheckpointAttributes.of(scored.checkpoint)
     scores = (
         EvaluationAttributes.of(scored.evaluation) if scored.evaluation else EvaluationAttributes()
@@ -94,7 +99,31 @@ def _row(epoch: int, scored: ScoredEpoch) -> EpochRow:
         responses=_responses(scored.sample_responses),
         held_out_loss_interval=scores.held_out_loss_interval,
         exact_match_interval=scores.exact_match_interval,
+        suites=_measures(scored.suite_scores, base.suite_scores if base else None),
     )
+
+
+def _measures(scores: Artifact | None, base: Artifact | None) -> dict[str, Measure]:
+    """Return the scores on suites, with what has changed since the base model."""
+    found: dict[str, Measure] = {}
+    of_base = suites_in(base) if base else {}
+    for name, scored in (suites_in(scores) if scores else {}).items():
+        is_other = base is not None and base is not scores and name in of_base
+        changed = changes(scored.table(), of_base[name].table()) if is_other else {}
+        score = scored.score
+        for title, key, value, interval in (
+            (name, "score", score.score, score.score_interval),
+            (
+                f"{name}, bits per byte",
+                "bits_per_byte",
+                score.bits_per_byte,
+                score.bits_per_byte_interval,
+            ),
+        ):
+            if value is not None:
+                change = changed.get(key, Score(None))
+                found[title] = Measure(value, interval, change.value, change.interval)
+    return found
 
 
 def _responses(samples: Artifact | None) -> dict[Prompt, str]:

@@ -20,6 +20,7 @@ from dolly_assets.registry.kinds import (
     GPU_PROFILE,
     MODEL_CHECKPOINT,
     SAMPLE_RESPONSES,
+    SUITE_SCORES,
     TOKENIZED_DATASET,
     TRAINING_APPROVAL,
     TRAINING_PLAN,
@@ -135,15 +136,17 @@ def automation_sensor(*, is_on: bool) -> dg.AutomationConditionSensorDefinition:
 def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
     """Return when each asset is materialized automatically, by the asset's name."""
     followed = IsFollowed(family)
+    suites = [SUITE_SCORES] if family.evaluation.suites else []
     on_new_inputs = followed & _due(_changed()) & HAS_INPUTS & IS_FREE
     conditions: dict[AssetKind, dg.AutomationCondition] = {
         BASE_MODEL: IS_NEW.since(HANDLED) & ~Condition.in_progress(),
         **dict.fromkeys(
-            (TOKENIZED_DATASET, TRAINING_PLAN, EVALUATION, SAMPLE_RESPONSES), on_new_inputs
+            (TOKENIZED_DATASET, TRAINING_PLAN, EVALUATION, SAMPLE_RESPONSES, SUITE_SCORES),
+            on_new_inputs,
         ),
         # Of ten epochs seven may never be trained: missing partitions don't delay these.
         TRAINING_PROFILE: followed & _new(family, GPU_PROFILE) & IS_FREE,
-        EPOCH_COMPARISON: followed & _new(family, EVALUATION, SAMPLE_RESPONSES) & IS_FREE,
+        EPOCH_COMPARISON: followed & _new(family, EVALUATION, SAMPLE_RESPONSES, *suites) & IS_FREE,
         CHAMPION_MODEL: followed & _new(family, EPOCH_COMPARISON) & IS_FREE,
     }
     if family.automation.training != "never":

@@ -13,6 +13,7 @@ from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.profile_checks import build_profile_checks
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
+from dolly_assets.assets.suite_scores import build_suite_scores
 from dolly_assets.assets.template_checks import (
     build_base_model_template_check,
     build_checkpoint_template_check,
@@ -71,6 +72,7 @@ class ModelFamilyComponent(dg.Component):
         builders = [
             *BUILDERS,
             *([build_training_approval] if self.family.automation.needs_approval else []),
+            *([build_suite_scores] if self.family.evaluation.suites else []),
         ]
         assets = [
             _owned(with_automation(build(self.family), self.family), self.family)

@@ -1,4 +1,4 @@
-"""What evaluation and sample_responses share: one worker reads several epochs' checkpoints."""
+"""What assets of scores and samples share: one worker reads several epochs' checkpoints."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.kinds import AssetKind
 from dolly_assets.registry.queries import required_checkpoints
-from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Task
 
 # Not the policy of model_checkpoint: a backfill then starts scoring an epoch while the next one
@@ -24,7 +24,7 @@ def build_per_epoch_asset(
     *,
     description: str,
     kinds: set[str],
-    task: Callable[[str, dict[int, Artifact]], Task],
+    task: Callable[[ArtifactStore, str, dict[int, Artifact]], Task],
 ) -> dg.AssetsDefinition:
     """Return an asset by dataset and epoch that a worker makes from each epoch's checkpoint.
 
@@ -33,7 +33,7 @@ def build_per_epoch_asset(
         kind: The kind of its artifacts.
         description: What Dagster shows of it.
         kinds: Dagster's tags of technologies.
-        task: Returns the worker's task for a dataset and the checkpoints of its epochs.
+        task: Returns the worker's task for a store, a dataset and its epochs' checkpoints.
     """
 
     @dg.multi_asset(
@@ -62,7 +62,7 @@ def build_per_epoch_asset(
             worker.run(
                 context,
                 family,
-                task(dataset, checkpoints),
+                task(artifacts, dataset, checkpoints),
                 lambda item: context.log_event(materialization_of(item)),
             )
         yield from ()

@@ -6,6 +6,7 @@ was trained.
 - `model.py`: loading a model from a folder of weights.
 - `prompt.py`: what a model is asked.
 - `answer.py`: from encoded prompts to answers; all other modules call it.
+- `batches.py`: rows of similar length in batches.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
 - `dialogue.py`: a conversation with a model, as long as its context allows.

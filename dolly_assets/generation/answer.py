@@ -6,6 +6,8 @@ Sampling, scoring and chatting use it. It knows prompts only as token ids.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dolly_assets.generation.batches import batches_within
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
@@ -69,3 +71,36 @@ def answer(
         generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     return [text.strip() for text in texts]
+
+
+def answers_in_batches(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_token_ids: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[str]:
+    """Return the greedy answers to any number of encoded prompts, in their order.
+
+    Args:
+        model: As in `answer`.
+        tokenizer: As in `answer`.
+        prompts: As in `answer`.
+        end_token_ids: As in `answer`.
+        max_new_tokens: As in `answer`.
+        batch_size: How many prompts to answer at once.
+    """
+    texts = [""] * len(prompts)
+    for rows in batches_within([len(ids) for ids in prompts], batch_size):
+        answers = answer(
+            model,
+            tokenizer,
+            [prompts[row] for row in rows],
+            end_token_ids=end_token_ids,
+            max_new_tokens=max_new_tokens,
+        )
+        for row, text in zip(rows, answers, strict=True):
+            texts[row] = text
+    return texts

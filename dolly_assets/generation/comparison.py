@@ -2,8 +2,8 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from dolly_assets.core.markdown import code_block, markdown_table
 from dolly_assets.core.png import png
@@ -20,11 +20,35 @@ HEADER = (
 )
 
 
+class Measure(NamedTuple):
+    """A score on a suite; None where there is none.
+
+    Attributes:
+        value: The score.
+        interval: Its 95 % interval.
+        change: How much more it is than the base model's, paired by record.
+        change_interval: The 95 % interval of the change.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    change: float | None = None
+    change_interval: tuple[float, float] | None = None
+
+    @property
+    def cells(self) -> list[str]:
+        """The score and the change as text."""
+        return [
+            _cell(self.value, ".3f", self.interval),
+            _cell(self.change, "+.3f", self.change_interval),
+        ]
+
+
 @dataclass(frozen=True)
 class EpochRow:
     """The results of an epoch; None where a value was not measured.
 
-    Losses are in nats per labelled token; intervals are of 95 %.
+    Losses are in nats per labelled token; intervals are of 95 %; suites have a score by name.
     """
 
     epoch: int
@@ -37,6 +61,7 @@ class EpochRow:
     responses: Mapping[Prompt, str]
     held_out_loss_interval: tuple[float, float] | None = None
     exact_match_interval: tuple[float, float] | None = None
+    suites: Mapping[str, Measure] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the row ready for JSON, with the responses as a list."""
@@ -44,7 +69,8 @@ class EpochRow:
             {**prompt.model_dump(), "response": response}
             for prompt, response in self.responses.items()
         ]
-        return {**vars(self), "responses": responses}
+        suites = {name: measure._asdict() for name, measure in self.suites.items()}
+        return {**vars(self), "responses": responses, "suites": suites}
 
     @property
     def name(self) -> str:
@@ -83,6 +109,12 @@ def scores_markdown(rows: Sequence[EpochRow]) -> str:
     return markdown_table(HEADER, [row.cells() for row in rows])
 
 
+def suites_markdown(rows: Sequence[EpochRow]) -> str | None:
+    """Return the table of scores on suites as Markdown; None without suites."""
+    header, lines = _suites_table(rows)
+    return markdown_table(header, lines) if lines else None
+
+
 def responses_markdown(rows: Sequence[EpochRow]) -> str:
     """Return every prompt with its responses, epoch by epoch, as Markdown."""
     parts = []
@@ -108,14 +140,34 @@ def page(title: str, rows: Sequence[EpochRow]) -> str:
         .properties(background="white")
         .to_html(inline=True, fullhtml=False, output_div="chart")
     )
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.cells())}</tr>"
-        for row in rows
-    )
+    header, lines = _suites_table(rows)
     return _PAGE.format(
-        title=html.escape(title), chart=chart, head=head, body=body, responses=_responses_html(rows)
+        title=html.escape(title),
+        chart=chart,
+        scores=_table_html(HEADER, [row.cells() for row in rows]),
+        suites=f"<h2>Suites</h2>\n{_table_html(header, lines)}" if lines else "",
+        responses=_responses_html(rows),
     )
+
+
+def _suites_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:
+    """Return header and lines of the scores on suites; no lines without suites."""
+    names = list(dict.fromkeys(name for row in rows for name in row.suites))
+    header = ["epoch", *(title for name in names for title in (name, "change from the base"))]
+    absent = Measure(None)
+    lines = [
+        [row.name, *(cell for name in names for cell in row.suites.get(name, absent).cells)]
+        for row in rows
+    ]
+    return header, lines if names else []
+
+
+def _table_html(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _responses_html(rows: Sequence[EpochRow]) -> str:
@@ -195,7 +247,8 @@ pre {{ margin: 0; white-space: pre-wrap; font: inherit; }}
 <body>
 <h1>{title}</h1>
 <div class="chart">{chart}</div>
-<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
+{scores}
+{suites}
 <h2>Sample responses</h2>
 {responses}
 </body>

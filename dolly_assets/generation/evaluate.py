@@ -7,7 +7,7 @@ checkpoints and stores.
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.generation.answer import answer
+from dolly_assets.generation.answer import answers_in_batches
+from dolly_assets.generation.batches import batches_within
 from dolly_assets.scoring.calibration import Calibration
 from dolly_assets.scoring.texts import is_exact
 from dolly_assets.tokenization.labels import LabelRuns, token_mask
@@ -127,7 +128,7 @@ def held_out_losses(model: "PreTrainedModel", table: pa.Table, *, batch_size: in
     model.eval()
     try:
         with torch.no_grad():
-            for rows in _batches_within(lengths, batch_size, tokens):
+            for rows in batches_within(lengths, batch_size, tokens):
                 scored = labelled.score(
                     [np.array(input_ids[row], np.int32) for row in rows],
                     [runs[row] for row in rows],
@@ -177,17 +178,14 @@ def exact_match(
     table = table.slice(0, examples)
     records, runs = table.to_pylist(), LabelRuns.of(table)
     prompts = [record["input_ids"][: record["prompt_length"]] for record in records]
-    texts = [""] * len(records)
-    for rows in _batches_within([len(ids) for ids in prompts], batch_size):
-        answers = answer(
-            model,
-            tokenizer,
-            [prompts[row] for row in rows],
-            end_token_ids=end_token_ids,
-            max_new_tokens=max_new_tokens,
-        )
-        for row, text in zip(rows, answers, strict=True):
-            texts[row] = text
+    texts = answers_in_batches(
+        model,
+        tokenizer,
+        prompts,
+        end_token_ids=end_token_ids,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+    )
     return _score(
         [_answer(record, runs[row], texts[row], tokenizer) for row, record in enumerate(records)]
     )
@@ -289,26 +287,6 @@ class _LabelledTokens:
         if not self._selects:
             logits = logits[labelled - 1]
         return logits, ids[0, labelled].to(logits.device)
-
-
-def _batches_within(
-    lengths: Sequence[int], batch_size: int, tokens: int | None = None
-) -> Iterator[list[int]]:
-    """Yield row indices in batches of similar length, the longest first.
-
-    If memory is too small, it shows in the first batch.
-
-    Args:
-        lengths: Tokens of each row.
-        batch_size: The most rows of a batch.
-        tokens: The most tokens of a batch, padding included; a longer row is a batch of its own.
-    """
-    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    while rows:
-        fitting = tokens // max(1, lengths[rows[0]]) if tokens is not None else batch_size
-        count = max(1, min(batch_size, fitting))
-        yield rows[:count]
-        rows = rows[count:]
 
 
 def _check_not_empty(table: pa.Table) -> None:

@@ -30,6 +30,7 @@ from dolly_assets.registry.kinds import (
     MODEL_CHECKPOINT,
     RAW_DATASET,
     SAMPLE_RESPONSES,
+    SUITE_SCORES,
     TOKENIZED_DATASET,
     TRAINING_PLAN,
     TRAINING_PROFILE,
@@ -84,6 +85,8 @@ class Pipeline:
             runs += self._update(TRAINING_PROFILE)
         scored = sorted(newest_training(self.session.store, self.family, self.dataset))
         runs += self._score(EVALUATION, scored) + self._score(SAMPLE_RESPONSES, scored)
+        if self.family.evaluation.suites:
+            runs += self._score(SUITE_SCORES, scored)
         return runs + self._update(EPOCH_COMPARISON) + self._update(CHAMPION_MODEL)
 
     def _check_declared_license(self) -> None:

@@ -261,12 +261,50 @@ class SampleAttributes(Attributes):
     responses_markdown: str | None = None
 
 
+class SuiteAttributes(Attributes):
+    """The records of a suite, as they were scored."""
+
+    records: int
+
+
+class SuiteScore(BaseModel):
+    """What a checkpoint scored on a suite; None where nothing of the kind was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    settings: str = Field(description="Digest of the suite's content and settings.")
+    records: int
+    score: float | None = Field(default=None, description="Mean score, 0 to 1.")
+    score_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval: Wilson's of shares, the bootstrap's of means."
+    )
+    bits_per_byte: float | None = Field(default=None, description="Loss of the suite's texts.")
+    bits_per_byte_interval: tuple[float, float] | None = None
+    perplexity: float | None = Field(default=None, description="Of the texts, per token.")
+    warnings: list[str] = Field(default=[], description="What makes the scores mean little.")
+
+
+class SuiteScoresAttributes(Attributes):
+    """The scores of a checkpoint on its family's suites."""
+
+    epoch: int | None = None
+    weights: str | None = Field(
+        default=None, description="Digest of the weights and the template that were scored."
+    )
+    suites: dict[str, SuiteScore] = Field(default={}, description="Scores by suite.")
+    scores_markdown: str | None = None
+    answers_markdown: str | None = None
+
+
 class ComparisonAttributes(LicenseAttributes):
     """The epochs of a training side by side."""
 
     epochs: int | None = None
     best_epoch: int | None = None
     scores_markdown: str | None = None
+    suites_markdown: str | None = Field(
+        default=None, description="Scores on suites, and their change from the base model."
+    )
     responses_markdown: str | None = None
 
 

@@ -27,6 +27,8 @@ from dolly_assets.registry.attributes import (
     QualityAttributes,
     RawDatasetAttributes,
     SampleAttributes,
+    SuiteAttributes,
+    SuiteScoresAttributes,
     TokenizedDatasetAttributes,
     TrainingProfileAttributes,
     TrainingStateAttributes,
@@ -159,7 +161,26 @@ def _evaluation(family: ModelFamily) -> Sequence[JsonValue]:
 
 
 def _sample_responses(family: ModelFamily) -> Sequence[JsonValue]:
-    return [family.prompt_style.model_dump(mode="json"), family.evaluation.model_dump(mode="json")]
+    evaluation = family.evaluation.model_dump(mode="json", exclude={"suites"})
+    return [family.prompt_style.model_dump(mode="json"), evaluation]
+
+
+def suite_settings(family: ModelFamily, name: str) -> str:
+    """Return the digest of what determines a model's scores on one of its family's suites."""
+    suite = family.evaluation.suites[name]
+    return json_digest(
+        [
+            SUITE_SCORES.output_version,
+            suite.decisive(),
+            suite.max_new_tokens or family.evaluation.max_new_tokens,
+            family.prompt_style.model_dump(mode="json"),
+            *_other_template(family),
+        ]
+    )
+
+
+def _suite_scores(family: ModelFamily) -> Sequence[JsonValue]:
+    return [{name: suite_settings(family, name) for name in family.evaluation.suites}]
 
 
 def _champion_model(family: ModelFamily) -> Sequence[JsonValue]:
@@ -234,6 +255,14 @@ SAMPLE_RESPONSES = AssetKind(
     inputs=(MODEL_CHECKPOINT,),
     settings=_sample_responses,
 )
+SUITE_SCORES = AssetKind(
+    "suite_scores",
+    Partitioning.EPOCH,
+    SuiteScoresAttributes,
+    inputs=(MODEL_CHECKPOINT,),
+    settings=_suite_scores,
+    is_optional=True,
+)
 EPOCH_COMPARISON = AssetKind(
     "epoch_comparison",
     Partitioning.DATASET,
@@ -252,6 +281,8 @@ CHAMPION_MODEL = AssetKind(
 )
 
 # Published beside an asset: no asset of Dagster's stands for these.
+SUITE = AssetKind("suite", Partitioning.DATASET, SuiteAttributes)
+"""The records of a suite. In its address, the suite's name is in the place of a dataset's."""
 DATASET_QUALITY = AssetKind("dataset_quality", Partitioning.DATASET, QualityAttributes)
 TRAINING_STATE = AssetKind("training_state", Partitioning.DATASET, TrainingStateAttributes)
 INTERRUPTED_PROFILE = AssetKind(
@@ -276,12 +307,13 @@ FAMILY_ASSETS = (
     TRAINING_PROFILE,
     SAMPLE_RESPONSES,
     EVALUATION,
+    SUITE_SCORES,
     EPOCH_COMPARISON,
     CHAMPION_MODEL,
 )
-"""The assets that every family has of its own, in the order of the graph."""
+"""The assets that families have of their own, in the order of the graph."""
 
-_BESIDE = (DATASET_QUALITY, TRAINING_STATE, INTERRUPTED_PROFILE, CHAMPION_EVALUATION)
+_BESIDE = (SUITE, DATASET_QUALITY, TRAINING_STATE, INTERRUPTED_PROFILE, CHAMPION_EVALUATION)
 KINDS = {
     name: kind
     for kind in (RAW_DATASET, *FAMILY_ASSETS, *_BESIDE)

@@ -16,6 +16,7 @@ from dolly_assets.registry.kinds import (
     KINDS,
     MODEL_CHECKPOINT,
     SAMPLE_RESPONSES,
+    SUITE_SCORES,
     AssetKind,
 )
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
@@ -104,11 +105,12 @@ class ScoredEpoch:
     checkpoint: Artifact
     evaluation: Artifact | None
     sample_responses: Artifact | None
+    suite_scores: Artifact | None = None
 
     @property
     def artifacts(self) -> list[Artifact]:
         """All that exist."""
-        found = (self.checkpoint, self.evaluation, self.sample_responses)
+        found = (self.checkpoint, self.evaluation, self.sample_responses, self.suite_scores)
         return [item for item in found if item]
 
 
@@ -128,6 +130,7 @@ def scored_epochs(
             checkpoint,
             score(EVALUATION, epoch, checkpoint),
             score(SAMPLE_RESPONSES, epoch, checkpoint),
+            score(SUITE_SCORES, epoch, checkpoint) if family.evaluation.suites else None,
         )
         for epoch, checkpoint in newest_training(store, family, dataset).items()
     }

@@ -8,9 +8,18 @@ from typing import Any
 
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
-from dolly_assets.registry.attributes import CheckpointAttributes, EvaluationAttributes
+from dolly_assets.registry.attributes import (
+    CheckpointAttributes,
+    EvaluationAttributes,
+    SuiteScoresAttributes,
+)
 from dolly_assets.registry.inputs import is_made_from
-from dolly_assets.registry.kinds import EVALUATION, MODEL_CHECKPOINT
+from dolly_assets.registry.kinds import (
+    EVALUATION,
+    MODEL_CHECKPOINT,
+    SUITE_SCORES,
+    suite_settings,
+)
 from dolly_assets.registry.queries import names
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.flow import in_parallel
@@ -27,6 +36,7 @@ ROW_KEYS = (
     "exact_match",
     "tokens_per_second",
     "published_at",
+    "suites",
 )
 
 
@@ -54,7 +64,11 @@ def status_rows(
 def status_table(rows: list[dict[str, Any]]) -> str:
     """Return the published epochs as text, and what each family has not been trained on."""
     numbers = f"{'held-out loss':>14} {'exact match':>12} {'tokens/s':>10}"
-    lines = [f"{'family':<16} {'dataset':<24} {'epoch':>5} {numbers}  {'training':<12}  digest"]
+    header = (
+        f"{'family':<16} {'dataset':<24} {'epoch':>5} {numbers}  {'training':<12}  {'digest':<12}"
+    )
+    suites = "  suites" if any(row["suites"] for row in rows) else ""
+    lines = [f"{header}{suites}".rstrip()]
     lines += [_line(row) for row in rows if row["digest"]]
     trained = {(row["family"], row["dataset"]) for row in rows if row["digest"]}
     for family in dict.fromkeys(row["family"] for row in rows):
@@ -75,7 +89,18 @@ def _line(row: dict[str, Any]) -> str:
         for value, form, width in numbers
     )
     digests = f"{row['training'][:12]:<12}  {row['digest'][:12]}"
-    return f"{row['family']:<16} {row['dataset']:<24} {row['epoch']:>5} {cells}  {digests}"
+    line = f"{row['family']:<16} {row['dataset']:<24} {row['epoch']:>5} {cells}  {digests}"
+    suites = ", ".join(
+        f"{name} {_suite_text(each)}" for name, each in (row["suites"] or {}).items()
+    )
+    return f"{line}  {suites}".rstrip()
+
+
+def _suite_text(score: dict[str, float | None]) -> str:
+    value, bits = score["score"], score["bits_per_byte"]
+    parts = [*([f"{value:.3f}"] if value is not None else [])]
+    parts += [f"{bits:.3f} bits/byte"] if bits is not None else []
+    return " ".join(parts) or "–"
 
 
 def _rows(store: ArtifactStore, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
@@ -83,25 +108,28 @@ def _rows(store: ArtifactStore, family: ModelFamily, datasets: set[str]) -> list
 
     Only names that exist are looked up: a remote store is slow to answer for what it lacks.
     """
+    kinds = [MODEL_CHECKPOINT, EVALUATION, *([SUITE_SCORES] if family.evaluation.suites else [])]
     found = [
         artifact
-        for kind in (MODEL_CHECKPOINT, EVALUATION)
+        for kind in kinds
         for artifact in in_parallel(store.latest, names(store, kind, family.name))
     ]
     newest = {artifact.name: artifact for artifact in found if artifact}
     trained = {ArtifactAddress.parse(name).dataset for name in newest}
     return [
-        _row(newest, family.name, dataset, epoch)
+        _row(newest, family, dataset, epoch)
         for dataset in sorted(datasets | trained)
         for epoch in range(family.recipe.epochs + 1)
     ]
 
 
-def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> dict[str, Any]:
-    about = {"family": family, "dataset": dataset, "epoch": epoch}
-    checkpoint, evaluation = (
-        newest.get(kind.address(family, dataset, epoch).name)
-        for kind in (MODEL_CHECKPOINT, EVALUATION)
+def _row(
+    newest: dict[str, Artifact], family: ModelFamily, dataset: str, epoch: int
+) -> dict[str, Any]:
+    about = {"family": family.name, "dataset": dataset, "epoch": epoch}
+    checkpoint, evaluation, suite_scores = (
+        newest.get(kind.address(family.name, dataset, epoch).name)
+        for kind in (MODEL_CHECKPOINT, EVALUATION, SUITE_SCORES)
     )
     if checkpoint is None:
         return {**dict.fromkeys(ROW_KEYS), **about}
@@ -119,4 +147,18 @@ def _row(newest: dict[str, Artifact], family: str, dataset: str, epoch: int) -> 
         "exact_match": scores.exact_match if scores else None,
         "tokens_per_second": trained.tokens_per_second,
         "published_at": checkpoint.manifest.created_at.isoformat(),
+        "suites": _suites(family, checkpoint, suite_scores),
+    }
+
+
+def _suites(
+    family: ModelFamily, checkpoint: Artifact, scores: Artifact | None
+) -> dict[str, dict[str, float | None]] | None:
+    """Return what a checkpoint scored on its family's suites as they are now."""
+    if scores is None or not is_made_from(scores, checkpoint):
+        return None
+    return {
+        name: {"score": score.score, "bits_per_byte": score.bits_per_byte}
+        for name, score in SuiteScoresAttributes.of(scores).suites.items()
+        if name in family.evaluation.suites and score.settings == suite_settings(family, name)
     }

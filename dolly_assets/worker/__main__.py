@@ -31,6 +31,7 @@ from dolly_assets.worker.spec import (
     Evaluate,
     PrepareBaseModel,
     Sample,
+    ScoreSuites,
     Tokenize,
     Train,
     WorkerSpec,
@@ -40,6 +41,7 @@ from dolly_assets.worker.spec import (
 from dolly_assets.worker.tasks.evaluate import evaluate
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.sample import sample
+from dolly_assets.worker.tasks.score_suites import score_suites
 from dolly_assets.worker.tasks.tokenize import tokenize
 from dolly_assets.worker.tasks.train import train
 
@@ -58,6 +60,8 @@ def run_task(
         evaluate(spec, store, messenger)
     elif has_task(spec, Sample):
         sample(spec, store, messenger)
+    elif has_task(spec, ScoreSuites):
+        score_suites(spec, store, messenger)
     else:
         raise NotImplementedError(spec.task.task)
 

@@ -97,7 +97,16 @@ class Sample(Config):
     checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
 
 
-Task = PrepareBaseModel | Tokenize | Train | Evaluate | Sample
+class ScoreSuites(Config):
+    """Score checkpoints on the family's suites, and publish what was not scored before."""
+
+    task: Literal["score_suites"] = "score_suites"
+    dataset: str
+    checkpoints: dict[int, ArtifactRef] = Field(min_length=1, description="By epoch.")
+    suites: dict[str, ArtifactRef] = Field(description="The records of each suite, by its name.")
+
+
+Task = PrepareBaseModel | Tokenize | Train | Evaluate | Sample | ScoreSuites
 TaskT = TypeVar("TaskT", bound=Task)
 TaskT_co = TypeVar(
     "TaskT_co",

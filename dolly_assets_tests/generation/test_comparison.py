@@ -6,11 +6,13 @@ import pytest
 
 from dolly_assets.generation.comparison import (
     EpochRow,
+    Measure,
     best_epoch,
     page,
     picture,
     responses_markdown,
     scores_markdown,
+    suites_markdown,
 )
 from dolly_assets.generation.prompt import Prompt
 
@@ -142,3 +144,19 @@ epoch 0 (base model)
 def test_the_picture_is_a_png_even_of_nothing() -> None:
     for rows in ([], [row(0, held_out_loss=2.0, exact_match=0.1), row(1, held_out_loss=1.0)]):
         assert picture(rows).startswith(b"\x89PNG")
+
+
+def test_suites_are_a_table_of_their_own_with_the_change_from_the_base_model() -> None:
+    base = row(0, suites={"general": Measure(0.5, (0.4, 0.6))})
+    trained = row(1, suites={"general": Measure(0.4, (0.3, 0.5), -0.1, (-0.15, -0.05))})
+    table = suites_markdown([base, trained, row(2)])
+    assert table
+    assert table.splitlines()[2:] == [
+        "| 0 (base model) | 0.500 (0.400 to 0.600) | – |",
+        "| 1 | 0.400 (0.300 to 0.500) | -0.100 (-0.150 to -0.050) |",
+        "| 2 | – | – |",
+    ]
+    assert trained.as_json()["suites"]["general"]["change"] == -0.1
+    assert "<h2>Suites</h2>" in page("tiny on animals", [base, trained])
+    assert "<h2>Suites</h2>" not in page("tiny on animals", [row(0)])
+    assert suites_markdown([row(0)]) is None

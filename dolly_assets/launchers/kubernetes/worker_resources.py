@@ -38,7 +38,7 @@ class WorkerResources:
             ranks = compute.gpus or compute.cpu_ranks
             spec.family.recipe.accumulation_steps(compute.nodes * ranks)
             return cls(compute.nodes, ranks, compute.gpus)
-        needs_gpu = spec.task.task in ("train", "evaluate", "sample")
+        needs_gpu = spec.task.task in ("train", "evaluate", "sample", "score_suites")
         return cls(1, 1, gpus_that_hold(spec.weights_bytes, compute) if needs_gpu else 0)
 
 

@@ -1,0 +1,59 @@
+"""suite_scores: every epoch and the base model on the suites that the family declares."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
+from dolly_assets.family import ModelFamily
+from dolly_assets.registry.attributes import SuiteAttributes
+from dolly_assets.registry.kinds import SUITE, SUITE_SCORES
+from dolly_assets.registry.queries import latest
+from dolly_assets.registry.suite_scores import RECORDS_FILE
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.suites.records import digest_of, read_records
+from dolly_assets.worker.spec import ScoreSuites, ref
+
+
+def build_suite_scores(family: ModelFamily) -> dg.AssetsDefinition:
+    """Return the asset `FAMILY/suite_scores`, by dataset and epoch."""
+
+    def task(store: ArtifactStore, dataset: str, checkpoints: dict[int, Artifact]) -> ScoreSuites:
+        suites = family.evaluation.suites
+        return ScoreSuites(
+            dataset=dataset,
+            checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()},
+            suites={name: ref(_published(store, family, name)) for name in suites},
+        )
+
+    return build_per_epoch_asset(
+        family,
+        SUITE_SCORES,
+        description="Scores on the family's suites, each record's answer and score included.",
+        kinds={"pytorch"},
+        task=task,
+    )
+
+
+def _published(store: ArtifactStore, family: ModelFamily, name: str) -> Artifact:
+    """Return the records of a suite in the store, where workers on any machine find them.
+
+    Raises:
+        ConfigurationError: The file has changed since the YAML was read.
+    """
+    suite = family.evaluation.suites[name]
+    file, address = Path(suite.source.path), SUITE.address(family.name, name)
+    known = latest(store, address)
+    if known and SuiteAttributes.of(known).settings == suite.source.sha256:
+        return known
+    records = read_records(file, suite.scorer)
+    if digest_of(file.read_bytes()) != suite.source.sha256:
+        raise ConfigurationError(
+            f"{file}: the suite {name} has changed since the YAML was read: reload the code "
+            "location, or run the command again"
+        )
+    attributes = SuiteAttributes(settings=suite.source.sha256, records=len(records))
+    return store.publish(
+        address.name, {RECORDS_FILE: file}, kind=SUITE.name, attributes=attributes.as_json()
+    )
