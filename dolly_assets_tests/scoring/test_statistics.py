@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from dolly_assets.scoring.intervals import ratio_interval, share_interval
-from dolly_assets.scoring.paired import best_gain
+from dolly_assets.scoring.paired import best_gain, p_values
 from dolly_assets.scoring.power import smallest_share_difference
 
 
@@ -18,7 +18,7 @@ def test_the_paired_test_is_mcnemars_for_right_and_wrong_answers(
     gained, lost = int((new & ~old).sum()), int((old & ~new).sum())
     exact = stats.binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue
     ours = best_gain((new.astype(float) - old)[None], np.ones(150)).p_value
-    assert ours == pytest.approx(exact, abs=0.02)
+    assert ours == pytest.approx(exact, rel=1e-12)
 
 
 def test_the_paired_test_is_scipys_permutation_test_for_losses() -> None:
@@ -35,6 +35,16 @@ def test_the_paired_test_is_scipys_permutation_test_for_losses() -> None:
         rng=0,
     ).pvalue
     assert best_gain((old - new)[None], np.ones(60)).p_value == pytest.approx(theirs, abs=0.02)
+
+
+def test_every_candidate_is_tested_as_the_best_of_all() -> None:
+    random = np.random.default_rng(7)
+    improvements = random.normal(0, 1.0, (5, 100)) + np.linspace(0, 0.3, 5)[:, None]
+    found = p_values(improvements)
+    order = improvements.sum(axis=1).argsort()
+    assert (np.diff(found[order]) <= 0).all()  # the more gained, the less by chance
+    alone = [float(p_values(each[None])[0]) for each in improvements]
+    assert (found >= np.array(alone) - 0.02).all()
 
 
 def test_copies_of_an_epoch_cost_no_evidence() -> None:
