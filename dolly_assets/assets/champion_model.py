@@ -2,69 +2,33 @@
 
 It starts as the base model. The best epoch of a comparison replaces it if the family's rule finds
 it better on the same held-out examples, and not by chance; otherwise the champion stays as it is,
-digest included, and the reason is recorded.
+digest included, and the reason is recorded. Where the rule wants an approval, the epoch becomes the
+candidate, and a run with `approve` promotes it.
 """
 
-from dataclasses import dataclass
+import tempfile
+from pathlib import Path
 
 import dagster as dg
 
-from dolly_assets.core.errors import ArtifactError
+from dolly_assets.assets.contest import Challenger, Contest, contest_of
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
-from dolly_assets.dagster_support.run_context import made_by
+from dolly_assets.dagster_support.run_context import made_by, user_of
 from dolly_assets.family import ModelFamily
-from dolly_assets.registry.address import ArtifactAddress
-from dolly_assets.registry.attributes import (
-    ChampionAttributes,
-    CheckpointAttributes,
-    EvaluationAttributes,
-)
-from dolly_assets.registry.inputs import inputs_of, required_digest
-from dolly_assets.registry.kinds import (
-    BASE_MODEL,
-    CHAMPION_EVALUATION,
-    CHAMPION_MODEL,
-    EPOCH_COMPARISON,
-    EVALUATION,
-    MODEL_CHECKPOINT,
-    TOKENIZED_DATASET,
-    AssetKind,
-)
-from dolly_assets.registry.queries import history, latest, required
-from dolly_assets.scoring.champion import Contender, Decision, decide
-from dolly_assets.scoring.examples import SCORES_FILE
+from dolly_assets.registry.attributes import CheckpointAttributes
+from dolly_assets.registry.kinds import CHAMPION_MODEL, DECISION_FILE
+from dolly_assets.registry.promotion import Author, place, promote
+from dolly_assets.registry.stages import Stage, model_in, withdrawn_from
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.worker.spec import Evaluate, ref
+from dolly_assets.storage.manifest import FileEntry
 
 
-@dataclass(frozen=True)
-class Challenger:
-    """A model with its scores on one held-out split.
+class ChampionConfig(dg.Config):
+    """What a run can be configured with: the approval of a candidate, instead of a contest."""
 
-    Attributes:
-        name: What sentences call it.
-        model: A checkpoint, or a champion that was one.
-        evaluation: The artifact with its scores.
-        checkpoint: The digest of the checkpoint that it is or was.
-    """
-
-    name: str
-    model: Artifact
-    evaluation: Artifact
-    checkpoint: str
-
-    @property
-    def scores(self) -> EvaluationAttributes:
-        """What it scored."""
-        return EvaluationAttributes.of(self.evaluation)
-
-    def contender(self) -> Contender:
-        """Return it with the scores of each example, which version 0.1 did not keep."""
-        table = (
-            self.evaluation.read_table(SCORES_FILE) if self.evaluation.holds(SCORES_FILE) else None
-        )
-        return Contender(self.name, self.checkpoint, table)
+    approve: bool = False  # promote the candidate
+    reason: str = ""  # why, for the history
 
 
 def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
@@ -81,144 +45,78 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
         pool=GPU_POOL,
     )
     def champion_model(
-        context: dg.AssetExecutionContext, store: StoreResource, worker: WorkerResource
+        context: dg.AssetExecutionContext,
+        config: ChampionConfig,
+        store: StoreResource,
+        worker: WorkerResource,
     ) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
-        comparison = required(artifacts, EPOCH_COMPARISON.address(family.name, dataset))
-        candidates = _candidates(artifacts, family, dataset, comparison)
-        champion = latest(artifacts, CHAMPION_MODEL.address(family.name, dataset))
-        if champion is None:
-            incumbent = _compared(artifacts, family, dataset, comparison, 0)
-        else:
-            incumbent = _scored_again(
-                context, artifacts, family, dataset, champion, candidates[-1], worker
-            )
-        decision = decide(
-            family.champion,
-            [each.contender() for each in candidates],
-            incumbent.contender(),
-            exact=candidates[-1].scores.answers == "exact",
-        )
-        best = candidates[decision.candidate]
-        return _publish(context, artifacts, family, comparison, best, incumbent, decision)
+        if config.approve:
+            author = Author(user_of(context), config.reason, made_by(context))
+            return promote(artifacts, family, dataset, to="production", author=author)
+        while True:
+            contest = contest_of(context, artifacts, family, dataset, worker)
+            with artifacts.deciding() as lease:
+                if _record(contest.champion) == _record(
+                    model_in(artifacts, family.name, dataset, "production")
+                ):
+                    lease.check()
+                    return _publish(context, artifacts, family, dataset, contest)
+            context.log.info("the champion was replaced meanwhile: the contest is held again")
 
     return champion_model
 
 
-def _candidates(
-    store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact
-) -> list[Challenger]:
-    """Return the scored epochs that a comparison shows, in order, without the base model."""
-    addresses = map(ArtifactAddress.parse, inputs_of(comparison))
-    epochs = sorted(
-        each.epoch for each in addresses if each.asset == EVALUATION.name and each.epoch
-    )
-    if not epochs:
-        raise ArtifactError(
-            f"{comparison.name} has no scored epoch: materialize evaluation, then epoch_comparison"
-        )
-    return [_compared(store, family, dataset, comparison, epoch) for epoch in epochs]
-
-
-def _compared(
-    store: ArtifactStore, family: ModelFamily, dataset: str, comparison: Artifact, epoch: int
-) -> Challenger:
-    """Return an epoch as the comparison shows it."""
-    shown = inputs_of(comparison)
-
-    def get(kind: AssetKind) -> Artifact:
-        name = kind.address(family.name, dataset, epoch).name
-        if name not in shown:
-            raise ArtifactError(
-                f"{comparison.name} does not show {name}: materialize it, then epoch_comparison "
-                "and champion_model"
-            )
-        return store.get(name, shown[name])
-
-    checkpoint = get(MODEL_CHECKPOINT)
-    name = f"epoch {epoch}" if epoch else "the base model"
-    return Challenger(name, checkpoint, get(EVALUATION), checkpoint.digest)
-
-
-def _scored_again(
-    context: dg.AssetExecutionContext,
-    store: ArtifactStore,
-    family: ModelFamily,
-    dataset: str,
-    champion: Artifact,
-    candidate: Challenger,
-    worker: WorkerResource,
-) -> Challenger:
-    """Return the champion, scored on the dataset's present split.
-
-    The data may have changed since it won; scores of it on this very split are used again.
-    """
-    won = ChampionAttributes.of(champion)
-    tokenized = TOKENIZED_DATASET.address(family.name, dataset).name
-    split = required_digest(candidate.model, TOKENIZED_DATASET)
-    checkpoint = MODEL_CHECKPOINT.address(family.name, dataset, won.epoch).name
-    same_model = {(champion.name, champion.digest), (checkpoint, won.checkpoint)}
-    settings = EVALUATION.code_version(family)
-    for kind in (CHAMPION_EVALUATION, EVALUATION):
-        for found in history(store, kind.address(family.name, dataset, won.epoch)):
-            inputs, scores = inputs_of(found), EvaluationAttributes.of(found)
-            is_of_both = bool(same_model & inputs.items()) and inputs.get(tokenized) == split
-            if is_of_both and scores.settings == settings and found.holds(SCORES_FILE):
-                return Challenger("the champion", champion, found, won.checkpoint)
-    task = Evaluate(
-        dataset=dataset,
-        checkpoints={won.epoch: ref(champion)},
-        asset="champion_evaluation",
-        tokenized_dataset=ref(store.get(tokenized, split)),
-    )
-    [evaluation] = worker.run(context, family, task)
-    return Challenger("the champion", champion, evaluation, won.checkpoint)
+def _record(champion: Artifact | None) -> str | None:
+    return champion.uri if champion else None
 
 
 def _publish(
     context: dg.AssetExecutionContext,
     store: ArtifactStore,
     family: ModelFamily,
-    comparison: Artifact,
-    candidate: Challenger,
-    incumbent: Challenger,
-    decision: Decision,
+    dataset: str,
+    contest: Contest,
 ) -> Artifact:
-    """Commit the winner. Its files are referred to and not sent; training state is left out."""
-    dataset = context.partition_key
-    winner = candidate if decision.verdict == "promoted" else incumbent
-    best = CheckpointAttributes.of(candidate.model).epoch
-    context.log.info(decision.reason)
-    kept = CheckpointAttributes.of(winner.model)
-    return store.commit(
-        CHAMPION_MODEL.address(family.name, dataset).name,
-        [entry for entry in winner.model.manifest.files if not entry.path.startswith("state/")],
-        kind=CHAMPION_MODEL.name,
-        inputs={
-            **{
-                kind.address(family.name, dataset).name: required_digest(winner.model, kind)
-                for kind in (BASE_MODEL, TOKENIZED_DATASET)
-            },
-            MODEL_CHECKPOINT.address(family.name, dataset, kept.epoch).name: winner.checkpoint,
-            comparison.name: comparison.digest,
-        },
-        attributes=ChampionAttributes(
-            verdict=decision.verdict,
-            reason=decision.reason,
-            p_value=decision.gain.p_value if decision.gain else None,
-            gain=decision.gain.gain if decision.gain else None,
-            epoch=kept.epoch,
-            training=kept.training,
-            weights_sha256=kept.weights_sha256,
-            checkpoint=winner.checkpoint,
-            exact_match=winner.scores.exact_match,
-            held_out_loss=winner.scores.held_out_loss,
-            candidate_epoch=best,
-            candidate_exact_match=candidate.scores.exact_match,
-            candidate_held_out_loss=candidate.scores.held_out_loss,
-            licenses=kept.licenses,
-            commercial_use=kept.commercial_use,
-            obligations=kept.obligations,
-        ).as_json(),
-        made_by=made_by(context),
-    )
+    """Publish the winner, after the candidate that a rule found better."""
+    decision, incumbent = contest.decision, contest.incumbent
+    candidate = contest.candidates[decision.candidate]
+    decided = {
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "decided_by": "rule",
+        "withdrawn": withdrawn_from(contest.champion),
+        "decision_markdown": contest.table_markdown(family),
+        "p_value": decision.gain.p_value if decision.gain else None,
+        "gain": decision.gain.gain if decision.gain else None,
+        "candidate_epoch": CheckpointAttributes.of(candidate.model).epoch,
+        "candidate_exact_match": candidate.scores.exact_match,
+        "candidate_held_out_loss": candidate.scores.held_out_loss,
+    }
+
+    def published(stage: Stage, model: Challenger) -> Artifact:
+        scores = {
+            "exact_match": model.scores.exact_match,
+            "held_out_loss": model.scores.held_out_loss,
+        }
+        return place(
+            store,
+            family.name,
+            dataset,
+            stage,
+            model.model,
+            {**decided, **scores},
+            made_by(context),
+            comparison=contest.comparison,
+            beside=_uploaded(store, contest.document(family)),
+        )
+
+    if decision.verdict in ("promoted", "awaiting approval"):
+        published("candidate", candidate)
+    return published("production", candidate if decision.verdict == "promoted" else incumbent)
+
+
+def _uploaded(store: ArtifactStore, document: str) -> tuple[FileEntry, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / DECISION_FILE).write_text(document, encoding="utf-8")
+        return store.upload(Path(folder), descriptions=CHAMPION_MODEL.descriptions)

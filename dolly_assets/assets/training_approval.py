@@ -4,7 +4,6 @@ To approve is to materialize this asset. It only exists for families whose polic
 is approved is the tokenized dataset of that moment: new data needs a new approval.
 """
 
-import getpass
 import json
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ import dagster as dg
 
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
-from dolly_assets.dagster_support.run_context import made_by
+from dolly_assets.dagster_support.run_context import made_by, user_of
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.attributes import ApprovalAttributes
 from dolly_assets.registry.inputs import as_inputs
@@ -37,8 +36,7 @@ def build_training_approval(family: ModelFamily) -> dg.AssetsDefinition:
     def training_approval(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
         tokenized = required(artifacts, TOKENIZED_DATASET.address(family.name, dataset))
-        run = context.instance.get_run_by_id(context.run_id)
-        approved_by = (run.tags.get("user") if run else None) or getpass.getuser()
+        approved_by = user_of(context)
         value = {"approved_by": approved_by, "tokenized_dataset": tokenized.digest}
         context.add_output_metadata({"tokenized_dataset": tokenized.digest})
         with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,8 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `datasets`, `preview`: the catalogue, and the rows of a tokenized dataset.
 - `artifacts`, `lineage`, `verify`, `gc`: the content of the store.
 - `models`: the declared model families, and new ones.
-- `chat`: answers of a checkpoint.
+- `champion`, `promote`, `rollback`: the models in stages; `_stages`: what they share.
+- `chat`: answers of a checkpoint, or of a model in a stage.
 - `profile`, `reports`: what the devices did, on the terminal and in the browser.
 - `ui`: the Dagster UI.
 - `doctor`: what is missing on this machine or in the cluster.

@@ -1,4 +1,4 @@
-"""`dolly chat`: a dialogue with a checkpoint."""
+"""`dolly chat`: a dialogue with a checkpoint, or with the model in a stage."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,8 @@ import click
 
 from dolly_assets.cli._options import model_option
 from dolly_assets.cli._session import open_session
+from dolly_assets.cli._stages import STAGE_NAMES
+from dolly_assets.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dolly_assets.family import ModelFamily
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
     "--epoch",
     type=int,
     metavar="N",
-    help="Epoch; 0 is the untrained base model. Default: the last one of the newest training.",
+    help="Epoch of the newest training; 0 is the untrained base model.",
+)
+@click.option(
+    "--stage",
+    type=click.Choice(STAGE_NAMES),
+    help="The model in this stage. Default: production, once an epoch is there; else the last "
+    "epoch of the newest training.",
 )
 @click.option("--system", default="", metavar="TEXT", help="The system prompt.")
 @click.option("--context", default="", metavar="TEXT", help="What the first message refers to.")
@@ -43,6 +51,7 @@ def chat(
     model: str,
     dataset: str | None,
     epoch: int | None,
+    stage: str | None,
     system: str,
     context: str,
     temperature: float,
@@ -55,11 +64,13 @@ def chat(
     With MESSAGE, print its answer and exit. Answers go to standard output, everything else to
     standard error.
     """
+    if epoch is not None and stage:
+        raise ConfigurationError("--epoch and --stage name two models: leave one of them out")
     session = open_session()
     family = session.family(model)
     dataset = dataset or family.dataset
     session.catalogue.get(dataset)
-    checkpoint = _checkpoint(session.store, family, dataset, epoch)
+    checkpoint = _checkpoint(session.store, family, dataset, epoch, stage)
 
     import torch
 
@@ -67,8 +78,9 @@ def chat(
     from dolly_assets.generation.dialogue import Dialogue, Settings
     from dolly_assets.generation.model import load_with_template
     from dolly_assets.registry.model_folders import fetch
+    from dolly_assets.registry.stages import name_of
 
-    click.echo(f"loading {checkpoint.name} …", err=True)
+    click.echo(f"loading {name_of(checkpoint)}, {checkpoint.name} …", err=True)
     weights, adapter, template = fetch(session.store, checkpoint)
     loaded = load_with_template(weights, family.prompt_style, template=template, adapter=adapter)
     settings = Settings(max_new_tokens=max_new_tokens, temperature=temperature)
@@ -83,15 +95,25 @@ def chat(
 
 
 def _checkpoint(
-    store: "ArtifactStore", family: "ModelFamily", dataset: str, epoch: int | None
+    store: "ArtifactStore",
+    family: "ModelFamily",
+    dataset: str,
+    epoch: int | None,
+    stage: str | None,
 ) -> "Artifact":
-    """Return the checkpoint of an epoch, or the last one of the newest training.
+    """Return the checkpoint of an epoch, the model in a stage, or what is meant by neither.
 
     Raises:
         ArtifactError: It is not in the store.
     """
-    from dolly_assets.registry.queries import newest_training, required_checkpoints
+    from dolly_assets.registry.queries import newest_training, required, required_checkpoints
+    from dolly_assets.registry.stages import STAGES
 
+    if stage:
+        return required(store, STAGES[stage].address(family.name, dataset))  # pyright: ignore[reportArgumentType] one of the choices
+    champion = store.latest(STAGES["production"].address(family.name, dataset).name)
+    if epoch is None and champion and champion.manifest.attributes.get("epoch"):
+        return champion
     if epoch is None:
         trained = newest_training(store, family, dataset)
         epoch = max(trained, default=family.recipe.epochs)

@@ -12,6 +12,7 @@ from dolly_assets.core.errors import DollyError, WorkerStopped
 
 COMMANDS = (
     "artifacts",
+    "champion",
     "chat",
     "datasets",
     "doctor",
@@ -21,7 +22,9 @@ COMMANDS = (
     "plan",
     "preview",
     "profile",
+    "promote",
     "reports",
+    "rollback",
     "status",
     "train",
     "ui",

@@ -1,5 +1,6 @@
 """A step and its run in other terms: the owner of a Job, whether it is cancelled, who made what."""
 
+import getpass
 import json
 
 import dagster as dg
@@ -21,6 +22,12 @@ PROCESS_TAG = ".dagster/dolly_process"
 def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Return who makes an artifact, for its manifest: the run and the code."""
     return {"run_id": context.run_id, "dolly_assets": __version__, "code": code_digest()}
+
+
+def user_of(context: dg.AssetExecutionContext) -> str:
+    """Return who started the run: the user that the run names, else this process's."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return (run.tags.get("user") if run else None) or getpass.getuser()
 
 
 def owner_of(context: dg.AssetExecutionContext) -> Owner:

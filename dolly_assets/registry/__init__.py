@@ -15,6 +15,9 @@ Arrow and most do not.
 - `tokenized_datasets`: publishes them; the same examples keep their digest.
 - `quality_reports`: stored findings of quality checks.
 - `profiles`: the profiles of a training.
+- `stages`: the models in candidate, staging and production, and their history.
+- `gates`: what a model must fulfil besides a better score.
+- `promotion`: promotes models and rolls them back.
 - `pages`: which file of an artifact is a page for browsers.
 - `published_templates`: whether models carry the chat template of their data.
 - `estimate`: whether a training fits, how long it takes and what it costs.

@@ -169,6 +169,10 @@ class CheckpointAttributes(LicenseAttributes):
     weights_sha256: str | None = None
     recipe: dict[str, JsonValue] | None = None
     loss: float | None = Field(default=None, description="Mean training loss of the epoch.")
+    held_out_loss: float | None = Field(
+        default=None,
+        description="Nats per labelled held-out token at its end, if early stopping computed it.",
+    )
     learning_rate: float | None = None
     grad_norm: float | None = None
     steps: int | None = None
@@ -301,6 +305,12 @@ class ComparisonAttributes(LicenseAttributes):
 
     epochs: int | None = None
     best_epoch: int | None = None
+    length_trend: str | None = Field(
+        default=None, description="Whether answers grow longer with training, in a sentence."
+    )
+    length_trend_p: float | None = Field(
+        default=None, description="P-value of that trend, two-sided."
+    )
     scores_markdown: str | None = None
     suites_markdown: str | None = Field(
         default=None, description="Scores on suites, and their change from the base model."
@@ -309,12 +319,22 @@ class ComparisonAttributes(LicenseAttributes):
 
 
 class ChampionAttributes(LicenseAttributes):
-    """The best model so far, and the decision that left it in its place."""
+    """A model in a stage, the champion's or another, and the decision that left it there."""
 
     epoch: int
     checkpoint: str = Field(description="Digest of the checkpoint that it was.")
     verdict: str | None = None
     reason: str | None = None
+    decided_by: str | None = Field(
+        default=None, description="`rule`, or the user who promoted it or rolled back to it."
+    )
+    withdrawn: list[str] = Field(
+        default=[],
+        description="Digests of the checkpoints that were rolled back, which no rule promotes.",
+    )
+    template: str | None = Field(default=None, description="The chat template.")
+    template_digest: str | None = None
+    decision_markdown: str | None = None
     gain: float | None = Field(
         default=None,
         description="What the candidate gained, in the unit of the score that decided.",

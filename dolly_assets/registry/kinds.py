@@ -108,6 +108,8 @@ class AssetKind:
 
 _REPORT = (PICTURE_FILE, REPORT_FILE)
 _COMPARISON = "comparison.html"
+DECISION_FILE = "decision.json"
+"""The table behind a verdict."""
 
 
 def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:
@@ -161,7 +163,7 @@ def _evaluation(family: ModelFamily) -> Sequence[JsonValue]:
 
 
 def _sample_responses(family: ModelFamily) -> Sequence[JsonValue]:
-    evaluation = family.evaluation.model_dump(mode="json", exclude={"suites"})
+    evaluation = family.evaluation.model_dump(mode="json", exclude={"automatic", "suites"})
     return [family.prompt_style.model_dump(mode="json"), evaluation]
 
 
@@ -278,6 +280,7 @@ CHAMPION_MODEL = AssetKind(
     ChampionAttributes,
     inputs=(EPOCH_COMPARISON, EVALUATION, MODEL_CHECKPOINT),
     settings=_champion_model,
+    descriptions=(DECISION_FILE,),
 )
 
 # Published beside an asset: no asset of Dagster's stands for these.
@@ -297,6 +300,11 @@ CHAMPION_EVALUATION = AssetKind(
     "champion_evaluation", Partitioning.EPOCH, EvaluationAttributes, settings=_evaluation
 )
 
+CANDIDATE_MODEL = AssetKind(
+    "candidate_model", Partitioning.DATASET, ChampionAttributes, descriptions=(DECISION_FILE,)
+)
+STAGING_MODEL = AssetKind("staging_model", Partitioning.DATASET, ChampionAttributes)
+
 FAMILY_ASSETS = (
     BASE_MODEL,
     TOKENIZED_DATASET,
@@ -313,7 +321,15 @@ FAMILY_ASSETS = (
 )
 """The assets that families have of their own, in the order of the graph."""
 
-_BESIDE = (SUITE, DATASET_QUALITY, TRAINING_STATE, INTERRUPTED_PROFILE, CHAMPION_EVALUATION)
+_BESIDE = (
+    SUITE,
+    DATASET_QUALITY,
+    TRAINING_STATE,
+    INTERRUPTED_PROFILE,
+    CHAMPION_EVALUATION,
+    CANDIDATE_MODEL,
+    STAGING_MODEL,
+)
 KINDS = {
     name: kind
     for kind in (RAW_DATASET, *FAMILY_ASSETS, *_BESIDE)

@@ -7,8 +7,11 @@ It knows numbers and texts of scored examples; it knows neither models nor the s
 - `calibration.py`: whether a model is right as often as it is sure.
 - `intervals.py`: 95 % intervals of means and of losses per token.
 - `paired.py`: two or more models on the same examples: which is better, and is it chance.
+- `trends.py`: whether answers grow longer with training.
 - `power.py`: the smallest difference that a held-out split can show.
-- `rule.py`: what a family declares of its champion; `champion.py`: the verdict by that rule.
+- `rule.py`: what a family declares of its champion; `contender.py`: models to be compared.
+- `regressions.py`: whether a model is worse than another, or a training overfits.
+- `champion.py`: the verdict by that rule; `alternatives.py`: the table that it was chosen from.
 """
 
 from dolly_assets.scoring.rule import ChampionRule

@@ -8,6 +8,8 @@ from pydantic import Field
 from dolly_assets.core.base import Config
 
 ScoreName = Literal["exact_match", "token_f1", "held_out_loss"]
+GateName = Literal["license", "quality", "profile", "interval"]
+GATES: tuple[GateName, ...] = ("license", "quality", "profile", "interval")
 Loss = Annotated[float, Field(ge=0)]
 TITLES: Mapping[ScoreName, str] = {
     "exact_match": "exact match",
@@ -39,3 +41,18 @@ class ChampionRule(Config):
         description="Score -> how much worse it may become, in its unit. The 95 % interval of the "
         "loss must end below.",
     )
+    gates: tuple[GateName, ...] = Field(
+        default=GATES,
+        description="What is required besides a better score: the licences permit the family's "
+        "use, no quality check of the data stops training, no GPU failed during the epoch, and the "
+        "score has an interval.",
+    )
+    approval: Literal["automatic", "required"] = Field(
+        default="automatic",
+        description="Whether a person has to approve what the rule found better, before it becomes "
+        "champion.",
+    )
+
+    def score_of(self, *, exact: bool) -> ScoreName:
+        """Return the score that decides, where answers can be checked or are open."""
+        return self.score or ("exact_match" if exact else "held_out_loss")

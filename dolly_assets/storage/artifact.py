@@ -14,6 +14,7 @@ next one reuses them.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Required, TypedDict, Unpack
@@ -25,7 +26,7 @@ from dolly_assets.core.text import one_line
 from dolly_assets.storage.cache import Cache
 from dolly_assets.storage.flow import Progress, in_parallel
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
-from dolly_assets.storage.locks import committing
+from dolly_assets.storage.locks import Lease, committing, deciding
 from dolly_assets.storage.manifest import (
     CLOCKS_APART,
     DIGEST_IN_KEY,
@@ -365,6 +366,16 @@ class ArtifactStore:
             One result per publication, as soon as it is checked.
         """
         return verify(self._store, self._all_records(prefix))
+
+    def deciding(self) -> AbstractContextManager[Lease]:
+        """Keep out of a block all others that call this, so that what it read stays the newest.
+
+        Call `check` of the lease before what was decided is committed.
+
+        Raises:
+            ArtifactError: Others did not leave it in time.
+        """
+        return deciding(self._store)
 
     def collect_garbage(
         self,

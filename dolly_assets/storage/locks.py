@@ -1,4 +1,6 @@
-"""Keeps commits and garbage collection apart, through the store alone.
+"""Keeps commits and garbage collection apart, and some commits from each other.
+
+It works through the store alone.
 
 It knows no names and no files.
 
@@ -29,10 +31,12 @@ logger = logging.getLogger(__name__)
 FOLDER = "locks"
 LAST_SWEEP = f"{FOLDER}/last"
 # Twice the longest time between two renewals, including the store's retries.
-LEASE_SECONDS = {"commit": 1800, "sweep": 600}
+DECISION = "commit-decision"
+LEASE_SECONDS = {"commit": 1800, "sweep": 600, DECISION: 60}
 POLL_SECONDS = 0.2
 GIVE_WAY_SECONDS = 5.0  # a sweep waits for running commits; new ones wait as long
 SWEEP_PATIENCE_SECONDS = 300
+DECISION_PATIENCE_SECONDS = 150  # a killed process's lock counts for its lease
 
 
 class Lease:
@@ -71,7 +75,7 @@ class Lease:
         """Return the live locks of other processes.
 
         Args:
-            kinds: "commit", "sweep" or both.
+            kinds: Some of "commit", "sweep" and DECISION.
         """
         found = self._store.objects(FOLDER)
         own = next((lock for lock in found if lock.key == self._key), None)
@@ -83,9 +87,11 @@ class Lease:
         return [lock.key for lock in found if lock is not own and self._is_live(lock, kinds)]
 
     def _is_live(self, lock: ObjectInfo, kinds: tuple[str, ...]) -> bool:
-        kind = lock.key.removeprefix(f"{FOLDER}/").partition("-")[0]
-        return kind in kinds and abs(self.now - lock.modified_at) < timedelta(
-            seconds=LEASE_SECONDS[kind]
+        age = abs(self.now - lock.modified_at)
+        return any(
+            lock.key.startswith(f"{FOLDER}/{kind}-")
+            and age < timedelta(seconds=LEASE_SECONDS[kind])
+            for kind in kinds
         )
 
     def delete_dead(self) -> None:
@@ -169,6 +175,33 @@ def sweeping(store: ObjectStore) -> Iterator[Lease]:
             )
         # A random wait, so that two sweeps do not meet again.
         time.sleep(random.uniform(POLL_SECONDS, GIVE_WAY_SECONDS))  # noqa: S311 not a secret
+
+
+@contextmanager
+def deciding(store: ObjectStore) -> Iterator[Lease]:
+    """Keep out of the block all others that call this for the same store.
+
+    Call the lease's `check` before what was decided is committed.
+
+    Raises:
+        ArtifactError: Others were in it for DECISION_PATIENCE_SECONDS.
+    """
+    began_at, is_waiting = time.monotonic(), False
+    while True:
+        with _held(store, DECISION) as lease:
+            others = lease.others(DECISION)
+            if not others:
+                yield lease
+                return
+        if time.monotonic() - began_at > DECISION_PATIENCE_SECONDS:
+            raise ArtifactError(
+                f"{store.url}: another process is promoting a model ({others[0]}): nothing was "
+                "changed; try again later"
+            )
+        if not is_waiting:
+            logger.warning("waiting for another promotion (%s) of %s", others[0], store.url)
+        is_waiting = True
+        time.sleep(random.uniform(POLL_SECONDS / 4, 2 * POLL_SECONDS))  # noqa: S311 not a secret
 
 
 @contextmanager

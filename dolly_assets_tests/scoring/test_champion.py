@@ -6,7 +6,9 @@ import pyarrow as pa
 import pytest
 
 from dolly_assets.scoring import ChampionRule
-from dolly_assets.scoring.champion import Contender, Decision, decide
+from dolly_assets.scoring.alternatives import alternatives, alternatives_markdown
+from dolly_assets.scoring.champion import Decision, decide
+from dolly_assets.scoring.contender import Contender
 from dolly_assets_tests.scoring.tables import right, scored
 
 LOSSES = [1.0 + 0.01 * (place % 7) for place in range(100)]
@@ -27,6 +29,12 @@ def verdict(
 
 def better_by(gain: float) -> pa.Table:
     return scored(["no"] * 100, [loss - gain for loss in LOSSES])
+
+
+def with_answers_lost(scores: pa.Table) -> pa.Table:
+    """The same scores without those of answers."""
+    place = scores.schema.get_field_index("token_f1")
+    return scores.set_column(place, "token_f1", pa.nulls(scores.num_rows, pa.float64()))
 
 
 CHAMPION_BY_LOSS = scored(["no"] * 100, LOSSES)
@@ -78,6 +86,31 @@ CHAMPION_BY_LOSS = scored(["no"] * 100, LOSSES)
             "rejected",
             "nothing was scored",
         ),
+        (
+            right(0.8),
+            scored(["yes"] * 50 + ["no"] * 50 + ["no"] * 10),
+            {},
+            True,
+            "rejected",
+            "other held-out examples",
+        ),  # another split
+        (
+            with_answers_lost(right(0.9)),
+            right(0.5),
+            {"score": "held_out_loss", "may_not_lose": {"token_f1": 0.0}},
+            True,
+            "rejected",
+            "is no better",
+        ),
+        (
+            with_answers_lost(better_by(0.1)),
+            CHAMPION_BY_LOSS,
+            {"score": "held_out_loss", "may_not_lose": {"token_f1": 0.0}},
+            True,
+            "rejected",
+            "but its token F1 cannot be compared with the champion's",
+        ),  # a lost suite
+        (right(0.8), right(0.5), {"approval": "required"}, True, "awaiting approval", "awaits"),
     ],
 )
 def test_each_case_has_its_verdict_and_its_reason(
@@ -91,6 +124,42 @@ def test_each_case_has_its_verdict_and_its_reason(
     decision = verdict(new, old, ChampionRule(**rule), exact=exact)
     assert decision.verdict == expected, decision.reason
     assert words in decision.reason
+
+
+def test_a_gate_that_refuses_is_the_reason_beside_the_gain() -> None:
+    candidates = [Contender("epoch 1", "new", right(0.8))]
+    champion = Contender("the champion", "old", right(0.5))
+    blocked = "raw_dataset[demo] (cc-by-nc-4.0) allows no commercial use"
+    decision = decide(
+        ChampionRule(), candidates, champion, exact=True, gates=lambda place: [blocked]
+    )
+    assert decision.verdict == "rejected"
+    assert decision.reason.startswith("epoch 1 is rejected: exact match +0.3000")
+    assert decision.reason.endswith(f"but {blocked}")
+
+
+def test_an_epoch_without_scores_is_listed_with_the_reason_and_the_others_compete() -> None:
+    tables = [right(0.8), None]
+    candidates = [Contender(f"epoch {n}", f"new {n}", each) for n, each in enumerate(tables, 1)]
+    champion = Contender("the champion", "old", right(0.5))
+    assert decide(ChampionRule(), candidates, champion, exact=True).candidate == 0
+    old, first, missing = alternatives("exact_match", candidates, champion)
+    assert (old.score, old.gain, first.gain) == (0.5, None, pytest.approx(0.3))
+    assert (missing.score, missing.p_value) == (None, None)
+    assert missing.note.startswith("epoch 2 has no scores by example")
+    table = alternatives_markdown("exact_match", [old, first, missing])
+    assert "| epoch 1 | 0.8000 (0." in table
+
+
+def test_what_was_withdrawn_takes_no_part() -> None:
+    candidates = [
+        Contender("epoch 1", "new 1", right(0.9), barred="it was rolled back"),
+        Contender("epoch 2", "new 2", right(0.8)),
+    ]
+    champion = Contender("the champion", "old", right(0.5))
+    assert decide(ChampionRule(), candidates, champion, exact=True).candidate == 1
+    alone = decide(ChampionRule(), candidates[:1], champion, exact=True)
+    assert alone.reason == "epoch 1 is rejected: it was rolled back"
 
 
 def test_the_champion_itself_stays_what_it_is() -> None:

@@ -1,0 +1,58 @@
+"""What the commands on stages share: `MODEL/DATASET[/EPOCH]`, who runs them, what Dagster sees."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from dolly_assets.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dolly_assets.pipeline.session import Session
+    from dolly_assets.registry.promotion import Author
+    from dolly_assets.storage import Artifact
+
+STAGE_NAMES = ("candidate", "staging", "production")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a command is about: `demo/demo`, or `demo/demo/3` where an epoch may be named."""
+
+    family: str
+    dataset: str
+    epoch: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, may_name_epoch: bool = False) -> Self:
+        """Read it.
+
+        Raises:
+            ConfigurationError: It has another form.
+        """
+        family, dataset, epoch, *rest = (*text.split("/"), "", "", "")
+        is_epoch = epoch.isascii() and epoch.isdecimal()
+        if not family or not dataset or any(rest) or (epoch and not (may_name_epoch and is_epoch)):
+            form = "MODEL/DATASET or MODEL/DATASET/EPOCH" if may_name_epoch else "MODEL/DATASET"
+            raise ConfigurationError(f"{text!r}: expected {form}, such as demo/demo")
+        return cls(family, dataset, int(epoch) if epoch else None)
+
+
+def author(reason: str) -> "Author":
+    """Return the user of this process as who changes a stage."""
+    import getpass
+
+    from dolly_assets import __version__
+    from dolly_assets.core.code_digest import code_digest
+    from dolly_assets.registry.promotion import Author
+
+    made_by = {"tool": "dolly", "dolly_assets": __version__, "code": code_digest()}
+    return Author(getpass.getuser(), reason, made_by)
+
+
+def show_in_dagster(session: "Session", target: Target, placed: "Artifact") -> None:
+    """Record a change of production in the Dagster instance of this home."""
+    from dolly_assets.dagster_support.events import materialization_of
+    from dolly_assets.registry.stages import STAGES
+
+    if placed.manifest.kind == STAGES["production"].name:
+        session.register_datasets([target.dataset])
+        session.instance.report_runless_asset_event(materialization_of(placed))
