@@ -108,6 +108,11 @@ class Evaluation(Config):
     prompts: tuple[Prompt, ...] = Field(
         default=DEFAULT_PROMPTS, min_length=1, description="Prompts that every epoch answers."
     )
+    automatic: bool = Field(
+        default=True,
+        description="Whether the automation sensor scores, samples and compares every epoch that "
+        "is trained, on any dataset and however it was started.",
+    )
     suites: dict[SuiteName, Suite] = Field(
         default={},
         description="Name -> suite that the base model and every epoch are scored on; "

@@ -5,6 +5,7 @@ that was downloaded again unchanged triggers nothing. It knows kinds and policie
 is the assets' business.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -111,11 +112,11 @@ class IsFollowed(dg.AutomationCondition):
 def with_automation(assets: dg.AssetsDefinition, family: ModelFamily) -> dg.AssetsDefinition:
     """Return the assets with the conditions of the family's policy.
 
-    A family that follows no dataset has none.
+    A family that follows no dataset has none but those by which its epochs are scored.
     """
-    if not family.automation.datasets:
-        return assets
-    conditions = _conditions(family)
+    conditions = _conditions(family) if family.automation.datasets else {}
+    if family.evaluation.automatic:
+        conditions = _with_scoring(family, conditions)
     return assets.map_asset_specs(
         lambda spec: spec.replace_attributes(automation_condition=conditions.get(spec.key.path[-1]))
     )
@@ -155,6 +156,28 @@ def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
             IsFollowed(family, last_epoch) & _may_train(family) & HAS_INPUTS & IS_FREE
         )
     return {kind.name: condition for kind, condition in conditions.items()}
+
+
+def _with_scoring(
+    family: ModelFamily, conditions: dict[str, dg.AutomationCondition]
+) -> dict[str, dg.AutomationCondition]:
+    """Return the conditions with those of scores of epochs that are trained from now on.
+
+    They hold for every dataset and however an epoch was trained. Only new data counts: when the
+    sensor is switched on, epochs that nobody scored stay as they are.
+    """
+    scores = [EVALUATION, SAMPLE_RESPONSES]
+    scores += [SUITE_SCORES] if family.evaluation.suites else []
+    follows: dict[AssetKind, Sequence[AssetKind]] = {
+        **dict.fromkeys(scores, (MODEL_CHECKPOINT,)),
+        EPOCH_COMPARISON: scores,
+        CHAMPION_MODEL: (EPOCH_COMPARISON,),
+    }
+    scoring = {kind.name: _new(family, *inputs) & IS_FREE for kind, inputs in follows.items()}
+    return conditions | {
+        name: conditions[name] | condition if name in conditions else condition
+        for name, condition in scoring.items()
+    }
 
 
 def _may_train(family: ModelFamily) -> dg.AutomationCondition:

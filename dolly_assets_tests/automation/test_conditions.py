@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from dolly_assets_tests.automation.automated import Automated
+from dolly_assets_tests.home import TINY_FAMILY
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +15,7 @@ ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 AUTOMATIC = "{datasets: ['support*'], training: automatic, epochs: 2}"
 EPOCHS = {"support|00", "support|01", "support|02"}
 
-Make = Callable[[str], Automated]
+Make = Callable[..., Automated]
 
 
 def until_planned(
@@ -124,3 +125,30 @@ def test_a_finding_that_stops_training_holds_up_what_follows(
     location.materialized("tiny/base_model", None, "base")
     location.materialized("raw_dataset", "support", "a", finding=severity)
     assert bool(location.tick()) == goes_on
+
+
+def test_epochs_trained_by_hand_are_scored_in_a_family_that_follows_no_dataset(
+    automated: Make,
+) -> None:
+    location = automated("{}")
+    location.add_datasets("support")
+    location.materialized("tiny/model_checkpoint", "support|00", "weights of an earlier time")
+    assert not location.tick()  # the sensor was switched on later
+    location.materialized("tiny/model_checkpoint", "support|01", "weights")
+    scored = {"tiny/evaluation": {"support|01"}, "tiny/sample_responses": {"support|01"}}
+    assert location.tick() == scored
+    for asset in ("evaluation", "sample_responses"):
+        location.materialized(f"tiny/{asset}", "support|01", asset)
+    assert location.tick() == {"tiny/epoch_comparison": {"support"}}
+    location.materialized("tiny/epoch_comparison", "support", "comparison")
+    assert location.tick() == {"tiny/champion_model": {"support"}}
+
+
+def test_a_family_can_leave_scoring_to_people(automated: Make) -> None:
+    location = automated(
+        "{}", TINY_FAMILY.replace("evaluation: {", "evaluation: {automatic: false, ")
+    )
+    location.add_datasets("support")
+    location.tick()
+    location.materialized("tiny/model_checkpoint", "support|01", "weights")
+    assert not location.tick()
