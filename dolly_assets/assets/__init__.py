@@ -8,7 +8,9 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `model_checkpoint.py`: the epochs of a fine-tune, with `gpu_profile`.
 - `training_profile.py`: one report over all epochs.
 - `evaluation.py`, `sample_responses.py`: scores and samples of each epoch.
-- `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted.
-- `quality_checks.py`, `profile_checks.py`, `template_checks.py`: checks of datasets, of profiles,
-  and of what published models are prompted with; `epoch_checks.py`: what checks by epoch share.
+- `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted;
+  `contest.py`: the epochs against the champion, as the store holds them.
+- `quality_checks.py`, `profile_checks.py`, `template_checks.py`, `score_checks.py`: checks of
+  datasets, of profiles, of what published models are prompted with, and of scores;
+  `epoch_checks.py`: what checks by epoch share.
 """

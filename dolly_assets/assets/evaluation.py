@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from dolly_assets.assets.epoch_checks import log_evaluations
+from dolly_assets.assets.score_checks import score_evaluations
 from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.kinds import EVALUATION
@@ -24,4 +26,7 @@ def build_evaluation(family: ModelFamily) -> dg.AssetsDefinition:
         description="Held-out loss, perplexity and, where answers can be checked, exact match.",
         kinds={"pytorch"},
         task=task,
+        check=lambda context, store, evaluation: log_evaluations(
+            context, score_evaluations(store, family, evaluation)
+        ),
     )

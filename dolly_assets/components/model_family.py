@@ -13,6 +13,7 @@ from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.profile_checks import build_profile_checks
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
+from dolly_assets.assets.score_checks import build_champion_checks, build_evaluation_checks
 from dolly_assets.assets.suite_scores import build_suite_scores
 from dolly_assets.assets.template_checks import (
     build_base_model_template_check,
@@ -43,6 +44,8 @@ CHECK_BUILDERS = (
     build_split_checks,
     build_checkpoint_template_check,
     build_profile_checks,
+    build_evaluation_checks,
+    build_champion_checks,
 )
 
 
