@@ -14,6 +14,7 @@ from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow, Measure
+from dolly_assets.generation.comparison_page import page
 from dolly_assets.generation.prompt import Prompt
 from dolly_assets.registry.attributes import (
     CheckpointAttributes,
@@ -50,14 +51,14 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 f"no epoch of {family.name} on {dataset} is in the store: train some first"
             )
         rows = [_row(epoch, epochs[epoch], epochs.get(0)) for epoch in sorted(epochs)]
-        best = comparison.best_epoch(rows)
+        best, trend = comparison.best_epoch(rows), comparison.trend_of(rows)
         newest = CheckpointAttributes.of(epochs[max(epochs)].checkpoint)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)
             title = f"{family.name} on {dataset}"
             document = json.dumps([row.as_json() for row in rows], indent=1, ensure_ascii=False)
             (out / "comparison.json").write_text(document, encoding="utf-8")
-            (out / EPOCH_COMPARISON.page).write_text(comparison.page(title, rows), encoding="utf-8")
+            (out / EPOCH_COMPARISON.page).write_text(page(title, rows), encoding="utf-8")
             (out / PICTURE_FILE).write_bytes(comparison.picture(rows))
             artifact = artifacts.publish(
                 EPOCH_COMPARISON.address(family.name, dataset).name,
@@ -71,6 +72,8 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                     responses_markdown=comparison.responses_markdown(rows),
                     epochs=len(rows),
                     best_epoch=best.epoch if best else None,
+                    length_trend=trend.sentence if trend else None,
+                    length_trend_p=trend.p_value if trend else None,
                     licenses=newest.licenses,
                     commercial_use=newest.commercial_use,
                     obligations=newest.obligations,

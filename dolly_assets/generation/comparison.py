@@ -1,13 +1,18 @@
-"""Epochs side by side: as Markdown, as a picture, and as a page that opens offline."""
+"""Epochs side by side: as Markdown, as a picture, and whether answers grow longer.
 
-import html
+The page is the business of `comparison_page.py`.
+"""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dolly_assets.core.markdown import code_block, markdown_table
+import numpy as np
+
+from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.png import png
 from dolly_assets.generation.prompt import Prompt
+from dolly_assets.scoring.trends import LengthTrend, length_trend
 
 HEADER = (
     "epoch",
@@ -15,9 +20,12 @@ HEADER = (
     "held-out loss",
     "perplexity",
     "exact match",
+    "words per answer",
     "tokens/s",
     "training seconds",
 )
+MOST_EPOCHS_OF_ANSWERS = 4
+"""Columns of the table of answers in Markdown; the page has all."""
 
 
 class Measure(NamedTuple):
@@ -77,17 +85,31 @@ class EpochRow:
         """The name of the epoch in tables."""
         return "0 (base model)" if self.epoch == 0 else str(self.epoch)
 
+    @property
+    def words(self) -> float | None:
+        """Words per answer, on average; None without answers."""
+        counts = [len(response.split()) for response in self.responses.values()]
+        return sum(counts) / len(counts) if counts else None
+
+    def values(self) -> list[float | None]:
+        """Return the row's numbers, in the order of HEADER."""
+        return [self.epoch, *(value for value, _, _ in self._measured())]
+
     def cells(self) -> list[str]:
         """Return the row's cells, in the order of HEADER."""
-        values = [
+        return [self.name, *(_cell(*each) for each in self._measured())]
+
+    def _measured(self) -> list[tuple[float | None, str, tuple[float, float] | None]]:
+        """Return each number with its form and its interval."""
+        return [
             (self.training_loss, ".4f", None),
             (self.held_out_loss, ".4f", self.held_out_loss_interval),
             (self.perplexity, ",.2f", None),
             (self.exact_match, ".3f", self.exact_match_interval),
+            (self.words, ".1f", None),
             (self.tokens_per_second, ",.0f", None),
             (self.training_seconds, ",.1f", None),
         ]
-        return [self.name, *(_cell(*each) for each in values)]
 
 
 def _cell(value: float | None, form: str, interval: tuple[float, float] | None) -> str:
@@ -109,48 +131,7 @@ def scores_markdown(rows: Sequence[EpochRow]) -> str:
     return markdown_table(HEADER, [row.cells() for row in rows])
 
 
-def suites_markdown(rows: Sequence[EpochRow]) -> str | None:
-    """Return the table of scores on suites as Markdown; None without suites."""
-    header, lines = _suites_table(rows)
-    return markdown_table(header, lines) if lines else None
-
-
-def responses_markdown(rows: Sequence[EpochRow]) -> str:
-    """Return every prompt with its responses, epoch by epoch, as Markdown."""
-    parts = []
-    for prompt in _prompts(rows):
-        parts.append(f"**Prompt**\n\n{code_block(prompt.text)}")
-        parts += [
-            f"epoch {row.name}\n\n{code_block(row.responses[prompt].strip() or '(no answer)')}"
-            for row in rows
-            if prompt in row.responses
-        ]
-    return "\n\n".join(parts)
-
-
-def picture(rows: Sequence[EpochRow]) -> bytes:
-    """Return a chart of held-out loss and exact match over the epochs, as PNG."""
-    return png(_chart(rows).to_dict(), scale=2)
-
-
-def page(title: str, rows: Sequence[EpochRow]) -> str:
-    """Return a self-contained HTML page with a chart, the table and sample responses."""
-    chart = (
-        _chart(rows)
-        .properties(background="white")
-        .to_html(inline=True, fullhtml=False, output_div="chart")
-    )
-    header, lines = _suites_table(rows)
-    return _PAGE.format(
-        title=html.escape(title),
-        chart=chart,
-        scores=_table_html(HEADER, [row.cells() for row in rows]),
-        suites=f"<h2>Suites</h2>\n{_table_html(header, lines)}" if lines else "",
-        responses=_responses_html(rows),
-    )
-
-
-def _suites_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:
+def suites_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:
     """Return header and lines of the scores on suites; no lines without suites."""
     names = list(dict.fromkeys(name for row in rows for name in row.suites))
     header = ["epoch", *(title for name in names for title in (name, "change from the base"))]
@@ -162,34 +143,48 @@ def _suites_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]
     return header, lines if names else []
 
 
-def _table_html(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines
+def suites_markdown(rows: Sequence[EpochRow]) -> str | None:
+    """Return the table of scores on suites as Markdown; None without suites."""
+    header, lines = suites_table(rows)
+    return markdown_table(header, lines) if lines else None
+
+
+def responses_markdown(rows: Sequence[EpochRow]) -> str:
+    """Return a table of prompts and answers as Markdown.
+
+    It has the base model, the first, the best and the last epoch; long answers are cut off.
+    """
+    asked = [row for row in rows if row.responses]
+    trained, best = [row for row in asked if row.epoch], best_epoch(asked)
+    wanted = [*asked[:1], *trained[:1], *trained[-1:], *([best] if best else [])]
+    shown = [row for row in asked if row in wanted][:MOST_EPOCHS_OF_ANSWERS]
+    return markdown_table(
+        ("prompt", *(f"epoch {row.name}" for row in shown)),
+        [
+            (prompt.text, *(row.responses.get(prompt, "–").strip() or "–" for row in shown))
+            for prompt in prompts_of(shown)
+        ],
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _responses_html(rows: Sequence[EpochRow]) -> str:
-    parts = []
-    for prompt in _prompts(rows):
-        is_exchange = prompt.instruction and not prompt.system
-        title = prompt.instruction or prompt.messages[-1].content
-        below = prompt.context if is_exchange else prompt.text
-        context = f"<p class=context>{html.escape(below)}</p>" if below else ""
-        answers = "".join(
-            f"<tr><th>{html.escape(row.name)}</th><td><pre>{html.escape(row.responses[prompt].strip())}</pre></td></tr>"
-            for row in rows
-            if prompt in row.responses
-        )
-        parts.append(
-            f"<h3>{html.escape(title)}</h3>{context}<table class=answers>{answers}</table>"
-        )
-    return "".join(parts)
-
-
-def _prompts(rows: Sequence[EpochRow]) -> list[Prompt]:
+def prompts_of(rows: Sequence[EpochRow]) -> list[Prompt]:
+    """Return the prompts that any epoch answered."""
     return list(dict.fromkeys(prompt for row in rows for prompt in row.responses))
+
+
+def trend_of(rows: Sequence[EpochRow]) -> LengthTrend | None:
+    """Return whether answers grow longer, over the prompts that all trained epochs answered."""
+    trained = [row for row in rows if row.epoch and row.responses]
+    prompts = [
+        prompt for prompt in prompts_of(trained) if all(prompt in row.responses for row in trained)
+    ]
+    words = [[len(row.responses[prompt].split()) for row in trained] for prompt in prompts]
+    return length_trend([row.epoch for row in trained], np.array(words)) if words else None
+
+
+def picture(rows: Sequence[EpochRow]) -> bytes:
+    """Return a chart of held-out loss and exact match over the epochs, as PNG."""
+    return png(_chart(rows).to_dict(), scale=2)
 
 
 def _chart(rows: Sequence[EpochRow]) -> Any:
@@ -224,33 +219,3 @@ def _chart(rows: Sequence[EpochRow]) -> Any:
         .facet(column=altair.Column("measure:N", title=None, sort=["held-out loss", "exact match"]))
         .resolve_scale(y="independent")
     )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; }}
-body {{ padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem; }}
-th, td {{ text-align: right; vertical-align: top; }}
-.answers td, .answers th {{ text-align: left; }}
-pre {{ margin: 0; white-space: pre-wrap; font: inherit; }}
-.context {{ opacity: .75; white-space: pre-wrap; }}
-.chart {{ background: white; display: inline-block; padding: .5rem; border-radius: .4rem; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<div class="chart">{chart}</div>
-{scores}
-{suites}
-<h2>Sample responses</h2>
-{responses}
-</body>
-</html>
-"""

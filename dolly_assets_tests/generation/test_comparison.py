@@ -1,4 +1,4 @@
-"""The table across epochs, the best of them, and a page that shows any text as text."""
+"""The table across epochs, the best of them, the trend, and a page that shows any text as text."""
 
 from typing import Any
 
@@ -8,12 +8,13 @@ from dolly_assets.generation.comparison import (
     EpochRow,
     Measure,
     best_epoch,
-    page,
     picture,
     responses_markdown,
     scores_markdown,
     suites_markdown,
+    trend_of,
 )
+from dolly_assets.generation.comparison_page import marked, page
 from dolly_assets.generation.prompt import Prompt
 
 HOSTILE = '<script>alert(1)</script> & "quoted" | {braces} `ticks`'
@@ -49,8 +50,8 @@ def test_the_table_has_a_line_for_each_epoch_and_a_dash_for_what_was_not_measure
         training_seconds=3.21,
     )
     _, _, first, second = scores_markdown([base, trained]).splitlines()
-    assert first == "| 0 (base model) | – | 5.0000 | 148.41 | – | – | – |"
-    assert second == "| 1 | 1.2346 | 1.0000 | 2.72 | 0.250 | 12,346 | 3.2 |"
+    assert first == "| 0 (base model) | – | 5.0000 | 148.41 | – | – | – | – |"
+    assert second == "| 1 | 1.2346 | 1.0000 | 2.72 | 0.250 | – | 12,346 | 3.2 |"
 
 
 @pytest.mark.parametrize(
@@ -78,67 +79,86 @@ def test_the_best_epoch_has_the_highest_exact_match_else_the_lowest_loss_and_of_
     assert (found.epoch if found else None) == best
 
 
-@pytest.mark.slow
-def test_the_page_shows_any_text_as_text_and_opens_offline() -> None:
+def test_the_page_shows_any_text_as_text_and_loads_nothing() -> None:
     prompt = Prompt(instruction=HOSTILE, context=HOSTILE)
     html = page(
         HOSTILE,
         [
             row(0, held_out_loss=2.0, responses=answers((prompt, HOSTILE))),
-            row(1, held_out_loss=1.0),
+            row(1, held_out_loss=1.0, held_out_loss_interval=(0.9, 1.1)),
         ],
     )
     assert "<script>alert(1)" not in html
     escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quoted&quot; | {braces} `ticks`"
-    assert html.count(escaped) == 5  # title twice, instruction, context, response
-    assert 'src="http' not in html
-    assert "<td>1.0000</td>" in html
+    assert html.count(escaped) == 6  # title twice, instruction twice, context, response
+    assert html.count("<script>") == 1
+    assert not [word for word in ("http:", "https:", "src=", "@import", "url(") if word in html]
+    assert '<td data-value="1.0">1.0000 <span class="interval">(0.9000 to 1.1000)</span>' in html
+    assert "Epoch 1 has the best held-out loss: 1.0000 (95 % from 0.9000 to 1.1000)" in html
+    assert "epoch 1: 1.000 (0.900 to 1.100)" in html  # what the chart shows of a point
 
 
-def test_responses_stand_under_their_prompt_epoch_by_epoch() -> None:
+def test_a_page_of_epochs_that_were_not_scored_says_so() -> None:
+    assert "No epoch was scored" in page("tiny", [row(0)])
+    assert "No epoch was scored" in page("tiny", [])
+
+
+def test_words_that_the_answer_before_lacks_are_marked() -> None:
+    assert marked("a b & c", None) == "a b &amp; c"
+    assert marked("a b & c", "a x c") == "a <mark>b &amp;</mark> c"
+    assert marked("a", "a b") == "a"
+
+
+def epochs_with_answers_of(*words: tuple[int, ...]) -> list[EpochRow]:
+    """Rows whose answers have so many words: one tuple by epoch, one number by prompt."""
+    prompts = [Prompt(instruction=f"Question {number}?") for number in range(len(words[0]))]
+    return [
+        row(epoch, responses={prompt: "word " * n for prompt, n in zip(prompts, of, strict=True)})
+        for epoch, of in enumerate(words)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "trend", "p_value"),
+    [
+        # L = 70 over five prompts and three epochs: one of the 6^5 equal rankings.
+        (((9,) * 5, (1, 2, 3, 4, 5), (4, 5, 6, 7, 8), (7, 8, 9, 9, 9)), "grow longer", 2 / 6**5),
+        (((9,) * 5, (7, 8, 9, 9, 9), (4, 5, 6, 7, 8), (1, 2, 3, 4, 5)), "grow shorter", 2 / 6**5),
+        (((9,) * 3, (1, 5, 3), (3, 1, 5), (5, 3, 1)), "do not change their length", 1.0),
+    ],
+)
+def test_a_trend_in_the_length_of_answers_is_tested(
+    words: tuple[tuple[int, ...], ...], trend: str, p_value: float
+) -> None:
+    found = trend_of(epochs_with_answers_of(*words))
+    assert found
+    assert found.sentence.startswith(f"Answers {trend}")
+    assert found.p_value == pytest.approx(p_value)
+
+
+def test_two_epochs_or_one_prompt_show_no_trend() -> None:
+    assert trend_of(epochs_with_answers_of((9, 9), (1, 2), (3, 4))) is None
+    assert trend_of(epochs_with_answers_of((9,), (1,), (2,), (3,))) is None
+    assert trend_of([row(1), row(2)]) is None
+
+
+def test_answers_are_a_table_of_prompts_by_epochs() -> None:
     first, second = Prompt(instruction="One?"), Prompt(instruction="Two?", context="Given.")
     text = responses_markdown(
         [
             row(0, responses=answers((first, "nothing\nmuch"), (second, "  "))),
             row(1, responses=answers((first, "something"))),
+            row(2, held_out_loss=1.0, responses=answers((first, "best"))),
+            row(3, responses=answers((first, "left out"))),
+            row(4, responses=answers((first, "![last](https://example.com)"))),
         ]
     )
-    assert (
-        text
-        == """\
-**Prompt**
-
-```
-One?
-```
-
-epoch 0 (base model)
-
-```
-nothing
-much
-```
-
-epoch 1
-
-```
-something
-```
-
-**Prompt**
-
-```
-Two?
-
-Given.
-```
-
-epoch 0 (base model)
-
-```
-(no answer)
-```"""
-    )
+    assert text.splitlines() == [
+        "| prompt | epoch 0 (base model) | epoch 1 | epoch 2 | epoch 4 |",
+        "| --- | --- | --- | --- | --- |",
+        "| One? | nothing much | something | best | `![last](https://example.com)` |",
+        "| Two? Given. | – | – | – | – |",
+    ]
 
 
 def test_the_picture_is_a_png_even_of_nothing() -> None:

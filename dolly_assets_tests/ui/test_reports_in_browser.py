@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
-from dolly_assets.generation import comparison
 from dolly_assets.generation.comparison import EpochRow
+from dolly_assets.generation.comparison_page import page
+from dolly_assets.generation.prompt import Prompt
 from dolly_assets.profiling.analysis.figures import ReportContext
 from dolly_assets.profiling.analysis.training_summary import Part
 from dolly_assets.profiling.report.training_report import build_training_report
@@ -113,17 +114,41 @@ def test_a_live_report_refreshes_itself(
     assert not complaints
 
 
-def test_a_comparison_draws_its_chart(
+def test_a_comparison_is_sorted_searched_and_fits_a_phone(
     store: ArtifactStore, address: str, tab: Page, complaints: list[str], tmp_path: Path
 ) -> None:
-    rows = [EpochRow(epoch, None, 3.0 - epoch, None, 0.1, None, None, {}) for epoch in range(2)]
+    nothing = dict.fromkeys(("perplexity", "exact_match", "tokens_per_second", "training_seconds"))
+    asked = [Prompt(instruction=text) for text in ("Name a fish.", "Name a bird.")]
+    rows = [
+        EpochRow(
+            epoch=epoch,
+            training_loss=None,
+            held_out_loss=loss,
+            responses={asked[0]: "word " * epoch, asked[1]: "a wren " + "so " * (3 - epoch)},
+            **nothing,
+        )
+        for epoch, loss in enumerate((2.0, 0.5, 1.0))
+    ]
     folder = tmp_path / "comparison"
     folder.mkdir()
-    (folder / "comparison.html").write_text(comparison.page("tiny", rows), encoding="utf-8")
+    (folder / "comparison.html").write_text(page("tiny", rows), encoding="utf-8")
     publish(store, "tiny/epoch_comparison/animals", folder)
+
     tab.goto(address)
     tab.get_by_text("epoch_comparison").click()
-    expect(tab.locator(".chart canvas, .chart svg").first).to_be_visible()
+    expect(tab.locator("figure svg")).to_have_count(2)  # loss, and length of answers
+    first = tab.locator(".numbers tbody tr td").first
+    tab.get_by_role("button", name="held-out loss").click()
+    expect(first).to_have_text("1")
+    tab.get_by_role("button", name="held-out loss").click()
+    expect(first).to_have_text("0 (base model)")
+    tab.get_by_role("button", name="epoch 2").click()
+    expect(tab.locator("#answers tbody tr").first).to_contain_text("Name a fish.")
+    tab.get_by_role("searchbox").fill("WREN")
+    expect(tab.locator("#count")).to_have_text("1 of 2 prompts")
+    expect(tab.locator("#answers tbody tr:visible")).to_have_count(1)
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
     assert not complaints
 
 
