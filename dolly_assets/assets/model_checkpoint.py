@@ -94,6 +94,8 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
             for artifact in resume.published:
                 context.log.info(f"{artifact.name} is already in the store: skipped")
                 emit(republish_as_latest(artifacts, artifact))
+            if resume.stopped:
+                context.log.info(f"nothing is trained: {resume.stopped.sentence}")
             if trained := sum(epoch > 0 for epoch in resume.epochs):
                 estimate = planning.estimate(artifacts, training, epochs=trained)
                 context.log.info(estimate.verdict)
@@ -120,6 +122,7 @@ def _task(
         tokenized_dataset=ref(training.tokenized_dataset),
         resume_from=ref(resume.resume_from) if resume.resume_from else None,
         state=ref(resume.state) if resume.state else None,
+        held_out_losses=dict(resume.held_out_losses),
         training=training.digest,
         prices=planning.prices,
         attributes={**license_attributes(licensed), **template_attributes(training.base_model)},

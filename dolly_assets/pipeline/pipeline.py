@@ -133,6 +133,9 @@ class Pipeline:
         missing = [
             epoch for epoch in wanted if retrain or not self._epoch_is_current(training, epoch)
         ]
+        if not retrain and (stopped := training.stopped_early(self.session.store)):
+            LOG.info("%s", stopped.sentence)
+            missing = [epoch for epoch in missing if epoch <= stopped.epoch]
         if 0 not in wanted and not self._epoch_is_current(training, 0):
             missing.insert(0, 0)
         ranges = list(_ranges(missing))

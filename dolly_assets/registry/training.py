@@ -5,8 +5,8 @@ recipe. Epochs are looked up by that digest, so a changed recipe never continues
 recipe's epoch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 from dolly_assets.core.errors import TrainingError
@@ -24,6 +24,7 @@ from dolly_assets.registry.kinds import (
 )
 from dolly_assets.registry.queries import history, latest, required, training_of
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.training.loop.early_stopping import StoppedEarly
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,19 @@ class Training:
         published = history(store, kind.address(self.family.name, self.dataset, epoch))
         return next((item for item in published if training_of(item) == self.digest), None)
 
+    def held_out_losses(self, store: ArtifactStore, before: int) -> dict[int, float]:
+        """Return the held-out losses that early stopping kept of its epochs before an epoch."""
+        if self.family.recipe.early_stopping is None:
+            return {}
+        found = [self.published(store, MODEL_CHECKPOINT, epoch) for epoch in range(1, before)]
+        return held_out_losses([each for each in found if each])
+
+    def stopped_early(self, store: ArtifactStore) -> StoppedEarly | None:
+        """Return the verdict of early stopping on its published epochs, if there is one."""
+        rule = self.family.recipe.early_stopping
+        epochs = self.family.recipe.epochs + 1
+        return rule.verdict(self.held_out_losses(store, epochs)) if rule else None
+
     def partial_state(self, store: ArtifactStore, epoch: int) -> Artifact | None:
         """Return the newest state within an epoch of this training, if its content is there."""
         for item in history(store, TRAINING_STATE.address(self.family.name, self.dataset)):
@@ -91,12 +105,16 @@ class ResumePlan:
         epochs: The epochs that are left to train, consecutive.
         resume_from: The checkpoint of the epoch before.
         state: A state within the first epoch to train, if an interrupted run left one.
+        held_out_losses: Those of earlier epochs, for early stopping.
+        stopped: Why nothing is left though requested epochs are not published.
     """
 
     published: tuple[Artifact, ...]
     epochs: tuple[int, ...]
     resume_from: Artifact | None
     state: Artifact | None = None
+    held_out_losses: Mapping[int, float] = field(default_factory=dict)
+    stopped: StoppedEarly | None = None
 
 
 def plan_resume(
@@ -129,12 +147,26 @@ def plan_resume(
     if not left:
         return ResumePlan(tuple(published), (), None)
     first = max(1, left[0])
+    losses, rule = training.held_out_losses(store, first), training.family.recipe.early_stopping
+    if stopped := rule.verdict(losses) if rule else None:
+        return ResumePlan(tuple(published), (), None, stopped=stopped)
     return ResumePlan(
         tuple(published),
         tuple(left),
         resume_from=_checkpoint_before(store, training, first) if first > 1 else None,
         state=None if retrain else training.partial_state(store, first),
+        held_out_losses=losses,
     )
+
+
+def held_out_losses(published: Sequence[Artifact]) -> dict[int, float]:
+    """Return the held-out losses that early stopping kept, by epoch, of checkpoints among these."""
+    found = [
+        CheckpointAttributes.of(each)
+        for each in published
+        if each.manifest.kind == MODEL_CHECKPOINT.name
+    ]
+    return {each.epoch: each.held_out_loss for each in found if each.held_out_loss is not None}
 
 
 def republish_as_latest(store: ArtifactStore, artifact: Artifact) -> Artifact:

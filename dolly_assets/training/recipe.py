@@ -15,6 +15,7 @@ from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.training import presets
 from dolly_assets.training.deepspeed.settings import DeepSpeedSettings
+from dolly_assets.training.loop.early_stopping import EarlyStopping
 from dolly_assets.training.loop.guards import GuardSettings
 from dolly_assets.training.lora import LoraSettings
 
@@ -111,6 +112,11 @@ class Recipe(Config):
     guards: GuardSettings = Field(
         default_factory=GuardSettings, description="What to do when training looks wrong."
     )
+    early_stopping: EarlyStopping | None = Field(
+        default=None,
+        description="When to end before the last requested epoch; the held-out loss is then "
+        "computed at the end of every epoch.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +182,8 @@ class Recipe(Config):
     def digest(self) -> str:
         """SHA-256 over what determines the weights.
 
-        That excludes the guards and, with a constant learning rate, the number of epochs.
+        That excludes guards, early stopping and, with a constant learning rate, the number of
+        epochs.
         """
         return json_digest(self._with_effect())
 
@@ -220,7 +227,8 @@ class Recipe(Config):
     @property
     def _without_effect(self) -> set[str]:
         """The settings that do not affect the weights."""
-        return {"epochs", "guards"} if self.scheduler == "constant" else {"guards"}
+        without = {"guards", "early_stopping"}
+        return without | {"epochs"} if self.scheduler == "constant" else without
 
     def accumulation_steps(self, ranks: int) -> int:
         """Return the number of micro-batches per optimizer step and rank.
@@ -260,6 +268,8 @@ def _as_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key != "gradient_precision"}
     if "gradient_precision" in settings and _has_float32_gradients(settings):
         kept["gradient_precision"] = "fp32"
+    if kept.get("early_stopping") is None:
+        kept.pop("early_stopping", None)
     if (lora := kept.get("lora")) and not lora.get("train_new_tokens"):
         kept["lora"] = {key: lora[key] for key in lora if key != "train_new_tokens"}
     return kept

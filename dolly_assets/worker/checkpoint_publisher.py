@@ -308,11 +308,18 @@ def _totals(result: EpochResult) -> EpochTotals:
     )
 
 
+def _held_out_loss(result: EpochResult) -> dict[str, JsonValue]:
+    """Return the held-out loss, if early stopping asked for it and it is a number."""
+    loss = result.held_out_loss
+    return {} if loss is None or not math.isfinite(loss) else {"held_out_loss": loss}
+
+
 def _epoch_attributes(result: EpochResult) -> dict[str, JsonValue]:
     last = result.steps.slice(result.steps.num_rows - 1).to_pylist()[0]
     grad_norm = last["grad_norm"]  # None where nobody measured it; a step that overflowed has none
     return {
         "loss": result.loss,
+        **_held_out_loss(result),
         "learning_rate": last["learning_rate"],
         "grad_norm": None if grad_norm is None or not math.isfinite(grad_norm) else grad_norm,
         "steps": result.steps.num_rows,

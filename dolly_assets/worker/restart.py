@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_STATE
 from dolly_assets.registry.queries import history, training_of
+from dolly_assets.registry.training import held_out_losses
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Train, WorkerSpec, ref
 
@@ -41,7 +42,9 @@ def left_to_train(
     """
     task = spec.task
     left = task.epochs[len(published) // 2 :]
-    if not left:
+    losses = {**task.held_out_losses, **held_out_losses(published)}
+    rule = spec.family.recipe.early_stopping
+    if not left or (rule and rule.verdict(losses)):
         return None
     checkpoint = published[-1] if published and left[0] > 1 else None
     resume_from = ref(checkpoint) if checkpoint else task.resume_from
@@ -49,7 +52,8 @@ def left_to_train(
         spec, store, TRAINING_STATE.address(spec.family.name, task.dataset), max(1, left[0])
     )
     begun = ref(state) if state else (None if checkpoint else task.state)
-    task = task.model_copy(update={"epochs": left, "resume_from": resume_from, "state": begun})
+    changes = {"resume_from": resume_from, "state": begun, "held_out_losses": losses}
+    task = task.model_copy(update={"epochs": left, **changes})
     return spec.model_copy(update={"task": task})
 
 

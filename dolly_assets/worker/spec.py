@@ -64,6 +64,9 @@ class Train(Config):
     state: ArtifactRef | None = Field(
         default=None, description="A state within the first epoch to resume from."
     )
+    held_out_losses: dict[int, float] = Field(
+        default={}, description="Held-out losses of earlier epochs, for early stopping."
+    )
     training: str = Field(
         description="Digest of what determines the weights; epochs of one training share it."
     )

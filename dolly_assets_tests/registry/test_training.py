@@ -1,5 +1,7 @@
 """What the store has of a training decides what is trained; the epochs are a few bytes each."""
 
+from dataclasses import replace
+
 import pytest
 
 from dolly_assets.core.errors import ArtifactError, TrainingError
@@ -13,8 +15,9 @@ from dolly_assets.registry.queries import (
     required_checkpoints,
     scored_epochs,
 )
-from dolly_assets.registry.training import Training, plan_resume
+from dolly_assets.registry.training import ResumePlan, Training, plan_resume
 from dolly_assets.storage.artifact import ArtifactStore
+from dolly_assets.training.loop.early_stopping import EarlyStopping, StoppedEarly
 from dolly_assets_tests.fixtures.stores import Publish
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
@@ -30,7 +33,13 @@ def training(publish: Publish) -> Training:
 
 
 def publish_epoch(
-    publish: Publish, training: Training, epoch: int, text: str = "", *, whole: bool = True
+    publish: Publish,
+    training: Training,
+    epoch: int,
+    text: str = "",
+    *,
+    whole: bool = True,
+    **stated: float,
 ) -> None:
     inputs = {
         "base_model": training.base_model.digest,
@@ -47,6 +56,7 @@ def publish_epoch(
                 "training": training.digest,
                 "epoch": epoch,
                 "recipe": training.family.recipe.model_dump(mode="json"),
+                **stated,
             },
         )
 
@@ -238,3 +248,24 @@ def test_the_partitions_of_a_family_are_its_epochs_and_the_base_model() -> None:
     epochs = dataset_epochs(tiny_family(epochs=11)).get_partitions_def_for_dimension("epoch")
     assert list(epochs.get_partition_keys()) == [f"{epoch:02d}" for epoch in range(12)]
     assert str(partition_key("animals", 1)) == "animals|01"
+
+
+def test_a_training_that_stopped_early_has_nothing_left_until_the_rule_changes(
+    store: ArtifactStore, training: Training, publish: Publish
+) -> None:
+    for epoch, loss in ((1, 1.0), (2, 1.1), (3, 1.2)):
+        publish_epoch(publish, training, epoch, held_out_loss=loss)
+
+    def plan(patience: int, *epochs: int) -> ResumePlan:
+        recipe = training.family.recipe.model_copy(
+            update={"early_stopping": EarlyStopping(patience=patience)}
+        )
+        family = training.family.model_copy(update={"recipe": recipe})
+        return plan_resume(store, replace(training, family=family), epochs, retrain=False)
+
+    stopped = plan(2, 2, 3, 4)
+    assert [artifact.name[-2:] for artifact in stopped.published] == ["02", "02", "03", "03"]
+    assert (stopped.epochs, stopped.stopped) == ((), StoppedEarly(3, 1, 1.0))
+    longer = plan(3, 2, 3, 4)
+    assert (longer.epochs, longer.stopped) == ((4,), None)
+    assert longer.held_out_losses == {1: 1.0, 2: 1.1, 3: 1.2}

@@ -10,5 +10,6 @@ It knows folders and numbers, and hands epochs to an observer; it knows nothing 
 - `meter.py`, `steps.py`: measurements of the steps, and the steps as a table and a picture.
 - `loss_curve.py`: the loss over the steps of an epoch, as a picture.
 - `guards.py`: checks of every step; `watchdog.py`: ends ranks that hang.
+- `early_stopping.py`: whether the held-out loss still falls.
 - `stop.py`: requests to stop; `out_of_memory.py`: what to change when memory runs out.
 """

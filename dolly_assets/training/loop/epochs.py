@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import TrainingStopped
@@ -55,6 +56,7 @@ class Epochs:
         meter: StepMeter,
         snapshots: Snapshots,
         kernels: Callable[[], str],
+        held_out_loss: Callable[[], float] | None = None,
     ) -> None:
         """Prepare to follow a training.
 
@@ -66,10 +68,12 @@ class Epochs:
             meter: Measures the steps.
             snapshots: Copies the state.
             kernels: Returns the kernels in use, once training has begun.
+            held_out_loss: Returns the held-out loss of the present weights; every rank calls it.
         """
         self._request, self._observer, self._stop = request, observer, stop
         self._real_tokens, self._meter = real_tokens, meter
         self._snapshots, self._kernels = snapshots, kernels
+        self._held_out_loss, self._held_out_losses = held_out_loss, {**request.held_out_losses}
         self._epoch = request.first_epoch
         # What was done of the epoch when its state was saved last.
         self._before = Progress.read(request.resume_from)
@@ -136,6 +140,7 @@ class Epochs:
         self._take_steps()
         self._saving_seconds += time.time() - ended_at
         seconds = self._seconds(ended_at)
+        self._score_held_out()
         if not snapshot.in_memory:
             self._observer.log(
                 "host memory is too small for a copy of the state: training waited until it was "
@@ -153,9 +158,24 @@ class Epochs:
                 work=self._work,
                 real_tokens=self._real_tokens(),
                 utilization=self._meter.utilization(self._work.flops, seconds * rank_and_size()[1]),
+                held_out_loss=self._held_out_losses.get(self._epoch),
             )
         )
         return self._next_epoch()
+
+    def _score_held_out(self) -> None:
+        """Compute the epoch's held-out loss, if early stopping needs it, the same on all ranks."""
+        if self._held_out_loss:
+            [loss] = self._hosts.maximum(np.array([self._held_out_loss()]))
+            self._held_out_losses[self._epoch] = float(loss)
+            self._observer.log(f"epoch {self._epoch}: held-out loss {loss:.4f}")
+
+    def _has_stopped_early(self) -> bool:
+        rule = self._request.recipe.early_stopping
+        verdict = rule.verdict(self._held_out_losses) if rule else None
+        if verdict:
+            self._observer.log(verdict.sentence)
+        return verdict is not None
 
     def close(self) -> None:
         """End the watch over the training, however it ended."""
@@ -168,7 +188,7 @@ class Epochs:
         self._before = Progress()
         self._steps, self._work = self._before.steps, self._before.work
         self._done, self._saving_seconds = 0, 0.0
-        if self._epoch > self._request.last_epoch:
+        if self._has_stopped_early() or self._epoch > self._request.last_epoch:
             return True
         if self._agree() == _Next.STOP:
             raise TrainingStopped(self._epoch, 0, steps)

@@ -6,6 +6,7 @@ rate and dropout at step n do not depend on where a range begins: epochs 1-3 in 
 give the same weights.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from dolly_assets.training.loop.observer import TrainingObserver
 from dolly_assets.training.loop.request import FineTuneRequest
 from dolly_assets.training.loop.stop import StopRequest
 from dolly_assets.training.loop.trainer import load_trainer
-from dolly_assets.training.packing.batches import RowDataset
+from dolly_assets.training.packing.batches import RowDataset, single_rows
 from dolly_assets.training.packing.layout import LayoutCollator
 from dolly_assets.training.process_group import (
     COLLECTIVE_TIMEOUT_SECONDS,
@@ -82,6 +83,7 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
         meter=meter,
         snapshots=Snapshots(trainer, request.copy_bytes),
         kernels=lambda: _description(trainer, meter),
+        held_out_loss=_held_out_loss(trainer, request),
     )
     trainer.add_callback(
         as_callback(epochs, lambda: trainer.accelerator.optimizer_step_was_skipped)
@@ -91,6 +93,14 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     finally:
         epochs.close()
+
+
+def _held_out_loss(trainer: "Trainer", request: FineTuneRequest) -> Callable[[], float] | None:
+    """Return what computes the held-out loss, if early stopping needs it."""
+    table = request.held_out
+    if table is None or request.recipe.early_stopping is None:
+        return None
+    return lambda: cast(Any, trainer).held_out_loss(single_rows(table))
 
 
 def _description(trainer: "Trainer", meter: StepMeter) -> str:

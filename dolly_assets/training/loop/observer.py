@@ -29,6 +29,7 @@ class EpochResult:
         work: Totals over its steps.
         real_tokens: Tokens of the examples trained on, without padding.
         utilization: Share of the devices' peak arithmetic (MFU); None if it is not known.
+        held_out_loss: Nats per labelled held-out token; None if it was not computed.
     """
 
     epoch: int
@@ -41,6 +42,7 @@ class EpochResult:
     work: StepTotals
     real_tokens: int
     utilization: float | None
+    held_out_loss: float | None = None
 
     @property
     def loss(self) -> float:

@@ -1,6 +1,7 @@
 """What a rank of a training is asked to do: the recipe, and folders of this machine."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,9 @@ class FineTuneRequest:
         save_seconds: Time between saves in the middle of an epoch.
         copy_bytes: Host memory for a rank's copy of its state; None for what is free.
         special_tokens: The prompt style's; LoRA trains those that are new to the model.
+        held_out: The held-out examples, if early stopping needs their loss.
+        held_out_losses: The held-out losses of the epochs before first_epoch, as far as they are
+            known.
         hang_seconds: How long a rank may go without a step, at least, before it counts as hung.
     """
 
@@ -41,3 +45,5 @@ class FineTuneRequest:
     copy_bytes: int | None = None
     special_tokens: tuple[str, ...] = ()
     hang_seconds: float = 600
+    held_out: pa.Table | None = None
+    held_out_losses: Mapping[int, float] = field(default_factory=dict)

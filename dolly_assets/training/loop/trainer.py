@@ -16,7 +16,7 @@ from dolly_assets.training.lora import add_adapter, trained_parameters
 from dolly_assets.training.lora.merge import check_mergeable
 from dolly_assets.training.lora.new_tokens import new_token_ids
 from dolly_assets.training.packing.attention import PackedAttention
-from dolly_assets.training.packing.batches import MicroBatch, RowDataset
+from dolly_assets.training.packing.batches import MicroBatch, PackedRow, RowDataset
 from dolly_assets.training.packing.layout import LayoutCollator
 from dolly_assets.training.packing.loss import LabelLoss
 from dolly_assets.training.packing.miniature import Reach
@@ -182,6 +182,27 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
                 with meter.phase("optimizer"):
                     model.step()
             return part.detach() * self.args.world_size  # the Trainer logs the mean over the ranks
+
+        def held_out_loss(self, rows: Sequence[PackedRow]) -> float:
+            """Return the loss of examples, in nats per labelled token; the state stays as it is.
+
+            Every rank computes all of it, so that it does not depend on how many there are.
+
+            Args:
+                rows: One example each; their global_labels are their own.
+            """
+            import torch
+
+            model, size = cast("torch.nn.Module", self.model_wrapped), self.args.train_batch_size
+            parts = [[*rows[at : at + size]] for at in range(0, len(rows), size)]
+            model.eval()
+            with torch.no_grad():
+                losses = [
+                    float(loss.sum(model, cast(MicroBatch, self._prepare_inputs(batch))))
+                    for batch in map(cast(LayoutCollator, self.data_collator), parts)
+                ]
+            model.train()
+            return math.fsum(losses) / sum(row.global_labels for row in rows)
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             """End the measured step, once its loss is known."""

@@ -142,6 +142,15 @@ class RowDataset:
         )
 
 
+def single_rows(table: pa.Table) -> list[PackedRow]:
+    """Return every example of a table as a row of its own, in their order."""
+    runs = LabelRuns.of(table)
+    return [
+        PackedRow((np.array(ids, np.int32),), (runs[place],), int(runs.predicted[place]))
+        for place, ids in enumerate(table["input_ids"].to_pylist())
+    ]
+
+
 def rows_by_step(rows: int, *, global_batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """Return the rows of an epoch, counted from 0, by step: (steps, global_batch_size) int64."""
     steps = rows // global_batch_size

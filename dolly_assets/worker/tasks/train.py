@@ -8,6 +8,7 @@ from dolly_assets.registry.attributes import (
 )
 from dolly_assets.registry.kinds import TRAINING_STATE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE
 from dolly_assets.training.checkpoint import layout
 from dolly_assets.training.loop.fine_tune import fine_tune
 from dolly_assets.training.loop.request import FineTuneRequest
@@ -49,7 +50,7 @@ def train(
             publisher.publish_base()
             return
         try:
-            fine_tune(_job(spec, store, base_model, data), publisher, stop)
+            fine_tune(_job(spec, store, base_model, tokenized, data), publisher, stop)
         except TrainingStopped as reason:
             stopped = reason
     leave_other_ranks()  # at the same time: torchrun ends ranks that are left behind
@@ -58,7 +59,11 @@ def train(
 
 
 def _job(
-    spec: WorkerSpec[Train], store: ArtifactStore, base_model: Artifact, data: TrainingData
+    spec: WorkerSpec[Train],
+    store: ArtifactStore,
+    base_model: Artifact,
+    tokenized: Artifact,
+    data: TrainingData,
 ) -> FineTuneRequest:
     """Return what to train on this machine."""
     task, compute = spec.task, spec.family.compute
@@ -87,6 +92,8 @@ def _job(
         save_seconds=60 * compute.save_minutes,
         special_tokens=_added_tokens(spec, base_model),
         hang_seconds=60 * compute.hang_minutes,
+        held_out=tokenized.read_table(HELD_OUT_FILE) if spec.family.recipe.early_stopping else None,
+        held_out_losses=task.held_out_losses,
     )
 
 
