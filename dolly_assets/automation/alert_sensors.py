@@ -1,4 +1,4 @@
-"""The sensors behind alerts: failed runs, failed checks, new champions, late assets.
+"""The sensors behind alerts: failed runs, failed checks, champions, approvals, late assets.
 
 They follow finished runs, so each is reported once, whichever database the instance uses. How an
 alert is delivered is the business of `alerts`.
@@ -104,15 +104,17 @@ def _of_check(check: dg.AssetCheckEvaluation) -> Iterator[Alert]:
 
 
 def _of_champion(materialization: dg.AssetMaterialization) -> Iterator[Alert]:
-    metadata = materialization.metadata
-    if (
-        materialization.asset_key.path[-1] == "champion_model"
-        and metadata["verdict"].value == "promoted"
-    ):
-        title = (
-            f"{materialization.asset_key.path[0]} has a new champion on {materialization.partition}"
-        )
-        yield Alert(kind="champion_changed", title=title, text=str(metadata["reason"].value))
+    if materialization.asset_key.path[-1] != "champion_model":
+        return
+    metadata, family = materialization.metadata, materialization.asset_key.path[0]
+    verdict, reason = metadata["verdict"].value, str(metadata["reason"].value)
+    if verdict == "promoted":
+        title = f"{family} has a new champion on {materialization.partition}"
+        yield Alert(kind="champion_changed", title=title, text=reason)
+    elif verdict == "awaiting approval":
+        title = f"{family} has a candidate on {materialization.partition}"
+        text = f"{reason}. Run: dolly promote {family}/{materialization.partition}"
+        yield Alert(kind="approval_needed", title=title, text=text)
 
 
 def _reason(event: dg.DagsterEvent) -> str:

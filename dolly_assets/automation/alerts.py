@@ -24,7 +24,9 @@ LOG = logging.getLogger(__name__)
 SLACK = "slack+"
 TIMEOUT_SECONDS = 10
 
-AlertKind = Literal["run_failed", "check_failed", "late", "champion_changed", "dataset_refused"]
+AlertKind = Literal[
+    "run_failed", "check_failed", "late", "champion_changed", "approval_needed", "dataset_refused"
+]
 
 
 class Alert(Config):

@@ -112,6 +112,12 @@ def test_a_failed_run_a_failed_check_and_a_new_champion_are_alerted_on(listener:
             metadata={"verdict": "promoted", "reason": "exact match 0.9 against 0.1"}
         )
 
+    @dg.asset(key=["calm", "champion_model"])
+    def candidate() -> dg.MaterializeResult:
+        return dg.MaterializeResult(
+            metadata={"verdict": "awaiting approval", "reason": "epoch 2 awaits approval"}
+        )
+
     @dg.asset(deps=[data])
     def broken() -> None:
         raise ValueError("no such thing")
@@ -119,7 +125,7 @@ def test_a_failed_run_a_failed_check_and_a_new_champion_are_alerted_on(listener:
     with dg.DagsterInstance.ephemeral() as instance:
         alerts = {"alerts": alerts_to(listener.url)}
         on_success, on_failure, _ = build_alert_sensors(is_on=True)
-        for assets, sensor in (([data, champion], on_success), ([broken], on_failure)):
+        for assets, sensor in (([data, champion, candidate], on_success), ([broken], on_failure)):
             result = dg.materialize(assets, instance=instance, raise_on_error=False)
             end = "PIPELINE_SUCCESS" if result.success else "PIPELINE_FAILURE"
             [event] = [event for event in result.all_events if event.event_type_value == end]
@@ -131,9 +137,9 @@ def test_a_failed_run_a_failed_check_and_a_new_champion_are_alerted_on(listener:
             )
             sensor(context if result.success else context.for_run_failure(), **alerts)
     alerts = {alert["kind"]: alert for _, alert in listener.posted}
-    assert set(alerts) == {"check_failed", "champion_changed", "run_failed"}, (
-        "a warning is no alert"
-    )
+    kinds = {"check_failed", "champion_changed", "approval_needed", "run_failed"}
+    assert set(alerts) == kinds, "a warning is no alert"
+    assert alerts["approval_needed"]["text"].startswith("epoch 2 awaits approval. Run: dolly ")
     assert alerts["check_failed"]["title"] == "clean failed on data"
     assert alerts["check_failed"]["text"] == "3 records are empty"
     assert alerts["champion_changed"]["text"] == "exact match 0.9 against 0.1"
