@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dolly_assets.scoring.champion import shown_gain, shown_p
 from dolly_assets.scoring.contender import Contender, improvements, weights, why_not_comparable
+from dolly_assets.scoring.intervals import Interval
 from dolly_assets.scoring.paired import best_gain
 from dolly_assets.scoring.rule import ScoreName
 
@@ -34,7 +35,7 @@ def compare(score: ScoreName, new: Contender, old: Contender) -> Comparison | No
     if gained is None:
         return None
     lost = best_gain(-gained[None], weights(score, old))
-    interval = lost.interval and (-lost.interval[1], -lost.interval[0])
+    interval = Interval(-lost.interval.high, -lost.interval.low) if lost.interval else None
     shown = shown_gain(score, -lost.gain, interval)
     is_worse = lost.gain > 0 and lost.p_value <= SIGNIFICANCE
     chance = f", {shown_p(lost.p_value)}" if lost.gain > 0 else ""
