@@ -13,10 +13,10 @@ from dolly_assets.core.text import flat
 
 LONGEST_CELL = 300
 
-# Words and signs that mean nothing within a line or at its begin, and no address that becomes a
-# link. An underscore means nothing within a word.
+# Words, signs and signed numbers that mean nothing within a line or at its begin, and no address
+# that becomes a link. An underscore means nothing within a word.
 _PLAIN = re.compile(
-    r"(?!.*www\.)(?!\d+[.)](?: |$))(?:[^\W_]|[(–±×…])"
+    r"(?!.*www\.)(?!\d+[.)](?: |$))(?:[^\W_]|[(–±×…]|[+-](?=\d))"
     r"(?:[^\W_]|[ ,.;!?'\"()%$=+/–±×…-]|:(?!/)|(?<=[^\W_])_(?=[^\W_]))*",
     re.IGNORECASE,
 )
