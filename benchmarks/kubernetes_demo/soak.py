@@ -22,7 +22,7 @@ NAME = "two_pods"
 AWAY_SECONDS = 20.0  # of what is taken away for a while
 LOOK_SECONDS = 1.0  # between readings of the store
 UNDISTURBED = 2  # epochs, before the disruptions and after them
-MOST_EPOCHS = 500  # the training is stopped when its time is over
+MOST_EPOCHS = 99  # the training is stopped when its time is over
 DISRUPTIONS: dict[str, Callable[[RealHand], object]] = {
     "node drained": RealHand.drain,
     "node crashed": lambda hand: hand.on_node("crash", undo="node"),
