@@ -45,7 +45,6 @@ class Soak:
     Attributes:
         at: What was done, and when.
         began, ended: When the disruptions began and ended.
-        undisturbed: Seconds of epochs that nothing disrupted.
         is_over: Whether the training has ended.
     """
 
@@ -57,7 +56,6 @@ class Soak:
 
     def __post_init__(self) -> None:
         self.at: list[tuple[float, str]] = []
-        self.undisturbed: list[float] = []
         self.began = self.ended = time.time()
         self.is_over = threading.Event()
 
@@ -78,13 +76,22 @@ class Soak:
         return self.bench.published_at(NAME)
 
     def _train_undisturbed(self) -> None:
-        """Measure epochs, from the end of the one that is in training."""
-        first = len(self.whole()) + 1
-        while len(self.whole()) < first + UNDISTURBED and not self.is_over.wait(LOOK_SECONDS):
+        """Wait for epochs that nothing disrupts, after the one that is in training."""
+        last = len(self.whole()) + 1 + UNDISTURBED
+        while len(self.whole()) < last and not self.is_over.wait(LOOK_SECONDS):
             pass
-        found = self.whole()[first - 1 :]
-        self.undisturbed += [end - begin for begin, end in pairwise(found)]
-        print(f"epochs of {', '.join(f'{each:.0f}' for each in self.undisturbed)} s", flush=True)
+
+    def undisturbed(self) -> float:
+        """Return the median seconds of the epochs during which nothing was disrupted.
+
+        They are of the whole training: what else the machine does changes meanwhile.
+        """
+        found = self.whole()
+        return statistics.median(
+            end - begin
+            for begin, end in pairwise(found)
+            if not any(at < end and at + AWAY_SECONDS > begin for at, _ in self.at)
+        )
 
     def _disrupt(self, until: float) -> None:
         """Disrupt until then; every kind comes before one comes again."""
@@ -110,7 +117,7 @@ class Soak:
     def report(self) -> None:
         """Print effective training time and restarts."""
         whole = sum(self.began < at <= self.ended for at in self.whole())
-        undisturbed, elapsed = statistics.mean(self.undisturbed), self.ended - self.began
+        undisturbed, elapsed = self.undisturbed(), self.ended - self.began
         kinds = Counter(kind for _, kind in self.at)
         print(f"{len(self.at)} disruptions: {', '.join(f'{n} {k}' for k, n in kinds.items())}")
         print(
