@@ -210,7 +210,7 @@ def test_the_table_behind_a_verdict_is_kept_beside_the_champion(contest: Contest
         ("epoch 1", 0.5, 0.5),
         ("epoch 2", 0.7, 0.7),
     ]
-    assert "| epoch 2 | 0.7000" in champion.manifest.attributes["decision_markdown"]
+    assert "| epoch 2 | 0.7000" in str(champion.manifest.attributes["decision_markdown"])
     candidate = contest.store.latest(f"{FAMILY.name}/candidate_model/{DATASET}")
     assert candidate
     assert candidate.manifest.attributes["checkpoint"] == champion.manifest.attributes["checkpoint"]

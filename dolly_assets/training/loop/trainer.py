@@ -194,12 +194,14 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
             import torch
 
             model, size = cast("torch.nn.Module", self.model_wrapped), self.args.train_batch_size
+            collator = cast(LayoutCollator, self.data_collator)
             parts = [[*rows[at : at + size]] for at in range(0, len(rows), size)]
             model.eval()
             with torch.no_grad():
+                batches = [cast(dict[str, Any], collator(part)) for part in parts]
                 losses = [
                     float(loss.sum(model, cast(MicroBatch, self._prepare_inputs(batch))))
-                    for batch in map(cast(LayoutCollator, self.data_collator), parts)
+                    for batch in batches
                 ]
             model.train()
             return math.fsum(losses) / sum(row.global_labels for row in rows)
