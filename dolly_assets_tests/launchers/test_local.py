@@ -88,6 +88,7 @@ def test_messages_come_in_order_in_the_callers_thread_while_the_worker_runs(
         assert workbench.store.latest(name)
 
 
+@pytest.mark.long
 def test_a_training_keeps_what_it_reads_in_a_cache_that_is_too_small_for_it(
     launcher: LocalLauncher, workbench: Workbench, tmp_path: Path
 ) -> None:

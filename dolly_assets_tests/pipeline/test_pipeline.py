@@ -158,6 +158,7 @@ def test_dagster_shows_every_epoch_with_what_the_store_holds(trained: Home) -> N
                 )
 
 
+@pytest.mark.long
 def test_epochs_one_by_one_give_the_weights_of_one_go(
     trained: Home, new_home: Callable[[], Home]
 ) -> None:
@@ -260,6 +261,7 @@ def test_verify_names_the_file_with_a_flipped_bit(trained_copy: Home) -> None:
     )
 
 
+@pytest.mark.long
 def test_zero_3_in_bf16_publishes_whole_weights_and_goes_on_to_the_same_ones(
     new_home: Callable[[], Home],
 ) -> None:

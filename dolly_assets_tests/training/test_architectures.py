@@ -27,6 +27,7 @@ SAMPLE = {
     "phi3+longrope": "refused",
     "llama+dynamic": "refused",
 }
+FURTHER = {"gemma4_text", "gpt_neo", "llama4_text", "llama+dynamic"}
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +44,28 @@ def architectures() -> ModuleType:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name in FURTHER else name for name in SAMPLE],
+)
 def test_an_architecture_trains_exactly_or_is_refused(name: str, architectures: ModuleType) -> None:
     found = architectures.examine(name)
     assert found.outcome == SAMPLE[name], found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2", "gptj", "opt", "gpt_neo", "roberta", "llama", "gpt_neox"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        "llama",
+        "roberta",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("gptj", "opt", "gpt_neo", "gpt_neox")
+        ),
+    ],
+)
 def test_the_context_of_learned_positions_ends_where_the_model_does(
     name: str, architectures: ModuleType
 ) -> None:

@@ -261,7 +261,10 @@ def published(state: Path, into: Path, *, ranks: int) -> Path:
     return layout.join(into / "state", into / "resume", ranks=ranks)
 
 
-@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), (2, 0), (2, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("ranks", "zero_stage"),
+    [(1, 1), *(pytest.param(2, stage, marks=pytest.mark.long) for stage in (0, 2)), (2, 3)],
+)
 def test_stopped_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(
     runs: Runs, weights_with_dropout: Path, tmp_path: Path, ranks: int, zero_stage: int
 ) -> None:
@@ -311,7 +314,10 @@ def counted(work: StepTotals) -> tuple[float, ...]:
     return work.real_tokens, work.processed_tokens, work.labelled_tokens, work.flops
 
 
-@pytest.mark.parametrize(("before", "now", "zero_stage"), [(2, 1, 0), (1, 2, 1), (2, 1, 2)])
+@pytest.mark.parametrize(
+    ("before", "now", "zero_stage"),
+    [(1, 2, 1), *(pytest.param(2, 1, stage, marks=pytest.mark.long) for stage in (0, 2))],
+)
 def test_on_another_number_of_ranks_it_resumes_within_rounding(
     runs: Runs, weights: Path, tmp_path: Path, before: int, now: int, zero_stage: int
 ) -> None:

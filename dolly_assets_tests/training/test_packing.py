@@ -127,7 +127,14 @@ def test_packed_and_padded_training_have_equal_losses_and_gradients(architecture
     assert (found - expected).norm() < 2e-6 * expected.norm()
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt_neox", "mistral", "falcon"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "llama",
+        "gpt_neox",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("mistral", "falcon")),
+    ],
+)
 def test_conversations_of_several_labelled_turns_are_trained_as_each_is_alone(
     architecture: str,
 ) -> None:
