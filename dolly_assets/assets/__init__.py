@@ -7,7 +7,7 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `training_plan.py`, `training_approval.py`: whether a training fits, and may start.
 - `model_checkpoint.py`: the epochs of a fine-tune, with `gpu_profile`.
 - `training_profile.py`: one report over all epochs.
-- `evaluation.py`, `sample_responses.py`: scores and samples of each epoch.
+- `evaluation.py`, `suite_scores.py`, `sample_responses.py`: scores and samples of each epoch.
 - `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted;
   `contest.py`: the epochs against the champion, as the store holds them.
 - `quality_checks.py`, `profile_checks.py`, `template_checks.py`, `score_checks.py`: checks of

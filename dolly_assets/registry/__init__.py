@@ -14,6 +14,8 @@ Arrow and most do not.
 - `raw_datasets`: whether a raw dataset still is what its source holds.
 - `tokenized_datasets`: publishes them; the same examples keep their digest.
 - `quality_reports`: stored findings of quality checks.
+- `suite_scores`: the scores of models on suites, and what of them can be reused.
+- `suite_tables`: these scores as tables for people.
 - `profiles`: the profiles of a training.
 - `stages`: the models in candidate, staging and production, and their history.
 - `gates`: what a model must fulfil besides a better score.

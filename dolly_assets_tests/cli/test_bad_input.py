@@ -368,7 +368,7 @@ def _fill(folder: Path, *, leave_bytes: int) -> None:
 
 
 def _until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -60,13 +60,14 @@ def test_pictures_previews_and_reports_name_nothing(trained: Home) -> None:
         shown = {
             entry.path
             for entry in top
-            if entry.path.endswith((".png", ".md", ".html")) or entry.path == "statistics.json"
+            if entry.path.endswith((".png", ".md", ".html"))
+            or entry.path in ("statistics.json", "decision.json")
         }
         assert {entry.path for entry in top if entry.is_description} == shown, name
         if shown:
             with_some.add(artifact.manifest.kind)
-    # A champion has a picture unless it is the base model.
-    assert with_some - {"champion_model"} == {
+    # Models in stages state how they came there.
+    assert with_some - {"champion_model", "candidate_model"} == {
         "tokenized_dataset",
         "model_checkpoint",
         "gpu_profile",

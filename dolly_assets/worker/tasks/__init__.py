@@ -6,5 +6,6 @@ They know artifacts and libraries, neither Dagster nor how the worker was starte
 - `tokenize.py`: raw examples as labelled token ids, with a held-out split.
 - `train.py`: fine-tuning over a range of epochs.
 - `evaluate.py`: scores of checkpoints on a held-out split.
+- `score_suites.py`: scores of checkpoints on a family's suites.
 - `sample.py`: answers of checkpoints to the family's prompts.
 """
