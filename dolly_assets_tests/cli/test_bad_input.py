@@ -326,6 +326,7 @@ def test_ctrl_c_ends_a_training_with_one_line_and_no_process_left(
     assert "0 damaged files" in home.dolly("verify")
 
 
+@pytest.mark.long
 def test_a_full_disk_is_named_and_what_was_published_stays_whole(
     trained: Home, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
