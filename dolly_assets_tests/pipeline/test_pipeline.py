@@ -292,7 +292,7 @@ def test_chat_answers_from_a_checkpoint(trained: Home) -> None:
 
 
 def _wait_for(folder: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 500
     while not list(folder.glob("*.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
