@@ -86,13 +86,15 @@ def _publish(
         "reason": decision.reason,
         "decided_by": "rule",
         "withdrawn": withdrawn_from(contest.champion),
-        "decision_markdown": contest.table_markdown(family),
+        "decision_markdown": contest.table_markdown(),
         "p_value": decision.gain.p_value if decision.gain else None,
         "gain": decision.gain.gain if decision.gain else None,
         "candidate_epoch": CheckpointAttributes.of(candidate.model).epoch,
         "candidate_exact_match": candidate.scores.exact_match,
         "candidate_held_out_loss": candidate.scores.held_out_loss,
     }
+
+    document = _uploaded(store, contest.document(family.champion))
 
     def published(stage: Stage, model: Challenger) -> Artifact:
         scores = {
@@ -108,7 +110,7 @@ def _publish(
             {**decided, **scores},
             made_by(context),
             comparison=contest.comparison,
-            beside=_uploaded(store, contest.document(family)),
+            beside=document,
         )
 
     if decision.verdict in ("promoted", "awaiting approval"):

@@ -18,20 +18,19 @@ from dolly_assets.registry.gates import failed_gates
 from dolly_assets.registry.inputs import inputs_of, required_digest
 from dolly_assets.registry.kinds import (
     CHAMPION_EVALUATION,
-    CHAMPION_MODEL,
     EPOCH_COMPARISON,
     EVALUATION,
     MODEL_CHECKPOINT,
     TOKENIZED_DATASET,
     AssetKind,
 )
-from dolly_assets.registry.queries import history, latest, required
-from dolly_assets.registry.stages import withdrawn_from
+from dolly_assets.registry.queries import history, required
+from dolly_assets.registry.stages import model_in, name_of, withdrawn_from
 from dolly_assets.scoring.alternatives import Alternative, alternatives, alternatives_markdown
 from dolly_assets.scoring.champion import Decision, decide
 from dolly_assets.scoring.contender import Contender
 from dolly_assets.scoring.examples import SCORES_FILE
-from dolly_assets.scoring.rule import ScoreName
+from dolly_assets.scoring.rule import ChampionRule, ScoreName
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Evaluate, ref
 
@@ -79,6 +78,8 @@ class Contest:
         candidates: The epochs.
         incumbent: The champion with its scores, or the base model.
         decision: The verdict.
+        score: The score that decided.
+        alternatives: What the verdict was chosen from.
     """
 
     comparison: Artifact
@@ -86,30 +87,21 @@ class Contest:
     candidates: list[Challenger]
     incumbent: Challenger
     decision: Decision
+    score: ScoreName
+    alternatives: list[Alternative]
 
-    def lines(self, score: ScoreName) -> list[Alternative]:
-        """Return what the verdict was chosen from."""
-        contenders = [each.contender() for each in self.candidates]
-        return alternatives(score, contenders, self.incumbent.contender())
-
-    def score(self, family: ModelFamily) -> ScoreName:
-        """Return the score that decides."""
-        return family.champion.score_of(exact=self.candidates[-1].scores.answers == "exact")
-
-    def table_markdown(self, family: ModelFamily) -> str:
+    def table_markdown(self) -> str:
         """Return what the verdict was chosen from, as Markdown."""
-        score = self.score(family)
-        return alternatives_markdown(score, self.lines(score))
+        return alternatives_markdown(self.score, self.alternatives)
 
-    def document(self, family: ModelFamily) -> str:
+    def document(self, rule: ChampionRule) -> str:
         """Return the verdict, the rule and what it was chosen from, as JSON."""
-        score = self.score(family)
         document = {
             "verdict": self.decision.verdict,
             "reason": self.decision.reason,
-            "rule": family.champion.model_dump(mode="json"),
-            "score": score,
-            "alternatives": [line.as_json() for line in self.lines(score)],
+            "rule": rule.model_dump(mode="json"),
+            "score": self.score,
+            "alternatives": [line.as_json() for line in self.alternatives],
         }
         return json.dumps(document, indent=1)
 
@@ -123,23 +115,27 @@ def contest_of(
 ) -> Contest:
     """Hold the contest of the newest comparison."""
     comparison = required(store, EPOCH_COMPARISON.address(family.name, dataset))
-    champion = latest(store, CHAMPION_MODEL.address(family.name, dataset))
+    champion = model_in(store, family.name, dataset, "production")
     candidates = _candidates(store, family, dataset, comparison, withdrawn_from(champion))
     if champion is None:
         incumbent = _compared(store, family, dataset, comparison, 0)
     else:
         incumbent = _scored_again(context, store, family, dataset, champion, candidates[-1], worker)
+    exact = candidates[-1].scores.answers == "exact"
+    contenders, defender = [each.contender() for each in candidates], incumbent.contender()
     decision = decide(
         family.champion,
-        [each.contender() for each in candidates],
-        incumbent.contender(),
-        exact=candidates[-1].scores.answers == "exact",
+        contenders,
+        defender,
+        exact=exact,
         gates=lambda place: failed_gates(
             store, family, candidates[place].model, candidates[place].evaluation
         ),
     )
     context.log.info(decision.reason)
-    return Contest(comparison, champion, candidates, incumbent, decision)
+    score = family.champion.score_of(exact=exact)
+    lines = alternatives(score, contenders, defender)
+    return Contest(comparison, champion, candidates, incumbent, decision, score, lines)
 
 
 def _candidates(
@@ -180,8 +176,7 @@ def _compared(
         return store.get(name, shown[name])
 
     checkpoint = get(MODEL_CHECKPOINT)
-    name = f"epoch {epoch}" if epoch else "the base model"
-    return Challenger(name, checkpoint, get(EVALUATION), checkpoint.digest)
+    return Challenger(name_of(checkpoint), checkpoint, get(EVALUATION), checkpoint.digest)
 
 
 def _scored_again(
