@@ -80,20 +80,14 @@ def _show(stage: str, history: list[dict[str, Any]]) -> None:
 
 
 def _show_table(verdict: dict[str, Any]) -> None:
+    from dolly_assets.core.text import with_interval
     from dolly_assets.scoring.rule import TITLES
 
     title = TITLES[verdict["score"]]
     click.echo(f"{'model':<16} {title + ' (95 %)':>26} {'gain (95 %)':>29} {'p':>7}")
     for line in verdict["alternatives"]:
-        score = _number(line["score"], line["interval"], ".4f")
-        gain = _number(line["gain"], line["gain_interval"], "+.4f")
+        score = with_interval(line["score"], line["interval"], ".4f")
+        gain = with_interval(line["gain"], line["gain_interval"], "+.4f")
         p_value = "–" if line["p_value"] is None else f"{line['p_value']:.4f}"
         note = f"  {line['note']}" if line["note"] else ""
         click.echo(f"{line['name']:<16} {score:>26} {gain:>29} {p_value:>7}{note}")
-
-
-def _number(value: float | None, interval: list[float] | None, form: str) -> str:
-    if value is None:
-        return "–"
-    bounds = f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
-    return f"{value:{form}}{bounds}"

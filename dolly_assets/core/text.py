@@ -1,9 +1,10 @@
 """Numbers, times and errors in words: one formatter each, for all pages, tables and messages.
 
-It formats values that were measured; what to write for a value that is missing is the caller's to
-decide.
+Apart from `with_interval`, it formats values that were measured; what to write for a value that is
+missing is the caller's to decide.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -45,6 +46,20 @@ def percent(share: float, digits: int = 0) -> str:
     if 0 < 100 * share < smallest / 2:
         return f"under {smallest:.{digits}f} %"
     return f"{100 * share:.{digits}f} %"
+
+
+def with_interval(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    """Format a value with its interval: `0.289 (0.200 to 0.400)`; `–` if nothing was measured.
+
+    Args:
+        value: The value.
+        interval: Its lower and its upper bound, if it has any.
+        form: How each number is written, such as `.3f`.
+    """
+    if value is None:
+        return "–"
+    bounds = f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
+    return f"{value:{form}}{bounds}"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.png import png
+from dolly_assets.core.text import with_interval
 from dolly_assets.generation.prompt import Prompt
 from dolly_assets.scoring.trends import LengthTrend, length_trend
 
@@ -47,8 +48,8 @@ class Measure(NamedTuple):
     def cells(self) -> list[str]:
         """The score and the change as text."""
         return [
-            _cell(self.value, ".3f", self.interval),
-            _cell(self.change, "+.3f", self.change_interval),
+            with_interval(self.value, self.interval, ".3f"),
+            with_interval(self.change, self.change_interval, "+.3f"),
         ]
 
 
@@ -97,26 +98,19 @@ class EpochRow:
 
     def cells(self) -> list[str]:
         """Return the row's cells, in the order of HEADER."""
-        return [self.name, *(_cell(*each) for each in self._measured())]
+        return [self.name, *(with_interval(*each) for each in self._measured())]
 
-    def _measured(self) -> list[tuple[float | None, str, tuple[float, float] | None]]:
-        """Return each number with its form and its interval."""
+    def _measured(self) -> list[tuple[float | None, tuple[float, float] | None, str]]:
+        """Return each number with its interval and its form."""
         return [
-            (self.training_loss, ".4f", None),
-            (self.held_out_loss, ".4f", self.held_out_loss_interval),
-            (self.perplexity, ",.2f", None),
-            (self.exact_match, ".3f", self.exact_match_interval),
-            (self.words, ".1f", None),
-            (self.tokens_per_second, ",.0f", None),
-            (self.training_seconds, ",.1f", None),
+            (self.training_loss, None, ".4f"),
+            (self.held_out_loss, self.held_out_loss_interval, ".4f"),
+            (self.perplexity, None, ",.2f"),
+            (self.exact_match, self.exact_match_interval, ".3f"),
+            (self.words, None, ".1f"),
+            (self.tokens_per_second, None, ",.0f"),
+            (self.training_seconds, None, ",.1f"),
         ]
-
-
-def _cell(value: float | None, form: str, interval: tuple[float, float] | None) -> str:
-    if value is None:
-        return "–"
-    bounds = f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
-    return f"{value:{form}}{bounds}"
 
 
 def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:

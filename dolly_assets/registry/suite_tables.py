@@ -6,31 +6,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dolly_assets.core.markdown import markdown_list, markdown_table
+from dolly_assets.core.text import with_interval
 from dolly_assets.registry.attributes import SuiteScore
 
 _SHOWN = 3  # answers of each suite that are not right
-_NONE = "–"
+_FORM = ".3f"
 
 
 def score_text(score: SuiteScore) -> str:
     """Return what was scored, in a log line."""
     parts = []
     if score.score is not None:
-        parts.append(value_text(score.score, score.score_interval))
+        parts.append(with_interval(score.score, score.score_interval, _FORM))
     if score.bits_per_byte is not None:
-        bits = value_text(score.bits_per_byte, score.bits_per_byte_interval)
+        bits = with_interval(score.bits_per_byte, score.bits_per_byte_interval, _FORM)
         parts.append(f"{bits} bits per byte")
     return ", ".join(parts) or "could not be scored: a loss is not finite"
-
-
-def value_text(
-    value: float | None, interval: tuple[float, float] | None = None, form: str = ".3f"
-) -> str:
-    """Return a value with its interval, or a dash without one."""
-    if value is None:
-        return _NONE
-    bounds = f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
-    return f"{value:{form}}{bounds}"
 
 
 def scores_markdown(scores: Mapping[str, SuiteScore]) -> str:
@@ -40,9 +31,9 @@ def scores_markdown(scores: Mapping[str, SuiteScore]) -> str:
         (
             name,
             f"{score.records:,}",
-            value_text(score.score, score.score_interval),
-            value_text(score.bits_per_byte, score.bits_per_byte_interval),
-            value_text(score.perplexity, form=",.2f"),
+            with_interval(score.score, score.score_interval, _FORM),
+            with_interval(score.bits_per_byte, score.bits_per_byte_interval, _FORM),
+            with_interval(score.perplexity, None, ",.2f"),
         )
         for name, score in scores.items()
     ]

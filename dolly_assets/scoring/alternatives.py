@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dolly_assets.core.markdown import markdown_table
+from dolly_assets.core.text import with_interval
 from dolly_assets.scoring.contender import Contender, improvements, weights, why_not_comparable
 from dolly_assets.scoring.intervals import Interval
 from dolly_assets.scoring.paired import Gain, gains
@@ -72,8 +73,8 @@ def alternatives_markdown(score: ScoreName, lines: Sequence[Alternative]) -> str
         [
             (
                 line.name,
-                _number(line.score, line.interval),
-                _number(line.gain, line.gain_interval, "+"),
+                with_interval(line.score, line.interval, ".4f"),
+                with_interval(line.gain, line.gain_interval, "+.4f"),
                 "–" if line.p_value is None else f"{line.p_value:.4f}",
                 line.note,
             )
@@ -96,10 +97,3 @@ def _line(
         p_value=gain.p_value if gain else None,
         note=note,
     )
-
-
-def _number(value: float | None, interval: Interval | None, sign: str = "") -> str:
-    if value is None:
-        return "–"
-    bounds = f" ({interval[0]:{sign}.4f} to {interval[1]:{sign}.4f})" if interval else ""
-    return f"{value:{sign}.4f}{bounds}"

@@ -96,3 +96,19 @@ def test_digests_of_json_stay_what_stored_artifacts_hold() -> None:
     )
     with pytest.raises(ValueError, match="Out of range float"):
         canonical_json_digest(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "form", "expected"),
+    [
+        (0.28947, (0.2, 0.4), ".3f", "0.289 (0.200 to 0.400)"),
+        (-0.25, (-0.4, -0.125), "+.3f", "-0.250 (-0.400 to -0.125)"),
+        (5.623, None, ",.2f", "5.62"),
+        (0.0, (0.0, 0.1), ".1f", "0.0 (0.0 to 0.1)"),
+        (None, None, ".3f", "–"),
+    ],
+)
+def test_a_value_is_written_with_its_interval(
+    value: float | None, interval: tuple[float, float] | None, form: str, expected: str
+) -> None:
+    assert text.with_interval(value, interval, form) == expected
