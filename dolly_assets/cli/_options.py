@@ -20,9 +20,6 @@ epoch_option = click.option(
 epoch_or_training_option = click.option(
     "--epoch", type=int, metavar="N", help="Epoch. Default: the whole training."
 )
-reason_option = click.option(
-    "--reason", default="", metavar="TEXT", help="Why, for the history of the stage."
-)
 digest_option = click.option(
     "--digest", metavar="D", help="An older publication: its digest, or the beginning of it."
 )

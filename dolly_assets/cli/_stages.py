@@ -1,7 +1,9 @@
-"""What the commands on stages share: `MODEL/DATASET[/EPOCH]`, who runs them, what Dagster sees."""
+"""What the commands on stages share: options, `MODEL/DATASET[/EPOCH]`, the author, the output."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+import click
 
 from dolly_assets.core.errors import ConfigurationError
 
@@ -11,6 +13,18 @@ if TYPE_CHECKING:
     from dolly_assets.storage import Artifact
 
 STAGE_NAMES = ("candidate", "staging", "production")
+
+stage_option = click.option(
+    "--to",
+    "stage",
+    type=click.Choice(STAGE_NAMES),
+    default="production",
+    show_default=True,
+    help="The stage.",
+)
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", help="Why, for the history of the stage."
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,12 @@ def author(reason: str) -> "Author":
     return Author(getpass.getuser(), reason, made_by)
 
 
-def show_in_dagster(session: "Session", target: Target, placed: "Artifact") -> None:
-    """Record a change of production in the Dagster instance of this home."""
+def report(session: "Session", target: Target, placed: "Artifact") -> None:
+    """Print a change of a stage, and record one of production in this home's Dagster instance."""
     from dolly_assets.dagster_support.events import materialization_of
     from dolly_assets.registry.stages import STAGES
 
     if placed.manifest.kind == STAGES["production"].name:
         session.register_datasets([target.dataset])
         session.instance.report_runless_asset_event(materialization_of(placed))
+    click.echo(f"{placed.manifest.attributes['reason']}\n{placed.name}  {placed.digest}")

@@ -2,22 +2,15 @@
 
 import click
 
-from dolly_assets.cli._options import reason_option
 from dolly_assets.cli._session import open_session
-from dolly_assets.cli._stages import STAGE_NAMES, Target, author, show_in_dagster
+from dolly_assets.cli._stages import Target, author, reason_option, report, stage_option
 
 
 @click.command()
 @click.argument("model", metavar="MODEL/DATASET[/EPOCH]")
-@click.option(
-    "--to",
-    type=click.Choice(STAGE_NAMES),
-    default="production",
-    show_default=True,
-    help="The stage.",
-)
+@stage_option
 @reason_option
-def promote(model: str, to: str, reason: str) -> None:
+def promote(model: str, stage: str, reason: str) -> None:
     """Promote a model to a stage; production is the champion.
 
     Without EPOCH, the model of the stage below is promoted: the one in staging, else the candidate,
@@ -31,9 +24,8 @@ def promote(model: str, to: str, reason: str) -> None:
         session.store,
         session.family(target.family),
         target.dataset,
-        to=to,  # pyright: ignore[reportArgumentType] one of the choices
+        to=stage,  # pyright: ignore[reportArgumentType] one of the choices
         author=author(reason),
         epoch=target.epoch,
     )
-    show_in_dagster(session, target, placed)
-    click.echo(f"{placed.manifest.attributes['reason']}\n{placed.name}  {placed.digest}")
+    report(session, target, placed)

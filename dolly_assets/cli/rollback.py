@@ -2,21 +2,13 @@
 
 import click
 
-from dolly_assets.cli._options import reason_option
 from dolly_assets.cli._session import open_session
-from dolly_assets.cli._stages import STAGE_NAMES, Target, author, show_in_dagster
+from dolly_assets.cli._stages import Target, author, reason_option, report, stage_option
 
 
 @click.command()
 @click.argument("model", metavar="MODEL/DATASET")
-@click.option(
-    "--to",
-    "stage",
-    type=click.Choice(STAGE_NAMES),
-    default="production",
-    show_default=True,
-    help="The stage.",
-)
+@stage_option
 @reason_option
 def rollback(model: str, stage: str, reason: str) -> None:
     """Bring back the model that was in a stage before, and withdraw the present one.
@@ -34,5 +26,4 @@ def rollback(model: str, stage: str, reason: str) -> None:
         stage=stage,  # pyright: ignore[reportArgumentType] one of the choices
         author=author(reason),
     )
-    show_in_dagster(session, target, placed)
-    click.echo(f"{placed.manifest.attributes['reason']}\n{placed.name}  {placed.digest}")
+    report(session, target, placed)
