@@ -12,7 +12,7 @@ from dolly_assets.registry.kinds import SUITE, SUITE_SCORES
 from dolly_assets.registry.queries import latest
 from dolly_assets.registry.suite_scores import RECORDS_FILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.suites.records import digest_of, read_records
+from dolly_assets.suites.records import read_suite
 from dolly_assets.worker.spec import ScoreSuites, ref
 
 
@@ -47,13 +47,13 @@ def _published(store: ArtifactStore, family: ModelFamily, name: str) -> Artifact
     known = latest(store, address)
     if known and SuiteAttributes.of(known).settings == suite.source.sha256:
         return known
-    records = read_records(file, suite.scorer)
-    if digest_of(file.read_bytes()) != suite.source.sha256:
+    records, sha256 = read_suite(file, suite.scorer)
+    if sha256 != suite.source.sha256:
         raise ConfigurationError(
             f"{file}: the suite {name} has changed since the YAML was read: reload the code "
             "location, or run the command again"
         )
-    attributes = SuiteAttributes(settings=suite.source.sha256, records=len(records))
+    attributes = SuiteAttributes(settings=sha256, records=len(records))
     return store.publish(
         address.name, {RECORDS_FILE: file}, kind=SUITE.name, attributes=attributes.as_json()
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from dolly_assets.core.errors import ConfigurationError, TemplateError
@@ -99,7 +100,7 @@ class RecordEncoder:
             f"context of {self._context:,}: shorten the record or lower max_new_tokens"
         )
 
-    @property
+    @cached_property
     def _context(self) -> int | None:
         context = Context.of(self.loaded.model.config.to_dict())
         return context.tokens if context else None
@@ -110,9 +111,8 @@ def _joined(tokenizer: "PreTrainedTokenizerBase", prompt: str, rest: str) -> Lab
 
     White space that ends the first part belongs to the second.
     """
-    kept = prompt.rstrip()
-    whole = _ids(tokenizer, kept + prompt[len(kept) :] + rest, begin=True)
-    return Labelled(whole, len(_ids(tokenizer, kept, begin=True)))
+    whole = _ids(tokenizer, prompt + rest, begin=True)
+    return Labelled(whole, len(_ids(tokenizer, prompt.rstrip(), begin=True)))
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", text: str, *, begin: bool) -> list[int]:

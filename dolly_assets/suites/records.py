@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -38,7 +38,7 @@ class Record(Config):
     scorer: ScorerName = Field(description="How it is scored.")
     prompt: str = Field(default="", description="What the model is asked.")
     context: str = Field(default="", description="Text that the prompt refers to.")
-    system: str = Field(default="", description="What the model is told beforehand.")
+    system: str = Field(default="", description="The system prompt.")
     messages: tuple[PromptMessage, ...] = Field(
         default=(), description="In place of a prompt, the turns that the model continues."
     )
@@ -107,8 +107,20 @@ class Record(Config):
         return self.asked.conversation
 
 
-def read_records(file: Path, scorer: ScorerName) -> list[Record]:
-    """Read the records of a suite.
+class SuiteContent(NamedTuple):
+    """A suite's file as it was read.
+
+    Attributes:
+        records: Its records.
+        sha256: SHA-256 of the content that they were read from.
+    """
+
+    records: list[Record]
+    sha256: str
+
+
+def read_suite(file: Path, scorer: ScorerName) -> SuiteContent:
+    """Read the file of a suite.
 
     Args:
         file: A JSONL file.
@@ -117,9 +129,10 @@ def read_records(file: Path, scorer: ScorerName) -> list[Record]:
     Raises:
         ConfigurationError: It cannot be read, has no record, or one is wrong.
     """
+    content = _content(file)
     records: list[Record] = []
     lines: dict[str, int] = {}
-    for number, text in _lines(file):
+    for number, text in _lines(file, content):
         record = _record(f"{file}:{number}", number, text, scorer)
         if record.id in lines:
             raise ConfigurationError(
@@ -130,7 +143,7 @@ def read_records(file: Path, scorer: ScorerName) -> list[Record]:
         records.append(record)
     if not records:
         raise ConfigurationError(f"{file}: the suite has no record: write one JSON object per line")
-    return records
+    return SuiteContent(records, hashlib.sha256(content).hexdigest())
 
 
 def warnings_of(records: Sequence[Record]) -> list[str]:
@@ -146,13 +159,7 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
     return []
 
 
-def digest_of(content: bytes) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that hold something, with their numbers."""
+def _content(file: Path) -> bytes:
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -165,6 +172,11 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             f"{file}: a suite has at most {_LARGEST_BYTES >> 20} MiB, found "
             f"{len(content) >> 20} MiB: leave records out"
         )
+    return content
+
+
+def _lines(file: Path, content: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that hold something, with their numbers."""
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:
             text = line.decode()

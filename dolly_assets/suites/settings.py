@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.suites.records import ScorerName, digest_of, read_records
+from dolly_assets.suites.records import ScorerName, read_suite
 
 GENERAL = "general"
 GENERAL_FILE = Path(__file__).with_name("general.jsonl")
@@ -109,7 +109,5 @@ class Suite(Config):
         return self.model_copy(update={"chat_template": False})._with_file(GENERAL_FILE)
 
     def _with_file(self, path: Path) -> Self:
-        read_records(path, self.scorer)
-        return self.model_copy(
-            update={"file": SuiteFile(path=str(path), sha256=digest_of(path.read_bytes()))}
-        )
+        sha256 = read_suite(path, self.scorer).sha256
+        return self.model_copy(update={"file": SuiteFile(path=str(path), sha256=sha256)})

@@ -8,7 +8,7 @@ import pytest
 
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.family import Evaluation
-from dolly_assets.suites.records import read_records, warnings_of
+from dolly_assets.suites.records import read_suite, warnings_of
 from dolly_assets.suites.settings import GENERAL_FILE
 
 ASKED = {"prompt": "How many legs has a cat?", "expected": "four"}
@@ -29,7 +29,7 @@ def test_records_have_ids_lines_and_the_suites_scorer(tmp_path: Path) -> None:
         "",
         {"id": "b", "messages": messages, "expected": ["4", "four"], "scorer": "contains"},
     )
-    first, second = read_records(file, "exact")
+    first, second = read_suite(file, "exact").records
     assert (first.id, first.line, first.scorer, first.expected) == ("1", 1, "exact", ("four",))
     assert (second.id, second.line, second.scorer) == ("b", 3, "contains")
     assert [turn.role for turn in second.conversation.messages] == ["system", "user"]
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named_by_file_and_line(
 ) -> None:
     file = written(tmp_path, ASKED, line)
     with pytest.raises(ConfigurationError) as caught:
-        read_records(file, "exact")
+        read_suite(file, "exact")
     assert str(caught.value).startswith(f"{file}:2: ")
     assert problem in str(caught.value)
 
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_named_by_file_and_line(
 def test_an_id_that_occurs_twice_names_both_lines(tmp_path: Path) -> None:
     file = written(tmp_path, {**ASKED, "id": "a"}, ASKED, {**ASKED, "id": "a"})
     with pytest.raises(ConfigurationError, match=r":3: the id 'a' is that of line 1, too"):
-        read_records(file, "exact")
+        read_suite(file, "exact")
 
 
 @pytest.mark.parametrize(
@@ -100,20 +100,21 @@ def test_a_file_without_records_is_refused(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigurationError, match=problem):
-        read_records(file, "exact")
+        read_suite(file, "exact")
 
 
 def test_equal_answers_are_worth_a_warning(tmp_path: Path) -> None:
-    equal = read_records(written(tmp_path, ASKED, {**ASKED, "prompt": "And a dog?"}), "exact")
+    file = written(tmp_path, ASKED, {**ASKED, "prompt": "And a dog?"})
+    equal = read_suite(file, "exact").records
     [warning] = warnings_of(equal)
     assert warning.startswith("all 2 records expect the same answer, 'four'")
     assert not warnings_of(equal[:1])
     other = written(tmp_path, ASKED, {**ASKED, "expected": "two"})
-    assert not warnings_of(read_records(other, "exact"))
+    assert not warnings_of(read_suite(other, "exact").records)
 
 
 def test_the_bundled_suite_has_texts_and_questions_with_one_right_answer() -> None:
-    records = read_records(GENERAL_FILE, "exact")
+    records = read_suite(GENERAL_FILE, "exact").records
     by_scorer = {name: [r for r in records if r.scorer == name] for name in ("text", "choice")}
     assert len(by_scorer["text"]) >= 30
     assert len(by_scorer["choice"]) >= 60

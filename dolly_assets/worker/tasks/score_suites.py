@@ -28,7 +28,7 @@ from dolly_assets.registry.suite_tables import answers_markdown, score_text, sco
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.suites import Suite, SuiteName
-from dolly_assets.suites.records import read_records, warnings_of
+from dolly_assets.suites.records import read_suite, warnings_of
 from dolly_assets.suites.results import measured
 from dolly_assets.suites.run import SuiteRun
 from dolly_assets.worker.messages import Messenger
@@ -102,7 +102,7 @@ class _Epoch:
         evaluation, suite = self._family.evaluation, self._suites[name]
         reference = self.spec.task.suites[name]
         folder = self.store.get(reference.name, reference.digest).fetch()
-        records = read_records(folder / RECORDS_FILE, suite.scorer)[: suite.limit]
+        records = read_suite(folder / RECORDS_FILE, suite.scorer).records[: suite.limit]
         warnings = warnings_of(records)
         for warning in warnings:
             self.messenger.log(f"suite {name}: {warning}")
