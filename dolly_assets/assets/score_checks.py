@@ -21,7 +21,7 @@ from dolly_assets.registry.attributes import (
 )
 from dolly_assets.registry.kinds import CHAMPION_MODEL, EVALUATION
 from dolly_assets.registry.queries import ScoredEpoch, required, scored_epochs
-from dolly_assets.registry.stages import evaluation_of
+from dolly_assets.registry.stages import evaluation_of, name_of
 from dolly_assets.scoring.contender import Contender
 from dolly_assets.scoring.examples import SCORES_FILE
 from dolly_assets.scoring.regressions import Comparison, compare, overfitting
@@ -112,7 +112,7 @@ def _of_epoch(
     scored = epochs[epoch].evaluation if epoch in epochs else None
     if scored is None or scored.digest != evaluation.digest:
         return  # of another training, or scored by other settings
-    contenders = {each: _contender(each, epochs[each]) for each in epochs}
+    contenders = {each: _contender(epochs[each]) for each in epochs if each <= epoch}
     score = family.champion.score_of(exact=scores.answers == "exact")
     for check, other in ((BASE, 0), (BEFORE, epoch - 1)):
         if epoch and other in contenders:
@@ -136,7 +136,7 @@ def _of_champion(
     scores = EvaluationAttributes.of(evaluation)
     score = family.champion.score_of(exact=scores.answers == "exact")
     champion_scores = _of_evaluation("the champion", evaluation)
-    if found := compare(score, champion_scores, _contender(0, base)):
+    if found := compare(score, champion_scores, _contender(base)):
         yield BASE, found
 
 
@@ -146,9 +146,8 @@ def _finite(loss: float | None) -> Comparison:
     return Comparison(is_worse=False, sentence=f"held-out loss {loss:.4f}")
 
 
-def _contender(epoch: int, scored: ScoredEpoch) -> Contender:
-    name = f"epoch {epoch}" if epoch else "the base model"
-    return _of_evaluation(name, scored.evaluation)
+def _contender(scored: ScoredEpoch) -> Contender:
+    return _of_evaluation(name_of(scored.checkpoint), scored.evaluation)
 
 
 def _of_evaluation(name: str, evaluation: Artifact | None) -> Contender:

@@ -170,7 +170,7 @@ def _only_finite(
     if score != "held_out_loss" or champion.scores is None or is_finite(champion):
         return None
     losses = {
-        place: each.score(score).value or 0.0
+        place: each.loss or 0.0
         for place, each in enumerate(candidates)
         if not each.barred and is_finite(each) and are_on_the_same(each, champion)
     }

@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dolly_assets.scoring.examples import Score, exact_match, held_out_loss, token_f1
+from dolly_assets.scoring.examples import (
+    Score,
+    exact_match,
+    held_out_loss,
+    loss_per_token,
+    token_f1,
+)
 from dolly_assets.scoring.rule import TITLES, ScoreName
 
 _SCORES = {"exact_match": exact_match, "token_f1": token_f1, "held_out_loss": held_out_loss}
@@ -35,6 +41,11 @@ class Contender:
     def score(self, name: ScoreName) -> Score:
         """Return one of its scores, with its interval."""
         return Score(None) if self.scores is None else _SCORES[name](self.scores)
+
+    @property
+    def loss(self) -> float | None:
+        """Its held-out loss in nats per labelled token; None if it is not finite or unknown."""
+        return None if self.scores is None else loss_per_token(self.scores)
 
 
 def improvements(score: ScoreName, new: Contender, old: Contender) -> np.ndarray | None:

@@ -59,7 +59,7 @@ def overfitting(
         each: value
         for each, contender in epochs.items()
         if each < epoch
-        and (value := contender.score("held_out_loss").value) is not None
+        and (value := contender.loss) is not None
         and not why_not_comparable("held_out_loss", contender, epochs[epoch])
     }
     if not losses:

@@ -1,7 +1,7 @@
 """What a family declares of its champion: which score decides, and what counts as better."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ from dolly_assets.core.base import Config
 
 ScoreName = Literal["exact_match", "token_f1", "held_out_loss"]
 GateName = Literal["license", "quality", "profile", "interval"]
-GATES: tuple[GateName, ...] = ("license", "quality", "profile", "interval")
+GATES: tuple[GateName, ...] = get_args(GateName)
 Loss = Annotated[float, Field(ge=0)]
 TITLES: Mapping[ScoreName, str] = {
     "exact_match": "exact match",
