@@ -1,7 +1,7 @@
 """Whether an epoch replaces the champion by its family's rule: the verdict with its reason.
 
-All contenders were scored on the same held-out examples. The best epoch is tested as the best of so
-many, so that training longer is no way to win by chance.
+All contenders were scored on the same held-out examples. The best epoch is tested as the best of
+all candidates, so that training longer is no way to win by chance.
 """
 
 from collections.abc import Callable, Sequence

@@ -33,7 +33,7 @@ class Gain(NamedTuple):
 
 
 def best_gain(improvements: np.ndarray, weights: np.ndarray) -> Gain:
-    """Return the candidate that gained most, and whether the best of so many is better at all.
+    """Return the candidate that gained most, tested as the best of all candidates.
 
     Args:
         improvements: (candidates, examples): what each example gained, in the score's unit times
@@ -45,7 +45,7 @@ def best_gain(improvements: np.ndarray, weights: np.ndarray) -> Gain:
 
 
 def gains(improvements: np.ndarray, weights: np.ndarray) -> list[Gain]:
-    """Return the gain of every candidate, each tested as the best of so many.
+    """Return the gain of every candidate, each tested as the best of all candidates.
 
     Args:
         improvements: As in `best_gain`.

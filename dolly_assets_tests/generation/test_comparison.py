@@ -110,7 +110,7 @@ def test_words_that_the_answer_before_lacks_are_marked() -> None:
 
 
 def epochs_with_answers_of(*words: tuple[int, ...]) -> list[EpochRow]:
-    """Rows whose answers have so many words: one tuple by epoch, one number by prompt."""
+    """Rows with answers of these lengths in words: one tuple by epoch, one number by prompt."""
     prompts = [Prompt(instruction=f"Question {number}?") for number in range(len(words[0]))]
     return [
         row(epoch, responses={prompt: "word " * n for prompt, n in zip(prompts, of, strict=True)})
