@@ -1,18 +1,14 @@
 """suite_scores: every epoch and the base model on the suites that the family declares."""
 
-from pathlib import Path
-
 import dagster as dg
 
-from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.attributes import SuiteAttributes
 from dolly_assets.registry.kinds import SUITE, SUITE_SCORES
 from dolly_assets.registry.queries import latest
-from dolly_assets.registry.suite_scores import RECORDS_FILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.suites.records import read_suite
+from dolly_assets.suites.settings import SuiteFile
 from dolly_assets.worker.spec import ScoreSuites, ref
 
 
@@ -24,7 +20,11 @@ def build_suite_scores(family: ModelFamily) -> dg.AssetsDefinition:
         return ScoreSuites(
             dataset=dataset,
             checkpoints={epoch: ref(artifact) for epoch, artifact in checkpoints.items()},
-            suites={name: ref(_published(store, family, name)) for name in suites},
+            suites={
+                name: ref(_published(store, family, name, suite.source))
+                for name, suite in suites.items()
+                if suite.source
+            },
         )
 
     return build_per_epoch_asset(
@@ -36,24 +36,20 @@ def build_suite_scores(family: ModelFamily) -> dg.AssetsDefinition:
     )
 
 
-def _published(store: ArtifactStore, family: ModelFamily, name: str) -> Artifact:
+def _published(store: ArtifactStore, family: ModelFamily, name: str, source: SuiteFile) -> Artifact:
     """Return the records of a suite in the store, where workers on any machine find them.
 
     Raises:
         ConfigurationError: The file has changed since the YAML was read.
     """
-    suite = family.evaluation.suites[name]
-    file, address = Path(suite.source.path), SUITE.address(family.name, name)
+    address = SUITE.address(family.name, name)
     known = latest(store, address)
-    if known and SuiteAttributes.of(known).settings == suite.source.sha256:
+    if known and SuiteAttributes.of(known).settings == source.sha256:
         return known
-    records, sha256 = read_suite(file, suite.scorer)
-    if sha256 != suite.source.sha256:
-        raise ConfigurationError(
-            f"{file}: the suite {name} has changed since the YAML was read: reload the code "
-            "location, or run the command again"
-        )
-    attributes = SuiteAttributes(settings=sha256, records=len(records))
+    attributes = SuiteAttributes(settings=source.sha256)
     return store.publish(
-        address.name, {RECORDS_FILE: file}, kind=SUITE.name, attributes=attributes.as_json()
+        address.name,
+        family.evaluation.suites[name].files(),
+        kind=SUITE.name,
+        attributes=attributes.as_json(),
     )

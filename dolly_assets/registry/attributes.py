@@ -266,9 +266,7 @@ class SampleAttributes(Attributes):
 
 
 class SuiteAttributes(Attributes):
-    """The records of a suite, as they were scored."""
-
-    records: int
+    """The records of a suite, as they were scored; `settings` is the digest of its files."""
 
 
 class SuiteScore(BaseModel):

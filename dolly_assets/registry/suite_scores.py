@@ -17,8 +17,6 @@ from dolly_assets.registry.queries import history, latest, names
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.manifest import FileEntry
 
-RECORDS_FILE = "records.jsonl"
-
 
 class ScoredSuite(NamedTuple):
     """The scores on a suite, with the file of their results by record.

@@ -8,6 +8,8 @@ It knows files of records and loaded models; it knows nothing of the store, or o
 - `scorers.py`: how right an answer is.
 - `encoding.py`: records as token ids, within a model's context.
 - `run.py`: a model on the records of a suite.
+- `task_files.py`: tasks of lm-evaluation-harness that are YAML files, with their data.
+- `harness.py`: a model on the tasks of lm-evaluation-harness.
 - `results.py`: the table of what was scored, and the scores that follow from it.
 - `general.jsonl`: the bundled suite `general`, by which forgetting is measured.
 """

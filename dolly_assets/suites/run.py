@@ -46,7 +46,7 @@ class SuiteRun:
         chosen = [record for record in records if record.scorer == "choice"]
         texts = [record for record in records if record.scorer == "text"]
         asked = [record for record in records if record.scorer not in ("choice", "text")]
-        encoder = RecordEncoder(self.loaded, self.place, self.suite.chat_template)
+        encoder = RecordEncoder(self.loaded, self.place, self.suite.uses_chat_template)
         prompts = [encoder.prompt(record, self.max_new_tokens) for record in asked]
         choices = [encoder.choices(record) for record in chosen]
         windows = [encoder.windows(record) for record in texts]

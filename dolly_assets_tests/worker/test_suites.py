@@ -10,9 +10,9 @@ import pytest
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.family import Evaluation, ModelFamily
 from dolly_assets.generation.model import load
-from dolly_assets.registry.attributes import SuiteAttributes, SuiteScoresAttributes
+from dolly_assets.registry.attributes import SuiteScoresAttributes
 from dolly_assets.registry.kinds import SUITE, SUITE_SCORES
-from dolly_assets.registry.suite_scores import RECORDS_FILE, suites_in
+from dolly_assets.registry.suite_scores import suites_in
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.worker.messages import Log, Published
 from dolly_assets.worker.spec import ScoreSuites, ref
@@ -60,9 +60,8 @@ class Judged:
             name: ref(
                 store.publish(
                     SUITE.address("tiny", name).name,
-                    {RECORDS_FILE: Path(suite.source.path)},
+                    suite.files(),
                     kind=SUITE.name,
-                    attributes=SuiteAttributes(records=1).as_json(),
                 )
             )
             for name, suite in family.evaluation.suites.items()

@@ -5,6 +5,7 @@ Scores are committed suite by suite, so that an interrupted worker loses one sui
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -18,19 +19,16 @@ from dolly_assets.registry.attributes import SuiteScore, SuiteScoresAttributes
 from dolly_assets.registry.inputs import as_inputs
 from dolly_assets.registry.kinds import SUITE_SCORES, suite_settings
 from dolly_assets.registry.model_folders import fetch
-from dolly_assets.registry.suite_scores import (
-    RECORDS_FILE,
-    results_file,
-    scored_before,
-    weights_of,
-)
+from dolly_assets.registry.suite_scores import results_file, scored_before, weights_of
 from dolly_assets.registry.suite_tables import answers_markdown, score_text, scores_markdown
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.suites import Suite, SuiteName
+from dolly_assets.suites.harness import score_task
 from dolly_assets.suites.records import read_suite, warnings_of
 from dolly_assets.suites.results import measured
 from dolly_assets.suites.run import SuiteRun
+from dolly_assets.suites.settings import RECORDS_FILE
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import ScoreSuites, WorkerSpec
 
@@ -99,10 +97,36 @@ class _Epoch:
 
     def _score(self, name: str, settings: str) -> _Scored:
         """Score the records of a suite, and upload the results."""
+        suite = self._suites[name]
+        reference = self.spec.task.suites.get(name)
+        folder = self.store.get(reference.name, reference.digest).fetch() if reference else None
+        if suite.lm_eval:
+            results, warnings = self._score_task(name, folder), list[str]()
+        else:
+            assert folder
+            results, warnings = self._score_records(name, folder / RECORDS_FILE)
+        file = self.spec.scratch_dir / epoch_key(self.epoch) / results_file(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(results, file, compression="zstd")
+        [entry] = self.store.upload({file.name: file})
+        return _Scored(_score_of(results, settings, warnings), results, entry)
+
+    def _score_task(self, name: str, folder: Path | None) -> pa.Table:
+        """Score a task of lm-eval: one of its own, or the files of a folder."""
+        suite = self._suites[name]
+        return score_task(
+            self._loaded,
+            name,
+            folder or str(suite.lm_eval),
+            limit=suite.limit,
+            chat_template=suite.uses_chat_template,
+            batch_size=self._family.evaluation.batch_size,
+        )
+
+    def _score_records(self, name: str, file: Path) -> tuple[pa.Table, list[str]]:
+        """Score the records of a file, and return what makes the scores mean little, too."""
         evaluation, suite = self._family.evaluation, self._suites[name]
-        reference = self.spec.task.suites[name]
-        folder = self.store.get(reference.name, reference.digest).fetch()
-        records = read_suite(folder / RECORDS_FILE, suite.scorer).records[: suite.limit]
+        records = read_suite(file, suite.scorer).records[: suite.limit]
         warnings = warnings_of(records)
         for warning in warnings:
             self.messenger.log(f"suite {name}: {warning}")
@@ -113,12 +137,7 @@ class _Epoch:
             max_new_tokens=suite.max_new_tokens or evaluation.max_new_tokens,
             batch_size=evaluation.batch_size,
         )
-        results = run.score(records)
-        file = self.spec.scratch_dir / epoch_key(self.epoch) / results_file(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(results, file, compression="zstd")
-        [entry] = self.store.upload({file.name: file})
-        return _Scored(_score_of(results, settings, warnings), results, entry)
+        return run.score(records), warnings
 
     def _commit(self, scored: dict[str, _Scored]) -> Artifact:
         """Publish what was scored so far; without all suites, it is not up to date."""
