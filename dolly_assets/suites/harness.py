@@ -41,9 +41,9 @@ def score_task(
         ConfigurationError: The package is not installed, or the task cannot be loaded.
     """
     try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-        from lm_eval.tasks import TaskManager
+        from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
+        from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
+        from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigurationError(
             f"suite {suite}: lm-eval is not installed where workers run: "
