@@ -17,6 +17,7 @@ from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.scoring import ChampionRule
+from dolly_assets.scoring.rule import TITLES
 from dolly_assets.suites import Suite, SuiteName
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates import Labels, TemplateFile
@@ -209,6 +210,16 @@ class FamilyAttributes(Config):
                 "prompt_style is the wording of the template dolly: leave it out, or set template "
                 "to dolly"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _suites_of_the_champion_exist(self) -> Self:
+        for name in self.champion.suites_not_to_lose:
+            if name not in self.evaluation.suites:
+                raise ValueError(
+                    f"champion.may_not_lose names {name!r}, which is neither a score "
+                    f"({', '.join(TITLES)}) nor a suite of evaluation.suites"
+                )
         return self
 
     @model_validator(mode="after")

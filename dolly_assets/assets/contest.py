@@ -26,6 +26,7 @@ from dolly_assets.registry.kinds import (
 )
 from dolly_assets.registry.queries import history, required
 from dolly_assets.registry.stages import model_in, name_of, withdrawn_from
+from dolly_assets.registry.suite_losses import lost_on_suites
 from dolly_assets.scoring.alternatives import Alternative, alternatives, alternatives_markdown
 from dolly_assets.scoring.champion import Decision, decide
 from dolly_assets.scoring.contender import Contender
@@ -128,9 +129,10 @@ def contest_of(
         contenders,
         defender,
         exact=exact,
-        gates=lambda place: failed_gates(
-            store, family, candidates[place].model, candidates[place].evaluation
-        ),
+        gates=lambda place: [
+            *failed_gates(store, family, candidates[place].model, candidates[place].evaluation),
+            *lost_on_suites(store, family, dataset, candidates[place].model, incumbent.model),
+        ],
     )
     context.log.info(decision.reason)
     score = family.champion.score_of(exact=exact)

@@ -140,7 +140,7 @@ def _not_better(
             f"{gained}, which may be chance: p = {gain.p_value:.3f}, at most "
             f"{rule.significance:g} counts"
         )
-    for other, allowed in rule.may_not_lose.items():
+    for other, allowed in rule.scores_not_to_lose.items():
         if problem := _lost_too_much(other, allowed, best, champion):
             return f"{gained}, but {problem}"
     return None

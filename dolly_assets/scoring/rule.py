@@ -36,10 +36,11 @@ class ChampionRule(Config):
     minimum_gain: float = Field(
         default=0.0, ge=0, description="Smallest gain worth a promotion, in the score's unit."
     )
-    may_not_lose: dict[ScoreName, Loss] = Field(
+    may_not_lose: dict[str, Loss] = Field(
         default={},
-        description="Score -> how much worse it may become, in its unit. The 95 % interval of the "
-        "loss must end below.",
+        description="Score or suite -> how much worse it may become, in its unit. The 95 % "
+        "interval of the loss must end below. Of a suite it is the score of its questions; of "
+        "texts alone, bits per byte.",
     )
     gates: tuple[GateName, ...] = Field(
         default=GATES,
@@ -56,3 +57,13 @@ class ChampionRule(Config):
     def score_of(self, *, exact: bool) -> ScoreName:
         """Return the score that decides, where answers can be checked or are open."""
         return self.score or ("exact_match" if exact else "held_out_loss")
+
+    @property
+    def scores_not_to_lose(self) -> dict[ScoreName, float]:
+        """The scores in `may_not_lose`."""
+        return {name: self.may_not_lose[name] for name in TITLES if name in self.may_not_lose}
+
+    @property
+    def suites_not_to_lose(self) -> dict[str, float]:
+        """The suites in `may_not_lose`."""
+        return {name: loss for name, loss in self.may_not_lose.items() if name not in TITLES}

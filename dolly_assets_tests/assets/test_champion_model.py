@@ -16,7 +16,7 @@ from dolly_assets.assets.champion_model import build_champion_model
 from dolly_assets.core.names import epoch_key
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
-from dolly_assets.family import ModelFamily
+from dolly_assets.family import Evaluation, ModelFamily
 from dolly_assets.registry.kinds import DECISION_FILE, EVALUATION
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.registry.promotion import Author, roll_back
@@ -242,4 +242,19 @@ def test_a_rule_does_not_promote_what_a_person_rolled_back(contest: Contest) -> 
     assert (verdict, weights) == ("rejected", "first 1")
     assert (
         reason == "epoch 1 is rejected: it was rolled back, and only a person can promote it again"
+    )
+
+
+def test_an_epoch_that_may_have_forgotten_too_much_is_rejected(
+    contest: Contest, tmp_path: Path
+) -> None:
+    suites = Evaluation.model_validate({"suites": {"general": {}}}).resolved(tmp_path)
+    rule = ChampionRule(may_not_lose={"general": 0.02})
+    family = FAMILY.model_copy(update={"evaluation": suites, "champion": rule})
+    contest.trained("first", BASE, (0.5, 1.0))
+    verdict, weights, reason = told(contest.champion(family))
+    assert (verdict, weights) == ("rejected", "first 0")
+    assert reason.endswith(
+        "but it has no scores on the suite general as it is now: materialize suite_scores, then "
+        "champion_model"
     )
