@@ -150,7 +150,12 @@ def on_hold(stage: Stage[RealHand]) -> str:
     queue = Queue(stage)
     queue.stop("Hold")
     remove = lambda: queue.stop("None")  # noqa: E731 it is passed on
-    return _waiting(stage, "is stopped", remove, stage.training(**queued()))
+    return _waiting(
+        stage,
+        r"is (stopped|inactive)",  # Kueue says either
+        remove,
+        stage.training(**queued()),
+    )
 
 
 def no_queue(stage: Stage[RealHand]) -> str:
@@ -210,7 +215,7 @@ WAITS = r"is waiting.*: in the queue trainings"
 ENDS: list[End[RealHand]] = [
     End("Kueue: admitted", admitted, r"^done$", r" runs on "),
     End("Kueue: behind another Job", behind_another, r"^done$", WAITS + r".*insufficient unused"),
-    End("Kueue: on hold", on_hold, r"^done$", WAITS + r".*is stopped"),
+    End("Kueue: on hold", on_hold, r"^done$", WAITS + r".*is (stopped|inactive)"),
     End("Kueue: no such queue", no_queue, r"^done$", WAITS + r".*doesn't exist"),
     End(
         "Kueue: more than its quota", impossible, r"^failed$", r"has waited for 8 s .*insufficient"

@@ -67,9 +67,13 @@ class Stage(Generic[AnyHand]):
         """Return when it has happened."""
         self.hand.cluster.wait(happened)
 
-    def hears(self, text: str) -> None:
-        """Return when a run has said this since it happened."""
-        self.wait(lambda: any(at > self.happened and text in line for at, line in [*self.lines]))
+    def hears(self, pattern: str) -> None:
+        """Return when a run has said what this pattern finds, since it happened."""
+        self.wait(
+            lambda: any(
+                at > self.happened and re.search(pattern, line) for at, line in [*self.lines]
+            )
+        )
 
     def now(self) -> None:
         """Note that it happens."""
