@@ -230,6 +230,7 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
     from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
+    from dolly_assets.training.loop.example_losses import ExampleLosses
     from dolly_assets.training.loop.fine_tune import training_arguments
     from dolly_assets.training.loop.trainer import load_trainer
     from dolly_assets.training.process_group import leave_other_ranks, meet_other_ranks
@@ -248,7 +249,13 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
     arguments.set_save(strategy="no")
     dataset = RowDataset(examples(), global_batch_size=GLOBAL_BATCH, seed=recipe.seed)
     trainer, _ = load_trainer(
-        recipe, weights, dataset, arguments, callbacks=[Keep()], profile_dir=None
+        recipe,
+        weights,
+        dataset,
+        arguments,
+        losses=ExampleLosses(),
+        callbacks=[Keep()],
+        profile_dir=None,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()

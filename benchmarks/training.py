@@ -314,6 +314,7 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     """Packed rows."""
     from dolly_assets.training.checkpoint.snapshot import Snapshots
     from dolly_assets.training.flops import ModelFlops
+    from dolly_assets.training.loop.example_losses import ExampleLosses
     from dolly_assets.training.loop.trainer import load_trainer
     from dolly_assets.training.packing.batches import MicroBatch, PackedRow, RowDataset
 
@@ -325,7 +326,13 @@ def ours(folder: Path, batch: int, precision: Precision, log: Log) -> None:
     dataset = RowDataset(table, global_batch_size=recipe.global_batch_size, seed=0)
     arguments = _arguments(recipe, folder)
     trainer, _ = load_trainer(
-        recipe, folder / "weights", dataset, arguments, callbacks=[log.callback()], profile_dir=None
+        recipe,
+        folder / "weights",
+        dataset,
+        arguments,
+        losses=ExampleLosses(),
+        callbacks=[log.callback()],
+        profile_dir=None,
     )
     collate: Any = trainer.data_collator
     model: Any = trainer.model

@@ -22,10 +22,12 @@ from dolly_assets.registry.attributes import (
     EvaluationAttributes,
 )
 from dolly_assets.registry.kinds import EPOCH_COMPARISON, SUITE_SCORES
+from dolly_assets.registry.lineage import Lineage
 from dolly_assets.registry.queries import ScoredEpoch, comparison_inputs, scored_epochs
+from dolly_assets.registry.record_losses import has_losses, standing_out
 from dolly_assets.registry.suite_scores import suites_in
 from dolly_assets.scoring.examples import Score
-from dolly_assets.storage.artifact import Artifact
+from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.suites.results import changes
 
@@ -70,6 +72,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                     scores_markdown=comparison.scores_markdown(rows),
                     suites_markdown=comparison.suites_markdown(rows),
                     responses_markdown=comparison.responses_markdown(rows),
+                    records_markdown=_records(artifacts, epochs[max(epochs)].checkpoint),
                     epochs=len(rows),
                     best_epoch=best.epoch if best else None,
                     length_trend=trend.sentence if trend else None,
@@ -127,6 +130,12 @@ def _measures(scores: Artifact | None, base: Artifact | None) -> dict[str, Measu
                 change = changed.get(key, Score(None))
                 found[title] = Measure(value, interval, change.value, change.interval)
     return found
+
+
+def _records(store: ArtifactStore, checkpoint: Artifact) -> str | None:
+    """Return the table of the records that stand out; None without losses of records."""
+    lineage = Lineage(store, checkpoint)
+    return standing_out(lineage).markdown() if has_losses(lineage) else None
 
 
 def _responses(samples: Artifact | None) -> dict[Prompt, str]:

@@ -24,6 +24,7 @@ Arrow and most do not.
 - `published_templates`: whether models carry the chat template of their data.
 - `estimate`: whether a training fits, how long it takes and what it costs.
 - `model_folders`: the folders from which a checkpoint is loaded.
+- `record_losses`: the records that stand out by their loss in a training.
 - `lineage`: the records, code, recipe and devices behind an artifact.
 - `status`: the inventory of epochs.
 """

@@ -314,6 +314,9 @@ class ComparisonAttributes(LicenseAttributes):
         default=None, description="Scores on suites, and their change from the base model."
     )
     responses_markdown: str | None = None
+    records_markdown: str | None = Field(
+        default=None, description="Records whose training loss stands out."
+    )
 
 
 class ChampionAttributes(LicenseAttributes):

@@ -33,6 +33,7 @@ from dolly_assets.registry.attributes import (
     TrainingProfileAttributes,
     TrainingStateAttributes,
 )
+from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.tokenization.templates import Labels
 
@@ -223,7 +224,7 @@ MODEL_CHECKPOINT = AssetKind(
     CheckpointAttributes,
     inputs=(BASE_MODEL, TOKENIZED_DATASET, TRAINING_PLAN),
     settings=lambda family: [family.recipe.digest],
-    descriptions=(PICTURE_FILE,),
+    descriptions=(PICTURE_FILE, RECORD_LOSSES_FILE),
 )
 GPU_PROFILE = AssetKind(
     "gpu_profile",

@@ -8,6 +8,7 @@ It knows numbers and texts of scored examples; it knows neither models nor the s
 - `intervals.py`: 95 % intervals of means and of losses per token.
 - `paired.py`: two or more models on the same examples: which is better, and is it chance.
 - `trends.py`: whether answers grow longer with training.
+- `record_losses.py`: the loss of every record over the epochs; `spikes.py`: steps that jump.
 - `power.py`: the smallest difference that a held-out split can show.
 - `rule.py`: what a family declares of its champion; `contender.py`: models to be compared.
 - `regressions.py`: whether a model is worse than another, or a training overfits.

@@ -129,6 +129,26 @@ class HostGroup:
         torch.distributed.all_reduce(tensor, operation, group=self._group)
         return tensor.numpy()
 
+    def rows(self, values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Return the rows of all ranks' tables, one rank after the other.
+
+        Every rank calls it at the same point of the training, each with as many rows as it has.
+        """
+        import torch
+
+        if not _has_other_ranks():
+            return values
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(rank_and_size()[1])]
+        torch.distributed.all_gather(counts, torch.tensor([len(values)]), group=self._group)
+        most = max(int(count) for count in counts)
+        filled = torch.zeros((most, values.shape[1]), dtype=torch.float64)
+        filled[: len(values)] = torch.from_numpy(values)
+        tables = [torch.empty_like(filled) for _ in counts]
+        torch.distributed.all_gather(tables, filled, group=self._group)
+        return torch.cat(
+            [table[: int(count)] for table, count in zip(tables, counts, strict=True)]
+        ).numpy()
+
     def largest(self, value: int) -> int:
         """Return the largest of all ranks' values.
 

@@ -22,6 +22,7 @@ from dolly_assets.core.names import epoch_key
 from dolly_assets.profiling.analysis.step_figures import EpochTotals
 from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
 from dolly_assets.registry.kinds import KINDS, MODEL_CHECKPOINT, TRAINING_STATE
+from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE, of_records
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training.checkpoint import layout
@@ -274,11 +275,18 @@ class EpochPublisher:
         )
 
     def _step_files(self, result: EpochResult) -> dict[str, Path]:
-        """Write the epoch's steps as a table and a picture; return path in the artifact -> file."""
+        """Write the epoch's steps and losses, and a picture; return path in the artifact -> file.
+
+        An epoch without the losses of all its records, of which an earlier version trained a part,
+        has no table of them.
+        """
         folder = self._spec.scratch_dir / f"steps-{epoch_key(result.epoch)}"
         folder.mkdir()
         pq.write_table(result.steps, folder / "steps.parquet")
         (folder / PICTURE_FILE).write_bytes(loss_curve_png(result.steps))
+        if set(result.losses["step"].to_pylist()) == set(result.steps["step"].to_pylist()):
+            losses = of_records(result.losses, self._data.table()["record"])
+            pq.write_table(losses, folder / RECORD_LOSSES_FILE, compression="zstd")
         return {file.name: file for file in folder.iterdir()}
 
     def _checkpoint_name(self, epoch: int) -> str:

@@ -7,7 +7,8 @@ import pytest
 
 from dolly_assets.core.code_digest import code_digest
 from dolly_assets.registry.kinds import RAW_DATASET
-from dolly_assets.registry.lineage import Lineage, lineage_text
+from dolly_assets.registry.lineage import Lineage, Place, lineage_text
+from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import dolly, refusal
@@ -103,6 +104,40 @@ def test_the_command_line_traces_too(trained: Home) -> None:
     assert places[0]["step"] == 1
     assert "has steps 1 to " in refusal(trained.variables, "lineage", EPOCH_2, "--step", "99")
     assert "has no artifact tiny/nothing" in refusal(trained.variables, "lineage", "tiny/nothing")
+
+
+def test_the_losses_of_records_are_those_that_the_epochs_trained_with(
+    trained: Home, store: ArtifactStore, lineage: Lineage
+) -> None:
+    """Published by two ranks: each record once, in the step that it was used in."""
+    checkpoints = [store.latest(f"tiny/model_checkpoint/animals/0{epoch}") for epoch in (1, 2)]
+    tables = [each.read_table(RECORD_LOSSES_FILE).to_pylist() for each in checkpoints if each]
+    for epoch, lines in enumerate(tables, start=1):
+        used = [line["record"] for line in lines]
+        assert len(set(used)) == len(used)
+        for line in lines:
+            assert Place(epoch, row_of(lineage, line["record"]), line["step"]) in lineage.places_of(
+                line["record"]
+            )
+    record = tables[0][0]["record"]
+    arguments = ("lineage", EPOCH_2, "--record", str(record), "--json")
+    [first, *_] = json.loads(dolly(trained.variables, *arguments).stdout)
+    assert first["loss"] == pytest.approx(tables[0][0]["loss"] / tables[0][0]["labelled_tokens"])
+
+    found = json.loads(dolly(trained.variables, "lineage", EPOCH_2, "--losses", "--json").stdout)
+    assert found["epochs"] == [1, 2]
+    text = dolly(trained.variables, "lineage", EPOCH_2, "--losses").stdout
+    assert text.startswith(f"{found['records']} records trained on in 2 epochs: ")
+    base = "tiny/model_checkpoint/animals/00"
+    assert "no epoch that it was made from has the losses of its records" in refusal(
+        trained.variables, "lineage", base, "--losses"
+    )
+
+
+def row_of(lineage: Lineage, record: int) -> int:
+    places = lineage.places_of(record)
+    assert not isinstance(places, str)
+    return places[0].row
 
 
 def test_what_the_store_has_let_go_of_is_said(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Outcome:
     stopped: str | None  # where, if it was asked to stop
     lines: tuple[str, ...]  # what it logged
     work: tuple[StepTotals, ...]  # of each epoch
+    examples: tuple[dict[str, Any], ...]  # each example's losses, of all ranks together, by column
 
     @property
     def losses(self) -> list[float]:
@@ -104,6 +105,7 @@ class Runs:
         ]
         assert all(outcome.losses == outcomes[0].losses for outcome in outcomes)
         assert all(outcome.stopped == outcomes[0].stopped for outcome in outcomes)
+        assert all(outcome.examples == outcomes[0].examples for outcome in outcomes)
         return outcomes[0]
 
 
@@ -224,6 +226,7 @@ def _run(
         stopped=stopped,
         lines=tuple(recorder.lines),
         work=tuple(result.work for result in results),
+        examples=tuple(line for result in results for line in result.losses.to_pylist()),
     )
 
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dolly_assets.planning.rows import TrainingRows
+from dolly_assets.tokenization.labels import LabelRuns
 from dolly_assets.training.packing.batches import (
     MicroBatch,
     PackedRow,
@@ -78,7 +79,7 @@ def test_a_packed_sequence_can_be_filled_up_by_an_example_without_labels() -> No
     batch = PackingCollator(PAD, 8)(in_raw_order(TABLE))
     assert batch["input_ids"].tolist() == [[*range(1, 14), PAD, PAD, PAD]]
     assert batch["lengths"] == (5, 3, 2, 3, 3)
-    assert batch["examples"] == 4
+    assert batch["examples"] == len(batch["places"]) == len(batch["labels"]) == 4
     assert PackingCollator(PAD, 13)(in_raw_order(TABLE))["lengths"] == (5, 3, 2, 3)
 
 
@@ -110,8 +111,19 @@ def test_an_epoch_has_whole_global_batches_and_each_row_knows_the_labels_of_its_
             assert dataset.real_tokens == tokens
             assert {row.global_labels for row in found} == {dataset.labelled_tokens}
             assert dataset.labelled_tokens == len(PackingCollator(PAD)(found)["targets"])
+            check_labels_by_line(table, found)
     whole = RowDataset(TABLE, global_batch_size=3, seed=0)
     assert whole[0].global_labels == sum(LABELS)
+
+
+def check_labels_by_line(table: pa.Table, rows: list[PackedRow]) -> None:
+    """A batch knows of each example its line in the table, and how many targets are its."""
+    labels = LabelRuns.of(table).predicted
+    for batch in (PackingCollator(PAD, 8)(rows), PaddingCollator(PAD)(rows)):
+        lines = batch["places"]
+        tokens = [len(ids) for ids in table["input_ids"].take(pa.array(lines)).to_pylist()]
+        assert batch["lengths"][: len(lines)] == tuple(tokens)
+        assert batch["labels"] == tuple(labels[[*lines]].tolist())
 
 
 def test_the_order_follows_from_seed_and_epoch_alone() -> None:

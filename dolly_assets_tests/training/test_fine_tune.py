@@ -142,7 +142,8 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
 
     model = AutoModelForCausalLM.from_pretrained(weights).eval()
     total = tokens = 0.0
-    for example in train.to_pylist():
+    lines = []
+    for place, example in enumerate(train.to_pylist()):
         ids = torch.tensor([example["input_ids"]])
         with torch.no_grad():
             log_probabilities = model(ids).logits[0, :-1].log_softmax(-1)
@@ -155,7 +156,9 @@ def test_the_loss_is_the_mean_over_the_labelled_tokens_of_the_global_batch(
         picked = log_probabilities.gather(1, ids[0, 1:, None])[torch.tensor(is_labelled[1:]), 0]
         total -= float(picked.sum())
         tokens += len(picked)
+        lines.append((place, 1, len(picked), pytest.approx(-float(picked.sum()), rel=1e-5)))
     assert first["loss"] == pytest.approx(total / tokens, rel=1e-5)
+    assert [tuple(line.values()) for line in outcome.examples] == lines
     assert work.labelled_tokens == tokens
     assert (
         work.real_tokens == work.processed_tokens == sum(map(len, train["input_ids"].to_pylist()))
@@ -183,10 +186,16 @@ def test_the_loss_curve_is_the_same_for_every_micro_batch_and_number_of_ranks(
     expected = runs.run(whole)
     assert len(expected.losses) == 6
     assert len({round(loss, 3) for loss in expected.losses}) > 3
-    for part in parts:
-        assert runs.run(part).losses == pytest.approx(expected.losses, rel=1e-4)
     two_ranks = replace(parts[1], scratch=tmp_path / "ranks")
-    assert runs.run(two_ranks, ranks=2).losses == pytest.approx(expected.losses, rel=1e-4)
+    for outcome in (*map(runs.run, parts), runs.run(two_ranks, ranks=2)):
+        assert outcome.losses == pytest.approx(expected.losses, rel=1e-4)
+        assert [[*line.values()] for line in outcome.examples] == [
+            pytest.approx([*line.values()], rel=1e-4) for line in expected.examples
+        ]
+    for step, loss in enumerate(expected.losses, start=1):
+        lines = [line for line in expected.examples if line["step"] == step]
+        total, tokens = (sum(line[name] for line in lines) for name in ("loss", "labelled_tokens"))
+        assert total / tokens == pytest.approx(loss, rel=1e-5)
 
 
 def test_an_epoch_written_while_the_next_one_trains_holds_the_weights_of_its_last_step(
@@ -296,6 +305,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_resumes_to_the_same_weights(
     outcome = runs.run(rest, ranks=ranks)
     assert outcome.stopped is None
     assert list(map(learned, outcome.steps)) == list(map(learned, expected.steps[3:]))
+    assert outcome.examples == expected.examples[24:]
     assert outcome.weights[2] == expected.weights[2]
     assert counted(outcome.work[-1]) == counted(expected.work[-1])
 

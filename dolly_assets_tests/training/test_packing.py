@@ -113,6 +113,25 @@ def loss_and_gradient(model: Any, loss: LabelLoss, batch: MicroBatch) -> tuple[f
     return value.item(), torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
+def test_the_loss_of_each_token_leaves_the_sum_and_its_gradient_bit_for_bit_as_they_are() -> None:
+    import torch
+
+    model, loss = model_of("gpt_neox")
+    found: list[Any] = []
+    for collator in (PackingCollator(0, multiple=8), PaddingCollator(0)):
+        batch = collator(conversations())
+        total, parts = loss.sum_and_parts(model, batch)
+        logits = loss.logits(model, batch).float()
+        expected = torch.nn.functional.cross_entropy(logits, batch["targets"], reduction="sum")
+        assert total.item() == expected.item()
+        gradients = [torch.autograd.grad(each, [*model.parameters()]) for each in (total, expected)]
+        assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+        assert parts.sum().item() == pytest.approx(total.item())
+        assert not parts.requires_grad
+        found.append(parts)
+    assert torch.allclose(*found, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "architecture", ["llama", "gpt_neox", "gptj", "mistral", "gemma2", "falcon"]
 )

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from dolly_assets.core.errors import TrainingError
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
+from dolly_assets.training.loop.example_losses import EXAMPLE_LOSSES_SCHEMA
 from dolly_assets.training.loop.meter import StepTotals
-from dolly_assets.training.loop.progress import PROGRESS_FILE, Progress
+from dolly_assets.training.loop.progress import LOSSES_FILE, PROGRESS_FILE, Progress
 
 STEP = {
     "step": 7,
@@ -32,7 +35,11 @@ STEP = {
 
 def test_progress_survives_its_file(tmp_path: Path) -> None:
     steps = pa.Table.from_pylist([STEP], schema=STEP_SCHEMA)
-    before = Progress(steps, 2.5, 0.25, StepTotals.of(steps))
+    losses = pa.Table.from_pylist(
+        [{"example": 3, "step": 7, "labelled_tokens": 40, "loss": 60.0}],
+        schema=EXAMPLE_LOSSES_SCHEMA,
+    )
+    before = Progress(steps, 2.5, 0.25, StepTotals.of(steps), losses)
     before.write(tmp_path)
     assert Progress.read(tmp_path) == before
     assert before.work.real_tokens == 90
@@ -53,6 +60,7 @@ def test_the_state_of_an_earlier_version_resumes_with_its_totals(tmp_path: Path)
     assert progress.work == StepTotals(
         real_tokens=90, data_seconds=0.1, peak_rank_memory_bytes=2**30
     )
+    assert progress.losses.num_rows == 0
     [row] = progress.steps.to_pylist()
     assert {name: value for name, value in row.items() if value is not None} == {
         **learned,
@@ -64,3 +72,10 @@ def test_the_state_of_an_earlier_version_resumes_with_its_totals(tmp_path: Path)
 def test_without_a_saved_state_nothing_is_done(tmp_path: Path) -> None:
     assert Progress.read(None).steps.num_rows == 0
     assert Progress.read(tmp_path).work == StepTotals()
+
+
+def test_damaged_losses_are_an_error_that_names_their_file(tmp_path: Path) -> None:
+    Progress().write(tmp_path)
+    (tmp_path / LOSSES_FILE).write_bytes(b"PAR1 and no more")
+    with pytest.raises(TrainingError, match=f"{LOSSES_FILE} of the checkpoint is damaged"):
+        Progress.read(tmp_path)

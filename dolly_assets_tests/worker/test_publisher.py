@@ -20,9 +20,11 @@ import pytest
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
 from dolly_assets.registry.training import Training
+from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE, RECORD_LOSSES_SCHEMA
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
+from dolly_assets.training.loop.example_losses import EXAMPLE_LOSSES_SCHEMA
 from dolly_assets.training.loop.meter import StepTotals
 from dolly_assets.training.loop.observer import EpochResult, PartialState
 from dolly_assets.training.loop.request import FineTuneRequest
@@ -53,6 +55,10 @@ LEARNED = (
 )
 TIMES = ({"started_at": 10.0, "ended_at": 11.0}, {"started_at": 11.0, "ended_at": 12.0})
 STEPS = [{**STEP, **learned, **times} for learned, times in zip(LEARNED, TIMES, strict=True)]
+LOSSES = [
+    {"example": 4, "step": 1, "labelled_tokens": 2, "loss": 6.0},
+    {"example": 0, "step": 2, "labelled_tokens": 3, "loss": 3.0},
+]
 STATE = {
     "trainer_state.json",
     "rng_state.pth",
@@ -116,6 +122,7 @@ def ended(trained: Path, folder: Path, epoch: int) -> EpochResult:
         training_seconds=2.0,
         saving_seconds=0.1,
         steps=steps,
+        losses=pa.Table.from_pylist(LOSSES, schema=EXAMPLE_LOSSES_SCHEMA),
         work=StepTotals.of(steps),
         real_tokens=500,
         utilization=0.4,
@@ -197,9 +204,11 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
     assert paths - {f"state/{path}" for path in STATE} == {
         "picture.png",
         "steps.parquet",
+        "record_losses.parquet",
         *(entry.path for entry in base_model.manifest.files),
     }
     assert second.read_table("steps.parquet").to_pylist() == STEPS
+    check_losses_of_records(second, data)
     assert not any(result.snapshot.folder.exists() for result in results)
 
     lines = [message.text for message in recorded.messages if isinstance(message, Log)]
@@ -215,6 +224,19 @@ def test_each_epoch_gives_a_profile_and_then_a_checkpoint_that_says_where_it_com
         entry.path for entry in profile.manifest.files
     }
     assert facts["duration_seconds"] > 0
+
+
+def check_losses_of_records(epoch: Artifact, data: TrainingData) -> None:
+    """They describe the epoch: its digest does not depend on them."""
+    records = data.table()["record"].to_pylist()
+    losses = epoch.read_table(RECORD_LOSSES_FILE)
+    assert losses.schema.equals(RECORD_LOSSES_SCHEMA)
+    assert [tuple(line.values()) for line in losses.to_pylist()] == [
+        (records[4], 1, 2, 6.0),
+        (records[0], 2, 3, 3.0),
+    ]
+    [entry] = [each for each in epoch.manifest.files if each.path == RECORD_LOSSES_FILE]
+    assert entry.is_description
 
 
 @pytest.mark.parametrize("norm", [None, math.inf])
@@ -236,6 +258,19 @@ def test_a_norm_that_nobody_measured_or_that_overflowed_is_none(
     published = own.latest("model_checkpoint", DATASET, "01")
     assert published.manifest.attributes["grad_norm"] is None
     assert published.read_table("steps.parquet")["grad_norm"].to_pylist() == [0.5, norm]
+
+
+def test_an_epoch_that_an_earlier_version_began_has_no_table_of_losses(
+    own: Workbench, base_model: Artifact, checkpoint: Path, data: TrainingData, tmp_path: Path
+) -> None:
+    spec = own.spec(own.train(1, 1), tmp_path / "s")
+    result = ended(checkpoint, tmp_path, 1)
+    with EpochPublisher(spec, own.store, Recorded().messenger, base_model, data) as publisher:
+        publisher.on_start("process")
+        publisher.on_epoch(replace(result, losses=result.losses.slice(1)))
+    published = own.latest("model_checkpoint", DATASET, "01")
+    assert published.holds("steps.parquet")
+    assert not published.holds(RECORD_LOSSES_FILE)
 
 
 def test_a_range_that_goes_on_names_the_checkpoint_it_goes_on_from(

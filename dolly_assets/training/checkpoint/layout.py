@@ -16,8 +16,8 @@ from dolly_assets.training.weights_files import is_adapter_file, is_model_file
 
 # All of DeepSpeed's folder belongs to the state: with NVMe offload it has folders of its own.
 _STATE = re.compile(
-    r"trainer_state\.json|progress\.json|rng_state(_\d+)?\.pth|scheduler\.pt|scaler\.pt|latest"
-    r"|global_step\d+/.*"
+    r"trainer_state\.json|progress\.json|example_losses\.parquet|rng_state(_\d+)?\.pth"
+    r"|scheduler\.pt|scaler\.pt|latest|global_step\d+/.*"
 )
 _LATEST = re.compile(r"global_step\d+")
 

@@ -7,7 +7,7 @@ It knows folders and numbers, and hands epochs to an observer; it knows nothing 
 - `epochs.py`: what happens between steps: guards, saves, stopping, the end of an epoch.
 - `progress.py`: the finished part of an epoch, beside a state saved in the middle of it.
 - `trainer.py`: the Trainer, with its loss and its timed steps.
-- `meter.py`, `steps.py`: measurements of the steps, and the steps as a table and a picture.
+- `meter.py`: measurements of the steps; `example_losses.py`: the loss of every example.
 - `loss_curve.py`: the loss over the steps of an epoch, as a picture.
 - `guards.py`: checks of every step; `watchdog.py`: ends ranks that hang.
 - `early_stopping.py`: whether the held-out loss still falls.

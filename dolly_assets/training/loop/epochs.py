@@ -20,6 +20,7 @@ from dolly_assets.core.text import duration, memory_size, percent
 from dolly_assets.profiling.series.steplog import STEP_PHASES
 from dolly_assets.profiling.series.throughput import tokens_per_second
 from dolly_assets.training.checkpoint.snapshot import Snapshot, Snapshots
+from dolly_assets.training.loop.example_losses import ExampleLosses
 from dolly_assets.training.loop.guards import Guards
 from dolly_assets.training.loop.meter import StepMeter, StepTotals
 from dolly_assets.training.loop.observer import EpochResult, PartialState, TrainingObserver
@@ -54,6 +55,7 @@ class Epochs:
         *,
         real_tokens: Callable[[], int],
         meter: StepMeter,
+        losses: ExampleLosses,
         snapshots: Snapshots,
         kernels: Callable[[], str],
         held_out_loss: Callable[[], float] | None = None,
@@ -66,18 +68,20 @@ class Epochs:
             stop: Whether this process was asked to stop.
             real_tokens: Returns the real tokens of the epoch that is being trained.
             meter: Measures the steps.
+            losses: Has the losses of the examples.
             snapshots: Copies the state.
             kernels: Returns the kernels in use, once training has begun.
             held_out_loss: Returns the held-out loss of the present weights; every rank calls it.
         """
         self._request, self._observer, self._stop = request, observer, stop
-        self._real_tokens, self._meter = real_tokens, meter
+        self._real_tokens, self._meter, self._losses = real_tokens, meter, losses
         self._snapshots, self._kernels = snapshots, kernels
         self._held_out_loss, self._held_out_losses = held_out_loss, {**request.held_out_losses}
         self._epoch = request.first_epoch
         # What was done of the epoch when its state was saved last.
         self._before = Progress.read(request.resume_from)
         self._steps, self._work = self._before.steps, self._before.work  # until the last save
+        self._of_examples = self._before.losses
         self._saving_seconds = self._before.saving_seconds
         self._done = self._steps.num_rows  # steps of the epoch
         self._guards = Guards(request.recipe.guards)
@@ -155,6 +159,7 @@ class Epochs:
                 training_seconds=seconds,
                 saving_seconds=self._saving_seconds,
                 steps=self._steps,
+                losses=self._of_examples,
                 work=self._work,
                 real_tokens=self._real_tokens(),
                 utilization=self._meter.utilization(self._work.flops, seconds * rank_and_size()[1]),
@@ -187,6 +192,7 @@ class Epochs:
         self._epoch += 1
         self._before = Progress()
         self._steps, self._work = self._before.steps, self._before.work
+        self._of_examples = self._before.losses
         self._done, self._saving_seconds = 0, 0.0
         if self._has_stopped_early() or self._epoch > self._request.last_epoch:
             return True
@@ -212,7 +218,13 @@ class Epochs:
         seconds = self._saved_at - began
         self._saving_seconds += seconds
         if rank_and_size()[0] == 0:
-            done = Progress(self._steps, self._seconds(began), self._saving_seconds, self._work)
+            done = Progress(
+                self._steps,
+                self._seconds(began),
+                self._saving_seconds,
+                self._work,
+                self._of_examples,
+            )
             done.write(snapshot.folder)
         self._observer.on_state(
             PartialState(self._epoch, self._done, steps_per_epoch, snapshot, seconds)
@@ -223,6 +235,7 @@ class Epochs:
         taken = self._meter.take(self._hosts)
         self._steps = pa.concat_tables([self._steps, taken])
         self._work += StepTotals.of(taken)
+        self._of_examples = pa.concat_tables([self._of_examples, self._losses.take(self._hosts)])
 
     def _snapshot(self, name: str, *, weights: bool) -> Snapshot:
         self._observer.make_room()

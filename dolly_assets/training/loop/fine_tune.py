@@ -17,6 +17,7 @@ from dolly_assets.training.checkpoint.universal import convert
 from dolly_assets.training.checkpoint.unpickling import only_known_classes
 from dolly_assets.training.deepspeed.config import deepspeed_config
 from dolly_assets.training.loop.epochs import Epochs, as_callback
+from dolly_assets.training.loop.example_losses import ExampleLosses
 from dolly_assets.training.loop.meter import StepMeter
 from dolly_assets.training.loop.observer import TrainingObserver
 from dolly_assets.training.loop.request import FineTuneRequest
@@ -65,11 +66,13 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
     resume_from = request.resume_from
     if resume_from and is_resharded:
         resume_from = _converted(resume_from, request.scratch / "universal")
+    losses = ExampleLosses()
     trainer, meter = load_trainer(
         recipe,
         request.weights,
         dataset,
         arguments,
+        losses=losses,
         special_tokens=request.special_tokens,
         callbacks=[],
         profile_dir=request.profile_dir,
@@ -81,6 +84,7 @@ def fine_tune(request: FineTuneRequest, observer: TrainingObserver, stop: StopRe
         stop,
         real_tokens=lambda: dataset.real_tokens,
         meter=meter,
+        losses=losses,
         snapshots=Snapshots(trainer, request.copy_bytes),
         kernels=lambda: _description(trainer, meter),
         held_out_loss=_held_out_loss(trainer, request),

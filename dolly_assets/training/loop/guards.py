@@ -4,24 +4,14 @@ They see numbers, not tensors, and reach the same verdict on every rank.
 """
 
 import math
-import statistics
-from collections import deque
 from typing import Literal
 
 from pydantic import Field
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import TrainingError
+from dolly_assets.scoring.spikes import RecentLosses
 
-WINDOW_STEPS = 64  # steps that a loss is compared with
-LEAST_STEPS = 16  # before that there is too little to compare with
-SPIKE_DEVIATIONS = 8.0
-# The standard deviation of a normal distribution, in median absolute deviations (Huber, Robust
-# Statistics, 1981).
-DEVIATION_PER_MAD = 1.4826
-# Where the loss hardly varies every step would be a spike: the deviation counts as at least this
-# share of the median.
-LEAST_DEVIATION = 0.05
 # Dynamic loss scaling halves the scale at each overflow. Starting from 2^16, this many in a row are
 # no longer a search for a scale.
 OVERFLOWS_IN_A_ROW = 20
@@ -45,7 +35,7 @@ class Guards:
 
     def __init__(self, settings: GuardSettings) -> None:
         self._settings = settings
-        self._losses: deque[float] = deque(maxlen=WINDOW_STEPS)
+        self._losses = RecentLosses()
         self._overflows = 0
         self._in_spike = False
 
@@ -78,27 +68,16 @@ class Guards:
         return self._check_spike(step, loss, where)
 
     def _check_spike(self, step: int, loss: float, where: str) -> str | None:
-        was_in_spike, self._in_spike = self._in_spike, False
-        limit = self._limit()
-        self._losses.append(loss)
-        if limit is None or loss <= limit:
+        spike, was_in_spike = self._losses.add(loss), self._in_spike
+        self._in_spike = spike is not None
+        if spike is None:
             return None
-        self._in_spike = True
         text = (
             f"the loss {where} jumped to {loss:.4g} at step {step}; the median of the "
-            f"last steps is {statistics.median(self._losses):.4g}, and up to {limit:.4g} is normal"
+            f"last steps is {spike.usual:.4g}, and up to {spike.limit:.4g} is normal"
         )
         if self._settings.on_spike == "stop":
             raise TrainingError(
                 f"{text}: check the examples of this step, or lower recipe.learning_rate"
             )
         return None if was_in_spike else text
-
-    def _limit(self) -> float | None:
-        """Return the loss above which a step is a spike; None while there are too few steps."""
-        if len(self._losses) < LEAST_STEPS:
-            return None
-        median = statistics.median(self._losses)
-        mad = statistics.median(abs(loss - median) for loss in self._losses)
-        deviation = max(DEVIATION_PER_MAD * mad, LEAST_DEVIATION * median)
-        return median + SPIKE_DEVIATIONS * deviation

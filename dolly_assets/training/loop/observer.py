@@ -26,6 +26,8 @@ class EpochResult:
         training_seconds: Training time in all processes that trained a part of it, without saving.
         saving_seconds: Time in them during which training waited for a save.
         steps: Its optimizer steps, of all ranks together, with the columns of STEP_SCHEMA.
+        losses: The loss of every example, with the columns of EXAMPLE_LOSSES_SCHEMA. Examples of
+            steps before a state of an earlier version are missing.
         work: Totals over its steps.
         real_tokens: Tokens of the examples trained on, without padding.
         utilization: Share of the devices' peak arithmetic (MFU); None if it is not known.
@@ -39,6 +41,7 @@ class EpochResult:
     training_seconds: float
     saving_seconds: float
     steps: pa.Table
+    losses: pa.Table
     work: StepTotals
     real_tokens: int
     utilization: float | None

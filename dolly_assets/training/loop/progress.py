@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.text import one_line
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
+from dolly_assets.training.loop.example_losses import EXAMPLE_LOSSES_SCHEMA
 from dolly_assets.training.loop.meter import StepTotals
 
 PROGRESS_FILE = "progress.json"
+LOSSES_FILE = "example_losses.parquet"
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,26 @@ class Progress:
         seconds: Training time, without saving.
         saving_seconds: How long training waited for saves.
         work: Totals over the steps.
+        losses: The loss of every example, with the columns of EXAMPLE_LOSSES_SCHEMA; none where an
+            earlier version saved the state.
     """
 
     steps: pa.Table = field(default_factory=STEP_SCHEMA.empty_table)
     seconds: float = 0.0
     saving_seconds: float = 0.0
     work: StepTotals = field(default_factory=StepTotals)
+    losses: pa.Table = field(default_factory=EXAMPLE_LOSSES_SCHEMA.empty_table)
 
     def write(self, folder: Path) -> None:
         """Write it beside a saved state."""
-        document = {**vars(self), "steps": self.steps.to_pylist(), "work": asdict(self.work)}
+        document = {
+            "steps": self.steps.to_pylist(),
+            "seconds": self.seconds,
+            "saving_seconds": self.saving_seconds,
+            "work": asdict(self.work),
+        }
         (folder / PROGRESS_FILE).write_text(json.dumps(document))
+        pq.write_table(self.losses, folder / LOSSES_FILE)
 
     @classmethod
     def read(cls, folder: Path | None) -> "Progress":
@@ -53,14 +65,14 @@ class Progress:
         if file is None or not file.is_file():
             return cls()
         try:
-            return cls._of(from_json(file.read_bytes()))
+            return cls._of(from_json(file.read_bytes()), _losses(file.with_name(LOSSES_FILE)))
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise TrainingError(
                 f"{PROGRESS_FILE} of the checkpoint is damaged: {one_line(error)}"
             ) from error
 
     @classmethod
-    def _of(cls, document: Any) -> "Progress":
+    def _of(cls, document: Any, losses: pa.Table) -> "Progress":
         work = document["work"]
         if "memory_peak_bytes" in work:  # its name in earlier versions
             work["peak_rank_memory_bytes"] = work.pop("memory_peak_bytes")
@@ -69,4 +81,21 @@ class Progress:
             seconds=float(document["seconds"]),
             saving_seconds=float(document["saving_seconds"]),
             work=TypeAdapter(StepTotals).validate_python(work),
+            losses=losses,
         )
+
+
+def _losses(file: Path) -> pa.Table:
+    """Return the losses of the examples; none if an earlier version saved the state.
+
+    Raises:
+        TrainingError: They are damaged.
+    """
+    if not file.is_file():
+        return EXAMPLE_LOSSES_SCHEMA.empty_table()
+    try:
+        return pq.read_table(file).select(EXAMPLE_LOSSES_SCHEMA.names).cast(EXAMPLE_LOSSES_SCHEMA)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise TrainingError(
+            f"{LOSSES_FILE} of the checkpoint is damaged: {one_line(error)}"
+        ) from error

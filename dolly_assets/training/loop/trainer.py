@@ -11,6 +11,7 @@ from dolly_assets.profiling.series.steplog import StepLog
 from dolly_assets.training import kernels
 from dolly_assets.training.context import Context
 from dolly_assets.training.flops import ModelFlops
+from dolly_assets.training.loop.example_losses import ExampleLosses
 from dolly_assets.training.loop.meter import StepMeter
 from dolly_assets.training.lora import add_adapter, trained_parameters
 from dolly_assets.training.lora.merge import check_mergeable
@@ -38,6 +39,7 @@ def load_trainer(
     dataset: RowDataset,
     arguments: "TrainingArguments",
     *,
+    losses: ExampleLosses,
     special_tokens: Sequence[str] = (),
     callbacks: "Sequence[TrainerCallback]",
     profile_dir: Path | None,
@@ -52,6 +54,7 @@ def load_trainer(
         weights: The folder to load the model and its tokenizer from.
         dataset: The rows to train on.
         arguments: The Trainer's arguments.
+        losses: Gets the losses of the examples that are trained on.
         special_tokens: Those of the prompt style; LoRA trains those that are new to the model.
         callbacks: Callbacks of the Trainer, besides the self-check.
         profile_dir: Where the timings of the steps go, if anywhere.
@@ -92,6 +95,7 @@ def load_trainer(
     meter = StepMeter(flops, arguments.device, arguments.process_index, recipe.precision, log)
     trainer = _new_trainer(
         loss,
+        losses,
         meter,
         model=model,
         args=arguments,
@@ -124,11 +128,14 @@ def _dtype(recipe: Recipe) -> "torch.dtype":
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
 
 
-def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Trainer":
+def _new_trainer(
+    loss: LabelLoss, losses: ExampleLosses, meter: StepMeter, **arguments: Any
+) -> "Trainer":
     """Return a Trainer over MicroBatches whose engine is DeepSpeed's.
 
     Args:
         loss: Computes the loss of a micro-batch.
+        losses: Gets the losses of its examples.
         meter: Measures the steps.
         arguments: Arguments of the Trainer itself.
     """
@@ -172,7 +179,9 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
                 batch = cast(MicroBatch, self._prepare_inputs(inputs))
             meter.count(batch)
             with meter.phase("forward"):
-                part = loss.sum(model, batch) / batch["global_labels"]
+                total, of_tokens = loss.sum_and_parts(model, batch)
+                part = total / batch["global_labels"]
+            losses.add(batch, of_tokens)
             with meter.phase("backward"):
                 is_last = self.accelerator.sync_gradients
                 model.set_gradient_accumulation_boundary(is_last)
@@ -209,6 +218,7 @@ def _new_trainer(loss: LabelLoss, meter: StepMeter, **arguments: Any) -> "Traine
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             """End the measured step, once its loss is known."""
             if "loss" in logs:
+                losses.end_step(self.state.global_step)
                 meter.end(
                     self.state.global_step,
                     math.ceil(self.state.epoch or 0),

@@ -25,11 +25,13 @@ class PackedRow:
         examples: Token ids of each example (int32, one dimension).
         label_runs: Runs of each example's tokens, in turn unlabelled and labelled (int32).
         global_labels: Labelled tokens of the global batch that the row belongs to, over all ranks.
+        first: The line of its first example in the table; the others follow it.
     """
 
     examples: tuple[np.ndarray, ...]
     label_runs: tuple[np.ndarray, ...]
     global_labels: int
+    first: int = 0
 
     @classmethod
     def with_prompts(
@@ -55,6 +57,8 @@ class MicroBatch(TypedDict):
         targets: The labelled tokens, in the same order.
         lengths: Tokens of every example in order, without padding, and of a filler if there is one.
         examples: How many of the lengths belong to examples.
+        places: The line of each example in the table of the dataset.
+        labels: How many of the targets belong to each example.
         global_labels: Labelled tokens of the global batch.
     """
 
@@ -65,6 +69,8 @@ class MicroBatch(TypedDict):
     targets: "torch.Tensor"
     lengths: tuple[int, ...]
     examples: int
+    places: tuple[int, ...]
+    labels: tuple[int, ...]
     global_labels: int
 
 
@@ -139,6 +145,7 @@ class RowDataset:
             tuple(self._tokens_of_all[bounds[each] : bounds[each + 1]] for each in examples),
             tuple(self._runs[each] for each in examples),
             int(self._global_labels[index // self._global_batch_size]),
+            int(self._bounds[row]),
         )
 
 
@@ -184,7 +191,8 @@ class PackingCollator:
         starts = lengths.cumsum() - lengths
         input_ids = np.concatenate(examples).astype(np.int64)
         position_ids = np.arange(len(input_ids)) - starts.repeat(lengths)
-        labelled = np.flatnonzero(token_mask(runs))
+        is_label = token_mask(runs)
+        labelled = np.flatnonzero(is_label)
         return {
             "input_ids": torch.from_numpy(input_ids[None]),
             "position_ids": torch.from_numpy(position_ids[None]),
@@ -192,6 +200,8 @@ class PackingCollator:
             "targets": torch.from_numpy(input_ids[labelled]),
             "lengths": tuple(lengths.tolist()),
             "examples": count,
+            "places": _places(rows),
+            "labels": tuple(np.add.reduceat(is_label, starts, dtype=int)[:count].tolist()),
             "global_labels": rows[0].global_labels,
         }
 
@@ -222,6 +232,8 @@ class PaddingCollator:
             "targets": torch.from_numpy(input_ids[is_label]),
             "lengths": tuple(lengths[:, 0].tolist()),
             "examples": len(examples),
+            "places": _places(rows),
+            "labels": tuple(is_label.sum(axis=1).tolist()),
             "global_labels": rows[0].global_labels,
         }
 
@@ -230,3 +242,8 @@ def _examples(rows: list[PackedRow]) -> tuple[list[np.ndarray], list[np.ndarray]
     """Return the tokens and the runs of all examples."""
     examples = [example for row in rows for example in row.examples]
     return examples, [runs for row in rows for runs in row.label_runs]
+
+
+def _places(rows: list[PackedRow]) -> tuple[int, ...]:
+    """Return the line of every example in the table."""
+    return tuple(row.first + place for row in rows for place in range(len(row.examples)))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Entries of a micro-batch that are not arguments of the model.
-_FOR_THE_LOSS = {"targets", "lengths", "examples", "global_labels"}
+_FOR_THE_LOSS = {"targets", "lengths", "examples", "places", "labels", "global_labels"}
 
 
 class LabelLoss:
@@ -29,10 +29,19 @@ class LabelLoss:
 
     def sum(self, model: "torch.nn.Module", batch: MicroBatch) -> "torch.Tensor":
         """Return the summed cross-entropy of the labelled tokens in nats, always in float32."""
-        import torch
+        return self.sum_and_parts(model, batch)[0]
 
-        logits = self.logits(model, batch)
-        return torch.nn.functional.cross_entropy(logits.float(), batch["targets"], reduction="sum")
+    def sum_and_parts(
+        self, model: "torch.nn.Module", batch: MicroBatch
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return the sum, and the cross-entropy of each labelled token without its gradient."""
+        from torch.nn import functional
+
+        # The two steps of `cross_entropy`: what is between them holds the loss of every token.
+        log_shares = functional.log_softmax(self.logits(model, batch).float(), dim=-1)
+        targets = batch["targets"]
+        total = functional.nll_loss(log_shares, targets, reduction="sum")
+        return total, -log_shares.detach().gather(1, targets[:, None])[:, 0]
 
     def logits(self, model: "torch.nn.Module", batch: MicroBatch) -> "torch.Tensor":
         """Return the logits that predict the labelled tokens: (labelled tokens, vocabulary).
