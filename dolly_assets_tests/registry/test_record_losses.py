@@ -89,5 +89,5 @@ def test_without_the_raw_dataset_records_have_no_text(store: ArtifactStore) -> N
 
 def test_a_table_that_is_none_of_losses_is_an_error_that_names_it(store: ArtifactStore) -> None:
     lineage = trained(store, losses(2).drop_columns(["step"]))
-    with pytest.raises(ArtifactError, match="02: record_losses.parquet is no table"):
+    with pytest.raises(ArtifactError, match=r"02: record_losses.parquet is no table"):
         standing_out(lineage)
