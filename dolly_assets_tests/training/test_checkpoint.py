@@ -114,7 +114,10 @@ def test_scripts_and_pickled_arguments_are_left_out_and_named(trained: Path) -> 
 
 def test_of_a_state_in_the_middle_of_an_epoch_only_the_state_is_published(trained: Path) -> None:
     partly = trained.with_name("partly")
-    expected = {path.replace("step3/", "step2/") for path in STATE} | {"progress.json"}
+    expected = {path.replace("step3/", "step2/") for path in STATE} | {
+        "progress.json",
+        "example_losses.parquet",
+    }
     assert set(split(partly)) == {f"state/{path}" for path in expected}
     assert set(left_out(partly)) <= set(LEFT_OUT)
 

@@ -351,6 +351,9 @@ def test_on_another_number_of_ranks_it_resumes_within_rounding(
     outcome = runs.run(rest, ranks=now)
     assert outcome.losses == pytest.approx(expected.losses[3:], rel=1e-5)
     assert [step["step"] for step in outcome.steps] == [4, 5, 6]
+    assert [[*line.values()] for line in outcome.examples] == [
+        pytest.approx([*line.values()], rel=1e-4) for line in expected.examples[24:]
+    ]
 
 
 def test_offloading_changes_where_it_is_computed_and_not_what(

@@ -10,7 +10,7 @@ from pathlib import Path
 from dolly_assets.training.seams import write_universal_checkpoint
 
 # What is copied unchanged. Random numbers are not: each rank had its own.
-_UNSHARDED = ("trainer_state.json", "progress.json", "scheduler.pt")
+_UNSHARDED = ("trainer_state.json", "progress.json", "example_losses.parquet", "scheduler.pt")
 
 
 def convert(state: Path, into: Path) -> None:

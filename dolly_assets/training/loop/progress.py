@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.errors import ArtifactError, TrainingError
 from dolly_assets.core.text import one_line
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
+from dolly_assets.storage.tables import open_table
 from dolly_assets.training.loop.example_losses import EXAMPLE_LOSSES_SCHEMA
 from dolly_assets.training.loop.meter import StepTotals
 
@@ -94,8 +95,9 @@ def _losses(file: Path) -> pa.Table:
     if not file.is_file():
         return EXAMPLE_LOSSES_SCHEMA.empty_table()
     try:
-        return pq.read_table(file).select(EXAMPLE_LOSSES_SCHEMA.names).cast(EXAMPLE_LOSSES_SCHEMA)
-    except (pa.ArrowException, OSError, KeyError) as error:
+        table = open_table(file, LOSSES_FILE)
+        return table.select(EXAMPLE_LOSSES_SCHEMA.names).cast(EXAMPLE_LOSSES_SCHEMA)
+    except (ArtifactError, pa.ArrowException, OSError, KeyError) as error:
         raise TrainingError(
             f"{LOSSES_FILE} of the checkpoint is damaged: {one_line(error)}"
         ) from error
