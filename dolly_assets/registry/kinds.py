@@ -33,7 +33,6 @@ from dolly_assets.registry.attributes import (
     TrainingProfileAttributes,
     TrainingStateAttributes,
 )
-from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.tokenization.templates import Labels
 
@@ -111,6 +110,8 @@ _REPORT = (PICTURE_FILE, REPORT_FILE)
 _COMPARISON = "comparison.html"
 DECISION_FILE = "decision.json"
 """The table behind a verdict."""
+RECORD_LOSSES_FILE = "record_losses.parquet"
+"""The losses of the records that an epoch trained on."""
 
 
 def _no_settings(family: ModelFamily) -> Sequence[JsonValue]:

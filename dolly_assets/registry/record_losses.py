@@ -12,10 +12,9 @@ from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.text import count, one_line
 from dolly_assets.datasets.quality.finding import excerpt
 from dolly_assets.registry.attributes import CheckpointAttributes
-from dolly_assets.registry.kinds import MODEL_CHECKPOINT, RAW_DATASET
+from dolly_assets.registry.kinds import MODEL_CHECKPOINT, RAW_DATASET, RECORD_LOSSES_FILE
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.scoring.record_losses import (
-    RECORD_LOSSES_FILE,
     RECORD_LOSSES_SCHEMA,
     RecordLosses,
     Standout,

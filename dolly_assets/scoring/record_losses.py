@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from dolly_assets.scoring.spikes import DEVIATION_PER_MAD, Spike, spikes
 
-RECORD_LOSSES_FILE = "record_losses.parquet"
 RECORD_LOSSES_SCHEMA = pa.schema(
     {
         "record": pa.int64(),  # index in the raw dataset

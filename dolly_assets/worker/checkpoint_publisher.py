@@ -21,8 +21,8 @@ from pydantic import JsonValue
 from dolly_assets.core.names import epoch_key
 from dolly_assets.profiling.analysis.step_figures import EpochTotals
 from dolly_assets.registry.attributes import CheckpointAttributes, TrainingStateAttributes
-from dolly_assets.registry.kinds import KINDS, MODEL_CHECKPOINT, TRAINING_STATE
-from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE, of_records
+from dolly_assets.registry.kinds import KINDS, MODEL_CHECKPOINT, RECORD_LOSSES_FILE, TRAINING_STATE
+from dolly_assets.scoring.record_losses import of_records
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.training.checkpoint import layout

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from dolly_assets.core.code_digest import code_digest
-from dolly_assets.registry.kinds import RAW_DATASET
+from dolly_assets.registry.kinds import RAW_DATASET, RECORD_LOSSES_FILE
 from dolly_assets.registry.lineage import Lineage, lineage_text
-from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE
 from dolly_assets.storage.artifact import ArtifactStore
 from dolly_assets_tests.home import Home
 from dolly_assets_tests.in_process import dolly, refusal

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.registry.kinds import RECORD_LOSSES_FILE
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.registry.record_losses import standing_out
-from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE, RECORD_LOSSES_SCHEMA
+from dolly_assets.scoring.record_losses import RECORD_LOSSES_SCHEMA
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 

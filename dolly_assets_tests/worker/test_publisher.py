@@ -19,8 +19,9 @@ import pytest
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.profiling.series.steplog import STEP_SCHEMA
+from dolly_assets.registry.kinds import RECORD_LOSSES_FILE
 from dolly_assets.registry.training import Training
-from dolly_assets.scoring.record_losses import RECORD_LOSSES_FILE, RECORD_LOSSES_SCHEMA
+from dolly_assets.scoring.record_losses import RECORD_LOSSES_SCHEMA
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.checkpoint.snapshot import Snapshot
 from dolly_assets.training.checkpoint.tensors import weights_sha256
