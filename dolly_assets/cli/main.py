@@ -16,6 +16,7 @@ COMMANDS = (
     "chat",
     "datasets",
     "doctor",
+    "forget",
     "gc",
     "lineage",
     "models",
