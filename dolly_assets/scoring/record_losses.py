@@ -4,7 +4,7 @@ A record that does not get better while the others do may be mislabelled, and on
 up is forgotten by what was learnt since. Knows tables of losses, not texts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,9 +24,10 @@ RECORD_LOSSES_SCHEMA = pa.schema(
 """One line per example of an epoch: a record that gave several examples has several lines."""
 
 OUTLIER_DEVIATIONS = 5.0
-# Where the others' losses hardly change, every change would stand out.
-LEAST_DEVIATION_NATS = 0.02
-RECORDS_PER_SPIKE = 5
+# Where the others' losses hardly differ, every record would stand out.
+LEAST_DEVIATION_NATS = 0.1
+# The records of a step that are shown: those that make this share of its loss, but not too many.
+MOST_OF_A_SPIKE, RECORDS_PER_SPIKE = 0.5, 5
 
 Reason = Literal["never better", "jump", "spike"]
 
@@ -38,8 +39,8 @@ class Standout(NamedTuple):
         record: Index in the raw dataset.
         reason: Which of the lists it is in.
         losses: Nats per labelled token in every epoch; None in one that left the record out.
-        size: What its list is sorted by: its last loss, by how much it rose, or its share of the
-            step's loss.
+        size: What its list is sorted by: its loss after the first epoch, by how much it rose, or
+            its share of the step's loss.
         sentence: What was found.
     """
 
@@ -92,29 +93,42 @@ class RecordLosses:
         }
 
     def never_better(self) -> list[Standout]:
-        """Return the records whose last loss is not below their first; the largest one first."""
-        first, last = self.losses[:, :1].ravel(), self.losses[:, -1:].ravel()
-        rise = last - first
-        found = [
-            Standout(
-                int(self.records[place]),
-                "never better",
-                self._losses_of(int(self.records[place])),
-                float(last[place]),
-                f"{first[place]:.3f} in epoch {self.epochs[0]}, {last[place]:.3f} in epoch "
-                f"{self.epochs[-1]}; the median record changed by {np.nanmedian(rise):+.3f}",
-            )
-            for place in _outliers(rise)
-            if len(self.epochs) > 1
-        ]
+        """Return the records that stay far above the others; the largest loss first.
+
+        They do so in every epoch after the first, and their loss falls by less than half of the
+        share by which that of the median record does.
+        """
+        if len(self.epochs) < 2 or not len(self.records):
+            return []
+        later, first = self.losses[:, 1:], self.losses[:, 0]
+        # A record that an epoch left out is judged by the others.
+        is_high = (~(later <= _limits(later)) & np.isfinite(later).any(axis=1)[:, None]).all(axis=1)
+        left = _left(first, _median_of_each(later))
+        if not np.isfinite(left).any():
+            return []
+        usual = np.nanmedian(left)
+        places = np.flatnonzero(is_high & (left > (1 + usual) / 2))
+        found = [self._never_better(int(place), float(usual)) for place in places]
         return sorted(found, key=lambda each: -each.size)
+
+    def _never_better(self, place: int, usual: float) -> Standout:
+        record, later = int(self.records[place]), self.losses[place, 1:]
+        median = float(np.nanmedian(later))
+        return Standout(
+            record,
+            "never better",
+            self._losses_of(record),
+            median,
+            f"{self.losses[place, 0]:.3f} in epoch {self.epochs[0]}, {median:.3f} at the median of "
+            f"the later ones; the median record keeps {usual:.0%} of its loss",
+        )
 
     def jumps(self) -> list[Standout]:
         """Return the records whose loss rose from one epoch to the next, unlike the others'."""
         found: dict[int, Standout] = {}
         for after in range(1, len(self.epochs)):
             before, now = self.losses[:, after - 1], self.losses[:, after]
-            for place in _outliers(now - before, above=0.0):
+            for place in _risen(now - before):
                 record, rise = int(self.records[place]), float(now[place] - before[place])
                 sentence = (
                     f"{before[place]:.3f} in epoch {self.epochs[after - 1]}, {now[place]:.3f} in "
@@ -125,24 +139,25 @@ class RecordLosses:
         return sorted(found.values(), key=lambda each: -each.size)
 
     def in_loss_spikes(self) -> list[Standout]:
-        """Return the records with the largest share of the loss in each step that is a spike."""
-        found = []
-        for step, spike in self.spiked.items():
-            lines = [line for line in self.in_spikes.to_pylist() if line["step"] == step]
-            total = sum(line["loss"] for line in lines)
-            lines.sort(key=lambda line: -line["loss"])
-            found += [
-                Standout(
-                    line["record"],
-                    "spike",
-                    self._losses_of(line["record"]),
-                    line["loss"] / total,
-                    f"{line['loss'] / total:.0%} of the loss of step {step}, which jumped to "
-                    f"{spike.loss:.3f} from a median of {spike.usual:.3f}",
-                )
-                for line in lines[:RECORDS_PER_SPIKE]
-            ]
-        return found
+        """Return the records that make most of the loss of each step that is a spike."""
+        return [each for step, spike in self.spiked.items() for each in self._in_spike(step, spike)]
+
+    def _in_spike(self, step: int, spike: Spike) -> Iterator[Standout]:
+        lines = [line for line in self.in_spikes.to_pylist() if line["step"] == step]
+        total, explained = sum(line["loss"] for line in lines), 0.0
+        for line in sorted(lines, key=lambda line: -line["loss"])[:RECORDS_PER_SPIKE]:
+            if explained >= MOST_OF_A_SPIKE:
+                return
+            share = line["loss"] / total
+            explained += share
+            yield Standout(
+                line["record"],
+                "spike",
+                self._losses_of(line["record"]),
+                share,
+                f"{share:.0%} of the loss of step {step}, which jumped to {spike.loss:.3f} from a "
+                f"median of {spike.usual:.3f}",
+            )
 
     def _losses_of(self, record: int) -> tuple[float | None, ...]:
         place = int(np.searchsorted(self.records, record))
@@ -177,18 +192,31 @@ def _step_losses(lines: pa.Table) -> list[tuple[int, float]]:
     return [(step, loss) for step, loss in losses if np.isfinite(loss)]
 
 
-def _outliers(rise: np.ndarray, above: float = -np.inf) -> list[int]:
-    """Return where a loss rose, and far more than the others', the largest rise first.
+def _median_of_each(losses: np.ndarray) -> np.ndarray:
+    """Return the median of each row; NaN where nothing in it is known."""
+    known = np.isfinite(losses).any(axis=1)
+    medians = np.full(len(losses), np.nan)
+    medians[known] = np.nanmedian(losses[known], axis=1)
+    return medians
 
-    Args:
-        rise: How much the loss of each record rose; NaN where it is not known.
-        above: The least that others count as having risen.
-    """
-    known = rise[np.isfinite(rise)]
-    if not len(known):
+
+def _left(first: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """Return the share of the first loss that is left; NaN where it is not known."""
+    is_known = np.isfinite(later) & (first > 0)
+    return np.divide(later, first, out=np.full(len(first), np.nan), where=is_known)
+
+
+def _limits(losses: np.ndarray) -> np.ndarray:
+    """Return up to which loss a record is like the others, in each column."""
+    medians = np.nanmedian(losses, axis=0)
+    deviations = DEVIATION_PER_MAD * np.nanmedian(np.abs(losses - medians), axis=0)
+    return medians + OUTLIER_DEVIATIONS * np.maximum(deviations, LEAST_DEVIATION_NATS)
+
+
+def _risen(rise: np.ndarray) -> list[int]:
+    """Return where a loss rose, and far more than the others', the largest rise first."""
+    if not np.isfinite(rise).any():
         return []
-    median = np.median(known)
-    deviation = max(DEVIATION_PER_MAD * np.median(np.abs(known - median)), LEAST_DEVIATION_NATS)
-    limit = max(0.0, max(median, above) + OUTLIER_DEVIATIONS * deviation)
-    places = np.flatnonzero(np.isfinite(rise) & (rise >= limit))
+    limit = float(_limits(rise[:, None])[0]) - min(0.0, float(np.nanmedian(rise)))
+    places = np.flatnonzero(rise > limit)
     return places[np.argsort(-rise[places], kind="stable")].tolist()
