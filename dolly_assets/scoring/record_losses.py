@@ -102,7 +102,8 @@ class RecordLosses:
             return []
         later, first = self.losses[:, 1:], self.losses[:, 0]
         # A record that an epoch left out is judged by the others.
-        is_high = (~(later <= _limits(later)) & np.isfinite(later).any(axis=1)[:, None]).all(axis=1)
+        is_known = np.isfinite(later)
+        is_high = ((later > _limits(later)) | ~is_known).all(axis=1) & is_known.any(axis=1)
         left = _left(first, _median_of_each(later))
         if not np.isfinite(left).any():
             return []
