@@ -55,7 +55,8 @@ def _found(found: "Forgetting") -> Iterator[str]:
     from dolly_assets.datasets.quality.finding import excerpt
     from dolly_assets.registry.stages import name_of
 
-    yield f"record {found.record} of {found.raw_dataset.name}: {excerpt(found.text)}"
+    said = " → ".join(map(excerpt, found.texts))
+    yield f"record {found.record} of {found.raw_dataset.name}: {said}"
     yield "held verbatim by"
     for each in found.holders:
         where = "" if each.side == "raw" else f", {each.side}"
@@ -172,7 +173,12 @@ def _retraining(remedy: "Remedy") -> tuple[str, list[str]]:
 def _deletion(found: "Forgetting") -> tuple[str, list[str]]:
     """Return how what is left is deleted: publications that have been replaced by then."""
     names = dict.fromkeys(re.sub(r"/\d+$", "/*", name) for name in found.affected)
-    rules = ", ".join(f'{{artifacts: "{name}", publications: 1}}' for name in names)
+    # A state within an epoch is replaced by no other one: its content goes, the record stays.
+    states = {each.name for each in found.exposure.states}
+    rules = ", ".join(
+        f'{{artifacts: "{name}", {"folders: {state: 0}" if name in states else "publications: 1"}}}'
+        for name in names
+    )
     return (
         "delete what has been replaced by then, and check; backups, versions that the bucket "
         "keeps, and DOLLY_HOME/cache of every machine are yours to delete",

@@ -14,9 +14,14 @@ from dolly_assets.registry.estimate import Estimator
 from dolly_assets.registry.exposure import Exposure
 from dolly_assets.registry.inputs import inputs_of
 from dolly_assets.registry.kinds import (
+    GPU_PROFILE,
+    INTERRUPTED_PROFILE,
     MODEL_CHECKPOINT,
     RAW_DATASET,
     TOKENIZED_DATASET,
+    TRAINING_APPROVAL,
+    TRAINING_PLAN,
+    TRAINING_PROFILE,
     TRAINING_STATE,
 )
 from dolly_assets.registry.record_holders import Holder, find_record, holders_of
@@ -25,12 +30,12 @@ from dolly_assets.registry.stages import STAGES
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.flow import in_parallel
 
-_MODELS = {
-    MODEL_CHECKPOINT.name,
-    TRAINING_STATE.name,
-    RAW_DATASET.name,
-    TOKENIZED_DATASET.name,
-    *(kind.name for kind in STAGES.values()),
+_PROFILES = (GPU_PROFILE, TRAINING_PROFILE, INTERRUPTED_PROFILE)
+_NO_TEXTS = {kind.name for kind in (TRAINING_PLAN, TRAINING_APPROVAL, *_PROFILES)}
+"""Kinds that hold figures alone."""
+_MODELS_AND_DATA = {
+    kind.name
+    for kind in (MODEL_CHECKPOINT, TRAINING_STATE, RAW_DATASET, TOKENIZED_DATASET, *STAGES.values())
 }
 
 
@@ -41,7 +46,7 @@ class Forgetting:
     Attributes:
         raw_dataset: The publication that the record was found in.
         record: Its number there.
-        text: What it says.
+        texts: What is asked last in it, and the answer.
         holders: The datasets that hold it.
         exposure: The models that learnt from it.
         sources: Those of them that are the newest of their raw dataset.
@@ -51,7 +56,7 @@ class Forgetting:
 
     raw_dataset: Artifact
     record: int
-    text: str
+    texts: tuple[str, ...]
     holders: tuple[Holder, ...]
     exposure: Exposure
     sources: tuple[Holder, ...]
@@ -75,7 +80,7 @@ class Forgetting:
             "dataset": ArtifactAddress.parse(self.raw_dataset.name).dataset,
             "digest": self.raw_dataset.digest,
             "record": self.record,
-            "text": self.text,
+            "text": " → ".join(self.texts),
             "held_by": [each.as_json() for each in self.holders],
             "learnt_by": self.exposure.as_json(),
             "made_from_these": dict(self.derived_kinds),
@@ -111,7 +116,7 @@ def forgetting(
     return Forgetting(
         raw,
         record,
-        " → ".join(message.text for message in (*asked.messages[-1:], *answer[:1])),
+        tuple(message.text for message in (*asked.messages[-1:], *answer[:1])),
         tuple(holders),
         exposure,
         tuple(each for each in holders if _is_newest(store, each)),
@@ -134,7 +139,7 @@ def _derived(
     """Return what was made from datasets that hold a record and from models that learnt it."""
     made = [holder.artifact for holder in holders if holder.side != "left out"]
     known = _pairs([*made, *exposure.models])
-    left = [each for each in artifacts if each.manifest.kind not in _MODELS]
+    left = [each for each in artifacts if each.manifest.kind not in _MODELS_AND_DATA | _NO_TEXTS]
     derived: list[Artifact] = []
     while found := [each for each in left if known & {*inputs_of(each).items()}]:
         known |= _pairs(found)

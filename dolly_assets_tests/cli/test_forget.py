@@ -105,6 +105,16 @@ class Shelf:
             attributes={"epoch": epoch, "training": training, "recipe": RECIPE},
         )
 
+    def state(self, tokenized: Artifact) -> Artifact:
+        """A training that was interrupted in its second epoch."""
+        return self.publish(
+            "tiny/training_state/animals",
+            "training_state",
+            {"state/model.parquet": pa.table({"step": [1]})},
+            inputs=[tokenized],
+            attributes={"epoch": 2, "step": 1, "steps": 2, "ranks": 1, "recipe": RECIPE},
+        )
+
     def staged(self, checkpoint: Artifact, stage: Stage = "production") -> Artifact:
         """Bring a checkpoint into a stage, as a promotion would."""
         dataset = checkpoint.name.split("/")[2]
@@ -134,8 +144,10 @@ def test_everything_that_holds_a_record_or_learnt_from_it_is_found(shelf: Shelf)
     tokenized = shelf.tokenized(raw)
     epochs = [shelf.epoch(epoch, tokenized) for epoch in (0, 1, 2)]
     shelf.staged(epochs[2])
+    state = shelf.state(tokenized)
     scores = {"scores.parquet": pa.table({"loss": [1.0]})}
-    shelf.publish("tiny/evaluation/animals/02", "evaluation", scores, inputs=[epochs[2]])
+    for kind in ("evaluation", "gpu_profile"):
+        shelf.publish(f"tiny/{kind}/animals/02", kind, scores, inputs=[epochs[2]])
     copied = shelf.raw("copies", ["another", f"cat {USED}"])
     said = Conversation.of_exchange(f"cat {USED}", "", f"cat {USED}!")
     dialogues = shelf.publish(
@@ -158,7 +170,7 @@ def test_everything_that_holds_a_record_or_learnt_from_it_is_found(shelf: Shelf)
     assert learnt == {
         "checkpoints": [epochs[1].name, epochs[2].name],
         "clean": [],
-        "states": [],
+        "states": [state.name],
         "staged": ["tiny/champion_model/animals"],
     }
     assert found["made_from_these"] == {"evaluation": 1}
@@ -167,6 +179,7 @@ def test_everything_that_holds_a_record_or_learnt_from_it_is_found(shelf: Shelf)
     assert "tiny/champion_model/animals" in text
     assert f"delete record {USED}, counted from 0, from /data/animals.jsonl" in text
     assert "no model in the store can take its place" in text
+    assert '{artifacts: "tiny/training_state/animals", folders: {state: 0}}' in text
 
 
 def test_a_champion_rolls_back_to_an_epoch_that_left_the_record_out(shelf: Shelf) -> None:
