@@ -52,10 +52,10 @@ def forget(record: str, digest: str | None, *, as_json: bool) -> None:
 
 def _found(found: "Forgetting") -> Iterator[str]:
     """Yield the lines that state what holds the record and what learnt from it."""
-    from dolly_assets.datasets.quality.finding import excerpt
+    from dolly_assets.datasets.quality.finding import EXCERPT_CHARACTERS, excerpt
     from dolly_assets.registry.stages import name_of
 
-    said = " → ".join(map(excerpt, found.texts))
+    said = " → ".join(excerpt(text, end=EXCERPT_CHARACTERS) for text in found.texts)
     yield f"record {found.record} of {found.raw_dataset.name}: {said}"
     yield "held verbatim by"
     for each in found.holders:

@@ -10,7 +10,7 @@ from dolly_assets.conversations.tables import prompt_and_answer_texts
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.text import count, one_line
-from dolly_assets.datasets.quality.finding import excerpt
+from dolly_assets.datasets.quality.finding import EXCERPT_CHARACTERS, excerpt
 from dolly_assets.registry.attributes import CheckpointAttributes
 from dolly_assets.registry.kinds import MODEL_CHECKPOINT, RAW_DATASET, RECORD_LOSSES_FILE
 from dolly_assets.registry.lineage import Lineage
@@ -163,7 +163,7 @@ def _texts(raw_dataset: Artifact | None, records: Sequence[int]) -> dict[int, tu
     taken = table.take(pa.array(there, pa.int64()))
     categories = taken["category"].to_pylist()
     excerpts = [
-        f"{excerpt(prompt)} → {excerpt(answer)}"
-        for prompt, answer in prompt_and_answer_texts(taken)
+        " → ".join(excerpt(text, end=EXCERPT_CHARACTERS) for text in texts)
+        for texts in prompt_and_answer_texts(taken)
     ]
     return dict(zip(there, zip(categories, excerpts, strict=True), strict=True))

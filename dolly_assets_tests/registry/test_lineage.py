@@ -126,7 +126,7 @@ def test_the_losses_of_records_are_those_that_the_epochs_trained_with(
     found = json.loads(dolly(trained.variables, "lineage", EPOCH_2, "--losses", "--json").stdout)
     assert found["epochs"] == [1, 2]
     text = dolly(trained.variables, "lineage", EPOCH_2, "--losses").stdout
-    assert text.startswith(f"{found['records']} records trained on in 2 epochs: ")
+    assert text.startswith(f"{found['records']:,} records trained on in 2 epochs: ")
     base = "tiny/model_checkpoint/animals/00"
     assert "no epoch that it was made from has the losses of its records" in refusal(
         trained.variables, "lineage", base, "--losses"
