@@ -61,7 +61,7 @@ def test_pictures_previews_and_reports_name_nothing(trained: Home) -> None:
             entry.path
             for entry in top
             if entry.path.endswith((".png", ".md", ".html"))
-            or entry.path in ("statistics.json", "decision.json")
+            or entry.path in ("statistics.json", "decision.json", "record_losses.parquet")
         }
         assert {entry.path for entry in top if entry.is_description} == shown, name
         if shown:
