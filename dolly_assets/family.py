@@ -14,6 +14,7 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
+from dolly_assets.generation.answer import Batching
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.scoring import ChampionRule
@@ -99,6 +100,11 @@ class Evaluation(Config):
     )
     batch_size: int = Field(
         default=16, ge=1, description="Number of examples that are scored or answered at once."
+    )
+    batching: Batching = Field(
+        default="static",
+        description="How examples are answered: static, a batch at a time, or continuous, where an "
+        "answered one makes room for the next, which pays where answers differ in length.",
     )
     temperature: float = Field(
         default=0.7, ge=0, description="Temperature of the sample responses; 0 decodes greedily."

@@ -72,8 +72,6 @@ def chat(
     session.catalogue.get(dataset)
     checkpoint = _checkpoint(session.store, family, dataset, epoch, stage)
 
-    import torch
-
     from dolly_assets.generation import playground
     from dolly_assets.generation.dialogue import Dialogue, Settings
     from dolly_assets.generation.model import load_with_template
@@ -83,10 +81,9 @@ def chat(
     click.echo(f"loading {name_of(checkpoint)}, {checkpoint.name} …", err=True)
     weights, adapter, template = fetch(session.store, checkpoint)
     loaded = load_with_template(weights, family.prompt_style, template=template, adapter=adapter)
-    settings = Settings(max_new_tokens=max_new_tokens, temperature=temperature)
+    settings = Settings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     dialogue = Dialogue(loaded, settings, system)
     click.echo(playground.describe(dialogue), err=True)
-    torch.manual_seed(seed)
     if message is not None:
         click.echo(dialogue.ask(message, context).text)
         return

@@ -6,7 +6,8 @@ was trained.
 - `model.py`: loading a model from a folder of weights.
 - `prompt.py`: what a model is asked.
 - `answer.py`: from encoded prompts to answers; all other modules call it.
-- `batches.py`: rows of similar length in batches.
+- `batches.py`: rows of similar length in batches; `continuous.py`: batches that are refilled.
+- `sampling.py`: sampled tokens that depend on a prompt's own seed alone.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
 - `comparison_page.py`: the page on which they are compared; `line_chart.py`: its charts.

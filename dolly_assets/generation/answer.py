@@ -3,14 +3,18 @@
 Sampling, scoring and chatting use it. It knows prompts only as token ids.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from dolly_assets.generation.batches import batches_within
+from dolly_assets.generation.continuous import continued
+from dolly_assets.generation.sampling import NoisyLogits, Sampling
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
+
+Batching = Literal["static", "continuous"]
 
 
 def answer(
@@ -20,8 +24,7 @@ def answer(
     *,
     end_token_ids: Sequence[int],
     max_new_tokens: int,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
+    sampling: Sampling | None = None,
     streamer: "BaseStreamer | None" = None,
 ) -> list[str]:
     """Return the answers to a batch of encoded prompts.
@@ -32,45 +35,34 @@ def answer(
         prompts: Token ids as `Encoder.prompt` returns them, of any lengths.
         end_token_ids: The tokens that end an answer, besides the tokenizer's own end of sequence.
         max_new_tokens: Length of the longest answer in tokens.
-        temperature: 0 is greedy; higher values sample from torch's global random numbers.
-        top_p: Share of the probability that is sampled from (nucleus sampling).
+        sampling: How tokens are drawn; None decodes greedily.
         streamer: Gets the tokens as they are generated; for a single prompt only.
 
     Returns:
         The answers without special tokens, stripped.
     """
     import torch
-    from transformers import GenerationConfig
+    from transformers import LogitsProcessorList
 
     width = max(map(len, prompts))
     # An end token also pads: on the left it is masked, on the right decoding drops it.
-    pad, own_end = end_token_ids[0], tokenizer.eos_token_id
+    pad = end_token_ids[0]
     padded = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-    stops = dict.fromkeys([*end_token_ids, *([] if own_end is None else [own_end])])
-    sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
-    config = GenerationConfig(
-        do_sample=bool(sampling),
-        max_new_tokens=max_new_tokens,
-        eos_token_id=[*stops],
-        pad_token_id=pad,
-        **sampling,
-    )
+    processors = LogitsProcessorList([NoisyLogits(sampling)] if sampling else [])
     was_training = model.training
     model.eval()
     try:
         generated = model.generate(  # pyright: ignore[reportCallIssue]
             padded.to(model.device),
             attention_mask=mask.to(model.device),
-            generation_config=config,
+            generation_config=_config(tokenizer, end_token_ids, max_new_tokens),
+            logits_processor=processors,
             streamer=streamer,
         )
     finally:
         model.train(was_training)
-    texts = tokenizer.batch_decode(
-        generated[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return [text.strip() for text in texts]
+    return _texts(tokenizer, generated[:, width:])
 
 
 def answers_in_batches(
@@ -81,8 +73,10 @@ def answers_in_batches(
     end_token_ids: Sequence[int],
     max_new_tokens: int,
     batch_size: int,
+    batching: Batching = "static",
+    sampling: Sampling | None = None,
 ) -> list[str]:
-    """Return the greedy answers to any number of encoded prompts, in their order.
+    """Return the answers to any number of encoded prompts, in their order.
 
     Args:
         model: As in `answer`.
@@ -91,7 +85,16 @@ def answers_in_batches(
         end_token_ids: As in `answer`.
         max_new_tokens: As in `answer`.
         batch_size: How many prompts to answer at once.
+        batching: Whether a batch is answered as a whole, or an answered prompt makes room for the
+            next one. What is sampled is answered in static batches.
+        sampling: As in `answer`.
+
+    Raises:
+        ConfigurationError: The model cannot answer with continuous batching.
     """
+    if batching == "continuous" and prompts and not sampling:
+        config = _config(tokenizer, end_token_ids, max_new_tokens)
+        return _texts(tokenizer, continued(model, prompts, config, batch_size=batch_size))
     texts = [""] * len(prompts)
     for rows in batches_within([len(ids) for ids in prompts], batch_size):
         answers = answer(
@@ -100,7 +103,32 @@ def answers_in_batches(
             [prompts[row] for row in rows],
             end_token_ids=end_token_ids,
             max_new_tokens=max_new_tokens,
+            sampling=sampling and sampling.of(rows),
         )
         for row, text in zip(rows, answers, strict=True):
             texts[row] = text
     return texts
+
+
+def _config(
+    tokenizer: "PreTrainedTokenizerBase", end_token_ids: Sequence[int], max_new_tokens: int
+) -> "GenerationConfig":
+    from transformers import GenerationConfig
+
+    own_end = tokenizer.eos_token_id
+    stops = dict.fromkeys([*end_token_ids, *([] if own_end is None else [own_end])])
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=[*stops],
+        pad_token_id=end_token_ids[0],
+    )
+
+
+def _texts(tokenizer: "PreTrainedTokenizerBase", generated: Iterable[Sequence[int]]) -> list[str]:
+    texts = tokenizer.batch_decode(
+        generated,  # pyright: ignore[reportArgumentType] a tensor, too
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
+    return [text.strip() for text in texts]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from dolly_assets.conversations import Conversation, Message
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.hashing import json_digest
 from dolly_assets.generation.answer import answer
+from dolly_assets.generation.sampling import Sampling
 from dolly_assets.training.context import Context
 
 if TYPE_CHECKING:
@@ -21,11 +23,16 @@ _REASONING_END = "</think>"
 
 @dataclass(frozen=True)
 class Settings:
-    """How answers are generated; `dolly_assets.generation.answer.answer` documents them."""
+    """How answers are generated; `answer` and `Sampling` document them.
+
+    Attributes:
+        seed: With the number of answers before it, what an answer is sampled from.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.95
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Dialogue:
     settings: Settings = Settings()
     system: str = ""
     messages: list[Message] = field(default_factory=list)
+    _answered: int = field(default=0, init=False)
 
     @property
     def context_tokens(self) -> int | None:
@@ -84,12 +92,19 @@ class Dialogue:
             [prompt],
             end_token_ids=self.loaded.encoder.end_token_ids,
             max_new_tokens=min(room, limit - len(prompt)) if limit else room,
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
+            sampling=self._sampling(),
             streamer=streamer,
         )
         self.messages = [*kept, _as_message(said)]
         return Reply(said, forgotten=len(known) - len(kept))
+
+    def _sampling(self) -> Sampling | None:
+        settings = self.settings
+        if not settings.temperature:
+            return None
+        self._answered += 1
+        seed = int(json_digest([settings.seed, self._answered])[:8], 16)
+        return Sampling(settings.temperature, settings.top_p, (seed,))
 
     def reset(self) -> None:
         """Forget everything but the system prompt."""

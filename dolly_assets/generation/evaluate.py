@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.generation.answer import answers_in_batches
+from dolly_assets.generation.answer import Batching, answers_in_batches
 from dolly_assets.generation.batches import batches_within
 from dolly_assets.scoring.calibration import Calibration
 from dolly_assets.scoring.texts import is_exact
@@ -159,6 +159,7 @@ def exact_match(
     examples: int,
     max_new_tokens: int,
     batch_size: int,
+    batching: Batching = "static",
 ) -> ExactMatch:
     """Answer the first rows greedily, and count the answers that equal the expected ones exactly.
 
@@ -170,6 +171,7 @@ def exact_match(
         examples: How many of them to answer, at most.
         max_new_tokens: Length of the longest answer in tokens.
         batch_size: How many prompts to answer at once.
+        batching: As in `answers_in_batches`.
 
     Raises:
         DatasetError: The table has no example.
@@ -185,6 +187,7 @@ def exact_match(
         end_token_ids=end_token_ids,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        batching=batching,
     )
     return _score(
         [_answer(record, runs[row], texts[row], tokenizer) for row, record in enumerate(records)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dolly_assets.core.hashing import json_digest
 from dolly_assets.generation.prompt import Prompt
+from dolly_assets.generation.sampling import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,33 +26,38 @@ def sample_responses(
     max_new_tokens: int,
     temperature: float,
     top_p: float,
+    batch_size: int = 16,
 ) -> list[str]:
     """Return the response to each prompt, sampled from the seed and this prompt alone.
 
-    A response stays the same when other prompts are added, removed or moved. The global random
-    state is restored. `dolly_assets.generation.answer.answer` documents the settings.
+    A response stays the same when other prompts are added, removed or moved.
+
+    Args:
+        model: As in `dolly_assets.generation.answer.answer`.
+        tokenizer: The model's own.
+        encoder: The model's template.
+        prompts: The prompts.
+        seed: With each prompt, what its answer is sampled from.
+        max_new_tokens: Length of the longest answer in tokens.
+        temperature: 0 decodes greedily.
+        top_p: As in `Sampling`.
+        batch_size: How many prompts to answer at once.
 
     Raises:
         TemplateError: The model's template refuses a prompt.
     """
-    import torch
+    from dolly_assets.generation.answer import answers_in_batches
 
-    from dolly_assets.generation.answer import answer
-
-    answers = []
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        for prompt in prompts:
-            torch.manual_seed(_prompt_seed(seed, prompt))
-            answers += answer(
-                model,
-                tokenizer,
-                [encoder.prompt(prompt.conversation)],
-                end_token_ids=encoder.end_token_ids,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-            )
-    return answers
+    seeds = tuple(_prompt_seed(seed, prompt) for prompt in prompts)
+    return answers_in_batches(
+        model,
+        tokenizer,
+        [encoder.prompt(prompt.conversation) for prompt in prompts],
+        end_token_ids=encoder.end_token_ids,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        sampling=Sampling(temperature, top_p, seeds) if temperature else None,
+    )
 
 
 def _prompt_seed(seed: int, prompt: Prompt) -> int:

@@ -164,8 +164,12 @@ def _evaluation(family: ModelFamily) -> Sequence[JsonValue]:
     return [family.evaluation.examples, family.evaluation.max_new_tokens]
 
 
+# The digests of stored responses have all of them, though not all matter.
+_OF_SAMPLES = {"examples", "max_new_tokens", "batch_size", "temperature", "top_p", "prompts"}
+
+
 def _sample_responses(family: ModelFamily) -> Sequence[JsonValue]:
-    evaluation = family.evaluation.model_dump(mode="json", exclude={"automatic", "suites"})
+    evaluation = family.evaluation.model_dump(mode="json", include=_OF_SAMPLES)
     return [family.prompt_style.model_dump(mode="json"), evaluation]
 
 

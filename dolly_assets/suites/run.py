@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.generation.answer import answers_in_batches
+from dolly_assets.generation.answer import Batching, answers_in_batches
 from dolly_assets.generation.evaluate import held_out_losses
 from dolly_assets.generation.model import LoadedModel
 from dolly_assets.suites.encoding import Labelled, RecordEncoder
@@ -29,6 +29,7 @@ class SuiteRun:
         place: What errors name before a record's line.
         max_new_tokens: Length of the longest answer.
         batch_size: How many records are scored or answered at once.
+        batching: As in `answers_in_batches`.
     """
 
     loaded: LoadedModel
@@ -36,6 +37,7 @@ class SuiteRun:
     place: str
     max_new_tokens: int
     batch_size: int
+    batching: Batching = "static"
 
     def score(self, records: Sequence[Record]) -> pa.Table:
         """Return the results of all records, as a table of RESULTS_SCHEMA.
@@ -65,6 +67,7 @@ class SuiteRun:
             end_token_ids=self.loaded.encoder.end_token_ids,
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
+            batching=self.batching,
         )
         return [
             {

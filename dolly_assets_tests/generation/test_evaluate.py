@@ -4,7 +4,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.errors import ConfigurationError, DatasetError
 from dolly_assets.generation.evaluate import exact_match, held_out_losses, perplexity
 from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.prompt_style import PromptStyle
@@ -29,7 +29,7 @@ def held_out_loss(model, table: pa.Table, *, batch_size: int) -> float:
     return held_out_losses(model, table, batch_size=batch_size).mean
 
 
-def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_size=8):
+def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_size=8, **batching):
     return exact_match(
         model,
         tokenizer,
@@ -38,6 +38,7 @@ def score(model, tokenizer, table, *, examples=100, max_new_tokens=24, batch_siz
         examples=examples,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        **batching,
     )
 
 
@@ -196,3 +197,15 @@ def test_an_answer_is_bounded_by_max_new_tokens(parrot, tokenizer) -> None:
     result = score(parrot, tokenizer, held_out(tokenizer, PARROTED[2:3]), max_new_tokens=3)
     assert result.score == 0
     assert "Clara the second".startswith(result.wrong[0].answer)
+
+
+def test_continuous_batches_give_the_answers_of_static_ones(model, tokenizer, examples) -> None:
+    """Where the architecture can compute attention in pages; GPT-NeoX cannot, and is told so."""
+    attention = model.config._attn_implementation
+    if model.config.model_type == "gpt_neox":
+        with pytest.raises(ConfigurationError, match=r"^GPTNeoXForCausalLM cannot answer with"):
+            score(model, tokenizer, examples, batching="continuous")
+        return
+    static = score(model, tokenizer, examples, batch_size=1).answers
+    assert score(model, tokenizer, examples, batch_size=4, batching="continuous").answers == static
+    assert model.config._attn_implementation == attention

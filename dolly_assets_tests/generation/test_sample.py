@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.generation.sample import sample_responses
+from dolly_assets.generation.sampling import NoisyLogits, Sampling
 from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates.encoder import encoder_for
 from dolly_assets.tokenization.templates.template import bundled
@@ -14,7 +15,9 @@ PROMPTS = [
 ]
 
 
-def sample(model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, max_new_tokens=12):
+def sample(
+    model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, max_new_tokens=12, **batch
+):
     return sample_responses(
         model,
         tokenizer,
@@ -24,6 +27,7 @@ def sample(model, tokenizer, prompts, *, seed=1, temperature=1.0, top_p=0.95, ma
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
+        **batch,
     )
 
 
@@ -148,3 +152,34 @@ def test_a_conversation_is_continued_and_its_earlier_turns_matter(model, tokeniz
 def test_a_prompt_that_asks_nothing_or_two_things_is_refused(fields: dict, reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Prompt.model_validate(fields)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_an_answer_does_not_depend_on_the_size_of_a_batch(model, tokenizer, batch_size) -> None:
+    prompts = [Prompt(instruction=f"Say {name}.") for name in PARROTED] + PROMPTS
+    one_by_one = [sample(model, tokenizer, [prompt]) for prompt in prompts]
+    together = sample(model, tokenizer, prompts, batch_size=batch_size)
+    assert [[text] for text in together] == one_by_one
+
+
+def test_tokens_are_drawn_as_often_as_torch_draws_them() -> None:
+    """Over many seeds, against the distribution that transformers' own warpers leave."""
+    import torch
+    from scipy.stats import chisquare
+    from transformers.generation.logits_process import (
+        LogitsProcessorList,
+        TemperatureLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    draws, none = 4000, torch.zeros((1, 0), dtype=torch.long)
+    logits = torch.randn(12, generator=torch.Generator().manual_seed(3))
+    noisy = NoisyLogits(Sampling(0.8, 0.9, tuple(range(draws))))(none, logits.expand(draws, -1))
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(0.8), TopPLogitsWarper(0.9)])
+    kept = warpers(none, logits[None])[0]  # pyright: ignore[reportArgumentType]
+    expected = kept.softmax(0).double()
+    found = torch.bincount(noisy.argmax(1), minlength=len(expected))
+    possible = expected > 0
+    assert 0 < (~possible).sum() == (found == 0).sum()
+    counts = expected[possible] / expected[possible].sum() * draws
+    assert chisquare(found[possible], counts).pvalue > 0.01

@@ -96,6 +96,7 @@ def _score(
         examples=settings.examples,
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
+        batching=settings.batching,
     )
 
 

@@ -35,6 +35,7 @@ def sample(spec: WorkerSpec[Sample], store: ArtifactStore, messenger: Messenger)
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
+            batch_size=settings.batch_size,
         )
         messenger.log(f"epoch {epoch}: answered {len(responses)} prompts")
         out = spec.scratch_dir / epoch_key(epoch)

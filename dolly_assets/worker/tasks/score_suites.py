@@ -136,6 +136,7 @@ class _Epoch:
             place=f"suite {name}",
             max_new_tokens=suite.max_new_tokens or evaluation.max_new_tokens,
             batch_size=evaluation.batch_size,
+            batching=evaluation.batching,
         )
         return run.score(records), warnings
 
