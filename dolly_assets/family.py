@@ -16,6 +16,7 @@ from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
 from dolly_assets.generation.answer import Batching
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
+from dolly_assets.judging import Judge
 from dolly_assets.profiling.analysis.finding import ProfileLimits
 from dolly_assets.scoring import ChampionRule
 from dolly_assets.scoring.rule import TITLES
@@ -124,6 +125,10 @@ class Evaluation(Config):
         default={},
         description="Name -> suite that the base model and every epoch are scored on; "
         "`general: {}` is bundled.",
+    )
+    judge: Judge | None = Field(
+        default=None,
+        description="A language model that compares every epoch's answers with the base model's.",
     )
 
     def resolved(self, folder: Path) -> Self:

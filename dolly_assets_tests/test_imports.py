@@ -22,7 +22,7 @@ LAYERS = (
     {"datasets", "tokenization", "profiling", "scoring"},
     {"training"},
     {"generation", "planning"},
-    {"suites"},
+    {"suites", "judging"},
     {"family"},
     {"registry", "scaffolding"},
     {"worker"},

@@ -8,6 +8,7 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `model_checkpoint.py`: the epochs of a fine-tune, with `gpu_profile`.
 - `training_profile.py`: one report over all epochs.
 - `evaluation.py`, `suite_scores.py`, `sample_responses.py`: scores and samples of each epoch.
+- `judgement.py`: what a language model prefers, an epoch's answers or the base model's.
 - `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted;
   `contest.py`: the epochs against the champion, as the store holds them.
 - `quality_checks.py`, `profile_checks.py`, `template_checks.py`, `score_checks.py`: checks of

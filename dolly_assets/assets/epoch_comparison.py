@@ -13,15 +13,16 @@ from dolly_assets.dagster_support.resources import StoreResource
 from dolly_assets.dagster_support.run_context import made_by
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import comparison
-from dolly_assets.generation.comparison import EpochRow, Measure
+from dolly_assets.generation.comparison import EpochRow, Measure, WinRate
 from dolly_assets.generation.comparison_page import page
 from dolly_assets.generation.prompt import Prompt
 from dolly_assets.registry.attributes import (
     CheckpointAttributes,
     ComparisonAttributes,
     EvaluationAttributes,
+    JudgementAttributes,
 )
-from dolly_assets.registry.kinds import EPOCH_COMPARISON, SUITE_SCORES
+from dolly_assets.registry.kinds import EPOCH_COMPARISON, JUDGEMENT, SUITE_SCORES
 from dolly_assets.registry.lineage import Lineage
 from dolly_assets.registry.queries import ScoredEpoch, comparison_inputs, scored_epochs
 from dolly_assets.registry.record_losses import has_losses, standing_out
@@ -34,11 +35,12 @@ from dolly_assets.suites.results import changes
 
 def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
     """Return the asset `FAMILY/epoch_comparison`, by dataset."""
-    suites = [SUITE_SCORES.key(family.name)] if family.evaluation.suites else []
+    optional = [SUITE_SCORES.key(family.name)] if family.evaluation.suites else []
+    optional += [JUDGEMENT.key(family.name)] if family.evaluation.judge else []
 
     @dg.asset(
         key=EPOCH_COMPARISON.key(family.name),
-        deps=[*EPOCH_COMPARISON.input_keys(family.name), *suites],
+        deps=[*EPOCH_COMPARISON.input_keys(family.name), *optional],
         partitions_def=DATASETS,
         group_name=family.name,
         kinds={"altair"},
@@ -71,6 +73,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 attributes=ComparisonAttributes(
                     scores_markdown=comparison.scores_markdown(rows),
                     suites_markdown=comparison.suites_markdown(rows),
+                    judge_markdown=comparison.judge_markdown(rows),
                     responses_markdown=comparison.responses_markdown(rows),
                     records_markdown=_records(artifacts, epochs[max(epochs)].checkpoint),
                     epochs=len(rows),
@@ -106,6 +109,17 @@ def _row(epoch: int, scored: ScoredEpoch, base: ScoredEpoch | None) -> EpochRow:
         held_out_loss_interval=scores.held_out_loss_interval,
         exact_match_interval=scores.exact_match_interval,
         suites=_measures(scored.suite_scores, base.suite_scores if base else None),
+        win_rate=_win_rate(scored.judgement) if scored.judgement else None,
+    )
+
+
+def _win_rate(judgement: Artifact) -> WinRate:
+    found = JudgementAttributes.of(judgement)
+    return WinRate(
+        found.win_rate,
+        found.win_rate_interval,
+        (found.wins, found.losses, found.ties),
+        found.order_agreement,
     )
 
 

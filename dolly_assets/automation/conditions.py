@@ -19,6 +19,7 @@ from dolly_assets.registry.kinds import (
     EPOCH_COMPARISON,
     EVALUATION,
     GPU_PROFILE,
+    JUDGEMENT,
     MODEL_CHECKPOINT,
     SAMPLE_RESPONSES,
     SUITE_SCORES,
@@ -36,6 +37,9 @@ IS_NEW = MISSING.newly_true() | (
     MISSING & Condition.initial_evaluation()
 )  # also when the sensor is switched on
 IS_FREE = ~Condition.in_progress() & ~Condition.any_deps_in_progress()
+
+
+_SCORES_OF_CHECKPOINTS = (EVALUATION, SAMPLE_RESPONSES, SUITE_SCORES)
 
 
 class IsWarning(dg.AutomationCondition):
@@ -137,17 +141,19 @@ def automation_sensor(*, is_on: bool) -> dg.AutomationConditionSensorDefinition:
 def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
     """Return when each asset is materialized automatically, by the asset's name."""
     followed = IsFollowed(family)
-    suites = [SUITE_SCORES] if family.evaluation.suites else []
+    optional = _optional_scores(family)
     on_new_inputs = followed & _due(_changed()) & HAS_INPUTS & IS_FREE
     conditions: dict[AssetKind, dg.AutomationCondition] = {
         BASE_MODEL: IS_NEW.since(HANDLED) & ~Condition.in_progress(),
         **dict.fromkeys(
-            (TOKENIZED_DATASET, TRAINING_PLAN, EVALUATION, SAMPLE_RESPONSES, SUITE_SCORES),
+            (TOKENIZED_DATASET, TRAINING_PLAN, *_SCORES_OF_CHECKPOINTS, JUDGEMENT),
             on_new_inputs,
         ),
         # Of ten epochs seven may never be trained: missing partitions don't delay these.
         TRAINING_PROFILE: followed & _new(family, GPU_PROFILE) & IS_FREE,
-        EPOCH_COMPARISON: followed & _new(family, EVALUATION, SAMPLE_RESPONSES, *suites) & IS_FREE,
+        EPOCH_COMPARISON: followed
+        & _new(family, EVALUATION, SAMPLE_RESPONSES, *optional)
+        & IS_FREE,
         CHAMPION_MODEL: followed & _new(family, EPOCH_COMPARISON) & IS_FREE,
     }
     if family.automation.training != "never":
@@ -166,11 +172,10 @@ def _with_scoring(
     They hold for every dataset and however an epoch was trained. Only new data counts: when the
     sensor is switched on, epochs that nobody scored stay as they are.
     """
-    scores = [EVALUATION, SAMPLE_RESPONSES]
-    scores += [SUITE_SCORES] if family.evaluation.suites else []
     follows: dict[AssetKind, Sequence[AssetKind]] = {
-        **dict.fromkeys(scores, (MODEL_CHECKPOINT,)),
-        EPOCH_COMPARISON: scores,
+        **dict.fromkeys(_SCORES_OF_CHECKPOINTS, (MODEL_CHECKPOINT,)),
+        JUDGEMENT: JUDGEMENT.inputs,
+        EPOCH_COMPARISON: (EVALUATION, SAMPLE_RESPONSES, *_optional_scores(family)),
         CHAMPION_MODEL: (EPOCH_COMPARISON,),
     }
     scoring = {kind.name: _new(family, *inputs) & IS_FREE for kind, inputs in follows.items()}
@@ -178,6 +183,12 @@ def _with_scoring(
         name: conditions[name] | condition if name in conditions else condition
         for name, condition in scoring.items()
     }
+
+
+def _optional_scores(family: ModelFamily) -> list[AssetKind]:
+    """Return the scores that not every family has."""
+    suites = [SUITE_SCORES] if family.evaluation.suites else []
+    return [*suites, *([JUDGEMENT] if family.evaluation.judge else [])]
 
 
 def _may_train(family: ModelFamily) -> dg.AutomationCondition:

@@ -9,6 +9,8 @@ from dolly_assets.assets.base_model import build_base_model
 from dolly_assets.assets.champion_model import build_champion_model
 from dolly_assets.assets.epoch_comparison import build_epoch_comparison
 from dolly_assets.assets.evaluation import build_evaluation
+from dolly_assets.assets.judgement import build_judgement
+from dolly_assets.assets.judgement_checks import build_judgement_checks
 from dolly_assets.assets.model_checkpoint import build_model_checkpoint
 from dolly_assets.assets.profile_checks import build_profile_checks
 from dolly_assets.assets.quality_checks import build_split_checks
@@ -76,14 +78,17 @@ class ModelFamilyComponent(dg.Component):
             *BUILDERS,
             *([build_training_approval] if self.family.automation.needs_approval else []),
             *([build_suite_scores] if self.family.evaluation.suites else []),
+            *([build_judgement] if self.family.evaluation.judge else []),
         ]
+        judged = [build_judgement_checks] if self.family.evaluation.judge else []
+        check_builders = [*CHECK_BUILDERS, *judged]
         assets = [
             _owned(with_automation(build(self.family), self.family), self.family)
             for build in builders
         ]
         return dg.Definitions(
             assets=assets,
-            asset_checks=[build(self.family) for build in CHECK_BUILDERS],
+            asset_checks=[build(self.family) for build in check_builders],
         )
 
 

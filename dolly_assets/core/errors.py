@@ -48,6 +48,10 @@ class WorkerError(DollyError):
     """A worker process failed."""
 
 
+class JudgeError(DollyError):
+    """A judge does not answer, or not as expected."""
+
+
 class ProfileError(DollyError):
     """A profile or its report is missing or cannot be read."""
 

@@ -7,6 +7,7 @@ URL does. Neither belongs into settings, which Dagster shows and keeps, nor into
 import re
 
 from dolly_assets.core.errors import ConfigurationError
+from dolly_assets.core.text import one_line
 
 REPORTS_PORT = 3001
 REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
@@ -14,12 +15,24 @@ REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
 # A colon before the @ means a password, which can hold unescaped slashes.
 _USER = re.compile(r"(?<=//)(?:[^/\s]*:\S*|[^/\s]*)@")
 _USER_WITHOUT_SCHEME = re.compile(r"(?<![^\s'\"(])[^\s/@:'\"(]+:[^\s/@]\S*@(?=\S)")
+# urllib3 begins its errors with the connection or pool that they are about.
+_ABOUT_URLLIB3 = re.compile(r"^<?\w*(?:Connection|Pool)\(.*?\)>?: ")
 _QUERY = re.compile(r"(?<=://)([^\s?]*)\?[^\s'\")]+")
 
 
 def without_secrets(text: str) -> str:
     """Return a URL, or any text, with users, passwords and queries of URLs left out."""
     return _QUERY.sub(r"\1", _USER_WITHOUT_SCHEME.sub("", _USER.sub("", text)))
+
+
+def connection_failure(error: BaseException, limit: int) -> str:
+    """Return on one line why a connection failed, without what urllib3 says around it.
+
+    Args:
+        error: The error.
+        limit: The number of characters after which the line is cut off with an ellipsis.
+    """
+    return _ABOUT_URLLIB3.sub("", one_line(error, limit))
 
 
 def has_password(url: str) -> bool:

@@ -53,6 +53,31 @@ class Measure(NamedTuple):
         ]
 
 
+class WinRate(NamedTuple):
+    """How often a judge prefers an epoch's answers to the base model's.
+
+    Attributes:
+        value: Share of the pairs that it won; a tie is half a win. None if the judge failed.
+        interval: The 95 % interval.
+        results: Pairs won, lost and tied.
+        order_agreement: Share of the pairs that the judge judged alike in both orders.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None
+    results: tuple[int, int, int]
+    order_agreement: float | None
+
+    @property
+    def cells(self) -> list[str]:
+        """The numbers as text."""
+        return [
+            with_interval(self.value, self.interval, ".3f"),
+            *map(str, self.results),
+            with_interval(self.order_agreement, None, ".3f"),
+        ]
+
+
 @dataclass(frozen=True)
 class EpochRow:
     """The results of an epoch; None where a value was not measured.
@@ -71,6 +96,7 @@ class EpochRow:
     held_out_loss_interval: tuple[float, float] | None = None
     exact_match_interval: tuple[float, float] | None = None
     suites: Mapping[str, Measure] = field(default_factory=dict)
+    win_rate: WinRate | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row ready for JSON, with the responses as a list."""
@@ -79,7 +105,8 @@ class EpochRow:
             for prompt, response in self.responses.items()
         ]
         suites = {name: measure._asdict() for name, measure in self.suites.items()}
-        return {**vars(self), "responses": responses, "suites": suites}
+        win_rate = self.win_rate._asdict() if self.win_rate else None
+        return {**vars(self), "responses": responses, "suites": suites, "win_rate": win_rate}
 
     @property
     def name(self) -> str:
@@ -140,6 +167,18 @@ def suites_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:
 def suites_markdown(rows: Sequence[EpochRow]) -> str | None:
     """Return the table of scores on suites as Markdown; None without suites."""
     header, lines = suites_table(rows)
+    return markdown_table(header, lines) if lines else None
+
+
+def judge_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:
+    """Return header and lines of the win rates over the base model; no lines without a judge."""
+    header = ["epoch", "win rate over the base", "won", "lost", "tied", "same in both orders"]
+    return header, [[row.name, *row.win_rate.cells] for row in rows if row.win_rate]
+
+
+def judge_markdown(rows: Sequence[EpochRow]) -> str | None:
+    """Return the table of win rates as Markdown; None without a judge."""
+    header, lines = judge_table(rows)
     return markdown_table(header, lines) if lines else None
 
 

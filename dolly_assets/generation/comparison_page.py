@@ -15,6 +15,7 @@ from dolly_assets.generation.comparison import (
     HEADER,
     EpochRow,
     best_epoch,
+    judge_table,
     prompts_of,
     suites_table,
     trend_of,
@@ -42,7 +43,8 @@ def page(title: str, rows: Sequence[EpochRow]) -> str:
         trend=html.escape(trend.sentence if trend else ""),
         charts="".join(_charts(rows)),
         numbers=_numbers(rows),
-        suites=_suites(rows),
+        suites=_section("Suites", *suites_table(rows)),
+        judge=_section("Judge", *judge_table(rows)),
         answers=_answers(rows, prompts),
         count=count(len(prompts), "prompt"),
         script=_SCRIPT,
@@ -90,9 +92,8 @@ def _numbers(rows: Sequence[EpochRow]) -> str:
     return f"{_head(HEADER)}<tbody>{body}</tbody>"
 
 
-def _suites(rows: Sequence[EpochRow]) -> str:
-    """Return the section of the scores on suites; empty without suites."""
-    header, lines = suites_table(rows)
+def _section(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a section with a table of numbers; empty without lines."""
     if not lines:
         return ""
     body = "".join(
@@ -100,7 +101,7 @@ def _suites(rows: Sequence[EpochRow]) -> str:
     )
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     return (
-        '<section><h2>Suites</h2><div class="wide"><table class="numbers"><thead><tr>'
+        f'<section><h2>{title}</h2><div class="wide"><table class="numbers"><thead><tr>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 

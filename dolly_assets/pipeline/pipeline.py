@@ -5,14 +5,14 @@ instance too, so that the UI shows it.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
 import dagster as dg
 
-from dolly_assets.core.errors import DatasetError
+from dolly_assets.core.errors import DatasetError, DollyError
 from dolly_assets.dagster_support.events import DATA_VERSION
 from dolly_assets.dagster_support.partitions import partition_key, partition_of
 from dolly_assets.datasets.config import DatasetConfig
@@ -27,6 +27,7 @@ from dolly_assets.registry.kinds import (
     EPOCH_COMPARISON,
     EVALUATION,
     GPU_PROFILE,
+    JUDGEMENT,
     MODEL_CHECKPOINT,
     RAW_DATASET,
     SAMPLE_RESPONSES,
@@ -87,7 +88,8 @@ class Pipeline:
         runs += self._score(EVALUATION, scored) + self._score(SAMPLE_RESPONSES, scored)
         if self.family.evaluation.suites:
             runs += self._score(SUITE_SCORES, scored)
-        return runs + self._update(EPOCH_COMPARISON) + self._update(CHAMPION_MODEL)
+        with self._judged(scored) as judged:
+            return runs + judged + self._update(EPOCH_COMPARISON) + self._update(CHAMPION_MODEL)
 
     def _check_declared_license(self) -> None:
         """Refuse a declared licence before anything is read.
@@ -178,6 +180,23 @@ class Pipeline:
                 partition_key(self.dataset, last),
             )
         return len(ranges)
+
+    @contextmanager
+    def _judged(self, epochs: Iterable[int]) -> Iterator[int]:
+        """Have the epochs judged, and yield the number of runs.
+
+        Comparison and champion do not depend on a judge: if it fails, this is raised after them.
+        """
+        runs, failure = 0, None
+        if self.family.evaluation.judge:
+            try:
+                runs = self._score(JUDGEMENT, filter(None, epochs))
+            except DollyError as error:
+                LOG.warning("%s", error)
+                failure = error
+        yield runs
+        if failure:
+            raise failure
 
     def _epoch_is_current(self, training: Training, epoch: int) -> bool:
         needed = of_training(training)

@@ -14,6 +14,7 @@ Arrow and most do not.
 - `raw_datasets`: whether a raw dataset still is what its source holds.
 - `tokenized_datasets`: publishes them; the same examples keep their digest.
 - `quality_reports`: stored findings of quality checks.
+- `judgements`: which answers a judge compares, and what it was asked before.
 - `suite_scores`: the scores of models on suites, and what of them can be reused.
 - `suite_tables`: these scores as tables for people.
 - `profiles`: the profiles of a training.

@@ -298,6 +298,52 @@ class SuiteScoresAttributes(Attributes):
     answers_markdown: str | None = None
 
 
+class JudgementAttributes(Attributes):
+    """What a judge found of an epoch's answers, against the base model's; see `judging/outcome.py`.
+
+    Before all pairs are judged, it states the epoch alone.
+    """
+
+    verdict: str | None = Field(default=None, description="What the judge found, in a sentence.")
+    epoch: int | None = None
+    win_rate: float | None = Field(
+        default=None, description="Share of the pairs that the epoch won; a tie is half a win."
+    )
+    win_rate_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval: by bootstrap over the pairs; Wilson's if no tie."
+    )
+    p_value: float | None = Field(default=None, description="Of the sign test, two-sided.")
+    pairs: int = 0
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    not_understood: int = 0
+    equal_answers: int = 0
+    first_preferred: int = 0
+    second_preferred: int = 0
+    order_agreement: float | None = Field(
+        default=None, description="Share of the pairs judged alike in both orders."
+    )
+    order_kappa: float | None = Field(
+        default=None, description="Cohen's kappa of the verdicts in the two orders."
+    )
+    longer_won: float | None = None
+    why_none: str | None = Field(default=None, description="Why there is no win rate.")
+    judge: str | None = Field(default=None, description="The judge's name, as it was requested.")
+    judge_reported: list[str] = Field(
+        default=[], description="The model's name, as the server reported it."
+    )
+    answers_of: str | None = Field(
+        default=None, description="What holds the answers: `evaluation` or `sample_responses`."
+    )
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    judge_seconds: float | None = None
+    warnings: list[str] = Field(default=[], description="What makes the verdict mean little.")
+    outcome_markdown: str | None = None
+    verdicts_markdown: str | None = None
+
+
 class ComparisonAttributes(LicenseAttributes):
     """The epochs of a training side by side."""
 
@@ -312,6 +358,9 @@ class ComparisonAttributes(LicenseAttributes):
     scores_markdown: str | None = None
     suites_markdown: str | None = Field(
         default=None, description="Scores on suites, and their change from the base model."
+    )
+    judge_markdown: str | None = Field(
+        default=None, description="Win rates over the base model, by the family's judge."
     )
     responses_markdown: str | None = None
     records_markdown: str | None = Field(

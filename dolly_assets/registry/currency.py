@@ -15,12 +15,14 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import RawDatasetAttributes, TokenizedDatasetAttributes
 from dolly_assets.registry.inputs import as_inputs, inputs_of
+from dolly_assets.registry.judgements import compared_answers
 from dolly_assets.registry.kinds import (
     BASE_MODEL,
     CHAMPION_MODEL,
     EPOCH_COMPARISON,
     EVALUATION,
     GPU_PROFILE,
+    JUDGEMENT,
     KINDS,
     MODEL_CHECKPOINT,
     RAW_DATASET,
@@ -140,6 +142,12 @@ def _score(store: ArtifactStore, family: ModelFamily, address: ArtifactAddress) 
     return Requirements(as_inputs(checkpoint), attributes, only_these_inputs=False)
 
 
+def _judgement(store: ArtifactStore, family: ModelFamily, address: ArtifactAddress) -> Requirements:
+    """Require the newest answers of the epoch and of the base model, and the family's judge."""
+    answers = compared_answers(store, address)
+    return Requirements(as_inputs(*answers), {"settings": JUDGEMENT.code_version(family)})
+
+
 def _epoch_comparison(
     store: ArtifactStore, family: ModelFamily, address: ArtifactAddress
 ) -> Requirements:
@@ -172,6 +180,7 @@ _RULES: dict[AssetKind, _Rule] = {
     EVALUATION: _score,
     SAMPLE_RESPONSES: _score,
     SUITE_SCORES: _score,
+    JUDGEMENT: _judgement,
     EPOCH_COMPARISON: _epoch_comparison,
     TRAINING_PROFILE: _training_profile,
     CHAMPION_MODEL: _champion_model,

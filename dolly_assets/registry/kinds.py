@@ -22,6 +22,7 @@ from dolly_assets.registry.attributes import (
     CheckpointAttributes,
     ComparisonAttributes,
     EvaluationAttributes,
+    JudgementAttributes,
     PlanAttributes,
     ProfileAttributes,
     QualityAttributes,
@@ -191,6 +192,11 @@ def _suite_scores(family: ModelFamily) -> Sequence[JsonValue]:
     return [{name: suite_settings(family, name) for name in family.evaluation.suites}]
 
 
+def _judgement(family: ModelFamily) -> Sequence[JsonValue]:
+    judge = family.evaluation.judge
+    return [judge.decisive()] if judge else []
+
+
 def _champion_model(family: ModelFamily) -> Sequence[JsonValue]:
     rule = family.champion.model_dump(mode="json", exclude_defaults=True)
     return [rule] if rule else []
@@ -271,6 +277,14 @@ SUITE_SCORES = AssetKind(
     settings=_suite_scores,
     is_optional=True,
 )
+JUDGEMENT = AssetKind(
+    "judgement",
+    Partitioning.EPOCH,
+    JudgementAttributes,
+    inputs=(EVALUATION, SAMPLE_RESPONSES),
+    settings=_judgement,
+    is_optional=True,
+)
 EPOCH_COMPARISON = AssetKind(
     "epoch_comparison",
     Partitioning.DATASET,
@@ -322,6 +336,7 @@ FAMILY_ASSETS = (
     SAMPLE_RESPONSES,
     EVALUATION,
     SUITE_SCORES,
+    JUDGEMENT,
     EPOCH_COMPARISON,
     CHAMPION_MODEL,
 )

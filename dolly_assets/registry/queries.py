@@ -4,15 +4,16 @@ It knows addresses, kinds and attributes, and neither Dagster nor how anything i
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import Attributes
-from dolly_assets.registry.inputs import as_inputs, is_made_from
+from dolly_assets.registry.inputs import as_inputs, inputs_of, is_made_from
 from dolly_assets.registry.kinds import (
     EVALUATION,
+    JUDGEMENT,
     KINDS,
     MODEL_CHECKPOINT,
     SAMPLE_RESPONSES,
@@ -106,12 +107,13 @@ class ScoredEpoch:
     evaluation: Artifact | None
     sample_responses: Artifact | None
     suite_scores: Artifact | None = None
+    judgement: Artifact | None = None
 
     @property
     def artifacts(self) -> list[Artifact]:
         """All that exist."""
-        found = (self.checkpoint, self.evaluation, self.sample_responses, self.suite_scores)
-        return [item for item in found if item]
+        scores = (self.evaluation, self.sample_responses, self.suite_scores, self.judgement)
+        return [self.checkpoint, *(item for item in scores if item)]
 
 
 def scored_epochs(
@@ -125,7 +127,7 @@ def scored_epochs(
             found if found and is_score_of(found, checkpoint, kind.code_version(family)) else None
         )
 
-    return {
+    scored = {
         epoch: ScoredEpoch(
             checkpoint,
             score(EVALUATION, epoch, checkpoint),
@@ -133,6 +135,25 @@ def scored_epochs(
             score(SUITE_SCORES, epoch, checkpoint) if family.evaluation.suites else None,
         )
         for epoch, checkpoint in newest_training(store, family, dataset).items()
+    }
+    return _with_judgements(store, family, dataset, scored) if family.evaluation.judge else scored
+
+
+def _with_judgements(
+    store: ArtifactStore, family: ModelFamily, dataset: str, scored: Mapping[int, ScoredEpoch]
+) -> dict[int, ScoredEpoch]:
+    """Return the epochs with the judgements of exactly their answers and the base model's."""
+
+    def judgement(epoch: int) -> Artifact | None:
+        found = latest(store, JUDGEMENT.address(family.name, dataset, epoch))
+        if found is None or Attributes.of(found).settings != JUDGEMENT.code_version(family):
+            return None
+        answers = as_inputs(*(item for each in (0, epoch) for item in scored[each].artifacts))
+        return found if inputs_of(found).items() <= answers.items() else None
+
+    return {
+        epoch: replace(each, judgement=judgement(epoch) if epoch and 0 in scored else None)
+        for epoch, each in scored.items()
     }
 
 

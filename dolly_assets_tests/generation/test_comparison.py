@@ -7,7 +7,9 @@ import pytest
 from dolly_assets.generation.comparison import (
     EpochRow,
     Measure,
+    WinRate,
     best_epoch,
+    judge_markdown,
     picture,
     responses_markdown,
     scores_markdown,
@@ -164,6 +166,23 @@ def test_answers_are_a_table_of_prompts_by_epochs() -> None:
 def test_the_picture_is_a_png_even_of_nothing() -> None:
     for rows in ([], [row(0, held_out_loss=2.0, exact_match=0.1), row(1, held_out_loss=1.0)]):
         assert picture(rows).startswith(b"\x89PNG")
+
+
+def test_win_rates_are_a_table_of_their_own() -> None:
+    judged = row(1, win_rate=WinRate(0.75, (0.6, 0.9), (6, 2, 2), 0.8))
+    unclear = row(2, win_rate=WinRate(None, None, (0, 0, 0), None))
+    table = judge_markdown([row(0), judged, unclear])
+    assert table
+    assert table.splitlines()[2:] == [
+        "| 1 | 0.750 (0.600 to 0.900) | 6 | 2 | 2 | 0.800 |",
+        "| 2 | – | 0 | 0 | 0 | – |",
+    ]
+    assert judged.as_json()["win_rate"]["interval"] == (0.6, 0.9)
+    text = page("tiny on animals", [row(0), judged])
+    assert "<h2>Judge</h2>" in text
+    assert "<td>0.750 (0.600 to 0.900)</td>" in text
+    assert "<h2>Judge</h2>" not in page("tiny on animals", [row(0)])
+    assert judge_markdown([row(0)]) is None
 
 
 def test_suites_are_a_table_of_their_own_with_the_change_from_the_base_model() -> None:

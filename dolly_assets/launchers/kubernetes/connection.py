@@ -5,19 +5,17 @@ It knows kubeconfigs and pods' accounts, and no request.
 
 import contextlib
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.text import one_line
+from dolly_assets.core.urls import connection_failure
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 UNAUTHORIZED = 401
 ERROR_LENGTH = 300  # characters of an error that are shown
-# urllib3 begins its errors with the connection or pool that they are about.
-ABOUT = re.compile(r"^<?\w*(?:Connection|Pool)\(.*?\)>?: ")
 
 
 def connect(context: str | None) -> "ApiClient":
@@ -87,5 +85,5 @@ def no_answer(error: Exception) -> str:
     """Return on one line why a cluster does not answer, without what urllib3 says around it."""
     reason = getattr(error, "reason", None) or error
     pool = getattr(error, "pool", None)
-    text = ABOUT.sub("", one_line(reason, ERROR_LENGTH))
+    text = connection_failure(reason, ERROR_LENGTH)
     return f"{pool.host}:{pool.port}: {text}" if pool is not None else text
