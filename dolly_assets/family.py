@@ -107,6 +107,12 @@ class Evaluation(Config):
         description="How examples are answered: static, a batch at a time, or continuous, where an "
         "answered one makes room for the next, which pays where answers differ in length.",
     )
+    memorization_records: int = Field(
+        default=64,
+        ge=0,
+        description="How many training records, and as many held-out ones, are probed for being "
+        "reproduced verbatim; 0 probes none.",
+    )
     temperature: float = Field(
         default=0.7, ge=0, description="Temperature of the sample responses; 0 decodes greedily."
     )

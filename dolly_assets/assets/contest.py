@@ -30,7 +30,8 @@ from dolly_assets.registry.suite_losses import lost_on_suites
 from dolly_assets.scoring.alternatives import Alternative, alternatives, alternatives_markdown
 from dolly_assets.scoring.champion import Decision, decide
 from dolly_assets.scoring.contender import Contender
-from dolly_assets.scoring.examples import SCORES_FILE
+from dolly_assets.scoring.examples import SCORES_FILE, Score
+from dolly_assets.scoring.intervals import Interval
 from dolly_assets.scoring.rule import ChampionRule, ScoreName
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.worker.spec import Evaluate, ref
@@ -66,7 +67,9 @@ class Challenger:
         table = (
             self.evaluation.read_table(SCORES_FILE) if self.evaluation.holds(SCORES_FILE) else None
         )
-        return Contender(self.name, self.checkpoint, table, self.barred)
+        found, interval = self.scores.memorization, self.scores.memorization_interval
+        remembered = Score(found, Interval(*interval) if interval else None)
+        return Contender(self.name, self.checkpoint, table, self.barred, remembered)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ def _row(epoch: int, scored: ScoredEpoch, base: ScoredEpoch | None) -> EpochRow:
         responses=_responses(scored.sample_responses),
         held_out_loss_interval=scores.held_out_loss_interval,
         exact_match_interval=scores.exact_match_interval,
+        memorization=scores.memorization,
+        memorization_interval=scores.memorization_interval,
         suites=_measures(scored.suite_scores, base.suite_scores if base else None),
         win_rate=_win_rate(scored.judgement) if scored.judgement else None,
     )

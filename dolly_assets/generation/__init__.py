@@ -9,6 +9,7 @@ was trained.
 - `batches.py`: rows of similar length in batches; `continuous.py`: batches that are refilled.
 - `sampling.py`: sampled tokens that depend on a prompt's own seed alone.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
+- `memorization.py`: whether a model continues records of its training data verbatim.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
 - `comparison_page.py`: the page on which they are compared; `line_chart.py`: its charts.
 - `dialogue.py`: a conversation with a model, as long as its context allows.

@@ -21,6 +21,7 @@ HEADER = (
     "held-out loss",
     "perplexity",
     "exact match",
+    "memorized",
     "words per answer",
     "tokens/s",
     "training seconds",
@@ -83,6 +84,8 @@ class EpochRow:
     """The results of an epoch; None where a value was not measured.
 
     Losses are in nats per labelled token; intervals are of 95 %; suites have a score by name.
+    `memorization` is how much more of its training records than of held-out ones the model
+    reproduces verbatim, as a share.
     """
 
     epoch: int
@@ -95,6 +98,8 @@ class EpochRow:
     responses: Mapping[Prompt, str]
     held_out_loss_interval: tuple[float, float] | None = None
     exact_match_interval: tuple[float, float] | None = None
+    memorization: float | None = None
+    memorization_interval: tuple[float, float] | None = None
     suites: Mapping[str, Measure] = field(default_factory=dict)
     win_rate: WinRate | None = None
 
@@ -134,6 +139,7 @@ class EpochRow:
             (self.held_out_loss, self.held_out_loss_interval, ".4f"),
             (self.perplexity, None, ",.2f"),
             (self.exact_match, self.exact_match_interval, ".3f"),
+            (self.memorization, self.memorization_interval, "+.3f"),
             (self.words, None, ".1f"),
             (self.tokens_per_second, None, ",.0f"),
             (self.training_seconds, None, ",.1f"),

@@ -68,6 +68,11 @@ def _charts(rows: Sequence[EpochRow]) -> list[str]:
     measures = (
         ("Held-out loss", ".3f", lambda row: (row.held_out_loss, row.held_out_loss_interval)),
         ("Exact match", ".2f", lambda row: (row.exact_match, row.exact_match_interval)),
+        (
+            "Training records reproduced verbatim, above held-out ones",
+            "+.2f",
+            lambda row: (row.memorization, row.memorization_interval),
+        ),
         ("Words per answer", ".1f", lambda row: (row.words, None)),
     )
     charts = []

@@ -255,6 +255,30 @@ class EvaluationAttributes(Attributes):
     answer_figures: dict[str, float | None] | None = Field(
         default=None, description="Length, repetition, refusals and copying of the answers."
     )
+    memorized: float | None = Field(
+        default=None,
+        description="Share of probed training records that are reproduced verbatim, 0 to 1.",
+    )
+    memorized_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval (Wilson's)."
+    )
+    memorized_held_out: float | None = Field(
+        default=None, description="The same of held-out records, which were not trained on."
+    )
+    memorized_held_out_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval (Wilson's)."
+    )
+    memorization: float | None = Field(
+        default=None, description="The first share minus that of held-out records."
+    )
+    memorization_interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval of the difference (Newcombe's)."
+    )
+    memorization_too_short: int | None = Field(
+        default=None,
+        description="Training records that cannot be probed, since their response is too short.",
+    )
+    memorization_markdown: str | None = None
     answers_markdown: str | None = None
 
 

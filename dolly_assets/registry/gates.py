@@ -1,8 +1,8 @@
 """What is required of a model besides a better score, before it may be promoted.
 
 Each gate reads what the store holds about the model: its licences, the quality reports of its data,
-the profile of its epoch, its scores. What was not measured does not count against a model, except
-scores.
+the profile of its epoch, its scores, what it remembers. What was not measured does not count
+against a model, except scores.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +22,7 @@ from dolly_assets.registry.kinds import GPU_PROFILE, TOKENIZED_DATASET
 from dolly_assets.registry.profiles import readable_summary
 from dolly_assets.registry.quality_reports import dataset_verdicts, raw_of, split_verdicts
 from dolly_assets.registry.queries import history, training_of
+from dolly_assets.scoring.memorization import exceeds
 from dolly_assets.scoring.rule import TITLES, GateName
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
@@ -108,9 +109,21 @@ def _interval(
         )
 
 
+def _memorization(
+    store: ArtifactStore, family: ModelFamily, model: Artifact, evaluation: Artifact | None
+) -> Iterator[str]:
+    scores = EvaluationAttributes.of(evaluation) if evaluation else EvaluationAttributes()
+    if scores.memorization is None:
+        return
+    limit = family.champion.memorization_limit
+    if why := exceeds(scores.memorization, scores.memorization_interval, limit):
+        yield why
+
+
 _GATES: Mapping[GateName, _Gate] = {
     "license": _license,
     "quality": _quality,
     "profile": _profile,
     "interval": _interval,
+    "memorization": _memorization,
 }

@@ -162,7 +162,15 @@ def _training_plan(family: ModelFamily) -> Sequence[JsonValue]:
 
 
 def _evaluation(family: ModelFamily) -> Sequence[JsonValue]:
-    return [family.evaluation.examples, family.evaluation.max_new_tokens]
+    evaluation = family.evaluation
+    # Scores of versions that probed nothing have the code version without it.
+    default = type(evaluation).model_fields["memorization_records"].default
+    probed = evaluation.memorization_records
+    return [
+        evaluation.examples,
+        evaluation.max_new_tokens,
+        *([] if probed == default else [{"memorization_records": probed}]),
+    ]
 
 
 # The digests of stored responses have all of them, though not all matter.

@@ -9,6 +9,7 @@ import numpy as np
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.text import with_interval
 from dolly_assets.scoring.contender import Contender, improvements, weights, why_not_comparable
+from dolly_assets.scoring.examples import Score
 from dolly_assets.scoring.intervals import Interval
 from dolly_assets.scoring.paired import Gain, gains
 from dolly_assets.scoring.rule import TITLES, ScoreName
@@ -28,6 +29,9 @@ class Alternative:
         gain_interval: The 95 % interval of the gain.
         p_value: How often chance alone would let the best of the epochs gain as much.
         note: Why it could not be promoted or compared; empty if it could.
+        memorization: How much more of its training records than of held-out ones it reproduces
+            verbatim; None where that was not measured.
+        memorization_interval: Its 95 % interval.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Alternative:
     gain_interval: Interval | None = None
     p_value: float | None = None
     note: str = ""
+    memorization: float | None = None
+    memorization_interval: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -67,7 +73,7 @@ def alternatives(
 
 def alternatives_markdown(score: ScoreName, lines: Sequence[Alternative]) -> str:
     """Return the table as Markdown."""
-    header = ("model", TITLES[score], "gain", "p", "note")
+    header = ("model", TITLES[score], "gain", "p", "memorized", "note")
     return markdown_table(
         header,
         [
@@ -76,6 +82,7 @@ def alternatives_markdown(score: ScoreName, lines: Sequence[Alternative]) -> str
                 with_interval(line.score, line.interval, ".4f"),
                 with_interval(line.gain, line.gain_interval, "+.4f"),
                 "–" if line.p_value is None else f"{line.p_value:.4f}",
+                with_interval(line.memorization, line.memorization_interval, "+.3f"),
                 line.note,
             )
             for line in lines
@@ -86,7 +93,7 @@ def alternatives_markdown(score: ScoreName, lines: Sequence[Alternative]) -> str
 def _line(
     score: ScoreName, contender: Contender, note: str = "", gain: Gain | None = None
 ) -> Alternative:
-    shown = contender.score(score)
+    shown, remembered = contender.score(score), contender.memorization or Score(None)
     return Alternative(
         name=contender.name,
         checkpoint=contender.checkpoint,
@@ -96,4 +103,6 @@ def _line(
         gain_interval=gain.interval if gain else None,
         p_value=gain.p_value if gain else None,
         note=note,
+        memorization=remembered.value,
+        memorization_interval=remembered.interval,
     )

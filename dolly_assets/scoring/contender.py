@@ -31,12 +31,15 @@ class Contender:
         checkpoint: The digest of its checkpoint.
         scores: Its table of SCORES_SCHEMA; None if it was scored without one.
         barred: Why it may not be promoted, whatever it scored; empty if it may.
+        memorization: How much more of its training records than of held-out ones it reproduces;
+            None if that was not measured.
     """
 
     name: str
     checkpoint: str
     scores: pa.Table | None
     barred: str = ""
+    memorization: Score | None = None
 
     def score(self, name: ScoreName) -> Score:
         """Return one of its scores, with its interval."""

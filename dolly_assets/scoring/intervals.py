@@ -33,6 +33,26 @@ def share_interval(right: np.ndarray) -> Interval | None:
     return Interval(float(bounds.low), float(bounds.high))
 
 
+def share_difference_interval(new: np.ndarray, old: np.ndarray) -> Interval | None:
+    """Return Newcombe's interval of the difference between two shares of different examples.
+
+    It combines Wilson's intervals of the two, so it holds at 0 and 1 too (Newcombe, "Interval
+    estimation for the difference between independent proportions", 1998, method 10).
+
+    Args:
+        new: A bool per example.
+        old: A bool per example, of which the share is subtracted.
+    """
+    of_new, of_old = share_interval(new), share_interval(old)
+    if of_new is None or of_old is None:
+        return None
+    more, less = float(new.mean()), float(old.mean())
+    return Interval(
+        more - less - float(np.hypot(more - of_new.low, of_old.high - less)),
+        more - less + float(np.hypot(of_new.high - more, less - of_old.low)),
+    )
+
+
 def ratio_interval(parts: np.ndarray, weights: np.ndarray) -> Interval | None:
     """Return the interval of sum(parts) / sum(weights), by bootstrap over examples.
 

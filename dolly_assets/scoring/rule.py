@@ -8,7 +8,7 @@ from pydantic import Field
 from dolly_assets.core.base import Config
 
 ScoreName = Literal["exact_match", "token_f1", "held_out_loss"]
-GateName = Literal["license", "quality", "profile", "interval"]
+GateName = Literal["license", "quality", "profile", "interval", "memorization"]
 GATES: tuple[GateName, ...] = get_args(GateName)
 Loss = Annotated[float, Field(ge=0)]
 TITLES: Mapping[ScoreName, str] = {
@@ -45,8 +45,15 @@ class ChampionRule(Config):
     gates: tuple[GateName, ...] = Field(
         default=GATES,
         description="What is required besides a better score: the licences permit the family's "
-        "use, no quality check of the data stops training, no GPU failed during the epoch, and the "
-        "score has an interval.",
+        "use, no quality check of the data stops training, no GPU failed during the epoch, the "
+        "score has an interval, and the model does not reproduce its training records.",
+    )
+    memorization_limit: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="How much more of its training records than of held-out ones the model may "
+        "reproduce verbatim, as a share.",
     )
     approval: Literal["automatic", "required"] = Field(
         default="automatic",

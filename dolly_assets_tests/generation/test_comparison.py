@@ -48,12 +48,13 @@ def test_the_table_has_a_line_for_each_epoch_and_a_dash_for_what_was_not_measure
         held_out_loss=1.0,
         perplexity=2.718,
         exact_match=0.25,
+        memorization=0.125,
         tokens_per_second=12345.6,
         training_seconds=3.21,
     )
     _, _, first, second = scores_markdown([base, trained]).splitlines()
-    assert first == "| 0 (base model) | – | 5.0000 | 148.41 | – | – | – | – |"
-    assert second == "| 1 | 1.2346 | 1.0000 | 2.72 | 0.250 | – | 12,346 | 3.2 |"
+    assert first == "| 0 (base model) | – | 5.0000 | 148.41 | – | – | – | – | – |"
+    assert second == "| 1 | 1.2346 | 1.0000 | 2.72 | 0.250 | +0.125 | – | 12,346 | 3.2 |"
 
 
 @pytest.mark.parametrize(

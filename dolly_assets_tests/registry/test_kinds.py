@@ -8,6 +8,7 @@ import pytest
 from dolly_assets.components.code_location import build
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.hashing import json_digest
 from dolly_assets.registry import kinds
 from dolly_assets.registry.address import SHARED_ASSETS, ArtifactAddress, split_partition
 from dolly_assets.registry.attributes import Attributes
@@ -83,6 +84,17 @@ def test_the_table_holds_every_asset_with_its_inputs_and_code_version(tmp_path: 
 def test_kinds_that_belong_to_no_family_are_those_that_names_begin_with() -> None:
     assert {RAW_DATASET.name} == {kind.name for kind in KINDS.values() if not kind.is_of_family}
     assert RAW_DATASET.name in SHARED_ASSETS
+
+
+def test_probing_what_a_model_remembers_makes_no_earlier_scores_stale() -> None:
+    """Only a family that sets how many records are probed has its epochs scored again."""
+    family = tiny_family()
+    earlier = json_digest([family.evaluation.examples, family.evaluation.max_new_tokens, 1])
+    assert kinds.EVALUATION.code_version(family) == earlier
+    asked = family.evaluation.model_copy(update={"memorization_records": 8})
+    other = family.model_copy(update={"evaluation": asked})
+    assert kinds.EVALUATION.code_version(other) != earlier
+    assert kinds.SAMPLE_RESPONSES.code_version(other) == kinds.SAMPLE_RESPONSES.code_version(family)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dolly_assets_tests.fixtures.stores import Publish
 from dolly_assets_tests.registry.scored import MINE, publish_epochs
 from dolly_assets_tests.tiny_training import DATASET, tiny_family
 
-RULE = ChampionRule(gates=("license", "profile", "interval"))
+RULE = ChampionRule(gates=("license", "profile", "interval", "memorization"))
 FAMILY = tiny_family().model_copy(update={"champion": RULE, "use": "commercial"})
 OF = (FAMILY.name, DATASET)
 ADA = Author("ada", "it answers best")
@@ -63,6 +63,7 @@ def test_without_an_epoch_the_model_of_the_stage_below_moves_on(
         (1, "allows no commercial use"),
         (2, "it has no scores: materialize evaluation"),
         (9, "is not in the store"),
+        (6, r"reproduces 50.0 % more of its training .* from 30.0 % to 65.0 %\); at most 10.0 %"),
         (None, "has no model to promote to production: one is neither in candidate nor in"),
     ],
 )

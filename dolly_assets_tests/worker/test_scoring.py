@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from dolly_assets.generation import memorization
 from dolly_assets.registry.kinds import EVALUATION
 from dolly_assets.scoring.examples import SCORES_FILE
+from dolly_assets.scoring.memorization import MEMORIZATION_FILE
 from dolly_assets.storage.artifact import Artifact, artifact_name
 from dolly_assets.training import lora
 from dolly_assets.training.checkpoint import layout
@@ -77,6 +79,33 @@ def test_exact_match_is_scored_only_where_answers_can_be_checked(
         for name in ("exact_match", "exact_match_by_category", "answers_markdown"):
             assert attributes[name] is None
         assert document["exact_match"] is None
+
+
+def test_what_a_model_remembers_is_probed_on_both_sides_of_the_split(
+    workbench: Workbench, checkpoint: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With responses that are long enough; otherwise they are counted, and nothing is probed."""
+    task = Evaluate(dataset=DATASET, checkpoints={6: ref(checkpoint)})
+    found = []
+    for prefix, continuation in ((8, 16), (0, 2)):
+        monkeypatch.setattr(memorization, "PREFIX_TOKENS", prefix)
+        monkeypatch.setattr(memorization, "CONTINUATION_TOKENS", continuation)
+        spec = workbench.spec(task, tmp_path / str(prefix))
+        evaluate(spec, workbench.store, Recorded().messenger)
+        found.append(workbench.latest("evaluation", DATASET, "06"))
+    short, probed = found
+    assert short.manifest.attributes["memorization_too_short"] == 24
+    assert short.manifest.attributes["memorized"] is None
+    assert not short.holds(MEMORIZATION_FILE)
+    attributes: dict[str, Any] = probed.manifest.attributes
+    table = probed.read_table(MEMORIZATION_FILE)
+    assert table["is_held_out"].to_pylist().count(True) == 3
+    assert attributes["memorization_too_short"] == 24 - (table.num_rows - 3)
+    assert 0 <= attributes["memorized"] <= 1
+    assert attributes["memorization"] == pytest.approx(
+        attributes["memorized"] - attributes["memorized_held_out"]
+    )
+    assert attributes["memorization_markdown"].startswith("Reproduced verbatim: ")
 
 
 def test_every_prompt_of_the_family_is_answered(

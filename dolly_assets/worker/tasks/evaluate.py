@@ -1,9 +1,12 @@
-"""The evaluation task: each checkpoint is scored on a held-out split, and its scores published."""
+"""The evaluation task: each checkpoint is scored on a held-out split, and its scores published.
+
+Beside them stands what it remembers of the records that it was trained on.
+"""
 
 import json
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +16,9 @@ from dolly_assets.core.markdown import LONGEST_CELL, markdown_table
 from dolly_assets.core.names import epoch_key
 from dolly_assets.family import ModelFamily
 from dolly_assets.generation import evaluate as models
+from dolly_assets.generation import memorization as memory
 from dolly_assets.generation.evaluate import UNCATEGORIZED, Answer, ExactMatch, ExampleLosses
-from dolly_assets.generation.model import load_with_template
+from dolly_assets.generation.model import LoadedModel, load_with_template
 from dolly_assets.registry.attributes import EvaluationAttributes, TokenizedDatasetAttributes
 from dolly_assets.registry.inputs import as_inputs, required_digest
 from dolly_assets.registry.kinds import EVALUATION, KINDS, TOKENIZED_DATASET
@@ -28,9 +32,14 @@ from dolly_assets.scoring.examples import (
     token_f1,
     with_checked_answers,
 )
+from dolly_assets.scoring.memorization import (
+    MEMORIZATION_FILE,
+    memorization,
+    reproduced_markdown,
+)
 from dolly_assets.scoring.power import smallest_share_difference
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE
+from dolly_assets.tokenization.tokenized_dataset import HELD_OUT_FILE, TRAIN_FILE
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import Evaluate, WorkerSpec
 
@@ -43,7 +52,10 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
         tokenized = _scored_on(task, spec.family.name, store, checkpoint)
         answers = TokenizedDatasetAttributes.of(tokenized).answers
         held_out = tokenized.read_table(HELD_OUT_FILE)
-        losses, matches = _score(spec.family, store, checkpoint, held_out, exact=answers == "exact")
+        samples = _samples(spec.family, task, tokenized, held_out)
+        losses, matches, probed = _score(
+            spec.family, store, checkpoint, held_out, samples, exact=answers == "exact"
+        )
         scores = _scores_by_example(held_out, losses, matches)
         attributes = EvaluationAttributes.model_validate(
             {
@@ -55,12 +67,15 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
                 "exact_match_by_category": matches.score_by_category if matches else None,
                 "answers_markdown": _answers_markdown(matches) if matches else None,
                 **_scores(scores),
+                **(_remembered(probed, samples) if samples and probed is not None else {}),
             }
         )
         messenger.log(_line(attributes))
         out = spec.scratch_dir / epoch_key(epoch)
         out.mkdir(parents=True)
         pq.write_table(scores, out / SCORES_FILE, compression="zstd")
+        if probed is not None and probed.num_rows:
+            pq.write_table(probed, out / MEMORIZATION_FILE, compression="zstd")
         (out / "evaluation.json").write_text(json.dumps(_document(losses.mean, matches), indent=1))
         artifact = store.publish(
             KINDS[task.asset].address(spec.family.name, task.dataset, epoch).name,
@@ -73,22 +88,58 @@ def evaluate(spec: WorkerSpec[Evaluate], store: ArtifactStore, messenger: Messen
         messenger.emit_published(artifact)
 
 
+class _Samples(NamedTuple):
+    """The records whose memorization is probed, on both sides of the split."""
+
+    training: memory.Sample
+    held_out: memory.Sample
+
+
+class _Scored(NamedTuple):
+    """What was measured of a model; None where it was not asked for."""
+
+    losses: ExampleLosses
+    matches: ExactMatch | None
+    probed: pa.Table | None
+
+
+def _samples(
+    family: ModelFamily, task: Evaluate, tokenized: Artifact, held_out: pa.Table
+) -> _Samples | None:
+    """Return the records to probe; None if none is asked for.
+
+    A champion that is scored on another split than its own is not probed: it was not trained on
+    these records.
+    """
+    records = family.evaluation.memorization_records
+    if not records or task.tokenized_dataset:
+        return None
+    return _Samples(
+        *(
+            memory.sample(table, records=records, seed=family.recipe.seed)
+            for table in (tokenized.read_table(TRAIN_FILE), held_out)
+        )
+    )
+
+
 def _score(
     family: ModelFamily,
     store: ArtifactStore,
     checkpoint: Artifact,
     held_out: pa.Table,
+    samples: _Samples | None,
     *,
     exact: bool,
-) -> tuple[ExampleLosses, ExactMatch | None]:
+) -> _Scored:
     """Load a checkpoint and score it; its memory is free when this returns."""
     weights, adapter, template = fetch(store, checkpoint)
     loaded = load_with_template(weights, family.prompt_style, template=template, adapter=adapter)
     settings = family.evaluation
     losses = models.held_out_losses(loaded.model, held_out, batch_size=settings.batch_size)
+    probed = _probed(family, loaded, samples) if samples else None
     if not exact:
-        return losses, None
-    return losses, models.exact_match(
+        return _Scored(losses, None, probed)
+    matches = models.exact_match(
         loaded.model,
         loaded.tokenizer,
         held_out,
@@ -98,6 +149,34 @@ def _score(
         batch_size=settings.batch_size,
         batching=settings.batching,
     )
+    return _Scored(losses, matches, probed)
+
+
+def _probed(family: ModelFamily, loaded: LoadedModel, samples: _Samples) -> pa.Table:
+    return memory.probe(
+        loaded.model,
+        loaded.tokenizer,
+        samples.training.examples,
+        samples.held_out.examples,
+        end_token_ids=loaded.encoder.end_token_ids,
+        batch_size=family.evaluation.batch_size,
+    )
+
+
+def _remembered(probed: pa.Table, samples: _Samples) -> dict[str, Any]:
+    """Return the attributes that follow from what was reproduced."""
+    found = memorization(probed)
+    shown = [found.sentence, reproduced_markdown(probed)]
+    return {
+        "memorized": found.training.value,
+        "memorized_interval": found.training.interval,
+        "memorized_held_out": found.held_out.value,
+        "memorized_held_out_interval": found.held_out.interval,
+        "memorization": found.above.value,
+        "memorization_interval": found.above.interval,
+        "memorization_too_short": samples.training.too_short,
+        "memorization_markdown": "\n\n".join(filter(None, shown)),
+    }
 
 
 def _scores_by_example(
