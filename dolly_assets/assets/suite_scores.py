@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from dolly_assets.assets.epoch_checks import log_evaluations
+from dolly_assets.assets.suite_checks import compare_suites
 from dolly_assets.dagster_support.per_epoch import build_per_epoch_asset
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.attributes import SuiteAttributes
@@ -33,6 +35,9 @@ def build_suite_scores(family: ModelFamily) -> dg.AssetsDefinition:
         description="Scores on the family's suites, each record's answer and score included.",
         kinds={"pytorch"},
         task=task,
+        check=lambda context, store, scores: log_evaluations(
+            context, compare_suites(store, scores)
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from dolly_assets.assets.profile_checks import build_profile_checks
 from dolly_assets.assets.quality_checks import build_split_checks
 from dolly_assets.assets.sample_responses import build_sample_responses
 from dolly_assets.assets.score_checks import build_champion_checks, build_evaluation_checks
+from dolly_assets.assets.suite_checks import build_suite_checks
 from dolly_assets.assets.suite_scores import build_suite_scores
 from dolly_assets.assets.template_checks import (
     build_base_model_template_check,
@@ -80,8 +81,11 @@ class ModelFamilyComponent(dg.Component):
             *([build_suite_scores] if self.family.evaluation.suites else []),
             *([build_judgement] if self.family.evaluation.judge else []),
         ]
-        judged = [build_judgement_checks] if self.family.evaluation.judge else []
-        check_builders = [*CHECK_BUILDERS, *judged]
+        check_builders = [
+            *CHECK_BUILDERS,
+            *([build_suite_checks] if self.family.evaluation.suites else []),
+            *([build_judgement_checks] if self.family.evaluation.judge else []),
+        ]
         assets = [
             _owned(with_automation(build(self.family), self.family), self.family)
             for build in builders

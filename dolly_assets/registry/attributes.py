@@ -308,6 +308,18 @@ class SuiteScore(BaseModel):
     bits_per_byte_interval: tuple[float, float] | None = None
     perplexity: float | None = Field(default=None, description="Of the texts, per token.")
     warnings: list[str] = Field(default=[], description="What makes the scores mean little.")
+    contaminated: int | None = Field(
+        default=None,
+        description="Records that share a sequence of words with the training data; None where "
+        "that was not measured.",
+    )
+    clean_score: float | None = Field(
+        default=None, description="The score without these records, if there are any."
+    )
+    clean_score_interval: tuple[float, float] | None = None
+    clean_bits_per_byte: float | None = None
+    clean_bits_per_byte_interval: tuple[float, float] | None = None
+    contamination: str | None = Field(default=None, description="The same in words.")
 
 
 class SuiteScoresAttributes(Attributes):

@@ -26,7 +26,7 @@ def score_text(score: SuiteScore) -> str:
 
 def scores_markdown(scores: Mapping[str, SuiteScore]) -> str:
     """Return the table of suites, and below it what makes scores mean little."""
-    header = ("suite", "records", "score", "bits per byte", "perplexity")
+    header = ("suite", "records", "score", "bits per byte", "perplexity", "contaminated")
     rows = [
         (
             name,
@@ -34,10 +34,14 @@ def scores_markdown(scores: Mapping[str, SuiteScore]) -> str:
             with_interval(score.score, score.score_interval, _FORM),
             with_interval(score.bits_per_byte, score.bits_per_byte_interval, _FORM),
             with_interval(score.perplexity, None, ",.2f"),
+            "–" if score.contaminated is None else f"{score.contaminated:,}",
         )
         for name, score in scores.items()
     ]
     warnings = [f"{name}: {text}" for name, score in scores.items() for text in score.warnings]
+    warnings += [
+        f"{name}: {score.contamination}" for name, score in scores.items() if score.contamination
+    ]
     table = markdown_table(header, rows)
     return f"{table}\n\n{markdown_list(warnings)}" if warnings else table
 

@@ -11,6 +11,7 @@ It knows files of records and loaded models; it knows nothing of the store, or o
 - `task_files.py`: tasks of lm-evaluation-harness that are YAML files, with their data.
 - `harness.py`: a model on the tasks of lm-evaluation-harness.
 - `results.py`: the table of what was scored, and the scores that follow from it.
+- `contamination.py`: records that the training data holds, too.
 - `general.jsonl`: the bundled suite `general`, by which forgetting is measured.
 """
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from dolly_assets.scoring.examples import Score
 from dolly_assets.scoring.intervals import ratio_interval, share_interval
 
+CONTAMINATED = "is_contaminated"
 RESULTS_SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -28,6 +29,7 @@ RESULTS_SCHEMA = pa.schema(
         "tokens": pa.int32(),
         "bytes": pa.int32(),
         "choice_losses": pa.list_(pa.float64()),
+        CONTAMINATED: pa.bool_(),  # by the training data; null where that is not known
     }
 )
 """One line per record, in the order of the suite."""

@@ -10,6 +10,7 @@ A worker knows no Dagster. It gets one JSON document, its spec, and reports thro
 - `message_store.py`: messages through the store, for workers without a shared disk.
 - `tasks/`: the tasks, one module each.
 - `checkpoint_publisher.py`: writes and publishes the epochs of a training as they end.
+- `contamination.py`: which records of suites a checkpoint's training data holds.
 - `training_data.py`: the file that a training reads, guarded against changes.
 - `preflight.py`: checks of GPUs, network, disk and store before a model is loaded.
 - `profiles/`: samples the devices during a training, and publishes a report for each epoch.

@@ -5,8 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from dolly_assets.assets.suite_checks import compare_suites
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.family import Evaluation, ModelFamily
 from dolly_assets.generation.model import load
@@ -14,10 +16,12 @@ from dolly_assets.registry.attributes import SuiteScoresAttributes
 from dolly_assets.registry.kinds import SUITE, SUITE_SCORES
 from dolly_assets.registry.suite_scores import suites_in
 from dolly_assets.storage.artifact import Artifact
+from dolly_assets.tokenization.tokenized_dataset import TRAIN_FILE
 from dolly_assets.worker.messages import Log, Published
 from dolly_assets.worker.spec import ScoreSuites, ref
 from dolly_assets.worker.tasks.score_suites import score_suites
-from dolly_assets_tests.tiny_training import Recorded, Workbench
+from dolly_assets_tests.tiny_training import DATASET as ANIMALS
+from dolly_assets_tests.tiny_training import RAW, Recorded, Workbench
 
 DATASET = "judged"
 QUESTION = {"prompt": "Legs of a cat?", "expected": "four"}
@@ -46,14 +50,25 @@ class Judged:
             update={"evaluation": evaluation.resolved(self.folder)}
         )
 
-    def score(self, family: ModelFamily, dataset: str = DATASET) -> list[str]:
-        """Score the base model as an epoch 0, and return what the worker logs."""
+    def score(
+        self, family: ModelFamily, dataset: str = DATASET, tokenized: str | None = None
+    ) -> list[str]:
+        """Score the base model as an epoch 0, and return what the worker logs.
+
+        Args:
+            family: Its family.
+            dataset: The dataset that it counts as trained on.
+            tokenized: The digest of its tokenized dataset, if the checkpoint states one.
+        """
         store, base_model = self.workbench.store, self.workbench.latest("base_model")
         checkpoint = store.commit(
             f"tiny/model_checkpoint/{dataset}/00",
             [file for file in base_model.manifest.files if file.path.startswith("weights/")],
             kind="model_checkpoint",
-            inputs={base_model.name: base_model.digest},
+            inputs={
+                base_model.name: base_model.digest,
+                **({f"tiny/tokenized_dataset/{dataset}": tokenized} if tokenized else {}),
+            },
             attributes={"epoch": 0, "weights_sha256": "of the base model"},
         )
         suites = {
@@ -160,3 +175,30 @@ def test_instructions_that_an_answer_does_not_follow_are_listed(judged: Judged) 
     assert row["score"] == 0
     assert "min_words" in row["unfollowed"]
     assert "min_words" in str(judged.newest("rules").manifest.attributes["answers_markdown"])
+
+
+def test_records_that_the_training_data_holds_are_marked_and_warned_of(judged: Judged) -> None:
+    """Also where a suite was scored before the training data was known."""
+    tokenized = judged.workbench.latest("tokenized_dataset", ANIMALS)
+    used = tokenized.read_table(TRAIN_FILE)["record"][0].as_py()
+    known = RAW.slice(used, 1).to_pylist()[0]
+    seen = {"id": "seen", "prompt": known["instruction"], "expected": known["response"]}
+    new = {"id": "new", "prompt": "How many wheels has a lorry?", "expected": "six"}
+    family = judged.family(legs=([seen, new], {}))
+    judged.score(family)
+    [before] = suites_in(judged.newest()).values()
+    assert before.score.contaminated is None
+    assert "does not state the tokenized_dataset" in str(before.score.contamination)
+    assert before.table()["is_contaminated"].to_pylist() == [None, None]
+    assert not [*compare_suites(judged.workbench.store, judged.newest())]
+
+    assert judged.score(family, ANIMALS, tokenized.digest) == ["epoch 0: scored before on legs"]
+    scores = judged.newest(ANIMALS)
+    [after] = suites_in(scores).values()
+    assert after.table()["is_contaminated"].to_pylist() == [True, False]
+    assert after.score.contaminated == 1
+    assert after.score.clean_score == after.table()["score"][1].as_py()
+    assert "1 of 2 records shares" in str(scores.manifest.attributes["scores_markdown"])
+    [check] = compare_suites(judged.workbench.store, scores)
+    assert not check.passed
+    assert check.severity is dg.AssetCheckSeverity.WARN

@@ -10,6 +10,7 @@ records are held out. It knows neither artifacts nor Dagster.
 - `content`: columns, empty texts, lengths.
 - `dialogue`: turns that do not fit together, and empty ones.
 - `duplicates`, `minhash`: records that repeat others exactly or nearly.
+- `overlap`: texts that share a sequence of words with a dataset's records.
 - `encoding`: wrongly decoded or damaged text.
 - `language`: responses in an unexpected language.
 - `patterns`: markers of prompt formats, and responses that are known to be bad.

@@ -47,16 +47,17 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def shingles_of(words: Words) -> Shingles:
-    """Hash every three consecutive words; a text of one or two words has one shingle."""
+def shingles_of(words: Words, size: int = WORDS_PER_SHINGLE) -> Shingles:
+    """Hash every `size` consecutive words; a text of fewer words has one shingle."""
     lengths = np.diff(words.starts)
-    counts = np.where(lengths > 0, np.maximum(1, lengths - (WORDS_PER_SHINGLE - 1)), 0)
+    counts = np.where(lengths > 0, np.maximum(1, lengths - (size - 1)), 0)
     starts = np.concatenate([[0], np.cumsum(counts)])
     first = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], counts)
     last = np.repeat(words.starts[1:] - 1, counts)
-    # A triple that would run past the end of its text repeats the last word.
+    # A shingle that would run past the end of its text repeats the last word.
     hashes, word_hashes = np.zeros(len(first), dtype=np.uint64), words.hashes
-    for place, factor in enumerate(_MIX):
+    for place in range(size):
+        factor = _MIX[place % len(_MIX)]
         hashes = (hashes ^ word_hashes[np.minimum(first + place, last)]) * factor
         hashes ^= hashes >> np.uint64(31)
     return Shingles(hashes, starts)

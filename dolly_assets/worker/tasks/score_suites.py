@@ -24,20 +24,23 @@ from dolly_assets.registry.suite_tables import answers_markdown, score_text, sco
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.manifest import FileEntry
 from dolly_assets.suites import Suite, SuiteName
+from dolly_assets.suites.contamination import marked, sentence, without_contaminated
 from dolly_assets.suites.harness import score_task
 from dolly_assets.suites.records import read_suite, warnings_of
-from dolly_assets.suites.results import measured
+from dolly_assets.suites.results import CONTAMINATED, measured
 from dolly_assets.suites.run import SuiteRun
 from dolly_assets.suites.settings import RECORDS_FILE
+from dolly_assets.worker.contamination import SuiteContamination
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import ScoreSuites, WorkerSpec
 
 
 def score_suites(spec: WorkerSpec[ScoreSuites], store: ArtifactStore, messenger: Messenger) -> None:
     """Publish the scores of each checkpoint on all suites of the family."""
+    contamination = SuiteContamination(store, spec.family, spec.task.suites)
     for epoch, reference in sorted(spec.task.checkpoints.items()):
         checkpoint = store.get(reference.name, reference.digest)
-        artifact = _Epoch(spec, store, messenger, epoch, checkpoint).score()
+        artifact = _Epoch(spec, store, messenger, epoch, checkpoint, contamination).score()
         messenger.emit_published(artifact)
 
 
@@ -58,13 +61,14 @@ class _Epoch:
     messenger: Messenger
     epoch: int
     checkpoint: Artifact
+    contamination: SuiteContamination
 
     def score(self) -> Artifact:
         """Score what was not scored before, and return the artifact with all suites."""
         wanted = {name: suite_settings(self._family, name) for name in self._suites}
         before = scored_before(self.store, self._address, weights_of(self.checkpoint))
         scored = {
-            name: _Scored(known.score, known.table(), known.file)
+            name: self._compared(name, known.score, known.table(), known.file)
             for name, settings in wanted.items()
             if (known := before.get((name, settings)))
         }
@@ -105,11 +109,26 @@ class _Epoch:
         else:
             assert folder
             results, warnings = self._score_records(name, folder / RECORDS_FILE)
+        return self._compared(name, _score_of(results, settings, warnings), results)
+
+    def _compared(
+        self, name: str, score: SuiteScore, results: pa.Table, file: FileEntry | None = None
+    ) -> _Scored:
+        """Compare a suite with the training data; upload results unless they are as stored."""
+        found = self.contamination.of(self.checkpoint, name)
+        ids = None if isinstance(found, str) else found
+        compared = marked(results, ids)
+        if file is None or (ids is not None and not compared.equals(results)):
+            file = self._upload(name, compared)
+        stated = {"contamination": found} if ids is None else _contamination_of(compared)
+        return _Scored(score.model_copy(update={**_NOT_COMPARED, **stated}), compared, file)
+
+    def _upload(self, name: str, results: pa.Table) -> FileEntry:
         file = self.spec.scratch_dir / epoch_key(self.epoch) / results_file(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(results, file, compression="zstd")
         [entry] = self.store.upload({file.name: file})
-        return _Scored(_score_of(results, settings, warnings), results, entry)
+        return entry
 
     def _score_task(self, name: str, folder: Path | None) -> pa.Table:
         """Score a task of lm-eval: one of its own, or the files of a folder."""
@@ -178,3 +197,33 @@ def _score_of(results: pa.Table, settings: str, warnings: list[str]) -> SuiteSco
         perplexity=found.perplexity,
         warnings=warnings,
     )
+
+
+_NOT_COMPARED = dict.fromkeys(
+    (
+        "contaminated",
+        "clean_score",
+        "clean_score_interval",
+        "clean_bits_per_byte",
+        "clean_bits_per_byte_interval",
+        "contamination",
+    )
+)
+
+
+def _contamination_of(results: pa.Table) -> dict[str, object]:
+    """Return what is stated of results whose contaminated records are known."""
+    contaminated = sum(results[CONTAMINATED].to_pylist())
+    clean = without_contaminated(results)
+    stated: dict[str, object] = {
+        "contaminated": contaminated,
+        "contamination": sentence(contaminated, results.num_rows, clean),
+    }
+    if clean:
+        stated |= {
+            "clean_score": clean.score.value,
+            "clean_score_interval": clean.score.interval,
+            "clean_bits_per_byte": clean.bits_per_byte.value,
+            "clean_bits_per_byte_interval": clean.bits_per_byte.interval,
+        }
+    return stated
