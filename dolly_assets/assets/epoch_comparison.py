@@ -27,7 +27,7 @@ from dolly_assets.registry.lineage import Lineage
 from dolly_assets.registry.queries import ScoredEpoch, comparison_inputs, scored_epochs
 from dolly_assets.registry.record_losses import has_losses, standing_out
 from dolly_assets.registry.suite_scores import suites_in
-from dolly_assets.scoring.examples import Score
+from dolly_assets.scoring.examples import SCORES_FILE, Score, by_category
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import PICTURE_FILE
 from dolly_assets.suites.results import changes
@@ -72,6 +72,7 @@ def build_epoch_comparison(family: ModelFamily) -> dg.AssetsDefinition:
                 inputs=comparison_inputs(epochs),
                 attributes=ComparisonAttributes(
                     scores_markdown=comparison.scores_markdown(rows),
+                    categories_markdown=comparison.categories_markdown(rows),
                     suites_markdown=comparison.suites_markdown(rows),
                     judge_markdown=comparison.judge_markdown(rows),
                     responses_markdown=comparison.responses_markdown(rows),
@@ -110,9 +111,18 @@ def _row(epoch: int, scored: ScoredEpoch, base: ScoredEpoch | None) -> EpochRow:
         exact_match_interval=scores.exact_match_interval,
         memorization=scores.memorization,
         memorization_interval=scores.memorization_interval,
+        categories=_categories(scored.evaluation),
         suites=_measures(scored.suite_scores, base.suite_scores if base else None),
         win_rate=_win_rate(scored.judgement) if scored.judgement else None,
     )
+
+
+def _categories(evaluation: Artifact | None) -> dict[str, Measure]:
+    """Return the scores by category; none if an earlier version scored it."""
+    if evaluation is None or not evaluation.holds(SCORES_FILE):
+        return {}
+    found = by_category(evaluation.read_table(SCORES_FILE))
+    return {name: Measure(score.value, score.interval) for name, score in found.items()}
 
 
 def _win_rate(judgement: Artifact) -> WinRate:

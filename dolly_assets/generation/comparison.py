@@ -84,6 +84,7 @@ class EpochRow:
     """The results of an epoch; None where a value was not measured.
 
     Losses are in nats per labelled token; intervals are of 95 %; suites have a score by name.
+    `categories` have the exact match of each, or the held-out loss if answers are open.
     `memorization` is how much more of its training records than of held-out ones the model
     reproduces verbatim, as a share.
     """
@@ -100,6 +101,7 @@ class EpochRow:
     exact_match_interval: tuple[float, float] | None = None
     memorization: float | None = None
     memorization_interval: tuple[float, float] | None = None
+    categories: Mapping[str, Measure] = field(default_factory=dict)
     suites: Mapping[str, Measure] = field(default_factory=dict)
     win_rate: WinRate | None = None
 
@@ -109,9 +111,18 @@ class EpochRow:
             {**prompt.model_dump(), "response": response}
             for prompt, response in self.responses.items()
         ]
-        suites = {name: measure._asdict() for name, measure in self.suites.items()}
+        suites, categories = (
+            {name: measure._asdict() for name, measure in measures.items()}
+            for measures in (self.suites, self.categories)
+        )
         win_rate = self.win_rate._asdict() if self.win_rate else None
-        return {**vars(self), "responses": responses, "suites": suites, "win_rate": win_rate}
+        return {
+            **vars(self),
+            "responses": responses,
+            "suites": suites,
+            "categories": categories,
+            "win_rate": win_rate,
+        }
 
     @property
     def name(self) -> str:
@@ -153,9 +164,38 @@ def best_epoch(rows: Sequence[EpochRow]) -> EpochRow | None:
     return min(matched or scored, default=(0, 0, None), key=lambda item: item[:2])[2]
 
 
+def measured_columns(rows: Sequence[EpochRow]) -> list[int]:
+    """Return the columns of HEADER in which any epoch has a number."""
+    return [
+        column
+        for column, values in enumerate(zip(*(row.values() for row in rows), strict=True))
+        if any(value is not None for value in values)
+    ]
+
+
 def scores_markdown(rows: Sequence[EpochRow]) -> str:
-    """Return the table of epochs as Markdown."""
-    return markdown_table(HEADER, [row.cells() for row in rows])
+    """Return the table of epochs as Markdown, without what was measured of none."""
+    columns = measured_columns(rows)
+    cells = [row.cells() for row in rows]
+    return markdown_table(
+        [HEADER[column] for column in columns],
+        [[line[column] for column in columns] for line in cells],
+    )
+
+
+def categories_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:
+    """Return header and lines of the scores by category; no lines with one category or none."""
+    names = sorted({name for row in rows for name in row.categories})
+    header = ["category", *(f"epoch {row.name}" for row in rows)]
+    absent = Measure(None)
+    lines = [[name, *(row.categories.get(name, absent).cells[0] for row in rows)] for name in names]
+    return header, lines if len(names) > 1 else []
+
+
+def categories_markdown(rows: Sequence[EpochRow]) -> str | None:
+    """Return the table of scores by category as Markdown; None with one category or none."""
+    header, lines = categories_table(rows)
+    return markdown_table(header, lines) if lines else None
 
 
 def suites_table(rows: Sequence[EpochRow]) -> tuple[list[str], list[list[str]]]:

@@ -15,7 +15,9 @@ from dolly_assets.generation.comparison import (
     HEADER,
     EpochRow,
     best_epoch,
+    categories_table,
     judge_table,
+    measured_columns,
     prompts_of,
     suites_table,
     trend_of,
@@ -43,6 +45,7 @@ def page(title: str, rows: Sequence[EpochRow]) -> str:
         trend=html.escape(trend.sentence if trend else ""),
         charts="".join(_charts(rows)),
         numbers=_numbers(rows),
+        categories=_section(_by_category(rows), *categories_table(rows)),
         suites=_section("Suites", *suites_table(rows)),
         judge=_section("Judge", *judge_table(rows)),
         answers=_answers(rows, prompts),
@@ -62,6 +65,11 @@ def _verdict(rows: Sequence[EpochRow]) -> str:
     value, interval, measure, form = score
     bounds = f" (95 % from {interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
     return f"{name} has the best {measure}: {value:{form}}{bounds}"
+
+
+def _by_category(rows: Sequence[EpochRow]) -> str:
+    is_exact = any(row.exact_match is not None for row in rows)
+    return f"{'Exact match' if is_exact else 'Held-out loss'} by category"
 
 
 def _charts(rows: Sequence[EpochRow]) -> list[str]:
@@ -88,13 +96,14 @@ def _charts(rows: Sequence[EpochRow]) -> list[str]:
 
 
 def _numbers(rows: Sequence[EpochRow]) -> str:
-    best = best_epoch(rows)
-    body = "".join(
-        f"<tr{' class=best' if row is best else ''}>"
-        f"{''.join(_number(*each) for each in zip(row.cells(), row.values(), strict=True))}</tr>"
-        for row in rows
-    )
-    return f"{_head(HEADER)}<tbody>{body}</tbody>"
+    best, columns = best_epoch(rows), measured_columns(rows)
+    lines = []
+    for row in rows:
+        cells, values = row.cells(), row.values()
+        line = "".join(_number(cells[column], values[column]) for column in columns)
+        lines.append(f"<tr{' class=best' if row is best else ''}>{line}</tr>")
+    head = _head([HEADER[column] for column in columns])
+    return f"{head}<tbody>{''.join(lines)}</tbody>"
 
 
 def _section(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

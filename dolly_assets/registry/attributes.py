@@ -392,6 +392,9 @@ class ComparisonAttributes(LicenseAttributes):
         default=None, description="P-value of that trend, two-sided."
     )
     scores_markdown: str | None = None
+    categories_markdown: str | None = Field(
+        default=None, description="Scores by category and epoch."
+    )
     suites_markdown: str | None = Field(
         default=None, description="Scores on suites, and their change from the base model."
     )

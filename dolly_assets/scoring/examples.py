@@ -113,6 +113,16 @@ def held_out_loss_by_category(scores: pa.Table) -> dict[str, float | None]:
     }
 
 
+def by_category(scores: pa.Table) -> dict[str, Score]:
+    """Return the exact match within each category, or the held-out loss if answers are open."""
+    is_open = scores["is_exact"].null_count == scores.num_rows
+    score, categories = held_out_loss if is_open else exact_match, scores["category"]
+    return {
+        name: score(scores.filter(pc.equal(categories, name)))  # pyright: ignore[reportAttributeAccessIssue]
+        for name in sorted(categories.unique().to_pylist())
+    }
+
+
 def answer_figures(scores: pa.Table) -> Mapping[str, Any]:
     """Return what the answers look like: their length in words, repetition, refusals and copying.
 

@@ -9,6 +9,7 @@ from dolly_assets.generation.comparison import (
     Measure,
     WinRate,
     best_epoch,
+    categories_markdown,
     judge_markdown,
     picture,
     responses_markdown,
@@ -52,9 +53,25 @@ def test_the_table_has_a_line_for_each_epoch_and_a_dash_for_what_was_not_measure
         tokens_per_second=12345.6,
         training_seconds=3.21,
     )
-    _, _, first, second = scores_markdown([base, trained]).splitlines()
-    assert first == "| 0 (base model) | – | 5.0000 | 148.41 | – | – | – | – | – |"
-    assert second == "| 1 | 1.2346 | 1.0000 | 2.72 | 0.250 | +0.125 | – | 12,346 | 3.2 |"
+    header, _, first, second = scores_markdown([base, trained]).splitlines()
+    assert "words per answer" not in header  # which neither has
+    assert first == "| 0 (base model) | – | 5.0000 | 148.41 | – | – | – | – |"
+    assert second == "| 1 | 1.2346 | 1.0000 | 2.72 | 0.250 | +0.125 | 12,346 | 3.2 |"
+
+
+def test_scores_by_category_stand_side_by_side_over_the_epochs() -> None:
+    base = row(0, exact_match=0.0, categories={"sums": Measure(0.0, (0.0, 0.1))})
+    trained = row(
+        1, exact_match=0.5, categories={"sums": Measure(0.5, (0.4, 0.6)), "<b>": Measure(0.25)}
+    )
+    table = categories_markdown([base, trained])
+    assert table
+    assert table.splitlines()[0] == "| category | epoch 0 (base model) | epoch 1 |"
+    assert table.splitlines()[-1] == "| sums | 0.000 (0.000 to 0.100) | 0.500 (0.400 to 0.600) |"
+    html = page("tiny", [base, trained])
+    assert "<h2>Exact match by category</h2>" in html
+    assert "<td>&lt;b&gt;</td><td>–</td><td>0.250</td>" in html
+    assert "by category</h2>" not in page("tiny", [base])
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,15 @@ def test_answers_that_were_not_given_are_neither_right_nor_wrong() -> None:
     assert examples.exact_match(table).examples == 2
     assert examples.token_f1(table).value == pytest.approx(0.5)
     assert examples.answer_figures(table)["answers"] == 2
+
+
+def test_each_category_is_scored_as_if_it_were_all() -> None:
+    """By exact match where answers can be checked, and by the loss where none is given."""
+    table = scored(["yes", "no", "yes", None], [2.0, 4.0, 6.0, 8.0])
+    table = table.set_column(1, "category", [["a", "a", "b", "b"]])
+    found = examples.by_category(table)
+    assert {name: score.value for name, score in found.items()} == {"a": 0.5, "b": 1.0}
+    assert found["a"] == examples.exact_match(table.slice(0, 2))
+    opened = scored([None] * 4, [2.0, 4.0, 6.0, 8.0])
+    opened = opened.set_column(1, "category", [["a", "a", "b", "b"]])
+    assert examples.by_category(opened)["b"] == examples.held_out_loss(opened.slice(2, 2))
