@@ -12,6 +12,7 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted;
   `contest.py`: the epochs against the champion, as the store holds them.
 - `quality_checks.py`, `profile_checks.py`, `template_checks.py`, `score_checks.py`,
-  `suite_checks.py`: checks of datasets, of profiles, of what published models are prompted with, of
-  scores and of suites; `epoch_checks.py`: what checks by epoch share.
+  `suite_checks.py`, `judgement_checks.py`: checks of datasets, of profiles, of what published
+  models are prompted with, of scores, of suites and of a judge's preference; `epoch_checks.py`:
+  what checks by epoch share.
 """

@@ -16,7 +16,7 @@ Arrow and most do not.
 - `quality_reports`: stored findings of quality checks.
 - `judgements`: which answers a judge compares, and what it was asked before.
 - `suite_scores`: the scores of models on suites, and what of them can be reused.
-- `suite_tables`: these scores as tables for people.
+- `suite_tables`: these scores as tables for people; `suite_losses`: what of them was lost.
 - `profiles`: the profiles of a training.
 - `stages`: the models in candidate, staging and production, and their history.
 - `gates`: what a model must fulfil besides a better score.
