@@ -20,7 +20,7 @@ demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and
 ui: $(VENV)/.installed ## The Dagster UI on http://localhost:3000
 	$(BIN)/dolly ui --port $(UI_PORT)
 
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint ## Lint, type checks, and all tests but further variants and those that need a browser
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -53,6 +53,7 @@ def test_a_model_of_ones_own_learns(home: ExampleHome) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_adapter_learns_beside_the_weights_of_an_epoch(home: ExampleHome) -> None:
     base = home.path / "examples" / "families" / "my_adapter" / "base"
     home.dolly("artifacts", "fetch", "my_model/model_checkpoint/animals/04", str(base))

@@ -7,7 +7,6 @@ URL does. Neither belongs into settings, which Dagster shows and keeps, nor into
 import re
 
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.core.text import one_line
 
 REPORTS_PORT = 3001
 REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
@@ -32,6 +31,8 @@ def connection_failure(error: BaseException, limit: int) -> str:
         error: The error.
         limit: The number of characters after which the line is cut off with an ellipsis.
     """
+    from dolly_assets.core.text import one_line  # loads pydantic
+
     return _ABOUT_URLLIB3.sub("", one_line(error, limit))
 
 

@@ -57,6 +57,7 @@ def backfilled(trained_copy: Home) -> Iterator[Callable[..., Any]]:
         yield ask
 
 
+@pytest.mark.long
 def test_a_backfill_trains_in_one_run_and_scores_each_epoch(backfilled: Callable[..., Any]) -> None:
     runs = {}
     for asset in ("model_checkpoint", "gpu_profile", "evaluation", "sample_responses"):

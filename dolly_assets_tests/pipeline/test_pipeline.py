@@ -212,6 +212,7 @@ def test_killed_in_epoch_2_it_goes_on_after_epoch_1_to_the_same_weights(
         assert not instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
 
 
+@pytest.mark.long
 def test_retrain_trains_again_and_comes_to_the_same_weights(trained_copy: Home) -> None:
     before = trained_copy.status()[1]
     trained_copy.dolly(*TRAIN, "1", "--retrain")
@@ -228,6 +229,7 @@ def test_an_epoch_whose_predecessor_is_missing_is_refused_before_anything_runs(
     assert "--epochs 1-4" in message
 
 
+@pytest.mark.long
 def test_a_changed_recipe_starts_a_training_of_its_own(trained_copy: Home) -> None:
     """It never continues the other recipe's epochs, and going back finds those again."""
     first = trained_copy.status()[1]

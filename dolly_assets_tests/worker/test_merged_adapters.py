@@ -42,7 +42,7 @@ def _train(spec: str, variables: Mapping[str, str]) -> None:
 @pytest.mark.parametrize(
     ("zero_stage", "ranks"),
     [
-        (3, 1),
+        pytest.param(3, 1, marks=pytest.mark.long),
         (3, 2),
         pytest.param(0, 1, marks=pytest.mark.long),
         pytest.param(0, 2, marks=pytest.mark.long),
