@@ -41,8 +41,10 @@ server = socket.create_server(("0.0.0.0", int(sys.argv[1])))
 while True:
     server.accept()[0].close()
 """
+# The network learns of a new pod some seconds after it has started, and says nothing when it has.
 CONNECT = """
-import json, socket, sys
+import json, socket, sys, time
+time.sleep(10)
 reached = []
 for place in sys.argv[1:]:
     host, _, port = place.rpartition(":")
