@@ -1,7 +1,7 @@
 """A judge's server: one request at a time, repeated while the server is busy or out of reach.
 
-The key is read from the environment when it is needed, sent to this server alone, and left out of
-everything that is said about a failure. Redirects are not followed.
+The key is read from the environment when it is needed, sent to this server alone, and kept
+out of error messages. Redirects are not followed.
 """
 
 import os

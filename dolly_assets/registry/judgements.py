@@ -49,7 +49,7 @@ def compared_answers(store: ArtifactStore, address: ArtifactAddress) -> Compared
 
 
 def pairs_of(compared: Compared, records: int) -> list[Pair]:
-    """Return the answers to the prompts that both models answered, up to so many.
+    """Return the answers to the first prompts that both models answered.
 
     Raises:
         ArtifactError: There is no such prompt.

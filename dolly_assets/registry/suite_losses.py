@@ -1,7 +1,5 @@
 """What a model lost on its family's suites, compared with another model, record by record."""
 
-from collections.abc import Iterator
-
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.attributes import CheckpointAttributes
 from dolly_assets.registry.kinds import SUITE_SCORES, suite_settings
@@ -28,11 +26,11 @@ def lost_on_suites(
     if not suites:
         return []
     scored = [_scores(store, family, dataset, model) for model in (new, old)]
-    return [
-        sentence
+    found = [
+        _lost(suite, allowed, *(each.get(suite) for each in scored))
         for suite, allowed in suites.items()
-        for sentence in _lost(suite, allowed, *(each.get(suite) for each in scored))
     ]
+    return [sentence for sentence in found if sentence]
 
 
 def _scores(
@@ -52,28 +50,25 @@ def _scores(
 
 def _lost(
     suite: str, allowed: float, new: ScoredSuite | None, old: ScoredSuite | None
-) -> Iterator[str]:
-    for scored, of_whom in ((new, "it has"), (old, "the champion has")):
-        if scored is None:
-            yield (
-                f"{of_whom} no scores on the suite {suite} as it is now: materialize suite_scores, "
-                "then champion_model"
-            )
-            return
-    assert new
-    assert old
+) -> str | None:
+    """Return in what a model may have lost too much on a suite; None if it has not."""
+    if new is None or old is None:
+        return (
+            f"{'it has' if new is None else 'the champion has'} no scores on the suite {suite} as "
+            "it is now: materialize suite_scores, then champion_model"
+        )
     found = changes(new.table(), old.table())
     name = next(iter(found), None)
     change = found[name].value if name else None
     if name is None or change is None:
-        yield f"its scores on the suite {suite} cannot be compared with the champion's"
-        return
+        return f"its scores on the suite {suite} cannot be compared with the champion's"
     sign = 1 if name == "bits_per_byte" else -1
     interval = found[name].interval or (change, change)
     worst = max(sign * bound for bound in interval)
-    if worst > allowed:
-        yield (
-            f"its {_TITLES[name]} on the suite {suite} may be worse by up to {worst:.4f} "
-            f"({change:+.4f}, 95 % from {interval[0]:+.4f} to {interval[1]:+.4f}); at most "
-            f"{allowed:g} is allowed"
-        )
+    if worst <= allowed:
+        return None
+    return (
+        f"its {_TITLES[name]} on the suite {suite} may be worse by up to {worst:.4f} "
+        f"({change:+.4f}, 95 % from {interval[0]:+.4f} to {interval[1]:+.4f}); at most "
+        f"{allowed:g} is allowed"
+    )

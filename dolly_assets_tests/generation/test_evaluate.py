@@ -200,7 +200,7 @@ def test_an_answer_is_bounded_by_max_new_tokens(parrot, tokenizer) -> None:
 
 
 def test_continuous_batches_give_the_answers_of_static_ones(model, tokenizer, examples) -> None:
-    """Where the architecture can compute attention in pages; GPT-NeoX cannot, and is told so."""
+    """Architectures without paged attention, such as GPT-NeoX, are refused."""
     attention = model.config._attn_implementation
     if model.config.model_type == "gpt_neox":
         with pytest.raises(ConfigurationError, match=r"^GPTNeoXForCausalLM cannot answer with"):

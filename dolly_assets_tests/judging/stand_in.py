@@ -1,4 +1,4 @@
-"""A judge that tests direct: it replies what it is told to, fails, is slow, or talks nonsense."""
+"""A judge that tests direct: it replies what it is told to, fails, is slow, or returns nonsense."""
 
 import json
 import re

@@ -40,7 +40,7 @@ class Scored:
     def model(
         self, epoch: int, *, right: int | None = None, bits: float = 0.0, settings: str = ""
     ) -> Artifact:
-        """A checkpoint that gave so many right answers and lost so many bits per byte of prose."""
+        """A checkpoint with this many right answers, and these bits per byte of prose."""
         of = (DATASET, epoch_key(epoch))
         attributes = {"epoch": epoch, "training": "t", "weights_sha256": str(epoch)}
         checkpoint = self._publish(
