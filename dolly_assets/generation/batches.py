@@ -2,6 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+# Tokens of a batch that is scored. With a vocabulary of 128,000 the logits of as many labelled
+# tokens take 5 GB, also in float32; more at once is not faster.
+BATCH_TOKENS = 4096
+
 
 def batches_within(
     lengths: Sequence[int], batch_size: int, tokens: int | None = None

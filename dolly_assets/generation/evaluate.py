@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.generation.answer import Batching, answers_in_batches
-from dolly_assets.generation.batches import batches_within
+from dolly_assets.generation.batches import BATCH_TOKENS, batches_within
 from dolly_assets.scoring.calibration import Calibration
 from dolly_assets.scoring.texts import is_exact
 from dolly_assets.tokenization.labels import LabelRuns, token_mask
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 # How many right and how many wrong answers are kept for inspection.
 SAMPLES = 5
-# Tokens of a batch that is scored. With a vocabulary of 128,000 the logits of as many labelled
-# tokens take 5 GB, also in float32; more at once is not faster.
-BATCH_TOKENS = 4096
 UNCATEGORIZED = "uncategorized"
 
 

@@ -5,6 +5,7 @@ and it starts nothing.
 
 - `plan.py`: the plan of a training, each number with its source; the module to use.
 - `memory.py`: memory by purpose, from published formulas.
+- `scoring.py`: the same for scoring an epoch, which one process does.
 - `model_shape.py`, `rows.py`: the sizes of a model, and of a tokenized dataset.
 - `calibration.py`: what earlier epochs measured, beside what was planned for them.
 - `changes.py`: what would make a training fit that does not.

@@ -26,6 +26,7 @@ from dolly_assets.planning.memory import (
 from dolly_assets.planning.model_shape import ModelShape
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
+from dolly_assets.planning.scoring import Scoring, ScoringPlan, plan_scoring
 from dolly_assets.training.packing.expected import Expected
 from dolly_assets.training.recipe import Recipe
 
@@ -54,6 +55,7 @@ class PlanRequest:
         prices: What GPU-hours cost and kilowatt-hours emit.
         gpu_hour_usd: A price that overrides the list's.
         calibration: Measurements of an earlier epoch.
+        scoring: How its epochs are scored.
     """
 
     recipe: Recipe
@@ -64,6 +66,7 @@ class PlanRequest:
     prices: Prices = field(default_factory=Prices.read)
     gpu_hour_usd: float | None = None
     calibration: Calibration | None = None
+    scoring: Scoring | None = None
 
 
 class Plan(Config):
@@ -100,6 +103,9 @@ class Plan(Config):
     energy_kwh: float | None = Field(description="Energy of the GPUs over all epochs.")
     carbon_kg: float | None
     energy_source: str
+    scoring: ScoringPlan | None = Field(
+        default=None, description="What scoring an epoch will need; None if it was not planned."
+    )
     remarks: tuple[str, ...] = Field(
         default=(), description="What to know about the examples' length and layout."
     )
@@ -201,6 +207,7 @@ def plan(request: PlanRequest) -> Plan:
         energy_kwh=energy,
         carbon_kg=energy * request.prices.carbon_g_per_kwh / 1000 if energy is not None else None,
         energy_source=energy_source,
+        scoring=request.scoring and plan_scoring(request.shape, recipe, request.scoring, machines),
         remarks=remarks,
     )
 

@@ -7,6 +7,7 @@ from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.text import count, dollars, duration, file_size, memory_size
 from dolly_assets.planning.changes import Change
 from dolly_assets.planning.plan import Plan
+from dolly_assets.planning.scoring import ScoringPlan
 
 
 class PlanRow(NamedTuple):
@@ -67,15 +68,32 @@ def verdict(plan: Plan, changes: Sequence[Change]) -> str:
             f"fit unknown: {plan.machines.name}; set compute.device to the kind of GPU, "
             "such as A100-SXM4-80GB"
         )
-    if plan.fits:
-        return f"it fits: {sentence(plan)}"
-    return refusal(plan, changes)
+    if not plan.fits:
+        return refusal(plan, changes)
+    scoring = plan.scoring
+    warning = f"; {_too_large(scoring)}" if scoring and scoring.fits is False else ""
+    return f"it fits: {sentence(plan)}{warning}"
+
+
+def _too_large(scoring: ScoringPlan) -> str:
+    """Return why the trained epochs could not be scored, and what to do."""
+    biggest = max(scoring.memory, key=lambda part: part.size_bytes)
+    change = (
+        f"set evaluation.batch_size to {scoring.largest_batch_size}"
+        if scoring.largest_batch_size
+        else "set compute.gpus to more"
+    )
+    return (
+        f"but its epochs cannot be scored, which takes {memory_size(scoring.needed_bytes)} of "
+        f"{memory_size(scoring.available_bytes or 0)}, most of it for {biggest.name}: {change}"
+    )
 
 
 def rows(plan: Plan) -> list[PlanRow]:
     """Return the table: what is needed, how much, and where the number comes from."""
     return [
         *_memory_rows(plan),
+        *_scoring_rows(plan),
         *_storage_and_data_rows(plan),
         *_time_and_money_rows(plan),
         *(PlanRow("note", "", remark) for remark in plan.remarks),
@@ -128,6 +146,17 @@ def _memory_rows(plan: Plan) -> list[PlanRow]:
             PlanRow(f"host: {part.name}", memory_size(part.size_bytes), part.source)
             for part in plan.host_memory
         ),
+    ]
+
+
+def _scoring_rows(plan: Plan) -> list[PlanRow]:
+    scoring = plan.scoring
+    if scoring is None:
+        return []
+    available = memory_size(scoring.available_bytes) if scoring.available_bytes else "unknown"
+    parts = ", ".join(f"{part.name} {memory_size(part.size_bytes)}" for part in scoring.memory)
+    return [
+        PlanRow("memory to score", f"{memory_size(scoring.needed_bytes)} of {available}", parts)
     ]
 
 

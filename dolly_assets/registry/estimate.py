@@ -12,6 +12,7 @@ from typing import Self
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.family import ModelFamily
+from dolly_assets.generation.batches import BATCH_TOKENS
 from dolly_assets.hardware.machine import Machines, host_bytes, named_gpus
 from dolly_assets.hardware.visible_gpus import visible_devices
 from dolly_assets.planning.calibration import Measured, calibration
@@ -20,6 +21,7 @@ from dolly_assets.planning.model_shape import ModelShape, read_config
 from dolly_assets.planning.plan import Plan, PlanRequest, plan
 from dolly_assets.planning.prices import Prices
 from dolly_assets.planning.rows import TrainingRows
+from dolly_assets.planning.scoring import Scoring
 from dolly_assets.planning.text import verdict
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import (
@@ -112,7 +114,7 @@ def plan_request(
     in_cluster: bool = False,
 ) -> PlanRequest:
     """Return what is planned: the training on its machines, and what earlier epochs took."""
-    compute = training.family.compute
+    compute, evaluation = training.family.compute, training.family.evaluation
     if compute.carbon_g_per_kwh is not None:
         prices = prices.model_copy(update={"carbon_g_per_kwh": compute.carbon_g_per_kwh})
     return PlanRequest(
@@ -124,6 +126,11 @@ def plan_request(
         prices=prices,
         gpu_hour_usd=compute.gpu_hour_usd,
         calibration=calibration(*measured_epochs(store, training.family)),
+        scoring=Scoring(
+            batch_size=evaluation.batch_size,
+            max_new_tokens=evaluation.max_new_tokens,
+            batch_tokens=BATCH_TOKENS,
+        ),
     )
 
 
