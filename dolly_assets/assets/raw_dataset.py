@@ -8,11 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
-from dolly_assets.conversations.tables import (
-    CONVERSATION_SCHEMA,
-    EXCHANGE_SCHEMA,
-    holds_conversations,
-)
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, SCHEMAS, form_of
 from dolly_assets.dagster_support.columns import column_schema, hub_link
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
@@ -38,6 +34,12 @@ COLUMNS = {
     "messages": "The turns of a conversation, as JSON.",
     "tools": "The tools that the assistant may call, as JSON in OpenAI's form; may be empty.",
     "source": "Where the record comes from; may be empty.",
+    "prompt": "The messages that both models answered, as JSON.",
+    "chosen": "The answer that was preferred.",
+    "rejected": "The other answer.",
+    "chosen_model": "The model of the preferred answer and its digest; may be empty.",
+    "rejected_model": "The model of the other answer and its digest; may be empty.",
+    "chosen_side": "Where the preferred answer was shown, left or right; may be empty.",
     "id": "The record's identifier at its source; may be empty.",
 }
 LATE_AFTER = timedelta(days=8)  # sources are checked weekly
@@ -54,7 +56,7 @@ def build_raw_dataset(declared: Sequence[DatasetConfig]) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=LATE_AFTER),
         description="Instruction data as its source gives it: single exchanges in the columns "
         "instruction, context, response, category; conversations in messages, tools, category, "
-        "source, id.",
+        "source, id; preferences in prompt, chosen, rejected and what is known of the two models.",
     )
     def raw_dataset(context: dg.AssetExecutionContext, store: StoreResource) -> Artifact:
         dataset, artifacts = store.catalogue(declared).get(context.partition_key), store.open()
@@ -99,7 +101,7 @@ def _read(
             "content_digest": content,
             "reading": reading_of(source),
             "dropped_columns": list(source.dropped_columns[:MOST_NAMES]) or None,
-            "form": "conversations" if holds_conversations(source.table) else "exchanges",
+            "form": form_of(source.table),
             "sample_markdown": sample_markdown(source.table),
         }
     )
@@ -117,10 +119,10 @@ def _read(
 
 
 def _columns(described: RawDatasetAttributes) -> dict[str, dg.TableSchema]:
-    """Return the columns of conversations, which take the place of those that the asset states."""
+    """Return the columns of other forms, which take the place of those that the asset states."""
     if described.form == "exchanges":
         return {}
-    return {"dagster/column_schema": column_schema(CONVERSATION_SCHEMA, COLUMNS)}
+    return {"dagster/column_schema": column_schema(SCHEMAS[described.form], COLUMNS)}
 
 
 def _link(described: RawDatasetAttributes) -> dict[str, dg.MetadataValue]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.dagster_support.columns import column_lineage, column_schema
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import WorkerResource
@@ -68,6 +69,11 @@ def build_tokenized_dataset(family: ModelFamily) -> dg.AssetsDefinition:
         raw_dataset: Artifact,
         base_model: Artifact,
     ) -> Artifact:
+        if raw_dataset.manifest.attributes.get("form") == "preferences":
+            raise DatasetError(
+                f"dataset {context.partition_key} holds preferences, from which no family learns "
+                "to answer: train on a dataset of examples"
+            )
         task = Tokenize(
             dataset=context.partition_key, raw_dataset=ref(raw_dataset), base_model=ref(base_model)
         )

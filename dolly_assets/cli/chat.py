@@ -72,7 +72,7 @@ def chat(
     session.catalogue.get(dataset)
     checkpoint = _checkpoint(session.store, family, dataset, epoch, stage)
 
-    from dolly_assets.generation import playground
+    from dolly_assets.generation import terminal
     from dolly_assets.generation.dialogue import Dialogue, Settings
     from dolly_assets.generation.model import load_with_template
     from dolly_assets.registry.model_folders import fetch
@@ -83,12 +83,12 @@ def chat(
     loaded = load_with_template(weights, family.prompt_style, template=template, adapter=adapter)
     settings = Settings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     dialogue = Dialogue(loaded, settings, system)
-    click.echo(playground.describe(dialogue), err=True)
+    click.echo(terminal.describe(dialogue), err=True)
     if message is not None:
         click.echo(dialogue.ask(message, context).text)
         return
     suggestions = [prompt.instruction for prompt in family.evaluation.prompts[:2]]
-    playground.chat(dialogue, context=context, suggestions=[*filter(None, suggestions)])
+    terminal.chat(dialogue, context=context, suggestions=[*filter(None, suggestions)])
 
 
 def _checkpoint(

@@ -111,6 +111,23 @@ def datasets_show(name: str, *, as_json: bool) -> None:
         click.echo(f"  {line}")
 
 
+@datasets.command("check")
+@click.argument("name")
+def datasets_check(name: str) -> None:
+    """Check dataset NAME as its source holds it now, without training on it."""
+    from dolly_assets.core.errors import QualityError
+    from dolly_assets.datasets.quality.report import judged, refusal
+    from dolly_assets.datasets.quality.suite import check_dataset
+    from dolly_assets.datasets.sources import read_source
+
+    dataset = open_session().catalogue.get(name)
+    verdicts = judged(check_dataset(read_source(dataset.source).table), dataset.checks)
+    for verdict in verdicts:
+        click.echo(f"{verdict.status:<15} {verdict.sentence}")
+    if why := refusal(verdicts, name):
+        raise QualityError(why)
+
+
 @datasets.command("remove")
 @click.argument("name")
 def datasets_remove(name: str) -> None:

@@ -1,10 +1,12 @@
 """Tables of examples: conversations, or single exchanges in four columns, both read alike.
 
 A single exchange (Dolly, Alpaca) is a conversation of a user's message and an assistant's. It is
-stored in columns of its own, as it always was, so that artifacts keep their digests.
+stored in columns of its own, as it always was, so that artifacts keep their digests. Preferences
+have a table of their own: their records are no examples to learn answers from.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import pyarrow as pa
 
@@ -29,14 +31,50 @@ CONVERSATION_SCHEMA = pa.schema(
 `messages` may be empty."""
 
 
+PREFERENCE_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.string(), nullable=False)
+        for name in (
+            "prompt",
+            "chosen",
+            "rejected",
+            "chosen_model",
+            "rejected_model",
+            "chosen_side",
+            "id",
+        )
+    ]
+)
+"""Preferences: `prompt` is the JSON of messages; what is known of the models may be empty."""
+
+Form = Literal["exchanges", "conversations", "preferences"]
+SCHEMAS: dict[Form, pa.Schema] = {
+    "exchanges": EXCHANGE_SCHEMA,
+    "conversations": CONVERSATION_SCHEMA,
+    "preferences": PREFERENCE_SCHEMA,
+}
+
+
 def holds_conversations(table: pa.Table) -> bool:
-    """Whether a table has the columns of conversations, not those of single exchanges."""
+    """Whether a table has the columns of conversations."""
     return "messages" in table.column_names
 
 
+def holds_preferences(table: pa.Table) -> bool:
+    """Whether a table has the columns of preferences."""
+    return "rejected" in table.column_names
+
+
+def form_of(table: pa.Table) -> Form:
+    """Return what the records of a table are, by its columns."""
+    if holds_preferences(table):
+        return "preferences"
+    return "conversations" if holds_conversations(table) else "exchanges"
+
+
 def schema_of(table: pa.Table) -> pa.Schema:
-    """Return EXCHANGE_SCHEMA or CONVERSATION_SCHEMA, whichever a table has the columns of."""
-    return CONVERSATION_SCHEMA if holds_conversations(table) else EXCHANGE_SCHEMA
+    """Return the schema of a table's form."""
+    return SCHEMAS[form_of(table)]
 
 
 def row_of(conversation: Conversation) -> dict[str, str]:

@@ -12,6 +12,7 @@ one by one, since reading files needs Arrow and most of the others do not.
 - `layout`, `hub_card`: which files of a folder or a clone are the train split.
 - `canonical`: records and tables in the canonical form, as exchanges or as conversations.
 - `chat`: chat data in the forms in which other programs write it.
+- `preferences`: two answers to one prompt, from files and vote by vote.
 - `formats`: reads JSON, JSONL, CSV, TSV, Parquet and Arrow, and reports where a file is wrong.
 - `columnar`, `arrow_records`, `arrow_sizes`, `compression`: Parquet, Arrow and compressed text, of
   bounded size.

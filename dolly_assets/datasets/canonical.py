@@ -1,7 +1,7 @@
-"""Records and tables in the canonical form: single exchanges or conversations, as they hold.
+"""Records and tables in the canonical form: exchanges, conversations or preferences.
 
-It knows that there are two forms, and finds by the columns which one a source has. What an exchange
-is that of `schema`, what a conversation is that of `chat`.
+It knows that there are three forms, and finds by the columns which one a source has. What an
+exchange is that of `schema`, what a conversation is that of `chat`, a preference of `preferences`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,22 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import conversations, holds_conversations, table_of
+from dolly_assets.conversations.tables import (
+    conversations,
+    holds_conversations,
+    holds_preferences,
+    table_of,
+)
+from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.arrow_records import is_nested, records_of
 from dolly_assets.datasets.chat.dialogues import Dialogues, dialogue_columns
 from dolly_assets.datasets.chat.forms import MESSAGES, Form, form_of
 from dolly_assets.datasets.chat.table import conversations_from_records
+from dolly_assets.datasets.preferences.records import (
+    are_preferences,
+    preference_columns,
+    preferences_from_records,
+)
 from dolly_assets.datasets.schema import (
     CanonicalTable,
     Record,
@@ -35,11 +46,13 @@ class Wanted(NamedTuple):
         form: The form of chat data that they have; None if they are those of exchanges.
         texts: Those that are read as columns of text.
         values: Those that are read record by record.
+        are_preferences: Whether they are those of preferences.
     """
 
     form: Form | None
     texts: list[str]
     values: list[str]
+    are_preferences: bool = False
 
 
 def from_records(records: Iterable[Record], *, source: str) -> CanonicalTable:
@@ -54,8 +67,10 @@ def from_records(records: Iterable[Record], *, source: str) -> CanonicalTable:
     if first is None:
         return canonical_from_records((), source=source)
     values = first.values
-    form = form_of(values, lambda name: isinstance(values[name], list | dict))
     everything = chain([first], stream)
+    if are_preferences(values):
+        return preferences_from_records(everything, source=source)
+    form = form_of(values, lambda name: isinstance(values[name], list | dict))
     if form:
         return conversations_from_records(everything, form, source=source)
     dialogues = Dialogues(source)
@@ -71,6 +86,8 @@ def wanted_columns(schema: pa.Schema, *, source: str) -> Wanted:
         DatasetError: A column is missing or ambiguous, or of a type that is not read.
     """
     names = schema.names
+    if are_preferences(names):
+        return Wanted(None, [], preference_columns(names, source=source), are_preferences=True)
     form = form_of(names, lambda name: is_nested(schema.field(name).type))
     if form:
         return Wanted(form, [], list(matched(names, form.aliases, source=source).values()))
@@ -98,8 +115,12 @@ def from_columns(
         source: What errors call it.
     """
     records = records_of(values, source=source)
-    if wanted.form:
-        table = conversations_from_records(records, wanted.form, source=source)
+    if wanted.form or wanted.are_preferences:
+        table = (
+            conversations_from_records(records, wanted.form, source=source)
+            if wanted.form
+            else preferences_from_records(records, source=source)
+        )
         kept = frozenset(table.kept_columns.values())
         return table._replace(dropped_columns=tuple(name for name in names if name not in kept))
     dialogues = Dialogues(source)
@@ -118,7 +139,17 @@ def from_table(table: pa.Table, *, source: str) -> CanonicalTable:
 
 
 def in_one_form(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return tables as one: of exchanges if all are, else of conversations."""
+    """Return tables as one: of exchanges if all are, else of conversations; or of preferences.
+
+    Raises:
+        DatasetError: Some hold preferences and others do not.
+    """
+    are_preferences = {holds_preferences(table) for table in tables}
+    if len(are_preferences) > 1:
+        raise DatasetError(
+            "some of the files hold preferences ('chosen' and 'rejected'), and others examples: "
+            "add them as two datasets"
+        )
     if any(map(holds_conversations, tables)):
         tables = [
             table if holds_conversations(table) else table_of(conversations(table))

@@ -12,11 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import (
-    CONVERSATION_SCHEMA,
-    EXCHANGE_SCHEMA,
-    holds_conversations,
-)
+from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, SCHEMAS, form_of
 from dolly_assets.core.errors import DatasetError, some_of
 from dolly_assets.datasets.json_text import has_lone_surrogate
 
@@ -30,7 +26,6 @@ ALIASES = {
 }
 """Names of a canonical column in sources: Dolly's, Alpaca's (`input`, `output`), common others."""
 
-PREFERENCES = ("chosen", "rejected")
 MOST_NAMES_SHOWN = 20
 """Limit of the names that a message lists: a source may have a million columns."""
 
@@ -168,13 +163,13 @@ def content_digest(table: pa.Table) -> str:
 
     It depends on the strings alone, not on how a file encodes, compresses or chunks them. Every
     string is hashed as its length in UTF-8 bytes (8 bytes, big-endian) and those bytes, so that
-    different tables never give the same input to the hash: conversations have a mark before them.
+    different tables never give the same input to the hash: other forms than exchanges have a mark
+    before them.
     """
-    digest = hashlib.sha256()
-    schema = EXCHANGE_SCHEMA
-    if holds_conversations(table):
-        schema = CONVERSATION_SCHEMA
-        digest.update(b"conversations")
+    digest, form = hashlib.sha256(), form_of(table)
+    schema = SCHEMAS[form]
+    if form != "exchanges":
+        digest.update(form.encode())
     for batch in table.select(schema.names).to_batches(max_chunksize=1024):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             for value in row:
@@ -258,12 +253,7 @@ def _problem(name: str, value: object) -> str | None:
 
 def _missing(missing: Sequence[str], names: Sequence[str]) -> str:
     accepted = "; ".join(f"{name!r} (or {_quoted(ALIASES[name][1:])})" for name in missing)
-    if all(name in names for name in PREFERENCES):
-        hint = (
-            "'chosen' and 'rejected' are preferences, which are not read: keep the chosen answer "
-            "as 'completion'"
-        )
-    elif meant := _meant(missing, names):
+    if meant := _meant(missing, names):
         hint = f"did you mean {_quoted(meant)}? Rename it"
     else:
         hint = (

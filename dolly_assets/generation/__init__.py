@@ -13,7 +13,7 @@ was trained.
 - `sample.py`: sample responses; `comparison.py`: epochs side by side.
 - `comparison_page.py`: the page on which they are compared; `line_chart.py`: its charts.
 - `dialogue.py`: a conversation with a model, as long as its context allows.
-- `playground.py`: asking and chatting on a terminal.
+- `terminal.py`: asking and chatting on a terminal.
 """
 
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt

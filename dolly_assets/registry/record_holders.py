@@ -13,7 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dolly_assets.conversations import Conversation
-from dolly_assets.conversations.tables import conversations, holds_conversations
+from dolly_assets.conversations.tables import (
+    conversations,
+    holds_conversations,
+    holds_preferences,
+)
 from dolly_assets.core.errors import ArtifactError, DatasetError, some_of
 from dolly_assets.core.text import one_line
 from dolly_assets.registry.address import ArtifactAddress
@@ -159,6 +163,8 @@ def _places_of_name(raw: Artifact, record: str) -> list[int]:
 
 def _places_of(table: pa.Table, conversation: Conversation) -> tuple[int, ...]:
     """Return the numbers of the records that say the same, whatever their category."""
+    if holds_preferences(table):
+        return ()
     if holds_conversations(table):
         texts = {"messages": conversation.messages_json(), "tools": conversation.tools_json()}
     else:

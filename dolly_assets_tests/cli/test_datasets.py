@@ -152,3 +152,21 @@ def test_a_source_means_the_same_from_every_folder(
     assert f"added fifth: 4 examples from {folder}/several#fr" in added
     shown = json.loads(dolly(variables, "datasets", "show", "fifth", "--json").stdout)
     assert read_source(shown["source"]).files == {"fr/train.jsonl": 4}
+
+
+def test_check_prints_every_check_and_refuses_what_training_would(
+    folder: Path, variables: dict[str, str]
+) -> None:
+    good, bad = folder / "good.jsonl", folder / "bad.jsonl"
+    vote = '{"prompt": "Name a bird.", "chosen": "A wren.", "rejected": "%s"}\n'
+    good.write_text(vote % "A wren.")
+    bad.write_text(vote % "A wren." + vote % "")
+    add(variables, "good", str(good))
+    add(variables, "bad", str(bad))
+
+    result = dolly(variables, "datasets", "check", "good")
+    assert result.exit_code == 0, result.output
+    assert "warns           equal_answers: 1 of 1 preferences prefer an answer to" in result.stdout
+    result = dolly(variables, "datasets", "check", "bad")
+    assert result.exit_code == 2
+    assert "dolly: dataset bad was refused for training: empty: 1 of 2 records" in result.stderr

@@ -90,7 +90,6 @@ def test_two_similar_names_for_one_column_are_refused() -> None:
     [
         ({"instructions": "a", "response": "b"}, r"did you mean 'instructions'\? Rename it"),
         ({"Prompt": "a", "respones": "b"}, r"did you mean 'respones'\? Rename it"),
-        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "are preferences, which are not read"),
     ],
 )
 def test_names_that_resemble_a_missing_one_are_named(record, hint) -> None:

@@ -14,6 +14,7 @@ records are held out. It knows neither artifacts nor Dagster.
 - `encoding`: wrongly decoded or damaged text.
 - `language`: responses in an unexpected language.
 - `patterns`: markers of prompt formats, and responses that are known to be bad.
+- `preferences`: answers that are equal, contradict each other, or are one-sided.
 - `personal_data`: e-mail addresses, phone and account numbers, and the like.
 - `split`: leakage between training and held-out examples.
 - `records`, `turns`, `arrow`: the texts as the checks read them, with Arrow.

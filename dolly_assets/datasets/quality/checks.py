@@ -22,6 +22,9 @@ CheckName = Literal[
     "known_bad_answers",
     "length_outliers",
     "personal_data",
+    "equal_answers",
+    "contradictions",
+    "one_sided",
     "leakage_exact",
     "leakage_near",
     "over_long",
@@ -75,6 +78,13 @@ CHECKS: dict[CheckName, Check] = {
     ),
     "length_outliers": Check("are far longer than the rest", WARNS),
     "personal_data": Check("seem to contain personal data", WARNS),
+    "equal_answers": Check("prefer an answer to an equal one", WARNS, "preferences"),
+    "contradictions": Check("contradict an earlier one on the same answers", WARNS, "preferences"),
+    "one_sided": Check(
+        "prefer a model or a side that nearly all prefer, whatever the answers",
+        WARNS,
+        "preferences",
+    ),
     "leakage_exact": Check(
         "have a prompt that is also in the training data", STOPS, "held-out records"
     ),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from dolly_assets.conversations.tables import holds_conversations
+from dolly_assets.conversations.tables import holds_conversations, holds_preferences
 from dolly_assets.datasets.quality.content import empty, length_outliers, schema
 from dolly_assets.datasets.quality.dialogue import empty_turns, turns
 from dolly_assets.datasets.quality.duplicates import duplicates
@@ -21,6 +21,13 @@ from dolly_assets.datasets.quality.patterns import (
     prompt_markers,
 )
 from dolly_assets.datasets.quality.personal_data import personal_data
+from dolly_assets.datasets.quality.preferences import (
+    Preferences,
+    contradictions,
+    empty_answers,
+    equal_answers,
+    one_sided,
+)
 from dolly_assets.datasets.quality.records import Records
 from dolly_assets.datasets.quality.split import Split, evaluation_prompts, leakage, over_long
 
@@ -33,6 +40,8 @@ def check_dataset(table: pa.Table) -> list[QualityFinding]:
     columns = schema(table)
     if columns.found:
         return [columns]
+    if holds_preferences(table):
+        return [columns, *_check_preferences(Preferences(table))]
     records, is_chat = Records(table), holds_conversations(table)
     return [
         columns,
@@ -46,6 +55,21 @@ def check_dataset(table: pa.Table) -> list[QualityFinding]:
         language(records),
         known_bad_answers(records),
         length_outliers(records),
+        personal_data(records),
+    ]
+
+
+def _check_preferences(preferences: Preferences) -> list[QualityFinding]:
+    records = preferences.records
+    return [
+        empty_answers(preferences),
+        equal_answers(preferences),
+        contradictions(preferences),
+        one_sided(preferences),
+        *duplicates(records),
+        prompt_markers(records, (*KNOWN_MARKERS, *CONVERSATION_MARKERS)),
+        encoding(records),
+        known_bad_answers(records),
         personal_data(records),
     ]
 

@@ -19,7 +19,7 @@ from dolly_assets.core.errors import BaseModelError, ConfigurationError
 from dolly_assets.generation.answer import answer
 from dolly_assets.generation.dialogue import Dialogue, Settings
 from dolly_assets.generation.model import LoadedModel, load_with_template
-from dolly_assets.generation.playground import chat, describe
+from dolly_assets.generation.terminal import chat, describe
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
 STYLE = PromptStyle()
@@ -189,7 +189,7 @@ import sys
 from pathlib import Path
 from dolly_assets.generation.dialogue import Dialogue, Settings
 from dolly_assets.generation.model import load_with_template
-from dolly_assets.generation.playground import chat
+from dolly_assets.generation.terminal import chat
 from dolly_assets.tokenization.prompt_style import PromptStyle
 
 loaded = load_with_template(Path(sys.argv[1]), PromptStyle())

@@ -1,0 +1,1 @@
+"""Preferences from files, and votes in a store."""
