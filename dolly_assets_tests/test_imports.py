@@ -25,7 +25,7 @@ LAYERS = (
     {"suites", "judging"},
     {"family"},
     {"registry", "scaffolding"},
-    {"worker"},
+    {"worker", "serving"},
     {"report_server"},
     {"launchers"},
     {"dagster_support", "doctor"},

@@ -12,6 +12,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `models`: the declared model families, and new ones.
 - `champion`, `promote`, `rollback`: the models in stages; `_stages`: what they share.
 - `chat`: answers of a checkpoint, or of a model in a stage.
+- `serve`: published models behind OpenAI's API.
 - `profile`, `reports`: what the devices did, on the terminal and in the browser.
 - `ui`: the Dagster UI.
 - `doctor`: what is missing on this machine or in the cluster.

@@ -26,6 +26,7 @@ COMMANDS = (
     "promote",
     "reports",
     "rollback",
+    "serve",
     "status",
     "train",
     "ui",

@@ -66,6 +66,11 @@ VARIABLES = (
         f"`{REPORTS_URL}`",
     ),
     Variable(
+        "DOLLY_SERVE_TOKEN",
+        "the token that clients of `dolly serve` send, see Serving",
+        "none: only programs on this machine are answered",
+    ),
+    Variable(
         "DOLLY_IMAGE",
         "the container image, recorded in profiles",
         "the worker's image in Jobs, else none",

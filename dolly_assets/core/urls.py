@@ -8,6 +8,8 @@ import re
 
 from dolly_assets.core.errors import ConfigurationError
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The names of this machine, which only its own programs reach."""
 REPORTS_PORT = 3001
 REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
 

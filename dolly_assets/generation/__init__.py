@@ -7,6 +7,7 @@ was trained.
 - `prompt.py`: what a model is asked.
 - `answer.py`: from encoded prompts to answers; all other modules call it.
 - `batches.py`: rows of similar length in batches; `continuous.py`: batches that are refilled.
+- `rolling.py`: a batch whose rows come and go; `answer_text.py`: text while tokens arrive.
 - `sampling.py`: sampled tokens that depend on a prompt's own seed alone.
 - `evaluate.py`: loss, perplexity and exact match on held-out examples.
 - `memorization.py`: whether a model continues records of its training data verbatim.

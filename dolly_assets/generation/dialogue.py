@@ -95,7 +95,7 @@ class Dialogue:
             sampling=self._sampling(),
             streamer=streamer,
         )
-        self.messages = [*kept, _as_message(said)]
+        self.messages = [*kept, as_turn(said)]
         return Reply(said, forgotten=len(known) - len(kept))
 
     def _sampling(self) -> Sampling | None:
@@ -103,7 +103,7 @@ class Dialogue:
         if not settings.temperature:
             return None
         self._answered += 1
-        seed = int(json_digest([settings.seed, self._answered])[:8], 16)
+        seed = seed_of_answer(settings.seed, self._answered)
         return Sampling(settings.temperature, settings.top_p, (seed,))
 
     def reset(self) -> None:
@@ -129,7 +129,12 @@ class Dialogue:
             messages = messages[starts[1] :]
 
 
-def _as_message(text: str) -> Message:
+def seed_of_answer(seed: int, number: int = 1) -> int:
+    """Return what the first answer of a dialogue is sampled from, or a later one."""
+    return int(json_digest([seed, number])[:8], 16)
+
+
+def as_turn(text: str) -> Message:
     """Return an answer as a turn, in which its reasoning is apart from its content."""
     reasoning, end, content = text.rpartition(_REASONING_END)
     if not end:

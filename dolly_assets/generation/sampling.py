@@ -43,8 +43,9 @@ class NoisyLogits:
             TopPLogitsWarper,
         )
 
-        warpers = [TemperatureLogitsWarper(sampling.temperature), TopPLogitsWarper(sampling.top_p)]
-        self._warpers = LogitsProcessorList(warpers)
+        self._warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+        if sampling.top_p < 1:  # it sorts the vocabulary
+            self._warpers.append(TopPLogitsWarper(sampling.top_p))
         self._random = [torch.Generator().manual_seed(seed) for seed in sampling.seeds]
 
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":

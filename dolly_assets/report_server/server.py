@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from dolly_assets.core.errors import DollyError
 from dolly_assets.core.text import one_line
+from dolly_assets.core.urls import LOOPBACK
 from dolly_assets.report_server.pages import NEVER_KEPT, STATIC, Pages
 
 MOST_CONNECTIONS = 64  # each has a thread
 SILENT_SECONDS = 10  # without a byte of a request
 CONNECTION_SECONDS = 60  # a page has arrived by then; a client that sends byte by byte is cut off
 BUSY = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n\r\n"
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Request = socket.socket | tuple[bytes, socket.socket]  # the latter only of datagrams
 
