@@ -106,7 +106,7 @@ def disrupted(bench: Demo, how: Callable[[], object]) -> Callable[[str], float]:
         seconds = bench.train(name, bench.in_pods)
         disrupting.join()
         bench.hand.release()
-        assert bench.restarts(), "the training had ended before: give it more records"
+        assert bench.restarts(name), "the training had ended before: give it more records"
         return seconds
 
     return train

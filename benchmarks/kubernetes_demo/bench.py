@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import yaml
 
 from dolly_assets.core.environment import PROJECT, Environment
@@ -19,7 +20,7 @@ from dolly_assets.pipeline.session import Session
 from dolly_assets_tests.home import Home
 from dolly_assets_tests.kubernetes.cluster import NAMESPACE, Cluster
 from dolly_assets_tests.kubernetes.hands import Hand, StandInHand
-from dolly_assets_tests.kubernetes.real import RealCluster
+from dolly_assets_tests.kubernetes.real import GPU, RealCluster
 from dolly_assets_tests.kubernetes.real_hand import FEW_CPUS, RealHand
 
 DATASET = "some_demo"
@@ -93,11 +94,7 @@ class Demo:
     def train(self, name: str, session: Session) -> float:
         """Trains all epochs in one run; seconds."""
         began = time.monotonic()
-        keys = [[name, asset] for asset in ("model_checkpoint", "gpu_profile")]
-        first, last = (partition_key(DATASET, epoch) for epoch in (self.epochs[0], self.epochs[-1]))
-        session.materialize(
-            keys, first, last, {f"{name}__fine_tune": {"config": {"retrain": True}}}
-        )
+        train(session, name, self.epochs)
         return time.monotonic() - began
 
     def count(self, name: str, epoch: int) -> int:
@@ -124,16 +121,29 @@ class Demo:
             str(artifact.manifest.attributes["weights_sha256"]) for artifact in found if artifact
         ]
 
-    def restarts(self) -> int:
-        """How often the newest run's Job has restarted, as its log says."""
-        [run] = self.in_pods.instance.get_run_ids(limit=1)
-        log = "\n".join(entry.message for entry in self.in_pods.instance.all_logs(run))
+    def log(self, name: str) -> list[tuple[float, str]]:
+        """Return what a family's newest training logged, and when."""
+        training = dg.AssetKey([name, "model_checkpoint"])
+        runs = self.here.instance.get_runs()
+        run = next(run.run_id for run in runs if training in (run.asset_selection or ()))
+        return [(entry.timestamp, entry.message) for entry in self.here.instance.all_logs(run)]
+
+    def restarts(self, name: str) -> int:
+        """How often the Job of a family's newest training has restarted, as its log says."""
+        log = "\n".join(text for _, text in self.log(name))
         return max(map(int, re.findall(r"with (\d+) restart", log)), default=0)
 
     def in_epoch_2(self, name: str) -> Callable[[], bool]:
         """Whether the training that begins now is in its second epoch."""
         before = self.count(name, 1)
         return lambda: self.count(name, 1) > before
+
+
+def train(session: Session, name: str, epochs: range) -> None:
+    """Train epochs of a family in one run."""
+    keys = [[name, asset] for asset in ("model_checkpoint", "gpu_profile")]
+    first, last = (partition_key(DATASET, epoch) for epoch in (epochs[0], epochs[-1]))
+    session.materialize(keys, first, last, {f"{name}__fine_tune": {"config": {"retrain": True}}})
 
 
 @contextmanager
@@ -153,7 +163,8 @@ def on_a_real_cluster() -> Iterator[tuple[RealHand, dict[str, Any]]]:
     os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
     cluster.start()
     hand = RealHand(cluster)
-    settings = cluster.settings(hand.folder, resources=FEW_CPUS)
+    resources = {**FEW_CPUS, "limits": {GPU: "1"}}  # which is booked, and trains nothing
+    settings = cluster.settings(hand.folder, resources=resources)
     del settings["config"]["container_config"]["command"]  # the worker's own
     try:
         yield hand, {**settings, "restarts": 100}

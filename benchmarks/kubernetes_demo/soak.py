@@ -1,6 +1,7 @@
 """One training in two pods under one seeded disruption after another, and what it cost."""
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -13,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from benchmarks.kubernetes_demo import here
 from benchmarks.kubernetes_demo.bench import Demo, on_a_real_cluster
-from dolly_assets.pipeline.session import Session
 from dolly_assets_tests.kubernetes.real import PROGRAM
 from dolly_assets_tests.kubernetes.real_hand import RealHand
 
-NAME = "two_pods"
+HERE, NAME = "two", "two_pods"
 AWAY_SECONDS = 20.0  # of what is taken away for a while
 LOOK_SECONDS = 1.0  # between readings of the store
 UNDISTURBED = 2  # epochs, before the disruptions and after them
@@ -124,7 +125,7 @@ class Soak:
             f"{whole} epochs whole in {elapsed:.0f} s, undisturbed {undisturbed:.0f} s each: "
             f"effective training time {100 * whole * undisturbed / elapsed:.0f} %"
         )
-        back = restarts(self.bench.in_pods, [at for at, _ in self.at])
+        back = restarts(self.bench, [at for at, _ in self.at])
         if len(back) > 1:
             p95 = statistics.quantiles(back, n=20, method="inclusive")[-1]
             print(f"{len(back)} restarts: p50 {statistics.median(back):.0f} s, p95 {p95:.0f} s")
@@ -139,26 +140,44 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--records", type=int, default=1200)
     parser.add_argument("--cluster", metavar="PROGRAM", default=os.environ.get(PROGRAM))
+    parser.add_argument(
+        "--beside", action="store_true", help="train here at the same time, not afterwards"
+    )
     arguments = parser.parse_args()
     if not arguments.cluster:
         parser.error(f"a real cluster is needed: set {PROGRAM} or --cluster")
     os.environ[PROGRAM] = arguments.cluster
     with on_a_real_cluster() as (hand, settings):
-        bench = Demo(hand, settings, arguments.records, MOST_EPOCHS, ("two", NAME))
+        bench = Demo(hand, settings, arguments.records, MOST_EPOCHS, (HERE, NAME))
+        bench.prepare(HERE)
         bench.prepare(NAME)
         chance = random.Random(arguments.seed)
         soak = Soak(bench, hand, chance, arguments.every, 60 * arguments.minutes)
-        disturbed(bench, soak)
-        soak.report()
-        is_free = not hand.gpus_booked()
-        bench.epochs = range(1, len(soak.whole()) + 1)
-        published = [bench.count(NAME, epoch) for epoch in bench.epochs]
-        print(f"epochs published {published} times, GPUs {'free' if is_free else 'BOOKED'}")
-        bench.prepare("two")
-        bench.train("two", bench.here)
-        equal = bench.weights("two") == bench.weights(NAME)
+        with contextlib.ExitStack() as stack:
+            beside = None
+            if arguments.beside:
+                beside = stack.enter_context(here.training_beside(bench, HERE))
+            disturbed(bench, soak)
+            soak.report()
+            is_right = is_well_ended(bench, soak)
+            if beside:
+                here.wait_for(bench, HERE, beside)
+            else:
+                bench.train(HERE, bench.here)
+        equal = bench.weights(HERE) == bench.weights(NAME)
     print(f"weights {'equal' if equal else 'DIFFER'} to the undisturbed training's here (SHA-256)")
-    return int(not (equal and is_free and set(published) == {1}))
+    return int(not (equal and is_right))
+
+
+def is_well_ended(bench: Demo, soak: Soak) -> bool:
+    """Whether each whole epoch was published once, which alone are compared, and GPUs are free."""
+    bench.epochs = range(1, len(soak.whole()) + 1)
+    published = Counter(bench.count(NAME, epoch) for epoch in bench.epochs)
+    for times, epochs in published.items():
+        print(f"{epochs} epochs published {times} times")
+    booked = soak.hand.gpus_booked()
+    print(f"{booked} GPUs booked")
+    return set(published) == {1} and not booked
 
 
 def disturbed(bench: Demo, soak: Soak) -> None:
@@ -174,13 +193,9 @@ def disturbed(bench: Demo, soak: Soak) -> None:
         thread.join()
 
 
-def restarts(session: Session, disruptions: list[float]) -> list[float]:
+def restarts(bench: Demo, disruptions: list[float]) -> list[float]:
     """Return the seconds from each disruption that ended pods until all pods ran again."""
-    runs = session.instance.get_run_ids(limit=1)
-    entries = [
-        (entry.timestamp, entry.message) for run in runs for entry in session.instance.all_logs(run)
-    ]
-    runs_on = [at for at, text in entries if " runs on " in text][1:]  # the first is the start
+    runs_on = [at for at, text in bench.log(NAME) if " runs on " in text][1:]  # first: the start
     found = []
     for at in runs_on:
         if before := [moment for moment in disruptions if moment < at]:
