@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Demo:
         records: Number of examples.
         epochs: Number of epochs.
         families: Those of `FAMILIES` that are needed.
+        store: URL of the store; a folder that pods see if it is empty.
+        compute: Merged over what families request.
     """
 
     def __init__(
@@ -53,15 +55,17 @@ class Demo:
         records: int,
         epochs: int,
         families: tuple[str, ...] = tuple(FAMILIES),
+        store: str = "",
+        compute: Mapping[str, Any] | None = None,
     ) -> None:
         self.hand, self.epochs = hand, range(1, epochs + 1)
         self.home = Home(hand.folder / "home")
         for name in families:
-            self._declare(name, epochs, held_out=records // 6)
+            self._declare(name, epochs, held_out=records // 6, compute=compute or {})
         self.kubernetes_file = hand.folder / "kubernetes.yaml"
         self.kubernetes_file.write_text(yaml.safe_dump(settings))
         os.umask(0)  # pods have a user of their own
-        os.environ.update(self.home.variables, DOLLY_STORE=str(hand.folder / "store"))
+        os.environ.update(self.home.variables, DOLLY_STORE=store or str(hand.folder / "store"))
         self.here = Session(Environment.read())
         in_pods = {**os.environ, "DOLLY_KUBERNETES": str(self.kubernetes_file)}
         self.in_pods = Session(Environment.read(in_pods))
@@ -73,11 +77,12 @@ class Demo:
         self.here.materialize([[name, "tokenized_dataset"]], DATASET)
         self.here.materialize([[name, "training_plan"]], DATASET)
 
-    def _declare(self, name: str, epochs: int, held_out: int) -> None:
+    def _declare(self, name: str, epochs: int, held_out: int, compute: Mapping[str, Any]) -> None:
         family = yaml.safe_load(
             (PROJECT / "dolly_assets" / "defs" / "demo" / "defs.yaml").read_text()
         )
-        family["attributes"].update(compute={**FAMILIES[name], "memory_gib": 4}, automation={})
+        needed = {**FAMILIES[name], "memory_gib": 4, **compute}
+        family["attributes"].update(compute=needed, automation={})
         family["attributes"]["recipe"] |= {"epochs": epochs, "held_out_examples": held_out}
         (self.home.path / "defs" / name).mkdir(parents=True)
         (self.home.path / "defs" / name / "defs.yaml").write_text(yaml.safe_dump(family))

@@ -4,6 +4,8 @@ import contextlib
 import re
 import signal
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -33,10 +35,13 @@ LOCATIONS = (
 )
 
 
-def launch(server: Any, name: str, epochs: range) -> str:
+def launch(
+    server: Any, name: str, epochs: range, tags: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Start a run of all epochs, and return its id."""
     [repository] = server.ask(LOCATIONS)["repositoriesOrError"]["nodes"]
     first, last = (partition_key(DATASET, epoch) for epoch in (epochs[0], epochs[-1]))
+    tag = {RANGE_START: first, RANGE_END: last, **tags}
     params = {
         "selector": {
             "repositoryLocationName": repository["location"]["name"],
@@ -48,9 +53,7 @@ def launch(server: Any, name: str, epochs: range) -> str:
             "assetCheckSelection": [],
         },
         "runConfigData": {"ops": {f"{name}__fine_tune": {"config": {"retrain": True}}}},
-        "executionMetadata": {
-            "tags": [{"key": RANGE_START, "value": first}, {"key": RANGE_END, "value": last}]
-        },
+        "executionMetadata": {"tags": [{"key": key, "value": tag[key]} for key in tag]},
     }
     answer = server.ask(LAUNCH, params=params)["launchRun"]
     return answer["run"]["runId"] if "run" in answer else sys.exit(str(answer))

@@ -227,19 +227,19 @@ ENDS: list[End[RealHand]] = [
         "node crashed for good, node deleted",
         crash_for_good(lambda hand, node: hand.cluster.core.delete_node(node), 1),
         ONCE,
-        r"is to end, which its node .*kubectl delete node",
+        r"is not replaced before its node .*kubectl delete node",
     ),
     End(
         "node crashed for good, of four",
         crash_for_good(lambda hand, node: hand.cluster.core.delete_node(node), 4),
         ONCE,
-        r"is to end, which its node .*kubectl delete node",
+        r"is not replaced before its node .*kubectl delete node",
     ),
     End(
         "node crashed for good, out of service",
         crash_for_good(lambda hand, node: hand.taint(node, OFF), 1),
         ONCE,
-        r"is to end, which its node .*kubectl delete node",
+        r"is not replaced before its node .*kubectl delete node",
     ),
     End(
         "node frozen",

@@ -62,12 +62,15 @@ def _asked(environ: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def enforcing_server(folder: Path, *, ignores_conditions: bool = False) -> Iterator[str]:
+def enforcing_server(
+    folder: Path, *, ignores_conditions: bool = False, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
     """Yields the URL of a server that enforces the policies in a folder.
 
     Args:
         folder: that of the policies.
         ignores_conditions: overwrites objects in conditional puts, as old servers do.
+        host, port: where it listens; any free port if 0.
     """
     policies, moto = statements_of(folder), DomainDispatcherApplication(create_backend_app)
 
@@ -85,9 +88,9 @@ def enforcing_server(folder: Path, *, ignores_conditions: bool = False) -> Itera
             environ.pop("HTTP_IF_NONE_MATCH", None)
         return moto(environ, start)
 
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    server = make_server(host, port, application, threaded=True)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http://{host}:{server.server_port}"
     server.shutdown()
     thread.join()

@@ -64,12 +64,29 @@ def _binaries() -> Path:
     return Path(found).parent
 
 
+def _with_tls(data: Path, address: str) -> list[str]:
+    """Admits the network of an address; the options for a certificate, which nobody signed."""
+    key, certificate = data / "server.key", data / "server.crt"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=postgres"]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    for file in (key, certificate):
+        file.chmod(0o600)
+        shutil.chown(file, data.owner(), data.group())
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write(f"hostssl all all {address}/16 scram-sha-256\n")
+    return ["-c", "ssl=on"]
+
+
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Listens where nothing else does, on the usual port: an address of the loopback range."""
+def running_postgres(address: str | None = None) -> Iterator[Postgres]:
+    """Listens on the usual port, where nothing else does: at an address of the loopback range.
+
+    At another address it listens to its network (/16), with TLS alone.
+    """
     binaries, host = (
         _binaries(),
-        f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}",
+        address
+        or f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}",
     )
     # The server refuses to be root; a folder of its own in /tmp is one that another user can get
     # to.
@@ -94,14 +111,16 @@ def running_postgres() -> Iterator[Postgres]:
     subprocess.run(
         [*as_user, binaries / "initdb", "-D", data, *initialize], check=True, capture_output=True
     )
-    settings = (
+    settings = [
         "-c",
         f"listen_addresses={host}",
         "-c",
         f"unix_socket_directories={folder}",
         "-c",
         "fsync=off",
-    )
+    ]
+    if address:
+        settings += _with_tls(data, address)
     log = (folder / "log").open("w")
     server = subprocess.Popen(
         [*as_user, binaries / "postgres", "-D", data, *settings], stdout=log, stderr=log

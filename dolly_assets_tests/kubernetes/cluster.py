@@ -38,7 +38,7 @@ deadlines, time to live.
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -251,6 +251,13 @@ class Cluster:
                 )
 
         self.api.admit = admit
+
+    def keep_jobs(self, finalizers: Sequence[str] = ("example.com/audit",)) -> None:
+        """Jobs that are deleted stay until another controller removes its finalizer."""
+        for job in self.jobs():
+            patch = {"metadata": {"finalizers": [*finalizers]}}
+            self.objects.update("jobs", NAMESPACE, job["metadata"]["name"], patch)
+        self.controller.wake()
 
     def end_namespace(self) -> None:
         """The namespace is being deleted: first its pods; its Jobs may stay for minutes."""

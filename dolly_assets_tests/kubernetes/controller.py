@@ -107,7 +107,7 @@ class Controller:
         if "deletionTimestamp" in job["metadata"]:
             for pod in pods:
                 self.delete_pod(pod)
-            if not pods:
+            if not pods and not job["metadata"].get("finalizers"):
                 self._objects.remove("jobs", job["metadata"]["namespace"], job["metadata"]["name"])
             return
         if "Complete" in _conditions(job) or "Failed" in _conditions(job):

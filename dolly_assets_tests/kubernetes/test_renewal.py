@@ -100,6 +100,21 @@ def test_a_quota_that_still_counts_the_earlier_job_is_waited_for(
     assert training.ends_whole().restarts >= 1
 
 
+def test_a_job_whose_deletion_takes_long_is_waited_for_and_named(
+    cluster: Cluster, directed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dolly_assets.launchers.kubernetes.job_monitor.SLOW_SECONDS", 0)
+    training = directed()
+    in_epoch_2(cluster, training)
+    cluster.keep_jobs()
+    [name] = [job["metadata"]["name"] for job in cluster.jobs()]
+    cluster.evict(cluster.running()[-1])
+    cluster.wait(lambda: f"Job {name}-r2 waits until Job {name} is deleted" in training.log)
+    assert [job["metadata"]["name"] for job in cluster.jobs()] == [name]
+    cluster.keep_jobs(finalizers=())
+    assert training.ends_whole().restarts == 1
+
+
 def a_job(nodes: int = 1, labels: dict[str, str] | None = None, **spec: Any) -> Job:
     values = {"completions": nodes, "suspend": False, "backoff_limit_per_index": 10, **spec}
     metadata = SimpleNamespace(name="job", labels=labels or {}, deletion_timestamp=None)

@@ -8,6 +8,8 @@ It knows Jobs, pods and the messages of workers; training and Dagster it doesn't
 - `job.py`: the Job of a worker, from spec, settings and family.
 - `job_monitor.py`: follows one Job to its end.
 - `pods.py`: interprets the states of a Job and its pods.
+- `pod_logs.py`: the logs of a Job's pods, and how pods have ended.
+- `limits.py`: how long a Job may wait, start and run.
 - `waiting.py`: why a Job waits.
 - `failure.py`: why a Job has failed.
 - `renewal.py`: when a Job is replaced, to restart without a pause.

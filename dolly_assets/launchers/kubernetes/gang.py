@@ -208,8 +208,8 @@ def _what_to_do(pod: Pod) -> str:
     """
     node = pod.spec.node_name
     return (
-        f"{pod.metadata.name} is to end, which its node {node} does not confirm, and no other pod "
-        "takes its place before. If the node is off for good, run "
+        f"{pod.metadata.name} is not replaced before its node {node} confirms that it has ended, "
+        "and the node does not answer. If the node is off for good, run "
         f"`kubectl delete node {node}` or `kubectl taint nodes {node} "
         "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`"
     )

@@ -20,7 +20,9 @@ from dolly_assets.launchers.kubernetes.clock import Clock
 from dolly_assets.launchers.kubernetes.failure import Failure, out_of_memory, without_program
 from dolly_assets.launchers.kubernetes.gang import Gang, Nodes
 from dolly_assets.launchers.kubernetes.job import renewed
+from dolly_assets.launchers.kubernetes.limits import Limits
 from dolly_assets.launchers.kubernetes.message_reader import MessageReader
+from dolly_assets.launchers.kubernetes.pod_logs import PodLogs
 from dolly_assets.launchers.kubernetes.pods import (
     Job,
     Pod,
@@ -29,23 +31,21 @@ from dolly_assets.launchers.kubernetes.pods import (
     grace_seconds_of,
     has_ended,
     has_started,
-    how_it_ended,
     index_of,
     is_ending,
-    is_starting,
 )
 from dolly_assets.launchers.kubernetes.renewal import restarts_after_renewal
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
 from dolly_assets.launchers.kubernetes.waiting import Waiting
-from dolly_assets.launchers.kubernetes.watch import LogStream, Watched
+from dolly_assets.launchers.kubernetes.watch import Watched
 from dolly_assets.launchers.kubernetes.worker_resources import WorkerResources
 from dolly_assets.worker.messages import Log, Message
 from dolly_assets.worker.spec import WorkerSpec
 
 LOOK_SECONDS = 1.0  # between readings of the store, which does not notify of new messages
 SILENCE_SECONDS = 60.0  # of the API, before it is logged
-LOG_SECONDS = 10.0  # for the rest of the logs of pods that have ended
 SEEN_SECONDS = 3.0  # that the end of a pod may be seen later, or earlier, than that of its Job
+SLOW_SECONDS = 10.0  # for something to be deleted, before it is logged
 ENDING_SECONDS = 120.0  # for the cluster to remove a Job, in addition to its pods' grace period
 QUOTA_SECONDS = 60.0  # for a quota to count the Jobs that exist
 ORPHAN_SECONDS = 30.0  # for the cluster to begin to end the pods of a Job that is gone
@@ -77,13 +77,13 @@ class JobMonitor:
         self._wake: queue.Queue[None] = queue.Queue()
         self._earlier: list[Pod] = []  # of Jobs that were replaced
         self._watch()
-        self._logs: dict[str, LogStream] = {}
+        ranks, pods = self._resources.ranks, lambda: self._pods.now()  # of the newest Job
+        self._logs = PodLogs(api, ranks, pods, self._log)
+        self._limits = Limits(settings)
         self._clock: Clock | None = None
         self._gang, self._nodes = Gang(api, self._log), Nodes(self._log)
-        self._reported: set[str] = set()
         self._is_silent = False
         self._is_kept = False
-        self._starting_since: float | None = None
 
     def _watch(self) -> None:
         """Begin to watch the Job and its pods."""
@@ -103,8 +103,7 @@ class JobMonitor:
     ) -> None:
         self._jobs.close()
         self._pods.close()
-        for log in self._logs.values():
-            log.finish(0)
+        self._logs.close()
         if self._clock is None:
             return
         times = Times(
@@ -167,7 +166,7 @@ class JobMonitor:
         self._log(f"Job {new} replaces {old}: it restarts at once, where Kubernetes would pause")
         self._follow_pods()
         self._api.delete_job(old)
-        self._wait(lambda: bool(self._jobs.now()))
+        self._wait(lambda: bool(self._jobs.now()), f"Job {new} waits until Job {old} is deleted")
         self._jobs.close()
         self._pods.close()
         self._earlier = self._seen()
@@ -218,13 +217,22 @@ class JobMonitor:
         with contextlib.suppress(Exception):
             self._finish()
 
-    def _wait(self, is_there: Callable[[], bool]) -> None:
-        """Wait for the end of what saves its state, for as long as that may take."""
-        deadline = time.monotonic() + self._grace_seconds + ENDING_SECONDS
+    def _wait(self, is_there: Callable[[], bool], reason: str = "") -> None:
+        """Wait for the end of what saves its state, for as long as that may take.
+
+        Args:
+            is_there: Whether it has not ended.
+            reason: What is logged when it takes a while.
+        """
+        began = time.monotonic()
+        deadline = began + self._grace_seconds + ENDING_SECONDS
         while is_there() and time.monotonic() < deadline:
             with contextlib.suppress(Exception):  # the error that ended `follow` is being raised
                 self._messages.pass_on()
                 self._follow_pods()
+                if reason and time.monotonic() > began + SLOW_SECONDS:
+                    self._log(reason)
+                    reason = ""
             self._pause()
 
     def _log(self, text: str) -> None:
@@ -254,23 +262,7 @@ class JobMonitor:
                 self._wake.get_nowait()
 
     def _follow_pods(self) -> None:
-        """Stream the logs of pods that run, and report those that have failed."""
-        gone, pods = self._pods.gone(), self._pods.now()
-        for pod in [*gone, *pods]:
-            name = pod.metadata.name
-            if has_started(pod) and name not in self._logs:
-                prefix = f"[rank {self._ranks_of(pod)} {name}] "
-                self._logs[name] = LogStream(
-                    partial(self._api.pod_log, name), partial(self._has_ended, name), prefix
-                )
-        for pod in [*gone, *(pod for pod in pods if pod.status.phase == "Failed")]:
-            if pod.metadata.name not in self._reported and pod.status.phase != "Succeeded":
-                self._reported.add(pod.metadata.name)
-                self._log(how_it_ended(pod))
-
-    def _has_ended(self, pod: str) -> bool:
-        """Return whether a pod writes no more to its log."""
-        return all(has_ended(item) for item in self._pods.now() if item.metadata.name == pod)
+        self._logs.follow(self._pods.gone(), self._pods.now())
 
     def _end_without_memory(self) -> None:
         """Raise when memory ran out: the worker would restart and need as much again."""
@@ -283,12 +275,6 @@ class JobMonitor:
         if pod := without_program(self._seen()):
             self._is_kept = True
             raise self._failure.without_program(pod)
-
-    def _ranks_of(self, pod: Pod) -> str:
-        """Return the ranks that run in a pod, such as `4-7`."""
-        first = index_of(pod) * self._resources.ranks
-        last = first + self._resources.ranks - 1
-        return f"{first}-{last}" if last > first else str(first)
 
     def _keep_time(self, job: Job) -> None:
         """Log why the Job waits; raise when it waits, starts or runs for longer than it may."""
@@ -305,8 +291,7 @@ class JobMonitor:
             )
         is_restarting = self._gang.restart(pods, self._pods.gone())
         if is_running:
-            self._starting_since = None
-            self._limit_running(clock)
+            self._limits.check_running(self._name, clock.running_seconds)
             return
         failures = max((self._failures(index_of(pod)) for pod in pods), default=0)
         is_settled = not failures or clock.seconds > SEEN_SECONDS  # its Job may be about to fail
@@ -314,7 +299,7 @@ class JobMonitor:
             self._waiting.look(job, pods, failures=failures, seconds=clock.seconds)
         if self._waiting.is_in_vain:
             raise self._deleted()
-        self._limit_waiting(pods, clock)
+        self._limits.check_waiting(self._name, pods, clock.seconds, self._waiting.why)
 
     def _failures(self, index: int) -> int:
         """Return how many pods of an index of this Job have failed."""
@@ -329,31 +314,6 @@ class JobMonitor:
             return Clock(0)
         since_creation = datetime.now(UTC) - job.metadata.creation_timestamp
         return Clock(max(0.0, since_creation.total_seconds()))
-
-    def _limit_running(self, clock: Clock) -> None:
-        limit = self._settings.run_minutes
-        if limit and clock.running_seconds > 60 * limit:
-            raise WorkerError(
-                f"Job {self._name} has reached run_minutes ({duration(60 * limit)}); published "
-                "epochs are kept, run again to resume"
-            )
-
-    def _limit_waiting(self, pods: list[Pod], clock: Clock) -> None:
-        now = time.monotonic()
-        self._starting_since = (self._starting_since or now) if is_starting(pods) else None
-        queue_seconds, start_seconds = (
-            60 * self._settings.queue_minutes,
-            60 * self._settings.start_minutes,
-        )
-        if clock.seconds > queue_seconds:
-            what = f"has waited for {duration(queue_seconds)} (queue_minutes)"
-        elif self._starting_since and now - self._starting_since > start_seconds:
-            what = (
-                f"was scheduled but did not start within {duration(start_seconds)} (start_minutes)"
-            )
-        else:
-            return
-        raise WorkerError(f"Job {self._name} {what}, giving up: {self._waiting.why}")
 
     def _check_the_api(self) -> None:
         """Log that the API does not answer; raise when it answers that requests are forbidden."""
@@ -389,10 +349,8 @@ class JobMonitor:
 
     def _finish(self) -> None:
         """Pass on the last logs and messages."""
-        deadline = time.monotonic() + LOG_SECONDS
         self._follow_pods()
-        for pod, log in self._logs.items():
-            log.finish(max(0.0, deadline - time.monotonic()) if self._has_ended(pod) else 0)
+        self._logs.finish()
         self._messages.pass_on()
 
     def _deleted(self) -> DollyError:
@@ -424,7 +382,7 @@ class JobMonitor:
             restarts=self._settings.restarts,
             pods=self._seen(),
             failures=self._messages.failures,
-            logs={name: log.last for name, log in self._logs.items()},
+            logs=self._logs.last_lines,
         )
 
 
