@@ -25,6 +25,7 @@ LAYERS = (
     {"suites", "judging"},
     {"family"},
     {"registry", "scaffolding"},
+    {"papers"},
     {"worker", "serving"},
     {"report_server"},
     {"launchers"},

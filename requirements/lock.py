@@ -40,7 +40,9 @@ FOR_CPUS = {
 def main() -> None:
     """Resolve everything once, and each part within it."""
     upgrade = ("--upgrade",) if "--upgrade" in sys.argv else ()
-    extras = [f"--extra={name}" for name in ("orchestrator", "worker", "notebook", "dev")]
+    extras = [
+        f"--extra={name}" for name in ("orchestrator", "worker", "notebook", "signing", "dev")
+    ]
     packages = compiled("all", str(PROJECT), *extras, *upgrade)
     parts = {
         side: compiled(side, str(PROJECT), "--extra", side, "--constraints", str(HERE / "all.txt"))

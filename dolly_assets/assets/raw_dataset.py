@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 
-from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, SCHEMAS, form_of
+from dolly_assets.conversations.tables import COLUMNS, EXCHANGE_SCHEMA, SCHEMAS, form_of
 from dolly_assets.dagster_support.columns import column_schema, hub_link
 from dolly_assets.dagster_support.partitions import DATASETS
 from dolly_assets.dagster_support.resources import StoreResource
@@ -26,22 +26,6 @@ from dolly_assets.registry.raw_datasets import declared_attributes, is_at_versio
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
 
-COLUMNS = {
-    "instruction": "The task.",
-    "context": "What the task is about; may be empty.",
-    "response": "The answer to learn.",
-    "category": "Kind of task; may be empty.",
-    "messages": "The turns of a conversation, as JSON.",
-    "tools": "The tools that the assistant may call, as JSON in OpenAI's form; may be empty.",
-    "source": "Where the record comes from; may be empty.",
-    "prompt": "The messages that both models answered, as JSON.",
-    "chosen": "The answer that was preferred.",
-    "rejected": "The other answer.",
-    "chosen_model": "The model of the preferred answer and its digest; may be empty.",
-    "rejected_model": "The model of the other answer and its digest; may be empty.",
-    "chosen_side": "Where the preferred answer was shown, left or right; may be empty.",
-    "id": "The record's identifier at its source; may be empty.",
-}
 LATE_AFTER = timedelta(days=8)  # sources are checked weekly
 
 

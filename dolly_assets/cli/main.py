@@ -12,6 +12,7 @@ from dolly_assets.core.errors import DollyError, WorkerStopped
 
 COMMANDS = (
     "artifacts",
+    "card",
     "champion",
     "chat",
     "datasets",

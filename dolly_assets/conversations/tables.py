@@ -30,6 +30,24 @@ CONVERSATION_SCHEMA = pa.schema(
 """Conversations: `messages` and `tools` are JSON, so that arguments keep their types. All but
 `messages` may be empty."""
 
+COLUMNS = {
+    "instruction": "The task.",
+    "context": "What the task is about; may be empty.",
+    "response": "The answer to learn.",
+    "category": "Kind of task; may be empty.",
+    "messages": "The turns of a conversation, as JSON.",
+    "tools": "The tools that the assistant may call, as JSON in OpenAI's form; may be empty.",
+    "source": "Where the record comes from; may be empty.",
+    "prompt": "The messages that both models answered, as JSON.",
+    "chosen": "The answer that was preferred.",
+    "rejected": "The other answer.",
+    "chosen_model": "The model of the preferred answer and its digest; may be empty.",
+    "rejected_model": "The model of the other answer and its digest; may be empty.",
+    "chosen_side": "Where the preferred answer was shown, left or right; may be empty.",
+    "id": "The record's identifier at its source; may be empty.",
+}
+"""What the columns of all forms hold."""
+
 
 PREFERENCE_SCHEMA = pa.schema(
     [

@@ -12,9 +12,11 @@ from pydantic import JsonValue
 
 from dolly_assets.core.errors import LicenseError
 
-UNKNOWN = "unknown"
+UNKNOWN, OTHER = "unknown", "other"
 LICENSE_ATTRIBUTES = ("licenses", "commercial_use", "obligations")
 Use = Literal["commercial", "non-commercial"]
+_NO_ADAPTATIONS = "no adapted version may be shared"
+_SPDX = "https://spdx.org/licenses/"
 
 
 class Terms(NamedTuple):
@@ -36,7 +38,7 @@ class Terms(NamedTuple):
 
 
 def _cc(name: str, version: str) -> Terms:
-    no_adaptations = "no adapted version may be shared" if "nd" in name.split("-") else ""
+    no_adaptations = _NO_ADAPTATIONS if "nd" in name.split("-") else ""
     return Terms(
         source=f"https://creativecommons.org/licenses/{name}/{version}/legalcode",
         commercial="nc" not in name.split("-"),
@@ -46,9 +48,7 @@ def _cc(name: str, version: str) -> Terms:
 
 
 def _spdx(name: str, *, attribution: bool = True, share_alike: bool = False) -> Terms:
-    return Terms(
-        f"https://spdx.org/licenses/{name}.html", attribution=attribution, share_alike=share_alike
-    )
+    return Terms(f"{_SPDX}{name}.html", attribution=attribution, share_alike=share_alike)
 
 
 def _rail(source: str) -> Terms:
@@ -110,6 +110,18 @@ _TERMS: dict[str, Terms] = {
         "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
     ),
 }
+_WITHOUT_TAG = frozenset({"0bsd", "mit-0"}) | {
+    f"cc-{kind}-{version}"
+    for kind, versions in {
+        "by-sa": ("2.0", "2.5"),
+        "by-nc": ("2.5",),
+        "by-nd": ("2.0", "2.5", "3.0"),
+        "by-nc-sa": ("2.5",),
+        "by-nc-nd": ("2.0", "2.5"),
+    }.items()
+    for version in versions
+}
+"""Licences of the table that the Hub has no tag for."""
 _TAGS = {"odc-by": "odc-by-1.0", "odbl": "odbl-1.0", "pddl": "pddl-1.0", "bsd": "bsd-3-clause"}
 
 
@@ -136,6 +148,35 @@ def terms_of(license_id: str) -> Terms | None:
     """Return the terms of a licence by its SPDX id or Hub tag, in any case; None if unknown."""
     name = license_id.lower().removesuffix("-only").removesuffix("-or-later")
     return _TERMS.get(_TAGS.get(name, name))
+
+
+def spdx_id(license_id: str) -> str | None:
+    """Return the SPDX id of a licence in SPDX's spelling; None if it is unknown or has none."""
+    name, terms = license_id.lower(), terms_of(license_id)
+    if terms and terms.source.startswith(_SPDX):
+        version = next((end for end in ("-only", "-or-later") if name.endswith(end)), "")
+        return terms.source.removeprefix(_SPDX).removesuffix(".html") + version
+    return name.upper() if terms and name.startswith("cc-") else None
+
+
+def hub_tag(license_id: str) -> str:
+    """Return the Hub's tag of a licence; `other` if it has none, `unknown` if it is not known."""
+    if terms_of(license_id) is None:
+        return UNKNOWN
+    name = license_id.lower().removesuffix("-only").removesuffix("-or-later")
+    tag = {spdx: tag for tag, spdx in _TAGS.items() if tag != "bsd"}.get(name, name)
+    return OTHER if tag in _WITHOUT_TAG else tag
+
+
+def forbids_publishing(license_id: str) -> str | None:
+    """Return why nothing made under a licence may be made public; None if it may.
+
+    Of an unknown licence that is not known, so it may not.
+    """
+    terms = terms_of(license_id)
+    if terms is None:
+        return "its terms are unknown"
+    return _NO_ADAPTATIONS if terms.restrictions == _NO_ADAPTATIONS else None
 
 
 def licensed_inputs(

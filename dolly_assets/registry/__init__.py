@@ -8,6 +8,7 @@ Arrow and most do not.
 - `kinds`: the table of the kinds: inputs, partitioning, settings, attributes.
 - `attributes`: the attributes that the manifests of each kind contain.
 - `inputs`: what an artifact was made from.
+- `named`: the artifact that a user names.
 - `queries`: artifacts by address, and a training with its scores.
 - `currency`: whether an artifact is up to date.
 - `training`: what the store has of a training, and what is left to train.

@@ -213,11 +213,11 @@ class Lineage:
         for checkpoint in self.ancestors:
             if checkpoint.manifest.kind == MODEL_CHECKPOINT.name:
                 trained = CheckpointAttributes.of(checkpoint)
-                profile = self._profile_of(checkpoint)
+                profile = self.profile_of(checkpoint)
                 seen = _some(profile.manifest.attributes, _DEVICES) if profile else {}
                 yield {"epoch": trained.epoch, "ranks": trained.ranks, **seen}
 
-    def _profile_of(self, checkpoint: Artifact) -> Artifact | None:
+    def profile_of(self, checkpoint: Artifact) -> Artifact | None:
         """Return the profile of a checkpoint's training; of several, the newest before it."""
         at, training = ArtifactAddress.parse(checkpoint.name), training_of(checkpoint)
         profiles = history(self.store, GPU_PROFILE.address(at.family, at.dataset, at.epoch))

@@ -1,0 +1,1 @@
+"""Documents derived from what is recorded."""
