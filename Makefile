@@ -10,7 +10,7 @@ REGISTRY ?= registry.example.com/dolly
 CUDA_IMAGE ?=
 CONTAINER ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool)),$(tool))))
 
-.PHONY: demo ui test test-fast test-all test-long test-ui lint format bench lock clean image image-pins deploy-check docs architectures
+.PHONY: demo ui playground test test-fast test-all test-long test-ui lint format bench lock clean image image-pins deploy-check docs architectures
 
 demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and compare them
 	$(BIN)/dolly train --model demo --dataset demo --epochs 1-3
@@ -19,6 +19,9 @@ demo: $(VENV)/.installed ## Fine-tune the demo model for three epochs, score and
 
 ui: $(VENV)/.installed ## The Dagster UI on http://localhost:3000
 	$(BIN)/dolly ui --port $(UI_PORT)
+
+playground: $(VENV)/.installed-playground ## Chat with the models in the browser, on http://localhost:3002
+	$(BIN)/dolly playground
 
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -31,7 +34,7 @@ test-fast: $(VENV)/.installed-dev ## The tests that start no process, in less th
 test-long: $(VENV)/.installed-dev ## Further variants of slow tests
 	$(BIN)/python -m pytest $(PARALLEL) -m long
 
-test-ui: $(VENV)/.installed-dev ## The Dagster UI as users see it, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
+test-ui: $(VENV)/.installed-dev $(VENV)/.installed-playground ## The Dagster UI and the playground as users see them, in Chromium; pictures go to the folder DOLLY_UI_PICTURES
 	$(BIN)/python -m pytest -m ui dolly_assets_tests/ui
 
 architectures: $(VENV)/.installed-dev ## Every causal architecture of transformers, trained exactly or refused
@@ -103,6 +106,11 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(wildcard requirements/*.
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(LOCKED) -r requirements/all.txt
+	$(BIN)/python -m pip check
+	@touch $@
+
+$(VENV)/.installed-playground: $(VENV)/.installed
+	$(LOCKED) -r requirements/playground.txt
 	$(BIN)/python -m pip check
 	@touch $@
 

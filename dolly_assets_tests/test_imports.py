@@ -27,7 +27,7 @@ LAYERS = (
     {"registry", "scaffolding"},
     {"papers"},
     {"worker", "serving"},
-    {"report_server"},
+    {"report_server", "playground"},
     {"launchers"},
     {"dagster_support", "doctor"},
     {"assets", "automation"},

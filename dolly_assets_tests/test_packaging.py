@@ -53,7 +53,7 @@ def test_the_newest_section_of_the_changelog_is_this_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["all", "build", "docs", "orchestrator", "torch", "torch-cpu", "worker"]
+    "part", ["all", "build", "docs", "orchestrator", "playground", "torch", "torch-cpu", "worker"]
 )
 def test_every_package_is_pinned_by_hashes_and_by_no_address(part: str) -> None:
     text = (PROJECT / "requirements" / f"{part}.txt").read_text()
@@ -71,7 +71,8 @@ def test_every_package_is_pinned_by_hashes_and_by_no_address(part: str) -> None:
     [
         (["orchestrator"], ["orchestrator"]),
         (["worker", "torch"], ["worker"]),
-        (["all", "docs", "torch"], list(EXTRAS)),
+        (["playground"], ["playground"]),
+        (["all", "docs", "playground", "torch"], list(EXTRAS)),
     ],
 )
 def test_the_lock_satisfies_what_is_declared(parts: list[str], extras: list[str]) -> None:

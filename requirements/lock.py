@@ -6,6 +6,7 @@ Run by `make lock`, which needs `uv`; installing needs pip alone. One resolution
 * `all.txt`: everything but torch, for development and tests
 * `docs.txt`: what the documentation site needs besides
 * `orchestrator.txt`, `worker.txt`: one side each, without torch
+* `playground.txt`: the page of `dolly playground`
 * `torch.txt`: torch's default build, with the CUDA libraries that it needs on Linux
 * `torch-cpu.txt`: the same release for machines without a GPU, from torch's own index
 * `build.txt`: what builds this package itself
@@ -46,7 +47,7 @@ def main() -> None:
     packages = compiled("all", str(PROJECT), *extras, *upgrade)
     parts = {
         side: compiled(side, str(PROJECT), "--extra", side, "--constraints", str(HERE / "all.txt"))
-        for side in ("orchestrator", "worker", "docs")
+        for side in ("orchestrator", "worker", "playground", "docs")
     }
     parts["docs"] = [package for package in parts["docs"] if package not in packages]
     build = "\n".join([*tomllib.loads(PROJECT.read_text())["build-system"]["requires"], EDITABLE])

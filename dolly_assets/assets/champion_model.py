@@ -13,6 +13,7 @@ import dagster as dg
 
 from dolly_assets.assets.contest import Challenger, Contest, contest_of
 from dolly_assets.dagster_support.partitions import DATASETS, GPU_POOL
+from dolly_assets.dagster_support.report_links import playground_link
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
 from dolly_assets.dagster_support.run_context import made_by, user_of
 from dolly_assets.family import ModelFamily
@@ -51,6 +52,7 @@ def build_champion_model(family: ModelFamily) -> dg.AssetsDefinition:
         worker: WorkerResource,
     ) -> Artifact:
         artifacts, dataset = store.open(), context.partition_key
+        context.add_output_metadata(playground_link(family.name, dataset))
         if config.approve:
             author = Author(user_of(context), config.reason, made_by(context))
             return promote(artifacts, family, dataset, to="production", author=author)

@@ -14,6 +14,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `champion`, `promote`, `rollback`: the models in stages; `_stages`: what they share.
 - `chat`: answers of a checkpoint, or of a model in a stage.
 - `serve`: published models behind OpenAI's API.
+- `playground`: answers in the browser, of two models side by side if wished.
 - `profile`, `reports`: what the devices did, on the terminal and in the browser.
 - `ui`: the Dagster UI.
 - `doctor`: what is missing on this machine or in the cluster.

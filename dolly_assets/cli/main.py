@@ -22,6 +22,7 @@ COMMANDS = (
     "lineage",
     "models",
     "plan",
+    "playground",
     "preview",
     "profile",
     "promote",

@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr
 
 from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError
-from dolly_assets.core.urls import REPORTS_URL, check_no_password
+from dolly_assets.core.urls import PLAYGROUND_URL, REPORTS_URL, check_no_password
 
 PROJECT = Path(__file__).parents[2]
 
@@ -71,6 +71,11 @@ VARIABLES = (
         "none: only programs on this machine are answered",
     ),
     Variable(
+        "DOLLY_PLAYGROUND_URL",
+        "the address at which browsers reach `dolly playground`, for links in the UI",
+        f"`{PLAYGROUND_URL}`",
+    ),
+    Variable(
         "DOLLY_IMAGE",
         "the container image, recorded in profiles",
         "the worker's image in Jobs, else none",
@@ -94,7 +99,7 @@ WORKER_VARIABLES = frozenset(
 )
 
 # URLs that become settings and links in Dagster, which shows them and keeps them with every run.
-SHOWN_URLS = ("DOLLY_STORE", "DOLLY_INBOX", "DOLLY_REPORTS_URL")
+SHOWN_URLS = ("DOLLY_STORE", "DOLLY_INBOX", "DOLLY_REPORTS_URL", "DOLLY_PLAYGROUND_URL")
 
 
 class Environment(Config):
@@ -120,6 +125,10 @@ class Environment(Config):
         default=None,
         description=f"Address at which browsers reach the report server; {REPORTS_URL} if unset.",
     )
+    playground_url: str | None = Field(
+        default=None,
+        description=f"Address at which browsers reach the playground; {PLAYGROUND_URL} if unset.",
+    )
     alerts: tuple[SecretStr, ...] = Field(
         default=(), description="URLs that alerts are posted to; who knows one can post to it."
     )
@@ -130,7 +139,7 @@ class Environment(Config):
 
         Raises:
             ConfigurationError: `DOLLY_DEFS` is not a folder, `DOLLY_CACHE_GB` is not a number,
-                `DOLLY_AUTOMATION` is neither on nor off, `DOLLY_REPORTS_URL` is no address,
+                `DOLLY_AUTOMATION` is neither on nor off, an address is none,
                 or a URL that Dagster would show holds a password.
         """
         home = _path(variables.get("DOLLY_HOME")) or _default_home().absolute()
@@ -153,7 +162,8 @@ class Environment(Config):
             prices_file=_path(variables.get("DOLLY_PRICES")),
             inbox_url=variables.get("DOLLY_INBOX") or None,
             automation=automation,
-            reports_url=_reports_url(variables.get("DOLLY_REPORTS_URL")),
+            reports_url=_address("DOLLY_REPORTS_URL", variables, REPORTS_URL),
+            playground_url=_address("DOLLY_PLAYGROUND_URL", variables, PLAYGROUND_URL),
             alerts=tuple(map(SecretStr, variables.get("DOLLY_ALERTS", "").split())),
         )
 
@@ -178,8 +188,9 @@ def _path(value: str | None) -> Path | None:
     return Path(value).expanduser().absolute() if value else None
 
 
-def _reports_url(url: str | None) -> str | None:
-    """Return the address of reports without a last slash; None if none is set."""
+def _address(name: str, variables: Mapping[str, str], example: str) -> str | None:
+    """Return the address of a variable without a last slash; None if none is set."""
+    url = variables.get(name)
     if not url:
         return None
     try:
@@ -189,8 +200,8 @@ def _reports_url(url: str | None) -> str | None:
         is_address = False
     if not is_address:
         raise ConfigurationError(
-            f"DOLLY_REPORTS_URL={url}: expected the address that browsers open, such as "
-            f"{REPORTS_URL} or https://dagster.example.com/reports"
+            f"{name}={url}: expected the address that browsers open, such as {example} or "
+            f"https://dagster.example.com/{name.split('_')[1].lower()}"
         )
     return url.rstrip("/")
 

@@ -1,4 +1,4 @@
-"""The default URL of reports, and URLs without the secrets that people put into them.
+"""The default URLs of our servers, and URLs without the secrets that people put into them.
 
 A URL can hold a password (`https://user:password@host/`) or a token in its query, as a presigned
 URL does. Neither belongs into settings, which Dagster shows and keeps, nor into messages and logs.
@@ -12,6 +12,8 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """The names of this machine, which only its own programs reach."""
 REPORTS_PORT = 3001
 REPORTS_URL = f"http://127.0.0.1:{REPORTS_PORT}"
+PLAYGROUND_PORT = 3002
+PLAYGROUND_URL = f"http://127.0.0.1:{PLAYGROUND_PORT}"
 
 # A colon before the @ means a password, which can hold unescaped slashes.
 _USER = re.compile(r"(?<=//)(?:[^/\s]*:\S*|[^/\s]*)@")

@@ -1,15 +1,18 @@
-"""Links from Dagster's UI to reports, which `dolly reports` serves; `dolly ui` starts it, too."""
+"""Links from Dagster's UI to reports and to the playground.
+
+`dolly reports` serves the first, which `dolly ui` starts too; `dolly playground` the second.
+"""
 
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import dagster as dg
 
 from dolly_assets.core.environment import Environment
-from dolly_assets.core.urls import REPORTS_URL
+from dolly_assets.core.urls import PLAYGROUND_URL, REPORTS_URL
 from dolly_assets.registry.pages import page_of
 from dolly_assets.storage.artifact import Artifact
 
@@ -54,3 +57,10 @@ def linked_report(artifact: Artifact) -> dict[str, Any]:
         return {}
     link = report_link(f"{artifact.name}/{artifact.digest}/{page}")
     return {"report": dg.MetadataValue.url(link)}
+
+
+def playground_link(family: str, dataset: str) -> dict[str, dg.MetadataValue]:
+    """Return metadata with the page on which the champion answers."""
+    url = Environment.read().playground_url or PLAYGROUND_URL
+    asked = urlencode({"model": f"{family}/{dataset}/champion"}, safe="/")
+    return {"playground": dg.MetadataValue.url(f"{url}/?{asked}")}

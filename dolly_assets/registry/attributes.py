@@ -8,7 +8,6 @@ from typing import Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from dolly_assets.conversations.tables import Form
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.text import one_line
 from dolly_assets.storage.artifact import Artifact
@@ -71,8 +70,8 @@ class RawDatasetAttributes(Attributes):
     version: str | None = Field(default=None, description="What tells whether the source changed.")
     revision: str | None = Field(default=None, description="The commit or hash that was read.")
     format: str | None = None
-    form: Form = Field(
-        default="exchanges", description="What its records are: exchanges, dialogues, preferences."
+    form: Literal["exchanges", "conversations", "preferences"] = Field(
+        default="exchanges", description="What its records are."
     )
     checks: dict[str, JsonValue] | None = Field(
         default=None, description="The limits of quality checks that the dataset's YAML sets."

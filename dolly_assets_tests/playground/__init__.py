@@ -1,0 +1,1 @@
+"""The playground without its page: answers, conversations, votes, and what surrounds requests."""
