@@ -98,6 +98,8 @@ def test_the_parts_of_the_lock_agree_with_each_other() -> None:
     for part in ("orchestrator", "worker"):
         versions = {name: version_of(pin) for name, pin in pins(part).items()}
         assert versions == {name: version_of(everything[name]) for name in versions}
+    page = {name: version_of(pin) for name, pin in pins("playground").items() if name in everything}
+    assert page == {name: version_of(everything[name]) for name in page}
     cpu = version_of(pins("torch-cpu")["torch"])
     assert cpu == version_of(everything["torch"]) + "+cpu"
 
