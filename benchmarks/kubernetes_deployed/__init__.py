@@ -1,6 +1,6 @@
 """Puts deploy/ on a real cluster and measures what its users rely on when something breaks.
 
-    python -m benchmarks.kubernetes_deployed [--records 600] [--cluster PROGRAM]
+    python -m benchmarks.kubernetes_deployed [--records 600] [--epochs 12] [--cluster PROGRAM]
 
 The objects of deploy/kubernetes/prod, the Deployments that Dagster's chart makes from our values,
 Postgres with TLS, and an S3 server that enforces deploy/iam/: UI, daemon, code location and runs

@@ -13,8 +13,6 @@ from benchmarks.kubernetes_deployed.stages import NAME, PODS, Row
 from dolly_assets_tests.kubernetes.real import GPU, NODES, PROGRAM, RealCluster
 from dolly_assets_tests.kubernetes.real_hand import FEW_CPUS, RealHand
 
-EPOCHS = 4
-
 
 def main() -> int:
     """Deploy, run every stage and print the table."""
@@ -22,8 +20,8 @@ def main() -> int:
         description=package.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--records", type=int, default=600)
+    parser.add_argument("--epochs", type=int, default=12, help="long enough to be disturbed")
     parser.add_argument("--cluster", metavar="PROGRAM", default=os.environ.get(PROGRAM))
-    parser.add_argument("--only", metavar="STAGE", help="a word of the only title to run")
     arguments = parser.parse_args()
     if not arguments.cluster:
         parser.error(f"a real cluster is needed: set {PROGRAM} or --cluster")
@@ -34,7 +32,8 @@ def main() -> int:
     address = address_of(cluster)
     rows: list[Row] = []
     with store_at(address):
-        bench = Demo(RealHand(cluster), {}, arguments.records, EPOCHS, (NAME,), STORE, BOOKED)
+        size = arguments.records, arguments.epochs
+        bench = Demo(RealHand(cluster), {}, *size, (NAME,), STORE, BOOKED)
         bench.prepare(NAME)
         with deployed(cluster, bench.home.path / "defs", address) as deployment:
             for stage in stages.all_of(bench, deployment):

@@ -20,6 +20,7 @@ import yaml
 
 from benchmarks.kubernetes_deployed import objects
 from benchmarks.kubernetes_deployed.objects import DAGSTER, ENVIRONMENT, TRAINING, WEBSERVER
+from deploy import chart
 from deploy.check import DEPLOY
 from dolly_assets.launchers.kubernetes.pods import ending
 from dolly_assets_tests.deploy.policies import enforcing_server
@@ -134,7 +135,8 @@ def _overrides(defs: Path, address: str) -> dict[tuple[str, str], dict[str, Any]
         "PYTHONPATH": str(DEPLOY.parent),
         "OMP_NUM_THREADS": "1",
     }
-    settings = {**ours, "DOLLY_DEFS": str(defs), "DOLLY_AUTOMATION": "off"}
+    home = chart.values_of(ENVIRONMENT).global_.dagster_home  # which our image sets
+    settings = {**ours, "DAGSTER_HOME": home, "DOLLY_DEFS": str(defs), "DOLLY_AUTOMATION": "off"}
     [text] = (
         each["data"]["kubernetes.yaml"]
         for each in objects.manifests(IMAGE, {})

@@ -128,7 +128,7 @@ class Stages:
             still = len(self.deployment.trainers())
             again = ui.again(self.deployment.server, run)
             began = time.monotonic()
-            attached = seconds_until(lambda: bool(_matching(self.log(again), "already doing")))
+            attached = seconds_until(lambda: bool(_matching(self.log(again), "already do")))
             done = self._ends(again, {"SUCCESS"}, began)
         says = _matching(self.log(run), r"[Rr]un worker|pod") + _matching(self.log(again), "^Job ")
         seconds = {"FAILURE": failed, "attached": attached, "SUCCESS": done}
