@@ -130,7 +130,9 @@ class Stages:
             began = time.monotonic()
             attached = seconds_until(lambda: bool(_matching(self.log(again), "already do")))
             done = self._ends(again, {"SUCCESS"}, began)
-        says = _matching(self.log(run), r"[Rr]un worker|pod") + _matching(self.log(again), "^Job ")
+        says = _matching(self.log(run), "^Detected run worker") + _matching(
+            self.log(again), "^Job "
+        )
         seconds = {"FAILURE": failed, "attached": attached, "SUCCESS": done}
         right = (
             self._published(before) == [1] * len(self.bench.epochs)
@@ -240,8 +242,8 @@ class Stages:
 
 
 def _matching(lines: list[str], pattern: str) -> list[str]:
-    """Return the lines in which a pattern is found, each once."""
-    found = [line.strip() for line in lines if re.search(pattern, line)]
+    """Return the first lines of messages in which a pattern is found, each once."""
+    found = [line.strip().split("\n")[0] for line in lines if re.search(pattern, line)]
     return list(dict.fromkeys(found))
 
 
