@@ -4,7 +4,7 @@ Sampling, scoring and chatting use it. It knows prompts only as token ids.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dolly_assets.generation.batches import batches_within
 from dolly_assets.generation.continuous import continued
@@ -110,17 +110,21 @@ def answers_in_batches(
     return texts
 
 
+def stop_tokens(tokenizer: "PreTrainedTokenizerBase", end_token_ids: Sequence[int]) -> list[int]:
+    """Return the tokens at which an answer ends, the tokenizer's own end of sequence included."""
+    own_end: Any = tokenizer.eos_token_id
+    return [*dict.fromkeys([*end_token_ids, *([] if own_end is None else [own_end])])]
+
+
 def _config(
     tokenizer: "PreTrainedTokenizerBase", end_token_ids: Sequence[int], max_new_tokens: int
 ) -> "GenerationConfig":
     from transformers import GenerationConfig
 
-    own_end = tokenizer.eos_token_id
-    stops = dict.fromkeys([*end_token_ids, *([] if own_end is None else [own_end])])
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
-        eos_token_id=[*stops],
+        eos_token_id=stop_tokens(tokenizer, end_token_ids),
         pad_token_id=end_token_ids[0],
     )
 

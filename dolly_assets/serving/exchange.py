@@ -76,7 +76,7 @@ class Exchange:
         self._generations = [
             Generation(
                 prompt=prompt,
-                end_token_ids=base.encoder.end_token_ids,
+                end_token_ids=base.stop_token_ids,
                 max_new_tokens=limit,
                 sampling=self._sampling(at),
                 stops=self._asked.stop,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dolly_assets.core.errors import BaseModelError
 from dolly_assets.core.text import memory_size, one_line
+from dolly_assets.generation.answer import stop_tokens
 from dolly_assets.generation.model import load
 from dolly_assets.hardware.machine import host_bytes
 from dolly_assets.serving.engine import Engine
@@ -57,6 +58,11 @@ class LoadedBase:
         """Tokens that prompt and answer may have together; None if there is no limit."""
         context = Context.of(self.model.config.to_dict())
         return context.tokens if context else None
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """The tokens at which answers end."""
+        return stop_tokens(self.tokenizer, self.encoder.end_token_ids)
 
     def start(self, most_rows: int) -> None:
         """Start to answer."""
