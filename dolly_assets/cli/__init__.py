@@ -8,7 +8,8 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `_session`: the store and the session of this process's environment.
 - `train`, `status`, `plan`: training, its results, and what it would need.
 - `datasets`, `preview`: the catalogue, and the rows of a tokenized dataset.
-- `artifacts`, `lineage`, `verify`, `gc`: the content of the store; `forget`: what holds a record.
+- `artifacts`, `lineage`, `verify`, `sign`, `gc`: the content of the store.
+- `forget`: what holds a record.
 - `card`: the documents of a model.
 - `models`: the declared model families, and new ones.
 - `champion`, `promote`, `rollback`: the models in stages; `_stages`: what they share.

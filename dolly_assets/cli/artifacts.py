@@ -8,7 +8,7 @@ import click
 
 from dolly_assets.cli._options import digest_option
 from dolly_assets.cli._session import open_store
-from dolly_assets.core.errors import ArtifactError
+from dolly_assets.core.errors import ArtifactError, ConfigurationError
 
 if TYPE_CHECKING:
     from dolly_assets.storage import Artifact, ArtifactStore
@@ -84,14 +84,30 @@ def artifacts_show(name: str, digest: str | None) -> None:
 @click.option(
     "--only", metavar="PATH", default="", help="A folder or file of the artifact, such as weights."
 )
-def artifacts_fetch(name: str, folder: Path, digest: str | None, only: str) -> None:
+@click.option(
+    "--signature",
+    "wants_signature",
+    is_flag=True,
+    help="Also write model.sig and manifest.json, with which others can check the signature.",
+)
+def artifacts_fetch(
+    name: str, folder: Path, digest: str | None, only: str, *, wants_signature: bool
+) -> None:
     """Copy an artifact's files into FOLDER, verified.
 
     FOLDER must be new or empty.
     """
+    if wants_signature and only:
+        raise ConfigurationError("--signature covers the whole artifact: leave out --only")
     artifact = find_artifact(open_store(), name, digest)
     with _Progress("fetched") as progress:
         artifact.copy_to(folder, only.strip("/"), on_progress=progress.show)
+    if wants_signature:
+        from dolly_assets.core.environment import Environment
+        from dolly_assets.papers.signing import write_signature
+        from dolly_assets.storage.opening import open_objects
+
+        write_signature(open_objects(Environment.read()), artifact, folder)
     click.echo(f"{artifact.digest} is in {folder}")
 
 

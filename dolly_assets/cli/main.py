@@ -29,6 +29,7 @@ COMMANDS = (
     "reports",
     "rollback",
     "serve",
+    "sign",
     "status",
     "train",
     "ui",

@@ -52,6 +52,10 @@ class JudgeError(DollyError):
     """A judge does not answer, or not as expected."""
 
 
+class HubError(DollyError):
+    """The Hub refuses a repository, or cannot be reached."""
+
+
 class ProfileError(DollyError):
     """A profile or its report is missing or cannot be read."""
 

@@ -10,5 +10,6 @@ so. The figures are those of `registry/lineage.py` and of the manifests.
 - `data_summary`: the European Commission's summary of training content.
 - `ml_bom`: CycloneDX.
 - `croissant`: JSON-LD of a raw dataset.
+- `signing`: signatures of artifacts by a key.
 - `documents`: all of them by format, and as files in a folder.
 """

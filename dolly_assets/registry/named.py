@@ -3,6 +3,8 @@
 It knows names and stages, and nothing of what is done with the artifact.
 """
 
+from collections.abc import Sequence
+
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.registry.kinds import KINDS, MODEL_CHECKPOINT
 from dolly_assets.registry.queries import required
@@ -18,8 +20,8 @@ def find(store: ArtifactStore, name: str, digest: str | None = None) -> Artifact
 
     Args:
         store: Where it is.
-        name: `MODEL/DATASET` or `MODEL/DATASET/champion` for the model in production, the name of
-            another stage in its place, `MODEL/DATASET/EPOCH`, or the name of an artifact.
+        name: The name of an artifact; or `MODEL/DATASET/EPOCH`, `MODEL/DATASET` or
+            `MODEL/DATASET/champion` for the model in production, another stage in its place.
         digest: An older publication: its digest, or the beginning of it.
 
     Raises:
@@ -27,8 +29,9 @@ def find(store: ArtifactStore, name: str, digest: str | None = None) -> Artifact
     """
     model, dataset, *which = (*name.split("/"), "", "")[:4]
     which = "".join(which)
-    if digest or not model or not dataset or {model, dataset} & {*KINDS}:
-        return _by_name(store, name, digest)
+    history = store.history(name)
+    if history or digest or not model or not dataset or {model, dataset} & {*KINDS}:
+        return _with_digest(store, name, history, digest)
     if which.isascii() and which.isdecimal():
         return required(store, MODEL_CHECKPOINT.address(model, dataset, int(which)))
     if which not in ("", *_STAGES):
@@ -45,8 +48,9 @@ def find(store: ArtifactStore, name: str, digest: str | None = None) -> Artifact
     )
 
 
-def _by_name(store: ArtifactStore, name: str, digest: str | None) -> Artifact:
-    history = store.history(name)
+def _with_digest(
+    store: ArtifactStore, name: str, history: Sequence[Artifact], digest: str | None
+) -> Artifact:
     if not history:
         raise ArtifactError(f"{store.url} has no artifact {name}; see: dolly artifacts list")
     found = [each for each in history if each.digest.startswith(digest or "")]
