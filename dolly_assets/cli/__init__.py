@@ -10,7 +10,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `datasets`, `preview`: the catalogue, and the rows of a tokenized dataset.
 - `artifacts`, `lineage`, `verify`, `sign`, `gc`: the content of the store.
 - `forget`: what holds a record.
-- `card`: the documents of a model.
+- `card`, `push`: the documents of a model, and the model on the Hub.
 - `models`: the declared model families, and new ones.
 - `champion`, `promote`, `rollback`: the models in stages; `_stages`: what they share.
 - `chat`: answers of a checkpoint, or of a model in a stage.

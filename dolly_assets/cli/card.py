@@ -26,7 +26,7 @@ FORMATS = ("model-card", "data-summary", "ml-bom", "croissant", "licenses")
     "--to",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="A file for the document; without --format, a folder for all documents.",
+    help="A file for the document; of a model without --format, a folder for all documents.",
 )
 @digest_option
 def card(name: str, format_: str | None, to: Path | None, digest: str | None) -> None:
@@ -36,6 +36,8 @@ def card(name: str, format_: str | None, to: Path | None, digest: str | None) ->
     checkpoint, a model in a stage or a raw dataset, such as raw_dataset/demo.
     """
     from dolly_assets.papers.documents import paper, write_papers, write_text
+    from dolly_assets.papers.record import ModelRecord
+    from dolly_assets.registry.kinds import RAW_DATASET
     from dolly_assets.registry.named import find
 
     store = open_store()
@@ -43,10 +45,11 @@ def card(name: str, format_: str | None, to: Path | None, digest: str | None) ->
     if to is None:
         click.echo(paper(store, artifact, chosen), nl=False)
         return
+    has_one = chosen or artifact.manifest.kind == RAW_DATASET.name
     written = (
         [write_text(to, paper(store, artifact, chosen))]
-        if chosen
-        else write_papers(store, artifact, to)
+        if has_one
+        else write_papers(ModelRecord(store, artifact), to)
     )
     for file in written:
         click.echo(file)

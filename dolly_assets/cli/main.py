@@ -26,6 +26,7 @@ COMMANDS = (
     "preview",
     "profile",
     "promote",
+    "push",
     "reports",
     "rollback",
     "serve",

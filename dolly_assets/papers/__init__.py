@@ -12,4 +12,5 @@ so. The figures are those of `registry/lineage.py` and of the manifests.
 - `croissant`: JSON-LD of a raw dataset.
 - `signing`: signatures of artifacts by a key.
 - `documents`: all of them by format, and as files in a folder.
+- `push`: a model with its documents as a repository; `hub`: the repository.
 """

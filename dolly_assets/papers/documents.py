@@ -64,22 +64,17 @@ def paper(store: ArtifactStore, artifact: Artifact, format_: Format | None = Non
     return PAPERS[format_ or "model-card"].write(ModelRecord(store, artifact))
 
 
-def write_papers(store: ArtifactStore, artifact: Artifact, folder: Path) -> list[Path]:
-    """Write every document of an artifact into a folder; what is there is overwritten.
+def write_papers(record: ModelRecord, folder: Path) -> list[Path]:
+    """Write every document of a model into a folder; what is there is overwritten.
 
     Raises:
-        ArtifactError: The artifact is neither a model nor a raw dataset, or the disk fails.
+        ArtifactError: The disk fails.
     """
-    if artifact.manifest.kind == RAW_DATASET.name:
-        texts = {PAPERS["croissant"].file: _json(croissant(artifact))}
-    else:
-        record = ModelRecord(store, artifact)
-        texts = {
-            each.file: each.write(record)
-            for name, each in PAPERS.items()
-            if name != "croissant" or record.raw_dataset
-        }
-    return [write_text(folder / name, text) for name, text in texts.items()]
+    return [
+        write_text(folder / each.file, each.write(record))
+        for name, each in PAPERS.items()
+        if name != "croissant" or record.raw_dataset
+    ]
 
 
 def write_text(file: Path, text: str) -> Path:

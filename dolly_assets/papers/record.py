@@ -36,6 +36,7 @@ from dolly_assets.registry.kinds import (
     AssetKind,
 )
 from dolly_assets.registry.lineage import Lineage
+from dolly_assets.registry.model_folders import has_weights
 from dolly_assets.registry.published_templates import GENERATION_FILE, TEMPLATE_FILE
 from dolly_assets.registry.queries import history
 from dolly_assets.registry.stages import STAGES, checkpoint_of, evaluation_of
@@ -63,10 +64,12 @@ class ModelRecord:
     Attributes:
         store: Where it is.
         model: The model.
+        is_merged: Whether an adapter's weights are merged where the papers are read.
     """
 
     store: ArtifactStore
     model: Artifact
+    is_merged: bool = False
 
     def __post_init__(self) -> None:
         if self.model.manifest.kind not in [kind.name for kind in MODELS]:
@@ -205,7 +208,7 @@ class ModelRecord:
     @property
     def is_adapter(self) -> bool:
         """Whether it is an adapter that needs its base model."""
-        return not self.model.holds("weights/config.json")
+        return not self.is_merged and not has_weights(self.model)
 
     def _text(self, file: str) -> str | None:
         for item in (self.model, self.lineage.of_kind(BASE_MODEL)):
