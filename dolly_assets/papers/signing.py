@@ -10,15 +10,12 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dolly_assets.core.errors import ArtifactError, ConfigurationError, some_of
 from dolly_assets.core.text import flat, one_line
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.object_store import ObjectStore
-
-if TYPE_CHECKING:
-    from model_signing.hashing import Config as HashingConfig
 
 STATEMENT_FILE, SIGNATURE_FILE = "manifest.json", "model.sig"
 SIGNATURES = "signatures"
@@ -133,7 +130,7 @@ def _tree(artifact: Artifact, folder: Path) -> Path:
     return tree
 
 
-def _hashing() -> "HashingConfig":
+def _hashing() -> Any:
     config = _library("hashing").Config().set_allow_symlinks(True)
     return config.set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
 
