@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
     state: Hub
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 http.server's name
         """Stay silent."""
 
     def do_GET(self) -> None:

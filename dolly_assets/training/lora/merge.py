@@ -54,7 +54,7 @@ def finish(checkpoint: Path, base: Path, *, merge: bool) -> None:
     config = {**json.loads(file.read_text()), "base_model_name_or_path": None}
     file.write_text(json.dumps(config, indent=2))
     if merge:
-        _write_merged(checkpoint, base, checkpoint / MERGED)
+        write_merged(checkpoint, base, checkpoint / MERGED)
 
 
 def check_mergeable(adapted: "PreTrainedModel", base: Path) -> None:
@@ -204,7 +204,7 @@ class Adapter:
         return next(found for key, found in ids.items() if f".{layer}".endswith(f".{key}"))
 
 
-def _write_merged(adapter: Path, base: Path, out: Path) -> None:
+def write_merged(adapter: Path, base: Path, out: Path) -> None:
     """Write a base model's files with an adapter merged in, and the adapter's tokenizer."""
     changes = Adapter(adapter)
     try:
