@@ -22,7 +22,7 @@ LAYERS = (
     {"datasets", "tokenization", "profiling", "scoring"},
     {"training"},
     {"generation", "planning"},
-    {"suites", "judging"},
+    {"suites", "judging", "exporting"},
     {"family"},
     {"registry", "scaffolding"},
     {"papers"},

@@ -1,0 +1,25 @@
+"""What is exported: folders of weights, and how the model is prompted. It opens no file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dolly_assets.tokenization.prompt_style import PromptStyle
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model to export.
+
+    Attributes:
+        weights: Its folder, or that of the base model of an adapter.
+        adapter: A LoRA adapter of these weights.
+        template: The name of its chat template, as its attributes state it; None is `dolly`.
+        style: The wording of the template `dolly`.
+        base: Where the adapter's base model can be had: a Hub id, if it is exactly that.
+    """
+
+    weights: Path
+    adapter: Path | None = None
+    template: str | None = None
+    style: PromptStyle = field(default_factory=PromptStyle)
+    base: str | None = None
