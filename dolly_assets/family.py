@@ -14,6 +14,7 @@ from dolly_assets.core.base import Config
 from dolly_assets.core.errors import ConfigurationError, TrainingError
 from dolly_assets.core.names import check_family_name
 from dolly_assets.datasets.licenses import Use
+from dolly_assets.exporting import Export
 from dolly_assets.generation.answer import Batching
 from dolly_assets.generation.prompt import DEFAULT_PROMPTS, Prompt
 from dolly_assets.judging import Judge
@@ -209,6 +210,9 @@ class FamilyAttributes(Config):
     champion: ChampionRule = Field(
         default_factory=ChampionRule, description="When an epoch replaces the champion."
     )
+    export: Export | None = Field(
+        default=None, description="The formats that the champion is exported in."
+    )
     automation: Automation = Field(default_factory=Automation)
     profile: ProfileLimits = Field(
         default_factory=ProfileLimits,
@@ -237,6 +241,15 @@ class FamilyAttributes(Config):
                     f"champion.may_not_lose names {name!r}, which is neither a score "
                     f"({', '.join(TITLES)}) nor a suite of evaluation.suites"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_is_trained(self) -> Self:
+        if self.export and "lora" in self.export.formats and self.recipe.lora is None:
+            raise ValueError(
+                "export.formats names lora, and the recipe trains all weights: leave it out, or "
+                "set recipe.lora"
+            )
         return self
 
     @model_validator(mode="after")

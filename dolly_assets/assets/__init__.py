@@ -11,6 +11,7 @@ of it, is in `registry/`; what assets share on Dagster's side is in `dagster_sup
 - `judgement.py`: what a language model prefers, an epoch's answers or the base model's.
 - `epoch_comparison.py`, `champion_model.py`: which epoch is best, and whether it is promoted;
   `contest.py`: the epochs against the champion, as the store holds them.
+- `champion_export.py`: the champion as folders that other programs load, and the check of each.
 - `quality_checks.py`, `profile_checks.py`, `template_checks.py`, `score_checks.py`,
   `suite_checks.py`, `judgement_checks.py`: checks of datasets, of profiles, of what published
   models are prompted with, of scores, of suites and of a judge's preference; `epoch_checks.py`:

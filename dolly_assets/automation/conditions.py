@@ -15,6 +15,7 @@ from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import split_partition
 from dolly_assets.registry.kinds import (
     BASE_MODEL,
+    CHAMPION_EXPORT,
     CHAMPION_MODEL,
     EPOCH_COMPARISON,
     EVALUATION,
@@ -155,6 +156,7 @@ def _conditions(family: ModelFamily) -> dict[str, dg.AutomationCondition]:
         & _new(family, EVALUATION, SAMPLE_RESPONSES, *optional)
         & IS_FREE,
         CHAMPION_MODEL: followed & _new(family, EPOCH_COMPARISON) & IS_FREE,
+        CHAMPION_EXPORT: followed & _new(family, CHAMPION_MODEL) & IS_FREE,
     }
     if family.automation.training != "never":
         last_epoch = family.automation.epochs or family.recipe.epochs
@@ -177,6 +179,7 @@ def _with_scoring(
         JUDGEMENT: JUDGEMENT.inputs,
         EPOCH_COMPARISON: (EVALUATION, SAMPLE_RESPONSES, *_optional_scores(family)),
         CHAMPION_MODEL: (EPOCH_COMPARISON,),
+        CHAMPION_EXPORT: (CHAMPION_MODEL,),
     }
     scoring = {kind.name: _new(family, *inputs) & IS_FREE for kind, inputs in follows.items()}
     return conditions | {

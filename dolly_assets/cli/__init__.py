@@ -16,6 +16,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `chat`: answers of a checkpoint, or of a model in a stage.
 - `serve`: published models behind OpenAI's API.
 - `playground`: answers in the browser, of two models side by side if wished.
+- `export`: a checkpoint as a folder that other programs load.
 - `profile`, `reports`: what the devices did, on the terminal and in the browser.
 - `ui`: the Dagster UI.
 - `doctor`: what is missing on this machine or in the cluster.

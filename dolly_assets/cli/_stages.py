@@ -50,6 +50,18 @@ class Target:
         return cls(family, dataset, int(epoch) if epoch else None)
 
 
+CHAMPION = "champion"
+
+
+def exported_target(text: str) -> Target:
+    """Read MODEL/DATASET/EPOCH or MODEL/DATASET/champion; without either, it is the champion.
+
+    Raises:
+        ConfigurationError: It has another form.
+    """
+    return Target.parse(text.removesuffix(f"/{CHAMPION}"), may_name_epoch=True)
+
+
 def author(reason: str) -> "Author":
     """Return the user of this process as who changes a stage."""
     import getpass

@@ -17,6 +17,7 @@ COMMANDS = (
     "chat",
     "datasets",
     "doctor",
+    "export",
     "forget",
     "gc",
     "lineage",

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from dolly_assets.assets.base_model import build_base_model
+from dolly_assets.assets.champion_export import build_champion_export, build_export_check
 from dolly_assets.assets.champion_model import build_champion_model
 from dolly_assets.assets.epoch_comparison import build_epoch_comparison
 from dolly_assets.assets.evaluation import build_evaluation
@@ -80,11 +81,13 @@ class ModelFamilyComponent(dg.Component):
             *([build_training_approval] if self.family.automation.needs_approval else []),
             *([build_suite_scores] if self.family.evaluation.suites else []),
             *([build_judgement] if self.family.evaluation.judge else []),
+            *([build_champion_export] if self.family.export else []),
         ]
         check_builders = [
             *CHECK_BUILDERS,
             *([build_suite_checks] if self.family.evaluation.suites else []),
             *([build_judgement_checks] if self.family.evaluation.judge else []),
+            *([build_export_check] if self.family.export else []),
         ]
         assets = [
             _owned(with_automation(build(self.family), self.family), self.family)

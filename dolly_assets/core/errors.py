@@ -44,6 +44,10 @@ class TrainingError(DollyError):
     """A training cannot start or resume as requested."""
 
 
+class ExportError(DollyError):
+    """An export cannot be written, or does not answer as its model does."""
+
+
 class WorkerError(DollyError):
     """A worker process failed."""
 

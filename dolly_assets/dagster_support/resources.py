@@ -30,7 +30,7 @@ from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.io_manager import StoreSettings
 from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.worker.profiles.profile_publisher import profile_dir, spec_in
-from dolly_assets.worker.spec import Evaluate, Sample, ScoreSuites, Task, WorkerSpec
+from dolly_assets.worker.spec import Evaluate, ExportModel, Sample, ScoreSuites, Task, WorkerSpec
 
 
 class StoreResource(StoreSettings, dg.ConfigurableResource):
@@ -121,7 +121,11 @@ class WorkerResource(dg.ConfigurableResource):
 
 def _largest_weights(store: ArtifactStore, task: Task) -> int:
     """Return the size of the largest model that a task scores or samples from; 0 if none."""
-    if not isinstance(task, Evaluate | Sample | ScoreSuites):
+    if isinstance(task, ExportModel):
+        references = [task.champion]
+    elif isinstance(task, Evaluate | Sample | ScoreSuites):
+        references = [*task.checkpoints.values()]
+    else:
         return 0
-    models = [store.get(each.name, each.digest) for each in task.checkpoints.values()]
+    models = [store.get(each.name, each.digest) for each in references]
     return max(weights_bytes(store, model) for model in models)

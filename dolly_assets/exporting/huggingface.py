@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dolly_assets.tokenization.templates.encoder import Encoder
 
 TEMPLATE_FILE = "chat_template.jinja"
+GENERATION_FILE = "generation_config.json"
 
 
 def write_folder(model: ExportedModel, out: Path) -> None:
@@ -37,9 +38,9 @@ def write_folder(model: ExportedModel, out: Path) -> None:
     """
     if model.adapter:
         write_merged(model.adapter, model.weights, out)
+        _rewrite(out / "config.json", portable_config)
     else:
-        _copy(model.weights, out)
-    _rewrite(out / "config.json", portable_config)
+        copy_weights(model.weights, out)
     complete_tokenizer(model, out)
 
 
@@ -50,13 +51,13 @@ def complete_tokenizer(model: ExportedModel, out: Path) -> None:
         model: Whose template it is.
         out: With the tokenizer's files.
     """
-    encoder, tokenizer = _encoder(model, out)
+    encoder, tokenizer = encoder_of(model, out)
     (out / TEMPLATE_FILE).write_text(encoder.template.text, encoding="utf-8")
     _rewrite(out / "tokenizer_config.json", portable_tokenizer_config)
     stops = stop_token_ids(encoder, tokenizer)
-    (out / "generation_config.json").touch()
+    (out / GENERATION_FILE).touch()
     _rewrite(
-        out / "generation_config.json",
+        out / GENERATION_FILE,
         lambda config: {
             "bos_token_id": tokenizer.bos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
@@ -72,7 +73,13 @@ def stop_token_ids(encoder: "Encoder", tokenizer: Any) -> list[int]:
     return list(dict.fromkeys([*encoder.end_token_ids, *own]))
 
 
-def _encoder(model: ExportedModel, folder: Path) -> tuple["Encoder", Any]:
+def encoder_of(model: ExportedModel, folder: Path) -> tuple["Encoder", Any]:
+    """Return the encoder of a model's template, and the tokenizer in a folder.
+
+    Raises:
+        ConfigurationError: The folder should carry a template and does not.
+        TemplateError: The template cannot be used.
+    """
     from transformers import AutoTokenizer
 
     from dolly_assets.tokenization.templates.encoder import encoder_for
@@ -84,8 +91,12 @@ def _encoder(model: ExportedModel, folder: Path) -> tuple["Encoder", Any]:
     return encoder_for(tokenizer, carried(model.template, model.style, tokenizer)), tokenizer
 
 
-def _copy(weights: Path, out: Path) -> None:
-    """Copy the files that loaders read, and no others."""
+def copy_weights(weights: Path, out: Path) -> None:
+    """Copy the files that loaders read, and no others; any version reads the configuration.
+
+    Raises:
+        BaseModelError: There are no weights.
+    """
     found = [file for file in sorted(weights.rglob("*")) if file.is_file()]
     paths = [file.relative_to(weights) for file in found]
     wanted = [path for path in paths if is_model_file(path.as_posix())]
@@ -94,6 +105,7 @@ def _copy(weights: Path, out: Path) -> None:
     for path in wanted:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights / path, out / path)
+    _rewrite(out / "config.json", portable_config)
 
 
 def _rewrite(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -15,7 +15,8 @@ class ExportedModel:
         adapter: A LoRA adapter of these weights.
         template: The name of its chat template, as its attributes state it; None is `dolly`.
         style: The wording of the template `dolly`.
-        base: Where the adapter's base model can be had: a Hub id, if it is exactly that.
+        base: The Hub id of the adapter's base model, if that is exactly what it was trained on.
+        base_revision: Its commit.
     """
 
     weights: Path
@@ -23,3 +24,4 @@ class ExportedModel:
     template: str | None = None
     style: PromptStyle = field(default_factory=PromptStyle)
     base: str | None = None
+    base_revision: str | None = None

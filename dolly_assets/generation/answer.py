@@ -11,6 +11,7 @@ from dolly_assets.generation.continuous import continued
 from dolly_assets.generation.sampling import NoisyLogits, Sampling
 
 if TYPE_CHECKING:
+    import torch
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
@@ -41,6 +42,49 @@ def answer(
     Returns:
         The answers without special tokens, stripped.
     """
+    generated = _generated(
+        model, tokenizer, prompts, end_token_ids, max_new_tokens, sampling, streamer
+    )
+    return _texts(tokenizer, generated)  # pyright: ignore[reportArgumentType] a tensor, too
+
+
+def answer_ids(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_token_ids: Sequence[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Return the greedy answers to a batch of prompts as token ids, each through what ended it.
+
+    Args:
+        model: As in `answer`.
+        tokenizer: As in `answer`.
+        prompts: As in `answer`.
+        end_token_ids: As in `answer`.
+        max_new_tokens: As in `answer`.
+    """
+    generated = _generated(model, tokenizer, prompts, end_token_ids, max_new_tokens, None, None)
+    own_end: Any = tokenizer.eos_token_id
+    ends = {*end_token_ids, own_end}
+    rows: list[list[int]] = generated.tolist()
+    return [
+        row[: next((at + 1 for at, token in enumerate(row) if token in ends), len(row))]
+        for row in rows
+    ]
+
+
+def _generated(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[int]],
+    end_token_ids: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling | None,
+    streamer: "BaseStreamer | None",
+) -> "torch.Tensor":
+    """Return what follows the prompts of a batch, padded behind what ended it."""
     import torch
     from transformers import LogitsProcessorList
 
@@ -62,7 +106,7 @@ def answer(
         )
     finally:
         model.train(was_training)
-    return _texts(tokenizer, generated[:, width:])
+    return generated[:, width:]
 
 
 def answers_in_batches(

@@ -23,6 +23,7 @@ from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.currency import Requirements, of_training, requirements
 from dolly_assets.registry.kinds import (
     BASE_MODEL,
+    CHAMPION_EXPORT,
     CHAMPION_MODEL,
     EPOCH_COMPARISON,
     EVALUATION,
@@ -89,7 +90,8 @@ class Pipeline:
         if self.family.evaluation.suites:
             runs += self._score(SUITE_SCORES, scored)
         with self._judged(scored) as judged:
-            return runs + judged + self._update(EPOCH_COMPARISON) + self._update(CHAMPION_MODEL)
+            runs += judged + self._update(EPOCH_COMPARISON) + self._update(CHAMPION_MODEL)
+            return runs + (self._update(CHAMPION_EXPORT) if self.family.export else 0)
 
     def _check_declared_license(self) -> None:
         """Refuse a declared licence before anything is read.

@@ -27,6 +27,7 @@ Arrow and most do not.
 - `estimate`: whether a training fits, how long it takes and what it costs.
 - `model_folders`: the folders from which a checkpoint is loaded.
 - `record_losses`: the records that stand out by their loss in a training.
+- `exports`: what is exported, the prompts that it is asked, and former exports.
 - `record_holders`: which datasets hold a record; `exposure`: which models learnt from it.
 - `forgetting`: what it takes to forget a record; `remedies`: what can take its models' place.
 - `lineage`: the records, code, recipe and devices behind an artifact.

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, Vali
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.core.text import one_line
+from dolly_assets.exporting import Agreement
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.training.packing.expected import ExpectedLayouts
 
@@ -442,6 +443,32 @@ class ChampionAttributes(LicenseAttributes):
         default=None,
         validation_alias=AliasChoices("candidate_held_out_loss", "candidate_heldout_loss"),
     )
+
+
+class FormatExport(BaseModel):
+    """A model in one format: a folder of the artifact, with the format's name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    key: str = Field(description="Digest of the weights, the format and its settings.")
+    size_bytes: int
+    agreements: list[Agreement] = Field(
+        description="How far its answers are the model's, for each program that read it."
+    )
+
+    @property
+    def passed(self) -> bool:
+        """Whether every program that read it found what was asked for."""
+        return all(each.passed for each in self.agreements)
+
+
+class ChampionExportAttributes(LicenseAttributes):
+    """The champion in the formats that other programs load."""
+
+    epoch: int
+    checkpoint: str = Field(description="Digest of the checkpoint that the champion was.")
+    exports: dict[str, FormatExport] = Field(default={}, description="Exports by format.")
+    exports_markdown: str | None = None
 
 
 class ProfileAttributes(Attributes):

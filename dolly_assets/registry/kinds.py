@@ -11,6 +11,7 @@ from enum import Enum
 from pydantic import JsonValue
 
 from dolly_assets.core.hashing import json_digest
+from dolly_assets.exporting.settings import VERSION as EXPORT_VERSION
 from dolly_assets.family import ModelFamily
 from dolly_assets.profiling.report import REPORT_FILE
 from dolly_assets.registry.address import ArtifactAddress
@@ -19,6 +20,7 @@ from dolly_assets.registry.attributes import (
     Attributes,
     BaseModelAttributes,
     ChampionAttributes,
+    ChampionExportAttributes,
     CheckpointAttributes,
     ComparisonAttributes,
     EvaluationAttributes,
@@ -210,6 +212,12 @@ def _champion_model(family: ModelFamily) -> Sequence[JsonValue]:
     return [rule] if rule else []
 
 
+def _champion_export(family: ModelFamily) -> Sequence[JsonValue]:
+    if family.export is None:
+        return []
+    return [EXPORT_VERSION, family.export.model_dump(mode="json")]
+
+
 RAW_DATASET = AssetKind(
     "raw_dataset", Partitioning.DATASET, RawDatasetAttributes, is_of_family=False
 )
@@ -310,6 +318,14 @@ CHAMPION_MODEL = AssetKind(
     settings=_champion_model,
     descriptions=(DECISION_FILE,),
 )
+CHAMPION_EXPORT = AssetKind(
+    "champion_export",
+    Partitioning.DATASET,
+    ChampionExportAttributes,
+    inputs=(CHAMPION_MODEL,),
+    settings=_champion_export,
+    is_optional=True,
+)
 
 # Published beside an asset: no asset of Dagster's stands for these.
 SUITE = AssetKind("suite", Partitioning.DATASET, SuiteAttributes)
@@ -347,6 +363,7 @@ FAMILY_ASSETS = (
     JUDGEMENT,
     EPOCH_COMPARISON,
     CHAMPION_MODEL,
+    CHAMPION_EXPORT,
 )
 """The assets that families have of their own, in the order of the graph."""
 

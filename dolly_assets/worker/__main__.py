@@ -29,6 +29,7 @@ from dolly_assets.worker.message_store import MessageWriter
 from dolly_assets.worker.messages import Messenger
 from dolly_assets.worker.spec import (
     Evaluate,
+    ExportModel,
     PrepareBaseModel,
     Sample,
     ScoreSuites,
@@ -39,6 +40,7 @@ from dolly_assets.worker.spec import (
     read_spec,
 )
 from dolly_assets.worker.tasks.evaluate import evaluate
+from dolly_assets.worker.tasks.export import export
 from dolly_assets.worker.tasks.prepare_base_model import prepare_base_model
 from dolly_assets.worker.tasks.sample import sample
 from dolly_assets.worker.tasks.score_suites import score_suites
@@ -62,6 +64,8 @@ def run_task(
         sample(spec, store, messenger)
     elif has_task(spec, ScoreSuites):
         score_suites(spec, store, messenger)
+    elif has_task(spec, ExportModel):
+        export(spec, store, messenger)
     else:
         raise NotImplementedError(spec.task.task)
 

@@ -109,7 +109,15 @@ class ScoreSuites(Config):
     suites: dict[str, ArtifactRef] = Field(description="The records of each suite, by its name.")
 
 
-Task = PrepareBaseModel | Tokenize | Train | Evaluate | Sample | ScoreSuites
+class ExportModel(Config):
+    """Export the champion in the family's formats."""
+
+    task: Literal["export"] = "export"
+    dataset: str
+    champion: ArtifactRef
+
+
+Task = PrepareBaseModel | Tokenize | Train | Evaluate | Sample | ScoreSuites | ExportModel
 TaskT = TypeVar("TaskT", bound=Task)
 TaskT_co = TypeVar(
     "TaskT_co",

@@ -38,7 +38,13 @@ class WorkerResources:
             ranks = compute.gpus or compute.cpu_ranks
             spec.family.recipe.accumulation_steps(compute.nodes * ranks)
             return cls(compute.nodes, ranks, compute.gpus)
-        needs_gpu = spec.task.task in ("train", "evaluate", "sample", "score_suites")
+        needs_gpu = spec.task.task in (
+            "train",
+            "evaluate",
+            "sample",
+            "score_suites",
+            "export",
+        )
         return cls(1, 1, gpus_that_hold(spec.weights_bytes, compute) if needs_gpu else 0)
 
 

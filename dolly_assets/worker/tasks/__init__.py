@@ -7,5 +7,6 @@ They know artifacts and libraries, neither Dagster nor how the worker was starte
 - `train.py`: fine-tuning over a range of epochs.
 - `evaluate.py`: scores of checkpoints on a held-out split.
 - `score_suites.py`: scores of checkpoints on a family's suites.
+- `export.py`: the champion in the formats that other programs load.
 - `sample.py`: answers of checkpoints to the family's prompts.
 """
