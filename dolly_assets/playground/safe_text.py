@@ -11,7 +11,7 @@ _CODE = re.compile(
     r"|(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)",
     re.DOTALL | re.MULTILINE,
 )
-_IMAGE = re.compile(r"!(?=\[)")
+_IMAGE = re.compile(r"!\[")
 _DIRECTIVE = re.compile(r":(?=[\w-]+[\[{/])")
 
 
@@ -25,4 +25,4 @@ def markdown(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    return _DIRECTIVE.sub(r"\\:", _IMAGE.sub(r"\\!", text))
+    return _DIRECTIVE.sub(r"\\:", _IMAGE.sub(r"!\\[", text))

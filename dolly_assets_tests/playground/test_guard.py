@@ -67,14 +67,14 @@ def test_pages_of_this_server_are_answered(client: TestClient, host: str) -> Non
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        ("![a](https://evil.example/p.png)", r"\![a](https://evil.example/p.png)"),
-        ("![a][b]\n\n[b]: https://evil.example/", "\\![a][b]\n\n[b]: https://evil.example/"),
+        ("![a](https://evil.example/p.png)", r"!\[a](https://evil.example/p.png)"),
+        ("![a][b]\n\n[b]: https://evil.example/", "!\\[a][b]\n\n[b]: https://evil.example/"),
         (":red[Danger] at 10:30", r"\:red[Danger] at 10:30"),
-        ("`![a](b)` and ![c](d)", r"`![a](b)` and \![c](d)"),
-        ("```md\n![a](b)\n```\n![c](d)", "```md\n![a](b)\n```\n\\![c](d)"),
+        ("`![a](b)` and ![c](d)", r"`![a](b)` and !\[c](d)"),
+        ("```md\n![a](b)\n```\n![c](d)", "```md\n![a](b)\n```\n!\\[c](d)"),
         ("```\n![a](b)", "```\n![a](b)"),
         ("Hello!", "Hello!"),
-        ("a ` b ![c](d)", r"a ` b \![c](d)"),
+        ("a ` b ![c](d)", r"a ` b !\[c](d)"),
     ],
 )
 def test_images_and_directives_are_shown_as_written_and_code_as_it_is(
