@@ -61,9 +61,11 @@ def p_values(improvements: np.ndarray) -> np.ndarray:
     """Return for each candidate how often chance alone would let the best of all gain as much.
 
     The test flips the sign of each example's improvement at random, the same for all candidates,
-    and counts how often the largest gain of all candidates reaches the observed one. So the choice
-    of the best of several epochs is part of what is tested, and epochs that resemble each other
-    cost little. (Westfall and Young, Resampling-Based Multiple Testing, 1993, section 2.3.)
+    and counts how often the largest gain of all candidates reaches the observed one, each in units
+    of its own standard deviation. So the choice of the best of several epochs is part of what is
+    tested, epochs that resemble each other cost little, and an epoch whose examples changed wildly,
+    as losses do in overfitting, does not hide the steady gain of another. (The single-step maxT
+    procedure of Westfall and Young, Resampling-Based Multiple Testing, 1993, section 2.3.)
 
     One candidate whose examples changed by equal amounts, as answers that are right or wrong do,
     needs no random signs: its gain is binomial, and this is McNemar's exact test, one-sided.
@@ -87,6 +89,11 @@ def _exact(improvements: np.ndarray) -> float | None:
 
 
 def _by_signs(improvements: np.ndarray) -> np.ndarray:
+    # Signs do not change the sum of squares: the deviation is the same for all of them.
+    deviations = np.sqrt((improvements**2).sum(axis=1, keepdims=True))
+    improvements = np.divide(
+        improvements, deviations, out=np.zeros_like(improvements, float), where=deviations > 0
+    )
     observed = improvements.sum(axis=1)
     # Rounding must not separate sums of the same values in another order.
     thresholds = observed - 1e-9 * np.abs(improvements).sum(axis=1)

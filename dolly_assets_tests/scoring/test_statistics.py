@@ -55,6 +55,24 @@ def test_copies_of_an_epoch_cost_no_evidence() -> None:
     assert five.p_value == one.p_value
 
 
+def test_an_overfitted_epoch_does_not_hide_the_gain_of_another() -> None:
+    """As in a fine-tune of eight epochs on 300 records: the second is best, the last are wild."""
+    random = np.random.default_rng(3)
+    steady = random.normal(0.1, 0.1, 40)
+    wild = random.normal(-1.0, 3.0, (6, 40))
+    alone = best_gain(steady[None], np.ones(40))
+    among = best_gain(np.vstack([steady[None], wild]), np.ones(40))
+    assert (among.candidate, alone.p_value) == (0, pytest.approx(1e-4))
+    assert among.p_value < 0.001
+
+
+def test_the_scale_of_a_candidate_does_not_change_the_p_values() -> None:
+    random = np.random.default_rng(4)
+    improvements = random.normal(0.1, 1.0, (3, 60))
+    scaled = improvements * np.array([[1.0], [50.0], [0.01]])
+    assert p_values(scaled) == pytest.approx(p_values(improvements))
+
+
 def test_a_loss_per_token_weighs_examples_by_their_tokens() -> None:
     gain = best_gain(np.array([[10.0, 0.0]]), np.array([10, 90]))
     assert gain.gain == pytest.approx(0.1)
