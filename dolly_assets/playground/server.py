@@ -46,7 +46,7 @@ def check_installed() -> None:
     """Raise ConfigurationError if the packages of the playground are missing."""
     try:
         import openai  # noqa: F401
-        import streamlit  # noqa: F401
+        import streamlit  # noqa: F401  # pyright: ignore[reportMissingImports] optional
     except ImportError as error:
         raise ConfigurationError(
             f"the playground needs {error.name}, which is not installed: "
@@ -64,14 +64,14 @@ def serve(setup: Setup, host: str, port: int, url: str | None) -> None:
         url: The address that browsers use, if it is another one. Its path is the one below which
             the page is served.
     """
-    import streamlit
+    import streamlit  # pyright: ignore[reportMissingImports] optional
     from starlette.middleware import Middleware
-    from streamlit.starlette import App
+    from streamlit.starlette import App  # pyright: ignore[reportMissingImports]
 
     use(setup)
     public = urlsplit(url or "")
     hosts = LOOPBACK | {host.lower(), public.hostname or "localhost"}
-    index = Path(streamlit.__file__).with_name("static") / "index.html"
+    index = Path(str(streamlit.__file__)).with_name("static") / "index.html"
     guard = Middleware(Guard, hosts=hosts, index=index.read_text())  # pyright: ignore[reportArgumentType]
     App(PAGE, middleware=[guard]).run(
         config={

@@ -246,6 +246,20 @@ def test_a_changed_recipe_starts_a_training_of_its_own(trained_copy: Home) -> No
     assert trained_copy.status()[1] | {"published_at": None} == first | {"published_at": None}
 
 
+@pytest.mark.long
+def test_a_judge_that_does_not_answer_fails_the_command_after_all_the_rest(
+    trained_copy: Home,
+) -> None:
+    yaml = trained_copy.path / "defs/tiny/defs.yaml"
+    judge = "judge: {url: 'http://127.0.0.1:1/v1', model: m, attempts: 1}"
+    text = yaml.read_text()
+    yaml.write_text(text.replace("{examples: 8,", f"{{{judge}, examples: 7,"))
+    output = trained_copy.dolly(*TRAIN, "1-2", code=2)
+    published = [line.split()[1] for line in output.splitlines() if "published animals" in line]
+    assert published[-2:] == ["tiny/epoch_comparison", "tiny/champion_model"]
+    assert "127.0.0.1:1" in output.splitlines()[-1]
+
+
 def test_verify_names_the_file_with_a_flipped_bit(trained_copy: Home) -> None:
     assert "0 damaged files" in trained_copy.dolly("verify")
     store = ArtifactStore(str(trained_copy.path / "store"), trained_copy.path / "cache")
