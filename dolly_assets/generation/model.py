@@ -31,13 +31,17 @@ class LoadedModel:
 
 
 def load_with_template(
-    folder: Path, style: PromptStyle, *, template: str | None = None, adapter: Path | None = None
+    folder: Path,
+    style: PromptStyle | None,
+    *,
+    template: str | None = None,
+    adapter: Path | None = None,
 ) -> LoadedModel:
     """Load a model with the template that it was trained with.
 
     Args:
         folder: The weights folder.
-        style: The wording of the template `dolly`.
+        style: The wording of the template `dolly`; None for the one that the folder carries.
         template: The name of the template, as the model's attributes state it; None is `dolly`.
         adapter: A LoRA adapter of this model.
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from dolly_assets.core.errors import LicenseError
+from dolly_assets.exporting import ExportedModel
 from dolly_assets.papers.documents import write_papers
 from dolly_assets.papers.hub import HubRepository, Pushed
 from dolly_assets.papers.licensing import why_not_public
@@ -76,10 +77,7 @@ def push(
 
 def _write_weights(store: ArtifactStore, model: Artifact, folder: Path) -> None:
     """Write whole weights with tokenizer and template, an adapter merged in."""
-    weights, adapter, _ = fetch(store, model)
-    if adapter is None:
-        model.copy_to(folder, "weights")
-        return
-    from dolly_assets.training.lora.merge import write_merged
+    from dolly_assets.exporting.huggingface import write_folder
 
-    write_merged(adapter, weights, folder)
+    weights, adapter, template = fetch(store, model)
+    write_folder(ExportedModel(weights, adapter, template), folder)

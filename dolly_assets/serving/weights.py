@@ -17,9 +17,8 @@ from dolly_assets.generation.answer import stop_tokens
 from dolly_assets.generation.model import load
 from dolly_assets.hardware.machine import host_bytes
 from dolly_assets.serving.engine import Engine
-from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets.tokenization.templates.encoder import encoder_for
-from dolly_assets.tokenization.templates.template import Template, carried, own_text
+from dolly_assets.tokenization.templates.template import carried
 from dolly_assets.training.context import Context
 
 if TYPE_CHECKING:
@@ -131,11 +130,7 @@ def load_base(folder: Path, template: str | None) -> LoadedBase:
 
     disable_progress_bar()
     model, tokenizer = load(folder)
-    text = own_text(tokenizer)
-    # Models of early versions carry none: they were trained with the default wording.
-    found = Template(template or "dolly", text) if text else None
-    encoder = encoder_for(tokenizer, found or carried(template, PromptStyle(), tokenizer))
-    return LoadedBase(model, tokenizer, encoder)
+    return LoadedBase(model, tokenizer, encoder_for(tokenizer, carried(template, None, tokenizer)))
 
 
 def check_fits(size_bytes: int, name: str) -> None:

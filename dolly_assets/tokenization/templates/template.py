@@ -113,19 +113,24 @@ def bundled(name: str, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase")
     )
 
 
-def carried(name: str | None, style: PromptStyle, tokenizer: "PreTrainedTokenizerBase") -> Template:
+def carried(
+    name: str | None, style: PromptStyle | None, tokenizer: "PreTrainedTokenizerBase"
+) -> Template:
     """Return the template that a prepared base model or a checkpoint carries.
 
     Args:
         name: What its attributes state; None in those of earlier versions, which know `dolly`.
-        style: The wording of `dolly`.
+        style: The wording of `dolly`; None for the one in the folder, where the family is unknown.
         tokenizer: The one in its weights folder.
 
     Raises:
         ConfigurationError: It should carry one and doesn't.
     """
     if name in (None, "dolly"):
-        return bundled("dolly", style, tokenizer)
+        # Models of early versions carry none: they were trained with the default wording.
+        if style is None and (text := own_text(tokenizer)):
+            return Template("dolly", text)
+        return bundled("dolly", style or PromptStyle(), tokenizer)
     if not (text := own_text(tokenizer)):
         raise ConfigurationError(
             f"the tokenizer has no chat template, expected that of template {name}: "
