@@ -75,7 +75,7 @@ def _show(stage: str, history: list[dict[str, Any]]) -> None:
         name = f"epoch {change['epoch']}" if change["epoch"] else "base model"
         click.echo(
             f"{stage if place == 0 else 'before':<11} {name:<10} {change['checkpoint'][:12]}  "
-            f"{change['at']}  {change['by']}: {change['reason']}"
+            f"{change['at']}  {change['reason'] or change['by']}"
         )
 
 

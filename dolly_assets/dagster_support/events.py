@@ -9,7 +9,7 @@ from dolly_assets.dagster_support.report_links import linked_report
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.kinds import AssetKind
 from dolly_assets.storage.artifact import Artifact
-from dolly_assets.storage.io_manager import artifact_metadata
+from dolly_assets.storage.asset_metadata import artifact_metadata
 
 DATA_VERSION = "dagster/data_version"  # the tag by which Dagster knows a materialization's content
 

@@ -1,6 +1,7 @@
 """Artifacts in an object store: immutable, content-addressed, verified whenever they are read.
 
-It knows files, hashes and stores, not what an artifact means; only `io_manager.py` knows Dagster.
+It knows files, hashes and stores, not what an artifact means; only `io_manager.py`
+and `asset_metadata.py` know Dagster.
 
 - `opening.py`: the store that the environment names, as the CLI and notebooks open it.
 - `artifact.py`: the part to use: publish, find, verify and collect artifacts.
@@ -20,6 +21,7 @@ It knows files, hashes and stores, not what an artifact means; only `io_manager.
 - `round_trip.py`: whether a store can be written, read and deleted from; also a command.
 - `tables.py`: reads tables whose content nobody vouches for.
 - `conventions.py`: file and folder names that are the same for all artifacts.
+- `asset_metadata.py`: an artifact as the metadata of a Dagster asset.
 - `io_manager.py`: Dagster's outputs and inputs as artifacts.
 """
 

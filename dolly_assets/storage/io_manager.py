@@ -1,9 +1,8 @@
 """Dagster's outputs as artifacts, and its inputs as handles on them.
 
-It is the only module of this package that knows Dagster.
+Of this package, only this module and `asset_metadata.py` know Dagster.
 """
 
-import base64
 import json
 import socket
 import tempfile
@@ -18,42 +17,11 @@ import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.core.markdown import without_links
 from dolly_assets.storage.artifact import Artifact, ArtifactStore, artifact_name
+from dolly_assets.storage.asset_metadata import artifact_metadata
 from dolly_assets.storage.conventions import PICTURE_FILE, TABLE_FILE, VALUE_FILE
 from dolly_assets.storage.flow import in_parallel
 from dolly_assets.storage.s3 import S3Settings
-
-
-def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
-    """Return the metadata of an artifact for Dagster: picture, attributes, URI, size.
-
-    An attribute whose name ends in `_markdown` is shown as Markdown, one that ends in `_at`
-    (seconds since the Unix epoch) as a time, and a fraction with six significant digits; one that
-    is null or empty is left out.
-    """
-    shown: dict[str, Any] = {}
-    if artifact.holds(PICTURE_FILE):
-        png = base64.b64encode(artifact.read_bytes(PICTURE_FILE)).decode()
-        shown["picture"] = dg.MetadataValue.md(f"![picture](data:image/png;base64,{png})")
-    for name, value in artifact.manifest.attributes.items():
-        if name.endswith("_markdown") and value:
-            shown[name.removesuffix("_markdown")] = dg.MetadataValue.md(without_links(str(value)))
-        elif isinstance(value, float):
-            shown[name] = (
-                dg.MetadataValue.timestamp(value) if name.endswith("_at") else float(f"{value:.6g}")
-            )
-        elif value not in (None, "", []):
-            shown[name] = value
-    if artifact.manifest.sent_bytes is not None:
-        shown["sent_bytes"] = artifact.manifest.sent_bytes  # the store already had the rest
-    return {
-        **shown,
-        "dagster/uri": artifact.uri,
-        "digest": artifact.digest,
-        "files": len(artifact.manifest.files),
-        "size_bytes": artifact.size_bytes,
-    }
 
 
 class StoreSettings(S3Settings, dg.Config):

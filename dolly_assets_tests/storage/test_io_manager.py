@@ -9,7 +9,8 @@ import pytest
 
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.storage import Artifact, ArtifactStore
-from dolly_assets.storage.io_manager import ArtifactIOManager, artifact_metadata
+from dolly_assets.storage.asset_metadata import artifact_metadata
+from dolly_assets.storage.io_manager import ArtifactIOManager
 from dolly_assets_tests.storage.files import MODEL
 
 EPOCHS = dg.MultiPartitionsDefinition(
