@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
+from dolly_assets.tokenization.prompt_style import PromptStyle
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
 from dolly_assets_tests.papers.stand_in_hub import TOKEN, Hub, Repository, running
+from dolly_assets_tests.tokenization.tiny import byte_level_tokenizer, with_style
 
 NAME, MODEL = "team/pets", "tiny/animals/1"
+CONFIG = json.dumps({"model_type": "gpt_neox"})
 
 
 @pytest.fixture
@@ -45,7 +48,10 @@ class Shelf:
             "tiny/base_model", {"weights/config.json": "{}"}, **stated, tied_embeddings=True
         )
         tokenized = self._put("tiny/tokenized_dataset/animals", {"t": "t"}, (raw, base))
-        files = {"weights/config.json": "{}", "weights/model.safetensors": text}
+        files = {"weights/config.json": CONFIG, "weights/model.safetensors": text}
+        with_style(byte_level_tokenizer(), PromptStyle()).save_pretrained(
+            self.folder / "tree/tiny/model_checkpoint/animals/01/weights"
+        )
         return self._put("tiny/model_checkpoint/animals/01", files, (base, tokenized), epoch=1)
 
     def _put(
@@ -81,6 +87,7 @@ def test_a_model_is_pushed_with_its_papers_once(
     assert held.commits[0][1] == f"dolly_assets: {model.name} {model.digest}"
     assert held.files["model.safetensors"] == b"weights"
     assert {"config.json", "README.md", "LICENSES.md", "ml-bom.cdx.json"} <= held.files.keys()
+    assert {"tokenizer.json", "chat_template.jinja", "generation_config.json"} <= held.files.keys()
     card = yaml.safe_load(held.files["README.md"].decode().split("---\n")[1])
     assert card["dolly_assets"]["digest"] == model.digest
     hub.requests.clear()
