@@ -1,6 +1,7 @@
 """`dolly verify --replay`: a published epoch is trained again by the worker, from its digests."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_an_epoch_whose_state_is_gone_is_not_replayed(trained_copy: Home) -> Non
     rule = {"artifacts": "*/model_checkpoint/*", "folders": {"state": 1}}
     policy.write_text(json.dumps({"grace_hours": 0, "rules": [rule]}))
     trained_copy.dolly("gc", "--policy", str(policy), "--delete", "--only-instance")
+    shutil.rmtree(trained_copy.path / "cache")  # a verified copy of the state would do
     said = refusal(trained_copy.variables, "verify", "tiny/animals/2", "--replay")
     assert f"{EPOCH_2} cannot be replayed here: " in said
     assert "state/ was deleted by garbage collection" in said
