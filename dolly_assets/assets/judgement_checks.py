@@ -28,7 +28,7 @@ def build_judgement_checks(family: ModelFamily) -> dg.AssetChecksDefinition:
         JUDGEMENT,
         {CHECK: "The judge does not prefer the base model's answers."},
         lambda _, judgement: judgement_evaluations(judgement),
-        name=f"{family.name}__judgement",
+        name=f"{family.name}__judgement_preference",
         description="Whether the judge prefers the base model.",
     )
 

@@ -185,3 +185,21 @@ def test_datasets_can_be_declared_beside_ones_own_families(tmp_path: Path) -> No
             instance=instance, asset_selection=[dg.AssetKey("raw_dataset")], partition_key="mine"
         )
     assert ArtifactStore(str(tmp_path / "store"), tmp_path / "cache").latest("raw_dataset/mine")
+
+
+@pytest.mark.slow
+def test_a_family_that_declares_every_optional_asset_runs_in_one_job(tmp_path: Path) -> None:
+    """The names of all steps differ, which Dagster finds out when a job is built."""
+    from dolly_assets.components.code_location import build
+    from dolly_assets.core.environment import Environment
+
+    judge = "judge: {url: 'http://127.0.0.1:1/v1', model: m}"
+    family = changed("{examples: 8,", f"{{{judge}, suites: {{general: {{}}}}, examples: 8,")
+    family += "  automation: {training: after_approval, epochs: 2}\n  export: {formats: [hf]}\n"
+    variables = new_variables(tmp_path, family)
+    job = build(Environment.read(variables)).resolve_implicit_global_asset_job_def()
+    steps = {node.name for node in job.nodes}
+    assert steps >= {
+        f"tiny__{asset}"
+        for asset in ("training_approval", "suite_scores", "judgement", "champion_export")
+    }
