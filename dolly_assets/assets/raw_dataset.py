@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from dolly_assets.conversations.tables import COLUMNS, EXCHANGE_SCHEMA, SCHEMAS, form_of
 from dolly_assets.dagster_support.columns import column_schema, hub_link
@@ -25,6 +24,7 @@ from dolly_assets.registry.queries import latest
 from dolly_assets.registry.raw_datasets import declared_attributes, is_at_version
 from dolly_assets.storage.artifact import Artifact, ArtifactFields, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
+from dolly_assets.storage.tables import write_parquet
 
 LATE_AFTER = timedelta(days=8)  # sources are checked weekly
 
@@ -98,7 +98,7 @@ def _read(
     if newest and RawDatasetAttributes.of(newest).content_digest == content:
         return store.commit(name, newest.manifest.files, **fields)
     with tempfile.TemporaryDirectory() as folder:
-        pq.write_table(source.table, Path(folder) / TABLE_FILE, compression="zstd")
+        write_parquet(source.table, Path(folder) / TABLE_FILE)
         return store.publish(name, Path(folder), **fields)
 
 

@@ -14,13 +14,12 @@ from dolly_assets.conversations.tables import (
     conversations,
     holds_conversations,
     holds_preferences,
-    table_of,
 )
 from dolly_assets.core.errors import DatasetError
 from dolly_assets.datasets.arrow_records import is_nested, records_of
 from dolly_assets.datasets.chat.dialogues import Dialogues, dialogue_columns
 from dolly_assets.datasets.chat.forms import MESSAGES, Form, form_of
-from dolly_assets.datasets.chat.table import conversations_from_records
+from dolly_assets.datasets.chat.table import Rows, conversations_from_records
 from dolly_assets.datasets.preferences.records import (
     are_preferences,
     preference_columns,
@@ -152,10 +151,16 @@ def in_one_form(tables: Sequence[pa.Table]) -> pa.Table:
         )
     if any(map(holds_conversations, tables)):
         tables = [
-            table if holds_conversations(table) else table_of(conversations(table))
-            for table in tables
+            table if holds_conversations(table) else _as_conversations(table) for table in tables
         ]
     return pa.concat_tables(tables)
+
+
+def _as_conversations(exchanges: pa.Table) -> pa.Table:
+    rows = Rows()
+    for conversation in conversations(exchanges):
+        rows.add(conversation)
+    return rows.table()
 
 
 def _stated(exchanges: CanonicalTable) -> CanonicalTable:

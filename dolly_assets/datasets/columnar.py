@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
+from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.arrow_records import expanded_bytes as values_bytes
 from dolly_assets.datasets.arrow_sizes import expanded_bytes
 from dolly_assets.datasets.canonical import from_columns, wanted_columns
@@ -129,16 +130,18 @@ def _in_bounds(
 
 def _table(batches: Iterator[pa.RecordBatch], path: Path, source: str) -> pa.Table:
     """Return the batches as one table with decoded columns, if that is not too large."""
-    written = list[pa.RecordBatch]()
+    written: TableWriter | None = None
     for batch in _in_bounds(batches, path, source):
         columns = [
             column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
             for column in batch.columns
         ]
-        written.append(pa.RecordBatch.from_arrays(columns, batch.schema.names))
+        decoded = pa.RecordBatch.from_arrays(columns, batch.schema.names)
+        written = written or TableWriter(decoded.schema)
+        written.write(decoded)
     if not written:
         raise DatasetError(f"{source}: there are no records; a dataset needs at least one example")
-    return pa.Table.from_batches(written)
+    return written.table()
 
 
 def _open_stream(

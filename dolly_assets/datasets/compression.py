@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
-MAX_TEXT_BYTES = 4 * 2**30
-"""Limit of a file's text, decompressed: a dataset is held in memory, and gzip can hide any size."""
 MAX_EXPANSION = 100
 """Limit of the expansion beyond `HARMLESS_BYTES`: text shrinks to about a tenth, so a file that
-expands further was built to fill memory."""
+expands further was built to fill a disk."""
 HARMLESS_BYTES = 64 * 2**20
 PIECE_BYTES = 2**20
 
@@ -55,7 +53,7 @@ def open_unpacked(path: Path, *, source: str) -> Iterator[BufferedIOBase]:
 
 def most_bytes(path: Path) -> int:
     """Return the size to which a compressed file may expand."""
-    return min(MAX_TEXT_BYTES, max(HARMLESS_BYTES, MAX_EXPANSION * path.stat().st_size))
+    return max(HARMLESS_BYTES, MAX_EXPANSION * path.stat().st_size)
 
 
 def too_large(source: str, path: Path) -> DatasetError:

@@ -18,7 +18,6 @@ from dolly_assets.datasets.canonical import from_records
 from dolly_assets.datasets.columnar import read_arrow, read_parquet
 from dolly_assets.datasets.compression import (
     COMPRESSIONS,
-    MAX_TEXT_BYTES,
     PIECE_BYTES,
     open_unpacked,
 )
@@ -204,11 +203,6 @@ def _lines(stream: BufferedIOBase, source: str) -> Iterator[str]:
         bom = UTF8_BOM if number == 1 and line.startswith(UTF8_BOM) else b""
         yield _decode(line[len(bom) :], source, line=number, offset=offset + len(bom))
         offset += len(line)
-        if offset > MAX_TEXT_BYTES:
-            raise DatasetError(
-                f"{source}: more than {MAX_TEXT_BYTES:,} bytes of text; split it into several "
-                "datasets"
-            )
 
 
 def _decode(content: bytes, source: str, *, line: int = 1, offset: int = 0) -> str:

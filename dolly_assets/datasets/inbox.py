@@ -26,7 +26,7 @@ from dolly_assets.core.errors import ArtifactError, ConfigurationError, DatasetE
 from dolly_assets.core.names import check_dataset_name
 from dolly_assets.core.yaml_text import MAX_YAML_BYTES, read_yaml
 from dolly_assets.datasets.config import DatasetConfig
-from dolly_assets.datasets.formats import MAX_TEXT_BYTES, SUFFIXES
+from dolly_assets.datasets.formats import SUFFIXES
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.s3 import S3Settings
 from dolly_assets.storage.s3_names import list_any_names
@@ -236,11 +236,5 @@ def _problem(name: str, rest: Iterable[ObjectInfo], files: tuple[ObjectInfo, ...
         return (
             f"several files claim the name {name!r} ({found}): "
             f"keep one, or put them all into {name}/"
-        )
-    too_large = next((item for item in files if item.size_bytes > MAX_TEXT_BYTES), None)
-    if too_large:
-        return (
-            f"{too_large.key} has {too_large.size_bytes:,} bytes, more than {MAX_TEXT_BYTES:,}: "
-            "split it into several datasets"
         )
     return None

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, SCHEMAS, form_of
 from dolly_assets.core.errors import DatasetError, some_of
+from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.json_text import has_lone_surrogate
 
 REQUIRED_COLUMNS = ("instruction", "response")
@@ -25,6 +26,10 @@ ALIASES = {
     "category": ("category",),
 }
 """Names of a canonical column in sources: Dolly's, Alpaca's (`input`, `output`), common others."""
+
+BATCH_RECORDS, BATCH_CHARACTERS = 8192, 16 * 2**20
+"""How many records are converted at once, and of how many characters: so many are in memory."""
+BATCH_ROWS = 1024  # of a table
 
 MOST_NAMES_SHOWN = 20
 """Limit of the names that a message lists: a source may have a million columns."""
@@ -115,22 +120,78 @@ def canonical_from_records(records: Iterable[Record], *, source: str) -> Canonic
     A key that a record lacks counts as null. Only values in known columns are kept, so records may
     stream.
     """
-    is_known: dict[str, bool] = {}
-    kept: list[dict[str, object]] = []
-    lines: list[int | None] = []
-    for record in records:
+    columns, rows = _Columns(source), TableWriter(EXCHANGE_SCHEMA)
+    first = 1
+    for batch in _batches(columns.kept(record) for record in records):
+        mapping = columns.mapping()
+        values = {
+            name: [record.values.get(theirs) for record in batch]
+            for name, theirs in mapping.items()
+        }
+        lines = [record.line for record in batch]
+        rows.write(_exchanges(values, lines, first=first, source=source))
+        first += len(batch)
+    return _canonical(rows, columns.names, columns.found, source)
+
+
+class _Columns:
+    """The columns of records whose keys become known while they stream.
+
+    Attributes:
+        found: Canonical name -> the source's name.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._is_known: dict[str, bool] = {}
+        self._is_new = True
+        self.found: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """All keys so far, in the order in which they were met."""
+        return [*self._is_known]
+
+    def kept(self, record: Record) -> Record:
+        """Return a record with the values of known columns only."""
         values: dict[str, object] = {}
         for name, value in record.values.items():
-            if name not in is_known:
-                is_known[name] = folded(name) in _KNOWN_NAMES
-            if is_known[name]:
+            if name not in self._is_known:
+                self._is_known[name] = is_known = folded(name) in _KNOWN_NAMES
+                self._is_new |= is_known
+            if self._is_known[name]:
                 values[name] = value
-        kept.append(values)
-        lines.append(record.line)
-    names = list(is_known)
-    mapping = map_columns(names, source=source) if kept else {}
-    columns = {name: [record.get(theirs) for record in kept] for name, theirs in mapping.items()}
-    return _canonical(columns, lines, _dropped(names, mapping), mapping, source)
+        return Record(values, record.line)
+
+    def mapping(self) -> dict[str, str]:
+        """Return the canonical columns among the keys so far.
+
+        Raises:
+            DatasetError: A required one is missing, or two keys claim the same one.
+        """
+        if self._is_new:
+            before, self.found = self.found, map_columns(self.names, source=self._source)
+            self._is_new = False
+            for name, theirs in before.items():
+                if self.found[name] != theirs:
+                    raise DatasetError(
+                        f"{self._source}: the columns {_quoted([theirs, self.found[name]])} could "
+                        f"each be the {name!r}; rename or remove one"
+                    )
+        return self.found
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield records in lists of a bounded size."""
+    batch, characters = list[Record](), 0
+    for record in records:
+        batch.append(record)
+        characters += sum(len(value) for value in record.values.values() if isinstance(value, str))
+        if len(batch) == BATCH_RECORDS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def canonical_from_table(
@@ -152,10 +213,15 @@ def canonical_from_table(
     """
     names = names or table.column_names
     mapping = map_columns(names, source=source)
-    columns = {
-        name: _strings(table.column(theirs), theirs, source) for name, theirs in mapping.items()
-    }
-    return _canonical(columns, [None] * table.num_rows, _dropped(names, mapping), mapping, source)
+    rows, first = TableWriter(EXCHANGE_SCHEMA), 1
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+        columns = {
+            name: _strings(batch.column(theirs), theirs, first, source)
+            for name, theirs in mapping.items()
+        }
+        rows.write(_exchanges(columns, [None] * batch.num_rows, first=first, source=source))
+        first += batch.num_rows
+    return _canonical(rows, names, mapping, source)
 
 
 def content_digest(table: pa.Table) -> str:
@@ -194,45 +260,53 @@ def shown_names(names: Sequence[str]) -> str:
     return some_of([*map(repr, names)], MOST_NAMES_SHOWN)
 
 
-def _strings(column: pa.ChunkedArray, name: str, source: str) -> list[object]:
+def _strings(column: pa.Array, name: str, first: int, source: str) -> list[object]:
     check_is_text(name, column.type, source=source)
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        number, problem = next(_undecodable(column))
+        place, problem = next(_undecodable(column))
         raise DatasetError(
-            f"{source}: record {number}: the column {name!r} is not UTF-8 ({problem}); write the "
-            "file again from text in UTF-8"
+            f"{source}: record {first + place}: the column {name!r} is not UTF-8 ({problem}); "
+            "write the file again from text in UTF-8"
         ) from None
 
 
-def _undecodable(column: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
-    """Yield the number of each value that is not UTF-8, and what is wrong with it."""
-    for number, value in enumerate(column, 1):
+def _undecodable(column: pa.Array) -> Iterator[tuple[int, str]]:
+    """Yield the place of each value that is not UTF-8, and what is wrong with it."""
+    for place, value in enumerate(column):
         try:
             value.as_py()
         except UnicodeDecodeError as error:
-            yield number, f"0x{error.object[error.start]:02x}, {error.reason}"
+            yield place, f"0x{error.object[error.start]:02x}, {error.reason}"
 
 
 def _canonical(
+    rows: TableWriter, names: Sequence[str], mapping: Mapping[str, str], source: str
+) -> CanonicalTable:
+    table = rows.table()
+    if not table.num_rows:
+        raise DatasetError(f"{source}: there are no records; a dataset needs at least one example")
+    return CanonicalTable(table, _dropped(names, mapping), mapping)
+
+
+def _exchanges(
     columns: Mapping[str, Sequence[object]],
     lines: Sequence[int | None],
-    dropped: tuple[str, ...],
-    mapping: Mapping[str, str],
+    *,
+    first: int,
     source: str,
-) -> CanonicalTable:
-    if not lines:
-        raise DatasetError(f"{source}: there are no records; a dataset needs at least one example")
+) -> pa.RecordBatch:
+    """Return some records in canonical columns; `first` is the number of the first one."""
     arrays = []
     for name in EXCHANGE_SCHEMA.names:
         values = columns.get(name, [None] * len(lines))
-        for number, (value, line) in enumerate(zip(values, lines, strict=True), 1):
+        for number, (value, line) in enumerate(zip(values, lines, strict=True), first):
             if problem := _problem(name, value):
                 place = f"record {number}" if line is None else f"record {number} (line {line})"
                 raise DatasetError(f"{source}: {place}: {problem}")
         arrays.append(pa.array(["" if value is None else value for value in values], pa.string()))
-    return CanonicalTable(pa.Table.from_arrays(arrays, schema=EXCHANGE_SCHEMA), dropped, mapping)
+    return pa.RecordBatch.from_arrays(arrays, schema=EXCHANGE_SCHEMA)
 
 
 def _problem(name: str, value: object) -> str | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.generation.answer import answers_in_batches
 from dolly_assets.scoring.memorization import MEMORIZATION_SCHEMA
 from dolly_assets.tokenization.labels import LabelRuns
@@ -60,7 +61,7 @@ def sample(table: pa.Table, *, records: int, seed: int) -> Sample:
     found, first = np.unique(numbers[rows], return_index=True)
     row_of = dict(zip(found.tolist(), rows[first].tolist(), strict=True))
     chosen = heapq.nsmallest(records, row_of, key=lambda record: _key(seed, record))
-    examples = table.take(pa.array([row_of[record] for record in chosen], pa.int64()))
+    examples = select_rows(table, np.array([row_of[record] for record in chosen], np.int64))
     return Sample(examples, len(np.unique(numbers)) - len(found))
 
 

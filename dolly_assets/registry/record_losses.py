@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dolly_assets.conversations.tables import prompt_and_answer_texts
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.text import count, one_line
 from dolly_assets.datasets.quality.finding import EXCERPT_CHARACTERS, excerpt
@@ -160,7 +162,7 @@ def _texts(raw_dataset: Artifact | None, records: Sequence[int]) -> dict[int, tu
         return {}
     table = raw_dataset.read_table(TABLE_FILE)
     there = [record for record in records if 0 <= record < table.num_rows]
-    taken = table.take(pa.array(there, pa.int64()))
+    taken = select_rows(table, np.array(there, np.int64))
     categories = taken["category"].to_pylist()
     excerpts = [
         " → ".join(excerpt(text, end=EXCERPT_CHARACTERS) for text in texts)

@@ -19,7 +19,8 @@ and `asset_metadata.py` know Dagster.
 - `s3.py`: endpoint, region and credentials of S3.
 - `s3_names.py`: lists a prefix of S3 whose objects have any names.
 - `round_trip.py`: whether a store can be written, read and deleted from; also a command.
-- `tables.py`: reads tables whose content nobody vouches for.
+- `tables.py`: tables in files: read ones whose content nobody vouches for, and write.
+- `large_tables.py`: tables and arrays that may be larger than memory.
 - `conventions.py`: file and folder names that are the same for all artifacts.
 - `asset_metadata.py`: an artifact as the metadata of a Dagster asset.
 - `io_manager.py`: Dagster's outputs and inputs as artifacts.

@@ -25,7 +25,7 @@ def preview(train: pa.Table, tokenizer: "Tokenizer") -> str:
     row_of = train["row"].to_numpy()
     examples_in = np.bincount(row_of)
     shown: list[int] = []
-    for row in row_of[np.argsort(train["record"].to_numpy())].tolist():
+    for row in map(int, row_of[np.argsort(train["record"].to_numpy())]):
         if row not in shown:
             shown.append(row)
         if examples_in[shown].sum() >= PREVIEW_EXAMPLES:

@@ -6,6 +6,8 @@ import numpy as np
 
 from dolly_assets.core.hashing import json_digest
 
+_DIGEST_BYTES = 16  # by which prompts are told apart
+
 
 def held_out_mask(
     prompts: Iterable[tuple[str, str]], *, held_out_examples: int, seed: int
@@ -25,15 +27,14 @@ def held_out_mask(
     Returns:
         A bool per row, true where held out.
     """
-    rows_by_prompt: dict[tuple[str, str], list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows_by_prompt.setdefault(prompt, []).append(row)
-
-    held_out: list[int] = []
-    for prompt in sorted(rows_by_prompt, key=lambda prompt: json_digest([seed, *prompt])):
-        if len(held_out) >= held_out_examples:
-            break
-        held_out += rows_by_prompt[prompt]
-    mask = np.zeros(sum(map(len, rows_by_prompt.values())), dtype=bool)
-    mask[held_out] = True
+    digests = bytearray()
+    for prompt in prompts:
+        digests += bytes.fromhex(json_digest([seed, *prompt]))[:_DIGEST_BYTES]
+    keys = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    is_first = np.any(np.diff(keys[order], axis=0, prepend=~keys[order[:1]]) != 0, axis=1)
+    begins = np.append(np.flatnonzero(is_first), len(order))
+    mask = np.zeros(len(order), dtype=bool)
+    enough = np.searchsorted(begins, min(held_out_examples, len(order)))
+    mask[order[: begins[enough]]] = True
     return mask

@@ -6,9 +6,9 @@ A dataset is read once for all suites and epochs of a task.
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
 
 from dolly_assets.core.errors import ArtifactError
+from dolly_assets.storage.large_tables import filter_rows
 from dolly_assets.datasets.quality.records import Records
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
@@ -53,9 +53,10 @@ class SuiteContamination:
         at = ArtifactAddress.parse(checkpoint.name)
         name = TOKENIZED_DATASET.address(self._family.name, at.dataset).name
         tokenized = self._store.get(name, digest)
-        used = np.unique(tokenized.read_table(TRAIN_FILE)["record"].to_numpy())
-        raw = raw_of(self._store, tokenized)
-        return Records(raw.read_table(TABLE_FILE).take(pa.array(used)))
+        raw = raw_of(self._store, tokenized).read_table(TABLE_FILE)
+        is_used = np.zeros(raw.num_rows, bool)
+        is_used[tokenized.read_table(TRAIN_FILE)["record"].to_numpy()] = True
+        return Records(filter_rows(raw, is_used))
 
     def _records(self) -> dict[str, list[Record]]:
         """Return the records of each suite that has a file of them."""

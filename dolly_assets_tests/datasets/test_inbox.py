@@ -82,12 +82,6 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     assert all("several files claim the name" in problem for problem in problems)
 
 
-def test_a_file_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    with put(tmp_path, "huge.jsonl").open("r+b") as file:
-        file.truncate(5 * 2**30)  # sparse: it takes no room
-    assert "more than" in (Inbox(str(tmp_path)).arrivals()["huge"].problem or "")
-
-
 def test_files_that_are_being_written_are_not_seen(tmp_path: Path) -> None:
     for name in (".one.jsonl.swp", "one.jsonl.part", "two.tmp", "folder/.hidden/three.jsonl"):
         put(tmp_path, name)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from dolly_assets.conversations import Conversation
 from dolly_assets.conversations.tables import CONVERSATION_SCHEMA, row_of
 from dolly_assets.core.errors import DatasetError
+from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.chat.forms import CHOSEN, MEDIA, Form, conversation_of
 from dolly_assets.datasets.chat.losses import Losses, RecordError, place_of
 from dolly_assets.datasets.json_text import problem_of
@@ -21,7 +22,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, str]] = []
-        self._pieces: list[pa.Table] = []
+        self._written = TableWriter(CONVERSATION_SCHEMA)
 
     def add(self, conversation: Conversation) -> None:
         """Add a conversation.
@@ -36,10 +37,10 @@ class Rows:
     def table(self) -> pa.Table:
         """Return all rows."""
         self._end_piece()
-        return pa.concat_tables(self._pieces)
+        return self._written.table()
 
     def _end_piece(self) -> None:
-        self._pieces.append(pa.Table.from_pylist(self._rows, schema=CONVERSATION_SCHEMA))
+        self._written.write(pa.RecordBatch.from_pylist(self._rows, schema=CONVERSATION_SCHEMA))
         self._rows = []
 
 

@@ -14,6 +14,7 @@ from dolly_assets.conversations import Message, Role
 from dolly_assets.conversations.preference import Preference, Side
 from dolly_assets.conversations.tables import PREFERENCE_SCHEMA
 from dolly_assets.core.errors import DatasetError
+from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.chat.forms import MESSAGES
 from dolly_assets.datasets.chat.losses import Losses, RecordError, place_of
 from dolly_assets.datasets.chat.turns import messages_of
@@ -50,7 +51,7 @@ def preferences_from_records(records: Iterable[Record], *, source: str) -> Canon
     Raises:
         DatasetError: A column is ambiguous, or a record is unusable, which the message names.
     """
-    losses, rows, names = Losses(), list[dict[str, str]](), dict[str, None]()
+    losses, rows, names = Losses(), TableWriter(PREFERENCE_SCHEMA), dict[str, None]()
     mapping: dict[str, str] = {}
     for number, record in enumerate(records, 1):
         losses.place = place_of(number, record.line)
@@ -60,11 +61,12 @@ def preferences_from_records(records: Iterable[Record], *, source: str) -> Canon
             mapping = matched([*names], COLUMNS, source=source)
         values = {name: record.values.get(theirs) for name, theirs in mapping.items()}
         try:
-            rows.append(preference_of(values, losses).row())
+            row = preference_of(values, losses).row()
         except RecordError as error:
             raise DatasetError(f"{source}: {losses.place}: {error}") from error
+        rows.write(pa.RecordBatch.from_pylist([row], schema=PREFERENCE_SCHEMA))
     return CanonicalTable(
-        pa.Table.from_pylist(rows, schema=PREFERENCE_SCHEMA),
+        rows.table(),
         tuple(name for name in names if name not in mapping.values()),
         mapping,
         tuple(losses.lines()),

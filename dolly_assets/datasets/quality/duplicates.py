@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
+from dolly_assets.storage.large_tables import empty_array
 from dolly_assets.core.text import percent
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, finding
 from dolly_assets.datasets.quality.minhash import (
+    BANDS,
+    HASHES,
     Pair,
+    band_keys,
     candidate_pairs,
     likely_pairs,
     shingles_of,
@@ -64,18 +68,21 @@ def near_pairs(
 ) -> Iterator[Pair]:
     """Yield pairs of records whose texts are nearly the same.
 
-    The signatures of all records are held in memory (256 bytes each), but only the words of one
-    batch, or of the likely pairs.
+    Signatures and hashes of all records (384 bytes each) are in a file, and in memory one band of
+    them, and the words of one batch or of the likely pairs.
 
     Args:
         records: The records to compare.
         text_of: Which text of a record is compared.
         is_query: Which records are queries, as in `minhash.candidate_pairs`; None for no queries.
     """
-    signatures = np.concatenate(
-        [signatures_of(shingles_of(words_of(text_of(b)))) for b in records.batches()]
-    )
-    pairs = likely_pairs(signatures, candidate_pairs(signatures, is_query))
+    signatures = empty_array((len(records), HASHES), np.uint32)
+    keys = empty_array((BANDS, len(records)), np.uint64)
+    for batch in records.batches():
+        place = slice(batch.first, batch.first + len(batch))
+        signatures[place] = signatures_of(shingles_of(words_of(text_of(batch))))
+        keys[:, place] = band_keys(signatures[place])
+    pairs = likely_pairs(signatures, candidate_pairs(keys, is_query))
     for part in np.array_split(pairs, len(pairs) // 10_000 + 1):
         involved, places = np.unique(part, return_inverse=True)
         shingles = shingles_of(words_of(text_of(records.take(involved))))
@@ -85,13 +92,20 @@ def near_pairs(
 
 def _repeated(records: Records) -> Iterator[tuple[int, int]]:
     """Yield the number of each record that repeats one, and the number of the first like it."""
-    first: dict[bytes, int] = {}
+    digests = empty_array((len(records), 2), np.uint64)
     for batch in records.batches():
         columns = (column.to_pylist() for column in batch.texts)
-        for record, texts in enumerate(zip(*columns, strict=True), batch.first):
-            key = hashlib.blake2b(
-                "\x1f".join(text.strip() for text in texts).encode(), digest_size=16
-            ).digest()
-            earlier = first.setdefault(key, record)
-            if earlier != record:
-                yield record, earlier
+        made = b"".join(map(_digest, zip(*columns, strict=True)))
+        place = slice(batch.first, batch.first + len(batch))
+        digests[place] = np.frombuffer(made, np.uint64).reshape(-1, 2)
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: by number within equal ones
+    begins = np.any(np.diff(digests[order], axis=0, prepend=~digests[order[:1]]) != 0, axis=1)
+    firsts = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
+    later = np.flatnonzero(firsts != order)
+    by_number = later[np.argsort(order[later])]
+    yield from zip(order[by_number].tolist(), firsts[by_number].tolist(), strict=True)
+
+
+def _digest(texts: tuple[str, ...]) -> bytes:
+    text = "\x1f".join(text.strip() for text in texts)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -83,26 +83,35 @@ def signatures_of(shingles: Shingles) -> np.ndarray:
     return signatures
 
 
-def candidate_pairs(signatures: np.ndarray, is_query: np.ndarray | None = None) -> np.ndarray:
+def band_keys(signatures: np.ndarray) -> np.ndarray:
+    """Return a hash of each band of each signature: uint64 of shape (BANDS, texts)."""
+    keys = np.zeros((BANDS, len(signatures)), dtype=np.uint64)
+    columns_of = np.split(signatures.astype(np.uint64), BANDS, axis=1)
+    for band, columns in zip(keys, columns_of, strict=True):
+        for column in columns.T:
+            band ^= column
+            band *= _MIX[0]
+            band ^= band >> np.uint64(29)
+    return keys
+
+
+def candidate_pairs(keys: np.ndarray, is_query: np.ndarray | None = None) -> np.ndarray:
     """Return the pairs that may be similar, each once: int64 of shape (pairs, 2).
 
     In a band, every text is paired with the first one that has the same hashes, so that a thousand
-    copies make a thousand pairs, not half a million.
+    copies make a thousand pairs, not half a million. One band is sorted at a time.
 
     Args:
-        signatures: The signatures of all texts.
+        keys: The hashes of all texts' bands, as `band_keys` returns them.
         is_query: Which texts are queries; each is paired only with the first text that is not one.
     """
-    queries = np.zeros(len(signatures), dtype=bool) if is_query is None else is_query
-    members = np.ones(len(signatures), dtype=bool) if is_query is None else is_query
+    queries = np.zeros(keys.shape[1], dtype=bool) if is_query is None else is_query
+    members = np.ones(keys.shape[1], dtype=bool) if is_query is None else is_query
     found = [np.empty((0, 2), dtype=np.int64)]
-    for band in np.split(signatures.astype(np.uint64), BANDS, axis=1):
-        keys = np.zeros(len(band), dtype=np.uint64)
-        for column in band.T:
-            keys = (keys ^ column) * _MIX[0]
-            keys ^= keys >> np.uint64(29)
-        order = np.lexsort((queries, keys))  # stable: by place within equal keys
-        begins = np.concatenate([[True], keys[order][1:] != keys[order][:-1]])
+    for band in keys:
+        order = np.lexsort((queries, band))  # stable: by place within equal keys
+        ordered = band[order]
+        begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
         firsts = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
         is_pair = (firsts != order) & ~queries[firsts] & members[order]
         found.append(np.stack([firsts[is_pair], order[is_pair]], axis=1))

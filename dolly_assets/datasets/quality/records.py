@@ -19,6 +19,7 @@ from dolly_assets.conversations.tables import (
     conversations,
     holds_conversations,
 )
+from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.datasets.quality.arrow import kernels, line_break
 from dolly_assets.datasets.quality.turns import Turns, turns_of
 
@@ -98,6 +99,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.response)
+
+    def places(self, is_meant: np.ndarray) -> list[int]:
+        """Return the numbers of those records of this batch that are meant, among all records."""
+        found = np.flatnonzero(is_meant[self.first : self.first + len(self)])
+        return (self.first + found).tolist()
 
     @cached_property
     def prompt(self) -> pa.Array:
@@ -212,7 +218,7 @@ class Records:
 
     def take(self, records: Sequence[int] | np.ndarray) -> Batch:
         """Return some records in the given order; their numbers are lost."""
-        rows = self.table.take(pa.array(records, pa.int64()))
+        rows = select_rows(self.table, np.asarray(records, np.int64))
         return _whole(0, rows, turns_of(rows)) if self.of_conversations else _exchanges(0, rows)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dolly_assets.core.text import percent
 from dolly_assets.datasets.quality.arrow import kernels
-from dolly_assets.datasets.quality.duplicates import near_pairs
+from dolly_assets.datasets.quality.duplicates import TextOf, near_pairs
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, excerpt, finding
 from dolly_assets.datasets.quality.records import Batch, Records
 
@@ -33,14 +33,13 @@ def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFind
     An exact one has the same prompt, apart from case and spacing. A near one has a long prompt that
     is nearly the same, or a prompt and response that together are.
     """
-    kept = Records(records.table.take(pa.array(np.concatenate([split.train, split.held_out]))))
-    numbers = np.concatenate([split.train, split.held_out])
-    is_held_out = np.arange(len(kept)) >= len(split.train)
-    exact = _same_prompts(kept, is_held_out)
+    is_held_out, is_kept = np.zeros(len(records), bool), np.zeros(len(records), bool)
+    is_held_out[split.held_out] = is_kept[split.held_out] = is_kept[split.train] = True
+    exact = _same_prompts(records, is_held_out, is_kept)
     near = {
         pair.later: pair
         for text_of in (_long_prompt, _example)
-        for pair in near_pairs(kept, text_of, is_held_out)
+        for pair in near_pairs(records, _only(text_of, is_kept), is_held_out)
         if pair.later not in exact
     }
     return (
@@ -49,9 +48,9 @@ def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFind
             len(split.held_out),
             (
                 FlaggedRecord(
-                    record=int(numbers[later]),
+                    record=later,
                     kind="same prompt",
-                    excerpt=f"record {numbers[earlier]}",
+                    excerpt=f"record {earlier}",
                 )
                 for later, earlier in exact.items()
             ),
@@ -61,9 +60,9 @@ def leakage(records: Records, split: Split) -> tuple[QualityFinding, QualityFind
             len(split.held_out),
             (
                 FlaggedRecord(
-                    record=int(numbers[later]),
+                    record=later,
                     kind="similar",
-                    excerpt=f"{percent(pair.similarity)} of record {numbers[pair.earlier]}",
+                    excerpt=f"{percent(pair.similarity)} of record {pair.earlier}",
                 )
                 for later, pair in sorted(near.items())
             ),
@@ -103,7 +102,7 @@ def evaluation_prompts(records: Records, prompts: Sequence[tuple[str, str]]) -> 
     is_asked = np.arange(len(both)) >= len(numbers)
     same = {
         later: f"record {numbers[earlier]}"
-        for later, earlier in _same_prompts(both, is_asked).items()
+        for later, earlier in _same_prompts(both, is_asked, np.ones(len(both), bool)).items()
     }
     near = {
         pair.later: f"{percent(pair.similarity)} of record {numbers[pair.earlier]}"
@@ -125,18 +124,36 @@ def folded(prompt: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split()).rstrip(" .?!:;")
 
 
-def _same_prompts(records: Records, is_query: np.ndarray) -> dict[int, int]:
-    """Return each query whose prompt another record has: its place -> the first such place."""
-    first: dict[str, int] = {}
-    asked: dict[int, str] = {}
+def _same_prompts(
+    records: Records, is_query: np.ndarray, is_compared: np.ndarray
+) -> dict[int, int]:
+    """Return each query whose prompt another record has: its place -> the first such place.
+
+    Only the prompts of queries are in memory.
+    """
+    asked = {
+        place: folded(batch.whole_prompt[place - batch.first].as_py())
+        for batch in records.batches()
+        for place in batch.places(is_query)
+    }
+    wanted, first = frozenset(asked.values()), dict[str, int]()
     for batch in records.batches():
-        for place, prompt in enumerate(batch.whole_prompt.to_pylist(), batch.first):
-            key = folded(prompt)
-            if is_query[place]:
-                asked[place] = key
-            else:
+        prompts = batch.whole_prompt.to_pylist()
+        for place in batch.places(is_compared & ~is_query):
+            key = folded(prompts[place - batch.first])
+            if key in wanted:
                 first.setdefault(key, place)
     return {place: first[key] for place, key in asked.items() if key in first}
+
+
+def _only(text_of: TextOf, is_compared: np.ndarray) -> TextOf:
+    """Return the texts of some records, with those of the others empty: like no other text."""
+
+    def of_some(batch: Batch) -> pa.Array:
+        is_in = pa.array(is_compared[batch.first : batch.first + len(batch)])
+        return kernels.if_else(is_in, text_of(batch), pa.scalar("", pa.large_string()))
+
+    return of_some
 
 
 def _long_prompt(batch: Batch) -> pa.Array:

@@ -1,7 +1,7 @@
 """Conversations as the checks read them: a row for each answer, and each record from its rows.
 
-Knows conversations and Arrow arrays, and no defect. The rows are derived once and held in memory,
-which takes about as much as the texts themselves.
+Knows conversations and Arrow arrays, and no defect. The rows are derived once, and take about as
+much space as the texts themselves.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dolly_assets.conversations import Conversation, Message
 from dolly_assets.conversations.tables import conversations
+from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.quality.arrow import kernels, line_break
 
 COLUMNS = ("system", "before", "instruction", "context", "response", "after")
@@ -70,17 +71,17 @@ class Turns(NamedTuple):
 
 def turns_of(table: pa.Table) -> Turns:
     """Return the answers of a table of conversations."""
-    pieces, rows, starts = list[pa.RecordBatch](), list[tuple[str, ...]](), [0]
+    written, rows, starts = TableWriter(SCHEMA), list[tuple[str, ...]](), [0]
     done = 0
     for conversation in conversations(table):
         rows += _rows(conversation)
         starts.append(done + len(rows))
         if len(rows) >= PIECE_ROWS:
-            pieces.append(_piece(rows))
+            written.write(_piece(rows))
             done, rows = done + len(rows), []
     if rows:
-        pieces.append(_piece(rows))
-    return Turns(pa.Table.from_batches(pieces, SCHEMA), np.array(starts))
+        written.write(_piece(rows))
+    return Turns(written.table(), np.array(starts))
 
 
 def called(message: Message) -> str:

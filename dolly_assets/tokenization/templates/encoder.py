@@ -5,7 +5,7 @@ that decode to what a model would generate, and a prompt whose ids are those of 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,14 @@ class EncodedConversations:
     refused: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     too_long: list[int] = field(default_factory=list)
     shortened: list[int] = field(default_factory=list)
+
+    def add(self, others: "EncodedConversations") -> None:
+        """Add later conversations."""
+        self.examples += others.examples
+        for reason, records in others.refused.items():
+            self.refused[reason] += records
+        self.too_long += others.too_long
+        self.shortened += others.shortened
 
 
 class Encoder:
@@ -110,19 +118,28 @@ class Encoder:
     def examples(
         self, conversations: Iterable[Conversation], *, max_length: int
     ) -> EncodedConversations:
-        """Encode conversations.
+        """Encode conversations, all of which are then in memory; see `batches`."""
+        encoded = EncodedConversations()
+        for batch in self.batches(conversations, max_length=max_length):
+            encoded.add(batch)
+        return encoded
+
+    def batches(
+        self, conversations: Iterable[Conversation], *, max_length: int
+    ) -> Iterator[EncodedConversations]:
+        """Encode conversations, some at once.
 
         Args:
             conversations: What to train on.
             max_length: Tokens of the longest example; what becomes of longer ones is a setting.
         """
-        encoded = EncodedConversations()
         remaining, first = iter(conversations), 0
         while batch := list(islice(remaining, _BATCH_CONVERSATIONS)):
+            encoded = EncodedConversations()
             for at, result in enumerate(self._encode(batch)):
                 self._add(encoded, first + at, batch[at], result, max_length)
+            yield encoded
             first += len(batch)
-        return encoded
 
     def _add(
         self,

@@ -7,11 +7,13 @@ import pyarrow as pa
 
 from dolly_assets.conversations import tables
 from dolly_assets.core.errors import some_of
+from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.tokenization.labels import LABEL_RUNS
 from dolly_assets.tokenization.templates.encoder import EncodedConversations, Encoder
 from dolly_assets.tokenization.templates.proof import Ids
 from dolly_assets.tokenization.tokenized_dataset import EXAMPLE_SCHEMA
 
+_SCHEMA = EXAMPLE_SCHEMA.append(LABEL_RUNS)
 SHOWN_RECORDS = 10
 """How many records statistics name for each reason of a refusal."""
 
@@ -27,26 +29,31 @@ def encode_table(
         max_length: Tokens of the longest example.
 
     Returns:
-        An example per line with the columns of EXAMPLE_SCHEMA, LABEL_RUNS where other tokens are
-        labelled than those after the prompt, and those of the conversation; and what became of the
-        others.
+        An example per line with the columns of EXAMPLE_SCHEMA, and LABEL_RUNS where other tokens
+        are labelled than those after the prompt; and what became of the others.
     """
-    encoded = encoder.examples(tables.conversations(examples), max_length=max_length)
-    records = pa.array([record for record, _ in encoded.examples], pa.int64())
-    ids = [each for _, each in encoded.examples]
-    columns: dict[str, Any] = {
-        "record": records,
-        "input_ids": _lists([each.input_ids for each in ids]),
-        "prompt_length": pa.array([each.prompt_length for each in ids], pa.int32()),
-    }
-    if any(_has_other_labels(each) for each in ids):
-        columns[LABEL_RUNS.name] = _lists([np.array(each.runs, np.int32) for each in ids])
-    names = tables.schema_of(examples).names
-    texts = examples.select(names).take(records)
-    fields = [*EXAMPLE_SCHEMA, *([LABEL_RUNS] if LABEL_RUNS.name in columns else [])]
-    fields += [pa.field(name, pa.string()) for name in names]
-    arrays = [*columns.values(), *(texts[name].cast(pa.string()) for name in names)]
-    return pa.table(arrays, schema=pa.schema(fields)), encoded
+    written, left_out = TableWriter(_SCHEMA), EncodedConversations()
+    has_other_labels = False
+    conversations = tables.conversations(examples)
+    for batch in encoder.batches(conversations, max_length=max_length):
+        found, batch.examples = batch.examples, []
+        left_out.add(batch)
+        if found:
+            written.write(_batch(found))
+            has_other_labels |= any(_has_other_labels(ids) for _, ids in found)
+    table = written.table()
+    return table if has_other_labels else table.drop_columns([LABEL_RUNS.name]), left_out
+
+
+def _batch(examples: list[tuple[int, Ids]]) -> pa.RecordBatch:
+    ids = [each for _, each in examples]
+    columns = [
+        pa.array([record for record, _ in examples], pa.int64()),
+        _lists([each.input_ids for each in ids]),
+        pa.array([each.prompt_length for each in ids], pa.int32()),
+        _lists([np.array(each.runs, np.int32) for each in ids]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
 
 
 def losses(encoded: EncodedConversations) -> dict[str, Any]:
@@ -81,5 +88,4 @@ def _has_other_labels(ids: Ids) -> bool:
 
 def _lists(values: list[np.ndarray]) -> pa.ListArray:
     offsets = np.append(0, np.cumsum([len(each) for each in values])).astype(np.int32)
-    flat = np.concatenate(values) if values else np.array([], np.int32)
-    return pa.ListArray.from_arrays(offsets, flat.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, np.concatenate(values).astype(np.int32))

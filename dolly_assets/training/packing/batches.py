@@ -4,12 +4,14 @@ The row is the unit of order and of batches: one or several examples that share 
 module knows nothing of models.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, Self, TypedDict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dolly_assets.tokenization.labels import LabelRuns, token_mask
 
@@ -92,12 +94,9 @@ class RowDataset:
             global_batch_size: Rows per optimizer step.
             seed: Seed of the order.
         """
-        input_ids = table["input_ids"].combine_chunks()
-        self._tokens_of_all, self._token_bounds = (
-            part.to_numpy() for part in (input_ids.values, input_ids.offsets)
-        )
+        self._tokens_of = TokensByExample(table["input_ids"])
         self._runs = LabelRuns.of(table)
-        lengths = np.diff(self._token_bounds)
+        lengths = pc.list_value_length(table["input_ids"]).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
         starts = np.flatnonzero(np.diff(table["row"].to_numpy(), prepend=-1))
         self._bounds = np.append(starts, table.num_rows)
         self._tokens = np.add.reduceat(lengths, starts)
@@ -140,13 +139,31 @@ class RowDataset:
     def __getitem__(self, index: int) -> PackedRow:
         row = int(self._order[index])
         examples = range(self._bounds[row], self._bounds[row + 1])
-        bounds = self._token_bounds
         return PackedRow(
-            tuple(self._tokens_of_all[bounds[each] : bounds[each + 1]] for each in examples),
+            tuple(self._tokens_of[each] for each in examples),
             tuple(self._runs[each] for each in examples),
             int(self._global_labels[index // self._global_batch_size]),
             int(self._bounds[row]),
         )
+
+
+class TokensByExample:
+    """The token ids of each example, read where they are: a chunk has at most 2^31 tokens.
+
+    Args:
+        input_ids: A column of lists.
+    """
+
+    def __init__(self, input_ids: pa.ChunkedArray) -> None:
+        chunks = [chunk for chunk in input_ids.chunks if len(chunk)]
+        self._parts = [(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in chunks]
+        self._ends = np.cumsum([len(chunk) for chunk in chunks]).tolist()
+
+    def __getitem__(self, example: int) -> np.ndarray:
+        part = bisect_right(self._ends, example)
+        values, offsets = self._parts[part]
+        place = example - (self._ends[part - 1] if part else 0)
+        return values[offsets[place] : offsets[place + 1]]
 
 
 def single_rows(table: pa.Table) -> list[PackedRow]:
