@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.arrow_records import expanded_bytes as values_bytes
 from dolly_assets.datasets.arrow_sizes import expanded_bytes
 from dolly_assets.datasets.canonical import from_columns, wanted_columns
 from dolly_assets.datasets.compression import most_bytes, too_large
 from dolly_assets.datasets.schema import CanonicalTable
+from dolly_assets.storage.large_tables import TableWriter
 
 PARQUET_ROWS = 4096
 DELTA_ROWS = 256

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from dolly_assets.conversations.tables import EXCHANGE_SCHEMA, SCHEMAS, form_of
 from dolly_assets.core.errors import DatasetError, some_of
-from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.json_text import has_lone_surrogate
+from dolly_assets.storage.large_tables import TableWriter
 
 REQUIRED_COLUMNS = ("instruction", "response")
 

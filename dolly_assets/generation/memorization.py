@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.generation.answer import answers_in_batches
 from dolly_assets.scoring.memorization import MEMORIZATION_SCHEMA
+from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.tokenization.labels import LabelRuns
 
 if TYPE_CHECKING:

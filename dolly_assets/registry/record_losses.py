@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from dolly_assets.conversations.tables import prompt_and_answer_texts
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.core.markdown import markdown_table
 from dolly_assets.core.text import count, one_line
 from dolly_assets.datasets.quality.finding import EXCERPT_CHARACTERS, excerpt
@@ -23,6 +22,7 @@ from dolly_assets.scoring.record_losses import (
 )
 from dolly_assets.storage.artifact import Artifact
 from dolly_assets.storage.conventions import TABLE_FILE
+from dolly_assets.storage.large_tables import select_rows
 
 SHOWN = 10
 """Records of each list that tables show; JSON has all."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from dolly_assets.core.errors import ArtifactError
-from dolly_assets.storage.large_tables import filter_rows
 from dolly_assets.datasets.quality.records import Records
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.address import ArtifactAddress
@@ -17,6 +16,7 @@ from dolly_assets.registry.kinds import TOKENIZED_DATASET
 from dolly_assets.registry.quality_reports import raw_of
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.conventions import TABLE_FILE
+from dolly_assets.storage.large_tables import filter_rows
 from dolly_assets.suites.contamination import Contaminated, contaminated
 from dolly_assets.suites.records import Record, read_suite
 from dolly_assets.suites.settings import RECORDS_FILE

@@ -7,11 +7,11 @@ import pyarrow as pa
 from dolly_assets.conversations import Conversation
 from dolly_assets.conversations.tables import CONVERSATION_SCHEMA, row_of
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.chat.forms import CHOSEN, MEDIA, Form, conversation_of
 from dolly_assets.datasets.chat.losses import Losses, RecordError, place_of
 from dolly_assets.datasets.json_text import problem_of
 from dolly_assets.datasets.schema import CanonicalTable, Record, folded, matched
+from dolly_assets.storage.large_tables import TableWriter
 
 BATCH_RECORDS = 1024
 NOT_KEPT = (CHOSEN, *MEDIA)

@@ -14,11 +14,11 @@ from dolly_assets.conversations import Message, Role
 from dolly_assets.conversations.preference import Preference, Side
 from dolly_assets.conversations.tables import PREFERENCE_SCHEMA
 from dolly_assets.core.errors import DatasetError
-from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.chat.forms import MESSAGES
 from dolly_assets.datasets.chat.losses import Losses, RecordError, place_of
 from dolly_assets.datasets.chat.turns import messages_of
 from dolly_assets.datasets.schema import ALIASES, CanonicalTable, Record, folded, matched
+from dolly_assets.storage.large_tables import TableWriter
 
 COLUMNS = {
     "prompt": ALIASES["instruction"],

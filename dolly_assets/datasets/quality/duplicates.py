@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from dolly_assets.storage.large_tables import empty_array
 from dolly_assets.core.text import percent
 from dolly_assets.datasets.quality.finding import FlaggedRecord, QualityFinding, finding
 from dolly_assets.datasets.quality.minhash import (
@@ -24,6 +23,7 @@ from dolly_assets.datasets.quality.minhash import (
     similar_pairs,
 )
 from dolly_assets.datasets.quality.records import Batch, Records, words_of
+from dolly_assets.storage.large_tables import empty_array
 
 TextOf = Callable[[Batch], pa.Array]
 

@@ -19,9 +19,9 @@ from dolly_assets.conversations.tables import (
     conversations,
     holds_conversations,
 )
-from dolly_assets.storage.large_tables import select_rows
 from dolly_assets.datasets.quality.arrow import kernels, line_break
 from dolly_assets.datasets.quality.turns import Turns, turns_of
+from dolly_assets.storage.large_tables import select_rows
 
 BATCH_RECORDS = 10_000  # what is derived from a batch takes some 100 MB
 TEXT_COLUMNS = ("instruction", "context", "response")

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from dolly_assets.conversations import Conversation, Message
 from dolly_assets.conversations.tables import conversations
-from dolly_assets.storage.large_tables import TableWriter
 from dolly_assets.datasets.quality.arrow import kernels, line_break
+from dolly_assets.storage.large_tables import TableWriter
 
 COLUMNS = ("system", "before", "instruction", "context", "response", "after")
 SCHEMA = pa.schema([(name, pa.large_string()) for name in COLUMNS])
