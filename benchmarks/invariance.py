@@ -37,6 +37,7 @@ TOLERANCE = 2e-6
 BF16_TOLERANCE = 1e-2
 GLOBAL_BATCH = 8
 STEPS_PER_EPOCH, EPOCHS = 3, 2
+VOCABULARY = 320
 SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -73,6 +74,7 @@ class Case:
     accumulation: int
     precision: str = "fp32"
     gradients: str | None = None
+    labels: int | None = None  # in a chunk of the loss; all in one by default, and 0: all logits
 
     def recipe(self) -> Recipe:
         """Everything else is the same in every case."""
@@ -90,10 +92,13 @@ class Case:
             precision=self.precision,  # pyright: ignore[reportArgumentType]
             gradient_precision=self.gradients,  # pyright: ignore[reportArgumentType]
             zero_stage=self.zero_stage,  # pyright: ignore[reportArgumentType]
+            loss="full" if self.labels == 0 else "chunked",
         )
 
     def __str__(self) -> str:
         rows = "packed" if self.packing else "padded"
+        if self.labels is not None:
+            rows += f", loss in chunks of {self.labels}" if self.labels else ", all logits at once"
         formats = self.precision if self.precision == "fp32" else self._formats()
         return f"{rows} | {formats} | {self.ranks} | {self.zero_stage} | {self.accumulation}"
 
@@ -104,9 +109,13 @@ class Case:
 def cases(*, quick: bool) -> Iterator[Case]:
     """Those of the table."""
     yield Case(packing=True, ranks=1, zero_stage=0, accumulation=4)
+    yield Case(packing=True, ranks=2, zero_stage=3, accumulation=1, labels=5)
     if quick:
         yield Case(packing=False, ranks=2, zero_stage=3, accumulation=1)
         return
+    yield Case(packing=True, ranks=1, zero_stage=0, accumulation=1, labels=0)
+    yield Case(packing=True, ranks=1, zero_stage=0, accumulation=1, labels=5)
+    yield Case(packing=False, ranks=1, zero_stage=2, accumulation=2, labels=5)
     yield Case(packing=False, ranks=1, zero_stage=0, accumulation=1)
     yield Case(packing=False, ranks=1, zero_stage=0, accumulation=GLOBAL_BATCH)  # one by one
     yield Case(packing=False, ranks=2, zero_stage=2, accumulation=1)
@@ -137,7 +146,7 @@ def write_model(name: str, folder: Path) -> None:
 
     untrained = {
         "config": {"model_type": name, "max_position_embeddings": 64, **MODELS[name]},
-        "vocabulary_size": 320,
+        "vocabulary_size": VOCABULARY,
     }
     base = BaseModelConfig.model_validate({"untrained": untrained, "license": "apache-2.0"})
     prepare(
@@ -233,11 +242,14 @@ def trained(case: Case, weights: Path, scratch: Path, variables: dict[str, str])
     from dolly_assets.training.loop.example_losses import ExampleLosses
     from dolly_assets.training.loop.fine_tune import training_arguments
     from dolly_assets.training.loop.trainer import load_trainer
+    from dolly_assets.training.packing import chunks
     from dolly_assets.training.process_group import leave_other_ranks, meet_other_ranks
     from dolly_assets.training.seams import skip_shared_memory_op
 
     skip_shared_memory_op()
     recipe, curve = case.recipe(), []
+    if case.labels:
+        chunks.CHUNK_BYTES["cpu"] = 4 * VOCABULARY * case.labels
 
     class Keep(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

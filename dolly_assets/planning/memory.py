@@ -6,7 +6,7 @@ Model states follow ZeRO (Rajbhandari et al., 2020, https://arxiv.org/abs/1910.0
 and agree with DeepSpeed's own estimators (https://deepspeed.readthedocs.io/en/latest/memory.html).
 What those leave out follows Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198, section
 4.1), without the attention scores, which are never stored, and with the output layer on labelled
-tokens only.
+tokens only, in chunks of them.
 """
 
 from pydantic import Field
@@ -14,6 +14,7 @@ from pydantic import Field
 from dolly_assets.core.base import Config
 from dolly_assets.core.text import count, memory_size
 from dolly_assets.planning.model_shape import ModelShape
+from dolly_assets.training.packing.chunks import chunk_rows
 from dolly_assets.training.recipe import GradientCheckpointing, Recipe
 
 GIB = 2**30
@@ -138,7 +139,7 @@ def device_memory(
         *(part for part, kept in zip(states, _kept_on_device(recipe), strict=True) if kept),
         *_sharding_buffers(shape, recipe, ranks, on_gpu=on_gpu),
         _activations(shape, recipe, micro_tokens),
-        _logits(shape, recipe, micro_labels),
+        *_logits(shape, recipe, ranks, micro_labels, on_gpu=on_gpu),
     ]
     if on_gpu:
         total = sum(part.size_bytes for part in parts)
@@ -246,13 +247,38 @@ def recomputed_layers(shape: ModelShape, recipe: Recipe) -> int:
     return shape.layers if settings else 0
 
 
-def _logits(shape: ModelShape, recipe: Recipe, micro_labels: int) -> MemoryPart:
-    per_label = shape.vocabulary_rows * (element_bytes(recipe) + 8)
-    return MemoryPart(
+def _logits(
+    shape: ModelShape, recipe: Recipe, ranks: int, micro_labels: int, *, on_gpu: bool
+) -> tuple[MemoryPart, ...]:
+    """Return what the loss takes: the logits, and in chunks the output layer's gradient."""
+    rows, size = shape.vocabulary_rows, element_bytes(recipe)
+    if recipe.loss == "full":
+        return (
+            MemoryPart(
+                name="logits",
+                size_bytes=rows * (size + 8) * micro_labels,
+                source=f"{micro_labels:,} labelled tokens × {rows:,} rows, also in float32 with "
+                "their gradient",
+            ),
+        )
+    labels = min(micro_labels, chunk_rows(rows, "cuda" if on_gpu else "cpu"))
+    logits = MemoryPart(
         name="logits",
-        size_bytes=per_label * micro_labels,
-        source=f"{micro_labels:,} labelled tokens × {shape.vocabulary_rows:,} rows, also in "
-        "float32 with their gradient",
+        size_bytes=rows * (size + 8) * labels,
+        source=f"{labels:,} labelled tokens at a time × {rows:,} rows, also in float32 with their "
+        "gradient",
+    )
+    # Without ZeRO's shards, a float32 sum becomes the gradient itself.
+    is_gradient = size == 4 and (recipe.zero_stage < 2 or ranks == 1)
+    if recipe.lora or is_gradient:
+        return (logits,)
+    return (
+        logits,
+        MemoryPart(
+            name="output layer's gradient",
+            size_bytes=4 * rows * shape.hidden,
+            source="4 B × the output layer, from the forward pass on",
+        ),
     )
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 _HOPPER = 9  # FlashAttention 3 is for this generation: https://github.com/Dao-AILab/flash-attention
-# Liger's losses would compute what is not needed: logits are computed for labelled tokens only.
+# Liger's losses would compute what is not needed, and not the loss of each token, which is kept:
+# logits are computed for labelled tokens only, in chunks (`packing/chunks.py`).
 _LIGER = {"fused_linear_cross_entropy": False, "cross_entropy": False}
 
 
@@ -52,6 +53,8 @@ def describe(trainer: "Trainer", layout: Layout) -> str:
         found = "SDPA per example"
     if arguments.use_liger_kernel:
         found += ", Liger"
+    if layout.full_logits:
+        found += f", all logits of labelled tokens at once, since {layout.full_logits}"
     if layout.refused:
         found += f", since others are not exact: {layout.reason}"
     return found

@@ -94,6 +94,12 @@ class Recipe(Config):
         description="Whether to recompute activations in the backward pass, which saves memory and "
         "takes about 30 % more time; or `every` how many layers, and whether to `offload`.",
     )
+    loss: Literal["chunked", "full"] = Field(
+        default="chunked",
+        description="How the loss of labelled tokens is computed: in chunks, which keeps memory "
+        "from growing with the vocabulary, or from all of their logits at once. The results are "
+        "equal but for rounding.",
+    )
     seed: int = Field(
         default=42,
         ge=0,
@@ -182,8 +188,8 @@ class Recipe(Config):
     def digest(self) -> str:
         """SHA-256 over what determines the weights.
 
-        That excludes guards, early stopping and, with a constant learning rate, the number of
-        epochs.
+        That excludes guards, early stopping, how the loss is computed and, with a constant learning
+        rate, the number of epochs.
         """
         return json_digest(self._with_effect())
 
@@ -227,7 +233,7 @@ class Recipe(Config):
     @property
     def _without_effect(self) -> set[str]:
         """The settings that do not affect the weights."""
-        without = {"guards", "early_stopping"}
+        without = {"guards", "early_stopping", "loss"}
         return without | {"epochs"} if self.scheduler == "constant" else without
 
     def accumulation_steps(self, ranks: int) -> int:
@@ -265,7 +271,8 @@ def _as_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         settings: The recipe as plain values. Where the keys are missing, it was stored by 0.1.0.
     """
-    kept = {key: value for key, value in settings.items() if key != "gradient_precision"}
+    later = {"gradient_precision", "loss"}
+    kept = {key: value for key, value in settings.items() if key not in later}
     if "gradient_precision" in settings and _has_float32_gradients(settings):
         kept["gradient_precision"] = "fp32"
     if kept.get("early_stopping") is None:

@@ -124,6 +124,22 @@ def test_every_second_layer_is_recomputed_and_inputs_are_on_the_host_if_asked() 
     assert activations(every=2) == layer * (1 + GPT_J.layers // 2) + inputs // 2
 
 
+def test_logits_in_chunks_do_not_grow_with_the_labels_and_all_at_once_do() -> None:
+    def logits(labels: int, **settings: Any) -> int:
+        parts = device_memory(
+            GPT_J, recipe(**settings), ranks=8, micro_tokens=1, micro_labels=labels, on_gpu=True
+        )
+        names = ("logits", "output layer's gradient")
+        return sum(part.size_bytes for part in parts if part.name in names)
+
+    vocabulary = GPT_J.vocabulary_rows
+    assert logits(8192, loss="full") == 2 * logits(4096, loss="full") == 8192 * 10 * vocabulary
+    chunk = 2**28 // (4 * vocabulary)
+    expected = chunk * 10 * vocabulary + 4 * vocabulary * GPT_J.hidden
+    assert logits(8192) == logits(4096) == expected
+    assert logits(8192, lora={"rank": 4, "alpha": 8}) == chunk * 10 * vocabulary
+
+
 @pytest.mark.parametrize("model_type", ["gpt_neox", "llama"])
 @pytest.mark.slow
 def test_with_lora_only_the_adapter_has_gradients_and_an_optimizer(model_type: str) -> None:

@@ -45,7 +45,12 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def test_every_setting_that_weights_depend_on_has_a_say_in_the_digest() -> None:
-    assert set(OTHERS) == set(Recipe.model_fields) - {"epochs", "guards", "early_stopping"}
+    assert set(OTHERS) == set(Recipe.model_fields) - {
+        "epochs",
+        "guards",
+        "early_stopping",
+        "loss",
+    }
     digests = {recipe(**{name: value}).digest for name, value in OTHERS.items()}
     assert len(digests | {recipe().digest}) == len(OTHERS) + 1
 
@@ -116,7 +121,7 @@ def test_settings_that_0_1_did_not_have_are_left_out_where_they_mean_what_it_did
     """So a training of 0.1 that is asked for as it was keeps its name."""
     stored = recipe(lora={"rank": 4, "alpha": 8}).model_dump(mode="json")
     del stored["gradient_precision"], stored["lora"]["train_new_tokens"]
-    del stored["early_stopping"]
+    del stored["early_stopping"], stored["loss"]
     as_it_was = recipe(
         gradient_precision="bf16", lora={"rank": 4, "alpha": 8, "train_new_tokens": False}
     )
@@ -139,6 +144,14 @@ def test_gradients_in_float32_change_nothing_but_bf16(precision: str) -> None:
         recipe(precision=precision, gradient_precision="fp32")
     with pytest.raises(ValidationError, match="set zero_stage 1"):
         recipe(zero_stage=0, gradient_precision="fp32")
+
+
+def test_how_the_loss_is_computed_gives_a_training_no_other_name() -> None:
+    assert recipe(loss="full").digest == recipe().digest
+    assert recipe(loss="full").settings() == recipe().settings()
+    assert recipe(loss="full").changes_since(recipe().model_dump(mode="json")) == []
+    with pytest.raises(ValidationError, match="'chunked' or 'full'"):
+        recipe(loss="some")
 
 
 def test_how_layers_are_recomputed_is_part_of_the_digest_only_where_it_is_said() -> None:

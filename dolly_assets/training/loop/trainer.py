@@ -90,7 +90,7 @@ def load_trainer(
         reach=Reach(recipe.max_length, recipe.max_length * recipe.micro_batch_size + multiple),
         single=recipe.micro_batch_size == 1,
     )
-    callbacks = (_self_check(tests, collator), *callbacks)
+    callbacks = (_self_check(tests, collator, recipe), *callbacks)
     log = StepLog(profile_dir, arguments.process_index) if profile_dir else None
     meter = StepMeter(flops, arguments.device, arguments.process_index, recipe.precision, log)
     trainer = _new_trainer(
@@ -110,14 +110,16 @@ def load_trainer(
     return trainer, meter
 
 
-def _self_check(tests: LayoutTests, collator: LayoutCollator) -> "TrainerCallback":
+def _self_check(tests: LayoutTests, collator: LayoutCollator, recipe: Recipe) -> "TrainerCallback":
     from transformers import TrainerCallback
 
     class SelfCheck(TrainerCallback):
         def on_train_begin(
             self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
         ) -> None:
-            collator.layout = tests.choose(model)
+            layout = tests.choose(model)
+            chunked = recipe.loss == "chunked"
+            collator.layout = tests.use_chunks(model, layout) if chunked else layout
 
     return SelfCheck()
 

@@ -11,6 +11,7 @@ import numpy as np
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.text import percent
 from dolly_assets.training.packing.batches import PackedRow, PackingCollator, PaddingCollator
+from dolly_assets.training.packing.chunks import ChunkedLoss
 from dolly_assets.training.packing.loss import LabelLoss
 from dolly_assets.training.packing.miniature import Reach, reduced_model
 from dolly_assets.training.seams import (
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _LENGTHS = (7, 61, 12, 40, 23, 35)
 # Examples are conversations: so many tokens are a prompt, as many are labelled, and so on.
 _TURN = 2
+# Labelled tokens in a chunk of the loss: no example has a multiple of it.
+_CHUNK = 7
 # Relative. What differs for a reason differs by more than 1e-3; float32 rounds to 6e-8.
 _LOSS, _GRADIENT = 1e-5, 1e-4
 
@@ -69,21 +72,37 @@ class SmallCopy:
         Raises:
             TrainingError: Loss or gradient differ.
         """
-        import torch
-
         if can_set_attention(self._model):
             self._model.set_attn_implementation(attention or self._own)
         collator = PackingCollator(0, multiple=8) if packed else PaddingCollator(0)
+        self._compare(self._loss, collator, together=together)
+
+    def check_chunks(self) -> None:
+        """Compare the loss in chunks, by the model's own attention, with all logits at once.
+
+        Raises:
+            TrainingError: Loss or gradient differ, or the model's parts cannot be told apart.
+        """
+        if can_set_attention(self._model):
+            self._model.set_attn_implementation(self._own)
+        loss = LabelLoss(self._model, self._loss.packed)
+        with without_deepspeed():
+            loss.chunks = ChunkedLoss(self._model, rows=_CHUNK)
+        self._compare(loss, PaddingCollator(0), together=False)
+
+    def _compare(
+        self, loss: LabelLoss, collator: PackingCollator | PaddingCollator, *, together: bool
+    ) -> None:
         rows = [PackedRow((each,), (_turns(len(each)),), 1) for each in self._examples]
-        total: torch.Tensor | float = 0.0
+        total = 0.0
         self._model.zero_grad()
         with without_deepspeed():
             for part in [rows] if together else [[row] for row in rows]:
-                value = self._loss.sum(self._model, collator(part))
+                value = loss.sum(self._model, collator(part))
                 value.backward()
                 total += value.item()
-            loss, gradient = self._alone
-            off = abs(total - loss) / abs(loss)
+            alone, gradient = self._alone
+            off = abs(total - alone) / abs(alone)
             gradient_off = float((self._gradient() - gradient).norm() / gradient.norm())
         if not (off <= _LOSS and gradient_off <= _GRADIENT):
             raise TrainingError(

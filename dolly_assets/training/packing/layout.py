@@ -23,11 +23,14 @@ class Layout:
         packed: Whether examples are laid end to end; else they are padded to the longest.
         attention: The attention implementation that it needs.
         refused: Why layouts that come first are not exact for the model, each in a phrase.
+        full_logits: Why the loss is computed from all logits of labelled tokens at once; empty if
+            it is computed in chunks.
     """
 
     packed: bool
     attention: str
     refused: tuple[str, ...] = ()
+    full_logits: str = ""
 
     @property
     def name(self) -> str:

@@ -8,14 +8,21 @@ Knows nothing of which architecture does what.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from dolly_assets.core.errors import TrainingError
 from dolly_assets.core.text import one_line
 from dolly_assets.training.packing import attention
-from dolly_assets.training.packing.batches import PackedRow, PackingCollator, PaddingCollator
+from dolly_assets.training.packing.batches import (
+    MicroBatch,
+    PackedRow,
+    PackingCollator,
+    PaddingCollator,
+)
+from dolly_assets.training.packing.chunks import ChunkedLoss
 from dolly_assets.training.packing.exactness import SmallCopy
 from dolly_assets.training.packing.expected import Expected
 from dolly_assets.training.packing.layout import Layout
@@ -102,7 +109,7 @@ class LayoutTests:
             longest = max(min(reach.example or _MOST_LENGTH, _context(model), _MOST_LENGTH), 12)
             self._lengths = (7, longest, 12, longest // 2, longest // 3, 5)
             copy = None
-        self._is_proved = copy is not None
+        self._is_proved, self._copy = copy is not None, copy
         self._candidates = [(layout, self._refusal(layout, copy)) for layout in candidates]
 
     @property
@@ -133,6 +140,42 @@ class LayoutTests:
             refused.append(f"{layout.name}: {found}")
         _set(model, self._own)
         raise TrainingError(self._explanation("; ".join(refused)))
+
+    def use_chunks(self, model: "PreTrainedModel", layout: Layout) -> Layout:
+        """Have the loss computed in chunks from now on, if that is exact for a model.
+
+        Every rank calls it.
+
+        Args:
+            model: The model, with its adapter if it has one.
+            layout: The layout that was chosen for it.
+
+        Returns:
+            The layout, with the reason where all logits have to be computed at once.
+        """
+        refusal = "the architecture has no small copy to test"
+        if copy := self._copy:
+            refusal = _reason(copy.check_chunks)
+        if not refusal:
+            refusal = _reason(lambda: self._test_chunks(model, layout))
+        if refusal:
+            self._loss.chunks = None
+        return replace(layout, full_logits=refusal)
+
+    def _test_chunks(self, model: "PreTrainedModel", layout: Layout) -> None:
+        """Raise an exception unless the loss in chunks is that of all logits, to rounding."""
+        import torch
+
+        examples = _random_examples(model.config.get_text_config().vocab_size, _LENGTHS)
+        losses: list[float] = []
+        with _evaluating(model):
+            for chunks in (None, ChunkedLoss(model)):
+                self._loss.chunks = chunks
+                batches = self._batches(model, examples, layout)
+                losses.append(sum(self._loss.sum(model, batch).item() for batch in batches))
+        full, chunked = losses
+        if not abs(chunked - full) <= max(1e-5, torch.finfo(model.dtype).eps) * abs(full):
+            raise TrainingError(f"the loss in chunks is {chunked:.6g}, and {full:.6g} without")
 
     def _explanation(self, refused: str) -> str:
         name = self._loss.model_class.__name__
@@ -173,17 +216,22 @@ class LayoutTests:
         """Those of all tokens but the examples' last: (tokens, vocabulary) in float32."""
         import torch
 
+        batches = self._batches(model, examples, layout)
+        return torch.cat([self._loss.logits(model, batch).float() for batch in batches])
+
+    def _batches(
+        self, model: "PreTrainedModel", examples: list[np.ndarray], layout: Layout
+    ) -> Iterator[MicroBatch]:
+        """Lay examples out, on the model's device."""
         collator = PackingCollator(0) if layout.packed else PaddingCollator(0)
         device = next(model.parameters()).device
-        found = []
         for part in [[each] for each in examples] if self._single else [examples]:
             batch = collator([PackedRow.with_prompts(part, [1] * len(part))])
             on_device = {
                 name: getattr(value, "to", lambda _, value=value: value)(device)
                 for name, value in batch.items()
             }
-            found.append(self._loss.logits(model, on_device).float())  # pyright: ignore[reportArgumentType]
-        return torch.cat(found)
+            yield cast(MicroBatch, on_device)
 
 
 def _reason(test: Callable[[], None]) -> str:
