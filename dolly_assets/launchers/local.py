@@ -207,6 +207,8 @@ def _environment(messages: Path, ranks: int, gpus: int) -> Mapping[str, str]:
     if not gpus:
         environment["DS_ACCELERATOR"] = "cpu"
         environment["CUDA_VISIBLE_DEVICES"] = ""
+    # torchrun would give each rank one thread, with which a GPU's offloaded optimizer is slow, too.
+    if not gpus or "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // ranks))
     return environment
 

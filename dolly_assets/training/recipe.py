@@ -79,6 +79,12 @@ class Recipe(Config):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="bf16", description="Floating-point format of the training."
     )
+    tf32: bool = Field(
+        default=False,
+        description="Whether GPUs of the Ampere generation or newer may multiply float32 in TF32, "
+        "which is several times faster and keeps 10 bits of each factor's mantissa; with precision "
+        "fp32 only.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         default=3,
         description="What ZeRO shards over the devices: nothing (0), the optimizer (1), also the "
@@ -161,6 +167,17 @@ class Recipe(Config):
                 )
         return settings
 
+    @field_validator("tf32")
+    @classmethod
+    def _is_float32(cls, value: bool, info: ValidationInfo) -> bool:
+        precision = info.data.get("precision")
+        if value and precision != "fp32":
+            raise ValueError(
+                f"TF32 multiplies float32, and the recipe has precision {precision}: leave tf32 "
+                "out, or set precision fp32"
+            )
+        return value
+
     @field_validator("gradient_precision")
     @classmethod
     def _fits_the_precision(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -213,7 +230,7 @@ class Recipe(Config):
             before: An earlier recipe, as JSON.
         """
         earlier, now = _as_of_0_1(_packed_or_not(before)), self._with_effect("json")
-        absent = {"gradient_precision": "bf16"}
+        absent = {"gradient_precision": "bf16", "tf32": False}
         pairs = {
             key: [settings.get(key, absent.get(key)) for settings in (earlier, now)]
             for key in Recipe.model_fields
@@ -275,6 +292,8 @@ def _as_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in later}
     if "gradient_precision" in settings and _has_float32_gradients(settings):
         kept["gradient_precision"] = "fp32"
+    if not kept.get("tf32"):
+        kept.pop("tf32", None)
     if kept.get("early_stopping") is None:
         kept.pop("early_stopping", None)
     if (lora := kept.get("lora")) and not lora.get("train_new_tokens"):

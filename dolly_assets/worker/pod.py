@@ -96,13 +96,11 @@ def worker_variables(given: Mapping[str, str]) -> dict[str, str]:
         DAGSTER_PIPES_MESSAGES_ENV_VAR: encode_param(messages),
         "PYTHONUNBUFFERED": "1",
     }
+    # torchrun would give each rank one thread, with which a GPU's offloaded optimizer is slow, too.
+    threads = max(1, int(given["DOLLY_CPUS"]) // int(given["DOLLY_RANKS"]))
+    found["OMP_NUM_THREADS"] = str(threads)
     if given["DOLLY_DEVICE"] == "cpu":
-        threads = max(1, int(given["DOLLY_CPUS"]) // int(given["DOLLY_RANKS"]))
-        found |= {
-            "DS_ACCELERATOR": "cpu",
-            "CUDA_VISIBLE_DEVICES": "",
-            "OMP_NUM_THREADS": str(threads),
-        }
+        found |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return found
 
 

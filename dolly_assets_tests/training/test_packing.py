@@ -212,5 +212,21 @@ class Leaky(attention.PackedAttention):
         super().begin([sum(lengths)], device)
 
 
+def test_keys_and_values_of_shared_heads_are_repeated_as_sdpa_shares_them() -> None:
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    torch.manual_seed(0)
+    shapes = ((1, 6, 9, 8), (1, 2, 9, 8), (1, 2, 9, 4))
+    query, key, value = (torch.randn(shape, requires_grad=True) for shape in shapes)
+    shared = scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    alike = scaled_dot_product_attention(
+        query, *attention.with_all_heads(query, key, value), is_causal=True
+    )
+    assert torch.allclose(shared, alike, atol=1e-6)
+    gradients = [torch.autograd.grad(out.sum(), (key, value)) for out in (shared, alike)]
+    assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(*gradients, strict=True))
+
+
 def test_attention_that_lets_examples_see_each_other_is_found_out_and_not_used() -> None:
     assert choose_attention(*model_of("llama", Leaky())) == "sdpa"

@@ -31,6 +31,7 @@ OTHERS: dict[str, Any] = {
     "adam_epsilon": 1e-7,
     "max_grad_norm": 2.0,
     "precision": "fp16",
+    "tf32": True,
     "zero_stage": 2,
     "gradient_precision": "bf16",
     "gradient_checkpointing": True,
@@ -38,6 +39,9 @@ OTHERS: dict[str, Any] = {
     "lora": {"rank": 4, "alpha": 8},
     "deepspeed": {"zero_optimization": {"overlap_comm": True}},
 }
+
+
+NEEDS: dict[str, dict[str, Any]] = {"tf32": {"precision": "fp32"}}
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -51,7 +55,9 @@ def test_every_setting_that_weights_depend_on_has_a_say_in_the_digest() -> None:
         "early_stopping",
         "loss",
     }
-    digests = {recipe(**{name: value}).digest for name, value in OTHERS.items()}
+    digests = {
+        recipe(**{**NEEDS.get(name, {}), name: value}).digest for name, value in OTHERS.items()
+    }
     assert len(digests | {recipe().digest}) == len(OTHERS) + 1
 
 
@@ -121,7 +127,7 @@ def test_settings_that_0_1_did_not_have_are_left_out_where_they_mean_what_it_did
     """So a training of 0.1 that is asked for as it was keeps its name."""
     stored = recipe(lora={"rank": 4, "alpha": 8}).model_dump(mode="json")
     del stored["gradient_precision"], stored["lora"]["train_new_tokens"]
-    del stored["early_stopping"], stored["loss"]
+    del stored["early_stopping"], stored["loss"], stored["tf32"]
     as_it_was = recipe(
         gradient_precision="bf16", lora={"rank": 4, "alpha": 8, "train_new_tokens": False}
     )
@@ -144,6 +150,15 @@ def test_gradients_in_float32_change_nothing_but_bf16(precision: str) -> None:
         recipe(precision=precision, gradient_precision="fp32")
     with pytest.raises(ValidationError, match="set zero_stage 1"):
         recipe(zero_stage=0, gradient_precision="fp32")
+
+
+def test_tf32_is_part_of_the_digest_where_it_is_on_and_needs_float32() -> None:
+    off, on = recipe(precision="fp32"), recipe(precision="fp32", tf32=True)
+    assert off.digest != on.digest
+    assert "tf32" not in off.settings()
+    assert on.changes_since(off.settings()) == ["recipe.tf32 from false to true"]
+    with pytest.raises(ValidationError, match=r"TF32 multiplies float32.*precision bf16"):
+        recipe(tf32=True)
 
 
 def test_how_the_loss_is_computed_gives_a_training_no_other_name() -> None:

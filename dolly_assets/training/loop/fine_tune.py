@@ -154,6 +154,9 @@ def training_arguments(
         deepspeed=deepspeed_config(recipe, ranks, load_universal=load_universal),
         ddp_timeout=COLLECTIVE_TIMEOUT_SECONDS,
         use_cpu=not torch.cuda.is_available(),
+        tf32=_tf32(recipe),
+        # Copies of batches do not wait for the device, nor it for them: their memory is pinned.
+        accelerator_config={"non_blocking": True},
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # `Epochs` saves
@@ -164,6 +167,14 @@ def training_arguments(
         log_level_replica="error",
         remove_unused_columns=False,
     )
+
+
+def _tf32(recipe: Recipe) -> bool | None:
+    """Return whether to multiply float32 in TF32, which devices before Ampere do not have."""
+    import torch
+
+    wanted = recipe.tf32 and torch.cuda.is_available()
+    return True if wanted and torch.cuda.get_device_capability() >= (8, 0) else None
 
 
 def _checkpointing(settings: bool | GradientCheckpointing) -> dict[str, Any] | None:

@@ -194,6 +194,13 @@ def _new_trainer(
                     model.step()
             return part.detach() * self.args.world_size  # the Trainer logs the mean over the ranks
 
+        def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+            """Return nothing: the meter counts, and this would walk all parameters each time."""
+            return 0
+
+        def store_flos(self) -> None:
+            """Do nothing: adding up over the ranks would wait for the device at every step."""
+
         def held_out_loss(self, rows: Sequence[PackedRow]) -> float:
             """Return the loss of examples, in nats per labelled token; the state stays as it is.
 

@@ -159,6 +159,20 @@ def _as_flash(heads: "torch.Tensor", size: int) -> "torch.Tensor":
     return padded[0].transpose(0, 1)
 
 
+def with_all_heads(
+    query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return keys and values repeated for each head of the queries.
+
+    Without FlashAttention, SDPA has no memory-efficient kernel for heads that are shared, and would
+    write all scores to memory.
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups == 1:
+        return key, value
+    return key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+
+
 def has_flash(device: "torch.device", dtype: "torch.dtype") -> bool:
     """Return whether torch has FlashAttention for them: half precision, on Ampere or newer."""
     import torch
@@ -205,6 +219,8 @@ def _attend(
             tokens, device=query.device
         )
         mask = (ages >= 0) & (ages < window)
+    if query.device.type == "cuda" and not has_flash(query.device, query.dtype):
+        key, value = with_all_heads(query, key, value)
     return torch.nn.functional.scaled_dot_product_attention(
         query,
         key,
