@@ -74,6 +74,9 @@ def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
     attention = 2 * (shape.hidden + shape.attention) + 2 * (shape.hidden + shape.key_value)
     inner = (3 if shape.gated else 2) * (shape.hidden + shape.inner)
     matrices = recipe.lora.rank * shape.layers * (attention + inner)
+    if recipe.lora.dora:
+        outputs = shape.attention + 2 * shape.key_value + 2 * shape.hidden
+        matrices += shape.layers * (outputs + (2 if shape.gated else 1) * shape.inner)
     tables = (1 if shape.tied_embeddings else 2) if recipe.lora.train_new_tokens else 0
     return matrices + _NEW_TOKENS * tables * shape.hidden
 

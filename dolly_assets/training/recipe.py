@@ -296,6 +296,8 @@ def _as_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
         kept.pop("tf32", None)
     if kept.get("early_stopping") is None:
         kept.pop("early_stopping", None)
-    if (lora := kept.get("lora")) and not lora.get("train_new_tokens"):
-        kept["lora"] = {key: lora[key] for key in lora if key != "train_new_tokens"}
+    if lora := kept.get("lora"):
+        later_ones = ("train_new_tokens", "rslora", "dora")
+        off = {name for name in later_ones if not lora.get(name)}
+        kept["lora"] = {key: lora[key] for key in lora if key not in off}
     return kept

@@ -205,6 +205,16 @@ def token_rows_from_any_device() -> Iterator[None]:
         TrainableTokensLayer._collect_token_weights = before
 
 
+def gather_weights_of_dora(model: "torch.nn.Module") -> None:
+    """Have ZeRO 3 gather the frozen weights whose rows' lengths DoRA computes."""
+    from peft.tuners.lora import LoraLayer
+
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            for dora in layer.lora_magnitude_vector.values():
+                gather_with(dora, layer.get_base_layer().weight)  # pyright: ignore[reportArgumentType]
+
+
 # --- torch: trees of containers
 
 

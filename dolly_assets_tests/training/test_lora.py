@@ -20,6 +20,7 @@ from dolly_assets_tests.training.test_fine_tune import RECIPE, job, prepared, pu
 pytestmark = pytest.mark.slow
 
 NEW = "### New"
+SHARDED = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["query_key_value"]}
 
 
@@ -102,6 +103,34 @@ def test_merged_weights_are_the_base_model_with_its_adapter(
     }
     assert moved == {"gpt_neox.layers.0.attention.query_key_value.weight"}
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
+
+
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_dora_with_rslora_trains_and_resumes_to_the_same_weights_and_is_merged(
+    zero_stage: int, runs: Runs, weights: Path, tmp_path: Path
+) -> None:
+    """Whose frozen weights are sharded at stage 3, and DoRA computes the lengths of their rows."""
+    settings = {**LORA, "dora": True, "rslora": True, "dropout": 0.0}
+    asked = recipe(
+        lora=settings, zero_stage=zero_stage, deepspeed=SHARDED if zero_stage == 3 else {}
+    )
+    whole = job(weights, tmp_path / "whole", recipe=asked, last_epoch=2)
+    expected = runs.run(whole, ranks=2)
+    names = _tensor_names(whole.scratch / "checkpoint-6" / "adapter_model.safetensors")
+    assert sum(name.endswith(".lora_magnitude_vector") for name in names) == 1
+    stopped = runs.run(replace(whole, scratch=tmp_path / "stop", save_seconds=0), ranks=2, ask_at=4)
+    rest = replace(
+        whole,
+        first_epoch=2,
+        scratch=tmp_path / "rest",
+        resume_from=published(stopped.states[5], tmp_path / "published", ranks=2),
+    )
+    outcome = runs.run(rest, ranks=2)
+    assert outcome.losses == expected.losses[3:]
+    assert outcome.weights[2] == expected.weights[2]
+    alone = runs.run(job(weights, tmp_path / "alone", recipe=recipe(lora=settings, zero_stage=0)))
+    assert alone.losses == pytest.approx(expected.losses[:3], rel=1e-5)
+    lora.finish(whole.scratch / "checkpoint-6", weights, merge=True)
 
 
 def test_layers_that_the_model_has_not_are_refused(

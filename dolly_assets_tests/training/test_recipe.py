@@ -41,6 +41,7 @@ OTHERS: dict[str, Any] = {
 }
 
 
+LORA = {"rank": 4, "alpha": 8}
 NEEDS: dict[str, dict[str, Any]] = {"tf32": {"precision": "fp32"}}
 
 
@@ -127,6 +128,7 @@ def test_settings_that_0_1_did_not_have_are_left_out_where_they_mean_what_it_did
     """So a training of 0.1 that is asked for as it was keeps its name."""
     stored = recipe(lora={"rank": 4, "alpha": 8}).model_dump(mode="json")
     del stored["gradient_precision"], stored["lora"]["train_new_tokens"]
+    del stored["lora"]["rslora"], stored["lora"]["dora"]
     del stored["early_stopping"], stored["loss"], stored["tf32"]
     as_it_was = recipe(
         gradient_precision="bf16", lora={"rank": 4, "alpha": 8, "train_new_tokens": False}
@@ -150,6 +152,14 @@ def test_gradients_in_float32_change_nothing_but_bf16(precision: str) -> None:
         recipe(precision=precision, gradient_precision="fp32")
     with pytest.raises(ValidationError, match="set zero_stage 1"):
         recipe(zero_stage=0, gradient_precision="fp32")
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+def test_a_kind_of_lora_is_part_of_the_digest_where_it_is_on(kind: str) -> None:
+    plain, other = recipe(lora=LORA), recipe(lora={**LORA, kind: True})
+    assert plain.digest == recipe(lora={**LORA, kind: False}).digest != other.digest
+    assert kind not in plain.settings()["lora"]
+    assert other.settings()["lora"][kind] is True
 
 
 def test_tf32_is_part_of_the_digest_where_it_is_on_and_needs_float32() -> None:

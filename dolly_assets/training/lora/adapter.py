@@ -37,6 +37,8 @@ def add_adapter(
         r=settings.rank,
         lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
         target_modules=list(settings.target_modules) if settings.target_modules else "all-linear",
         trainable_token_indices=rows or None,
     )
@@ -47,6 +49,7 @@ def add_adapter(
         except ValueError as error:
             raise TrainingError(f"recipe.lora.target_modules: {one_line(error)}") from error
     train_rows_beside_frozen_layers(adapted)
+    seams.gather_weights_of_dora(adapted)
     return cast("PreTrainedModel", adapted)
 
 

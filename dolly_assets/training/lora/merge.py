@@ -26,11 +26,11 @@ MERGED = "merged"
 
 _PREFIX = "base_model.model."
 _ROWS = ".token_adapter.trainable_tokens_delta"
-_OF_ADAPTER = r"\.lora_(?:A|B|embedding_A|embedding_B)\.|\.token_adapter\."
+_LENGTHS = ".lora_magnitude_vector"
+_OF_ADAPTER = r"\.lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)\.|\.token_adapter\."
 _MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
 # What peft's LoRA can also do, and no recipe asks for.
 _UNKNOWN = (
-    "use_dora",
     "rank_pattern",
     "alpha_pattern",
     "layer_replication",
@@ -121,8 +121,14 @@ class Adapter:
             )
         self._rows: dict[str, torch.Tensor] = {}
         self._matrices: dict[str, dict[str, torch.Tensor]] = {}
+        self._lengths: dict[str, torch.Tensor] = {}  # of rows, with DoRA
         for key, tensor in found.items():
             self._add(key, tensor)
+        if bool(self._lengths) != bool(self._config.get("use_dora")):
+            raise BaseModelError(
+                f"{folder}: adapter_config.json and the tensors disagree on whether this is DoRA: "
+                "use both files as peft wrote them"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,6 +167,9 @@ class Adapter:
         if name.endswith(_ROWS):
             self._rows[f"{name.removesuffix(_ROWS)}.weight"] = tensor
             return
+        if name.endswith(_LENGTHS):
+            self._lengths[f"{name.removesuffix(_LENGTHS)}.weight"] = tensor
+            return
         for suffix in _MATRICES:
             if name.endswith(suffix):
                 weight = f"{name.removesuffix(suffix)}.weight"
@@ -179,9 +188,15 @@ class Adapter:
             for _, tensor in sorted(self._matrices[name].items())  # A before B
         )
         product = second @ first
-        if self._is_transposed(name, weight, product):
+        is_transposed = self._is_transposed(name, weight, product)
+        if is_transposed:
             product = product.T
-        return weight + product * self._scale(first.shape[0])
+        changed = weight + product * self._scale(first.shape[0])
+        if name not in self._lengths:
+            return changed
+        rows = 0 if is_transposed else 1  # the dimension that a row's entries are along
+        lengths = self._lengths[name].to(weight).unsqueeze(rows)
+        return changed * (lengths / changed.norm(dim=rows, keepdim=True))
 
     def _is_transposed(self, name: str, weight: "torch.Tensor", product: "torch.Tensor") -> bool:
         """Return whether a weight is (inputs, outputs), as in embeddings and GPT-2's Conv1D."""

@@ -9,7 +9,21 @@ class LoraSettings(Config):
     """Which matrices get a low-rank companion, and how large the companions are."""
 
     rank: int = Field(ge=1, description="Rank of the low-rank matrices.")
-    alpha: float = Field(gt=0, description="Scale of their output: it is multiplied by alpha/rank.")
+    alpha: float = Field(
+        gt=0,
+        description="Scale of their output: it is multiplied by alpha/rank, or with `rslora` by "
+        "alpha/√rank.",
+    )
+    rslora: bool = Field(
+        default=False,
+        description="Whether to scale by the square root of the rank, so that high ranks learn as "
+        "fast as low ones.",
+    )
+    dora: bool = Field(
+        default=False,
+        description="Whether to train the length of each row of the adapted matrices beside its "
+        "direction (DoRA), which low ranks may gain by and which makes steps slower.",
+    )
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Dropout on the input of the low-rank matrices."
     )
