@@ -28,7 +28,7 @@ def write_folder(model: ExportedModel, out: Path) -> None:
 
     Args:
         model: What to write.
-        out: A folder that does not exist; after an error it is not whole.
+        out: A folder that does not exist, or is empty; after an error it is not whole.
 
     Raises:
         BaseModelError: The adapter does not belong to the weights.

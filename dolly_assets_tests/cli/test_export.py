@@ -154,6 +154,9 @@ def test_an_adapter_is_exported_with_its_base_model(
     merged = run(f"tiny/{DATASET}/2", "--to", tmp_path / "gguf", "--format", "gguf", *FEW)
     assert merged.exit_code == 0, merged.output
     assert [path.name for path in (tmp_path / "gguf").iterdir()] == ["model.gguf"]
+    merged = run(f"tiny/{DATASET}/2", "--to", tmp_path / "merged", "--format", "hf", *FEW)
+    assert merged.exit_code == 0, merged.output
+    assert "transformers: 3 of 3 answers equal" in merged.output
 
 
 def adapter_in(store: ArtifactStore, workbench: Workbench, folder: Path) -> None:

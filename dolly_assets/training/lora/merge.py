@@ -229,7 +229,7 @@ def write_merged(adapter: Path, base: Path, out: Path) -> None:
     changes.check_names(
         (each.name for found in shards.values() for each in found), f"the weights in {base}"
     )
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     for file in base.iterdir():
         if is_model_file(file.name) and file.suffix != ".safetensors":
             shutil.copyfile(file, out / file.name)
