@@ -78,7 +78,13 @@ def trained_parameters(shape: ModelShape, recipe: Recipe) -> int:
         outputs = shape.attention + 2 * shape.key_value + 2 * shape.hidden
         matrices += shape.layers * (outputs + (2 if shape.gated else 1) * shape.inner)
     tables = (1 if shape.tied_embeddings else 2) if recipe.lora.train_new_tokens else 0
-    return matrices + _NEW_TOKENS * tables * shape.hidden
+    return matrices + _NEW_TOKENS * tables * shape.hidden + copied_parameters(shape, recipe)
+
+
+def copied_parameters(shape: ModelShape, recipe: Recipe) -> int:
+    """Return the size of LoRA's copies of whole layers, each at most as large as the embeddings."""
+    saved = (recipe.lora and recipe.lora.modules_to_save) or ()
+    return len(saved) * shape.vocabulary_rows * shape.hidden
 
 
 def model_states(
@@ -100,7 +106,9 @@ def model_states(
     return (
         MemoryPart(
             name="weights",
-            size_bytes=size * shape.parameters // (ranks if stage == 3 else 1),
+            size_bytes=size
+            * (shape.parameters + copied_parameters(shape, recipe))
+            // (ranks if stage == 3 else 1),
             source=_per_parameter(size, "parameters", stage == 3, ranks),
         ),
         MemoryPart(

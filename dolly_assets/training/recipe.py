@@ -192,6 +192,18 @@ class Recipe(Config):
             )
         return value
 
+    @field_validator("lora")
+    @classmethod
+    def _can_be_copied(
+        cls, value: LoraSettings | None, info: ValidationInfo
+    ) -> LoraSettings | None:
+        if value and value.modules_to_save and info.data.get("zero_stage") == 3:
+            raise ValueError(
+                "modules_to_save are copied when the model is loaded, and zero_stage 3 shards them "
+                "before that: set zero_stage 2, or leave modules_to_save out"
+            )
+        return value
+
     @model_validator(mode="after")
     def _batches_divide(self) -> "Recipe":
         if self.global_batch_size % self.micro_batch_size:
@@ -297,7 +309,7 @@ def _as_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("early_stopping") is None:
         kept.pop("early_stopping", None)
     if lora := kept.get("lora"):
-        later_ones = ("train_new_tokens", "rslora", "dora")
+        later_ones = ("train_new_tokens", "rslora", "dora", "modules_to_save")
         off = {name for name in later_ones if not lora.get(name)}
         kept["lora"] = {key: lora[key] for key in lora if key not in off}
     return kept

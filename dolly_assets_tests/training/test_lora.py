@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dolly_assets.core.errors import TrainingError
+from dolly_assets.core.errors import BaseModelError, TrainingError
 from dolly_assets.generation.model import load
 from dolly_assets.training import lora
 from dolly_assets.training.base_model import BaseModelConfig, prepare
@@ -106,11 +106,13 @@ def test_merged_weights_are_the_base_model_with_its_adapter(
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
-def test_dora_with_rslora_trains_and_resumes_to_the_same_weights_and_is_merged(
+def test_lora_of_other_kinds_trains_and_resumes_to_the_same_weights_and_is_merged(
     zero_stage: int, runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
     """Whose frozen weights are sharded at stage 3, and DoRA computes the lengths of their rows."""
     settings = {**LORA, "dora": True, "rslora": True, "dropout": 0.0}
+    if zero_stage == 2:
+        settings["modules_to_save"] = ["lm_head"]
     asked = recipe(
         lora=settings, zero_stage=zero_stage, deepspeed=SHARDED if zero_stage == 3 else {}
     )
@@ -118,6 +120,7 @@ def test_dora_with_rslora_trains_and_resumes_to_the_same_weights_and_is_merged(
     expected = runs.run(whole, ranks=2)
     names = _tensor_names(whole.scratch / "checkpoint-6" / "adapter_model.safetensors")
     assert sum(name.endswith(".lora_magnitude_vector") for name in names) == 1
+    assert ("base_model.model.lm_head.weight" in names) == (zero_stage == 2)
     stopped = runs.run(replace(whole, scratch=tmp_path / "stop", save_seconds=0), ranks=2, ask_at=4)
     rest = replace(
         whole,
@@ -130,12 +133,19 @@ def test_dora_with_rslora_trains_and_resumes_to_the_same_weights_and_is_merged(
     assert outcome.weights[2] == expected.weights[2]
     alone = runs.run(job(weights, tmp_path / "alone", recipe=recipe(lora=settings, zero_stage=0)))
     assert alone.losses == pytest.approx(expected.losses[:3], rel=1e-5)
-    lora.finish(whole.scratch / "checkpoint-6", weights, merge=True)
+    if zero_stage == 3:
+        lora.finish(whole.scratch / "checkpoint-6", weights, merge=True)
+        return
+    with pytest.raises(BaseModelError, match=r"has no lm_head\.weight"):  # its files say embed_out
+        lora.finish(whole.scratch / "checkpoint-6", weights, merge=True)
 
 
 def test_layers_that_the_model_has_not_are_refused(
     runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
+    saved = {**LORA, "modules_to_save": ["score"]}
+    with pytest.raises(TrainingError, match=r"modules_to_save: the model has no layer score"):
+        runs.run(job(weights, tmp_path, recipe=recipe(lora=saved)))
     with pytest.raises(TrainingError, match=r"recipe.lora.target_modules: .*q_proj"):
         runs.run(job(weights, tmp_path, recipe=recipe(lora={**LORA, "target_modules": ["q_proj"]})))
 

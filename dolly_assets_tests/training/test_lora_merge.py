@@ -63,7 +63,12 @@ def adapter_of(
     return model
 
 
-KINDS: dict[str, dict[str, Any]] = {"lora": {}, "rslora": {"rslora": True}, "dora": {"dora": True}}
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "rslora": {"rslora": True},
+    "dora": {"dora": True},
+    "whole layers": {"modules_to_save": ("lm_head",)},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,6 +81,10 @@ def test_merged_weights_are_pefts_up_to_the_rounding_of_their_type(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    if kind == "whole layers" and name in ("tied", "transposed"):
+        with pytest.raises(TrainingError, match="lm_head shares its weights with another layer"):
+            adapter_of(MODELS[name], tmp_path, dtype, **KINDS[kind])
+        return
     adapted = adapter_of(MODELS[name], tmp_path, dtype, **KINDS[kind])
     lora.finish(tmp_path / "adapter", tmp_path / "base", merge=True)
     base, ours = (

@@ -128,7 +128,7 @@ def test_settings_that_0_1_did_not_have_are_left_out_where_they_mean_what_it_did
     """So a training of 0.1 that is asked for as it was keeps its name."""
     stored = recipe(lora={"rank": 4, "alpha": 8}).model_dump(mode="json")
     del stored["gradient_precision"], stored["lora"]["train_new_tokens"]
-    del stored["lora"]["rslora"], stored["lora"]["dora"]
+    del stored["lora"]["rslora"], stored["lora"]["dora"], stored["lora"]["modules_to_save"]
     del stored["early_stopping"], stored["loss"], stored["tf32"]
     as_it_was = recipe(
         gradient_precision="bf16", lora={"rank": 4, "alpha": 8, "train_new_tokens": False}
@@ -160,6 +160,13 @@ def test_a_kind_of_lora_is_part_of_the_digest_where_it_is_on(kind: str) -> None:
     assert plain.digest == recipe(lora={**LORA, kind: False}).digest != other.digest
     assert kind not in plain.settings()["lora"]
     assert other.settings()["lora"][kind] is True
+
+
+def test_layers_trained_whole_beside_lora_need_weights_that_are_not_sharded() -> None:
+    saved = {**LORA, "modules_to_save": ["lm_head"]}
+    assert recipe(lora=saved, zero_stage=2).digest != recipe(lora=LORA, zero_stage=2).digest
+    with pytest.raises(ValidationError, match=r"modules_to_save are copied.*set zero_stage 2"):
+        recipe(lora=saved, zero_stage=3)
 
 
 def test_tf32_is_part_of_the_digest_where_it_is_on_and_needs_float32() -> None:

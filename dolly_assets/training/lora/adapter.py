@@ -31,6 +31,8 @@ def add_adapter(
     from peft import LoraConfig, TaskType, get_peft_model
 
     rows = rows_to_train(model, new_tokens if settings.train_new_tokens else ())
+    saved = _saved_layers(model, settings)
+    rows = {layer: ids for layer, ids in rows.items() if layer not in saved}
     _check_apart(settings, rows)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
@@ -41,6 +43,7 @@ def add_adapter(
         use_dora=settings.dora,
         target_modules=list(settings.target_modules) if settings.target_modules else "all-linear",
         trainable_token_indices=rows or None,
+        modules_to_save=list(settings.modules_to_save) if settings.modules_to_save else None,
     )
     with torch.random.fork_rng(devices=[]), seams.token_rows_from_any_device():
         torch.manual_seed(seed)  # the same on every rank
@@ -58,6 +61,31 @@ def trained_parameters(model: "PreTrainedModel") -> int:
     return sum(
         seams.parameter_size(weight) for weight in model.parameters() if weight.requires_grad
     )
+
+
+def _saved_layers(model: "PreTrainedModel", settings: LoraSettings) -> set[str]:
+    """Return the names of the layers that are trained whole.
+
+    Raises:
+        TrainingError: There are none of a name, or the layer shares its weights with another one.
+    """
+    found: set[str] = set()
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    is_tied = bool(model.config.get_text_config().tie_word_embeddings)
+    for wanted in settings.modules_to_save or ():
+        of_it = {n: m for n, m in model.named_modules() if f".{n}".endswith(f".{wanted}")}
+        if not of_it:
+            raise TrainingError(
+                f"recipe.lora.modules_to_save: the model has no layer {wanted}: name one as "
+                "model.named_modules() does, such as lm_head"
+            )
+        if is_tied and any(layer in tables for layer in of_it.values()):
+            raise TrainingError(
+                f"recipe.lora.modules_to_save: {wanted} shares its weights with another layer of "
+                "this model, which would stay as it is: leave it out, or train the whole model"
+            )
+        found |= set(of_it)
+    return found
 
 
 def _check_apart(settings: LoraSettings, rows: dict[str, list[int]]) -> None:

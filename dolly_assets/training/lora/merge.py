@@ -26,6 +26,7 @@ MERGED = "merged"
 
 _PREFIX = "base_model.model."
 _ROWS = ".token_adapter.trainable_tokens_delta"
+_COPY = ".modules_to_save.default."
 _LENGTHS = ".lora_magnitude_vector"
 _OF_ADAPTER = r"\.lora_(?:A|B|embedding_A|embedding_B|magnitude_vector)\.|\.token_adapter\."
 _MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
@@ -34,7 +35,6 @@ _UNKNOWN = (
     "rank_pattern",
     "alpha_pattern",
     "layer_replication",
-    "modules_to_save",
     "target_parameters",
 )
 
@@ -64,7 +64,7 @@ def check_mergeable(adapted: "PreTrainedModel", base: Path) -> None:
         TrainingError: The files name a weight otherwise than the model does.
     """
     names = {
-        f"{re.split(_OF_ADAPTER, name.removeprefix(_PREFIX))[0]}.weight"
+        _name_in_files(name.removeprefix(_PREFIX))
         for name, weight in adapted.named_parameters()
         if weight.requires_grad
     }
@@ -74,6 +74,13 @@ def check_mergeable(adapted: "PreTrainedModel", base: Path) -> None:
             f"recipe.lora.merge: the base model's files have no {unknown[0]}, since its "
             "architecture stores it under another name: leave merge out, and merge with peft"
         )
+
+
+def _name_in_files(parameter: str) -> str:
+    """Return the base model's weight that a trained parameter changes."""
+    if _COPY in parameter:
+        return parameter.replace(_COPY, ".")
+    return f"{re.split(_OF_ADAPTER, parameter)[0]}.weight"
 
 
 def with_adapter(model: "PreTrainedModel", adapter: Path) -> "PreTrainedModel":
@@ -122,6 +129,7 @@ class Adapter:
         self._rows: dict[str, torch.Tensor] = {}
         self._matrices: dict[str, dict[str, torch.Tensor]] = {}
         self._lengths: dict[str, torch.Tensor] = {}  # of rows, with DoRA
+        self._copies: dict[str, torch.Tensor] = {}  # of layers that are trained whole
         for key, tensor in found.items():
             self._add(key, tensor)
         if bool(self._lengths) != bool(self._config.get("use_dora")):
@@ -133,7 +141,7 @@ class Adapter:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the weights that it changes."""
-        return (*self._rows, *self._matrices)
+        return (*self._rows, *self._matrices, *self._copies)
 
     def check_names(self, known: Any, what: str) -> None:
         """Raise BaseModelError unless all its weights are known to a model."""
@@ -175,7 +183,11 @@ class Adapter:
                 weight = f"{name.removesuffix(suffix)}.weight"
                 self._matrices.setdefault(weight, {})[suffix] = tensor
                 return
-        raise BaseModelError(f"{self._folder}: {key} is no tensor of a LoRA adapter")
+        saved = self._config.get("modules_to_save") or ()
+        layer = name.rpartition(".")[0]
+        if not any(f".{layer}.".find(f".{each}.") >= 0 for each in saved):
+            raise BaseModelError(f"{self._folder}: {key} is no tensor of a LoRA adapter")
+        self._copies[name] = tensor
 
     def _changed(self, name: str, weight: "torch.Tensor") -> "torch.Tensor":
         if name in self._rows:
@@ -183,6 +195,8 @@ class Adapter:
 
             index = torch.tensor(self._token_ids(name), device=weight.device)
             return weight.index_copy(0, index, self._rows[name].to(weight))
+        if name in self._copies:
+            return weight.copy_(self._copies[name].expand(weight.shape))
         first, second = (
             tensor.to(weight)
             for _, tensor in sorted(self._matrices[name].items())  # A before B

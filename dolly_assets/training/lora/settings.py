@@ -32,6 +32,12 @@ class LoraSettings(Config):
         min_length=1,
         description="Names of the linear layers to adapt; all but the output layer by default.",
     )
+    modules_to_save: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of layers to train whole, such as lm_head; the adapter has a copy of "
+        "each. At zero_stage 0 to 2.",
+    )
     train_new_tokens: bool = Field(
         default=True,
         description="Whether to train the embeddings of special tokens that the base model did not "

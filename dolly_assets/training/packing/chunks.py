@@ -45,7 +45,7 @@ class ChunkedLoss:
         self._model: Any = getattr(model, "get_base_model", lambda: model)()
         self._layer = _output_layer(self._model)
         self._parent, self._name = _place(self._model, self._layer)
-        self._backbone = str(self._model.base_model_prefix)
+        self._backbone = _backbone(self._model)
         self._vocabulary = int(self._model.config.get_text_config().vocab_size)
         self._rows = rows
         self._wanted: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -156,6 +156,17 @@ def _output_layer(model: Any) -> "torch.nn.Module":
     if layer is None or layer is model.get_input_embeddings():
         raise TrainingError("it has no output layer of its own")
     return layer
+
+
+def _backbone(model: Any) -> str:
+    """Return the name of the part that computes the output layer's input."""
+    parts = dict(model.named_children())
+    embeddings = model.get_input_embeddings()
+    with_embeddings = (
+        name for name, part in parts.items() if any(each is embeddings for each in part.modules())
+    )
+    prefix = str(model.base_model_prefix)  # a few architectures name none of their parts
+    return prefix if prefix in parts else next(with_embeddings, prefix)
 
 
 def _place(model: "torch.nn.Module", layer: "torch.nn.Module") -> "tuple[torch.nn.Module, str]":
