@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from deploy import chart, instance, pin, pods, policies, reports, rights
+from deploy import chart, instance, pin, pods, policies, reports, rights, serving
 from dolly_assets.core.environment import Environment
 from dolly_assets.core.text import one_line
 from dolly_assets.doctor.limits import over_limits, over_quota
@@ -26,12 +26,19 @@ PROJECT = DEPLOY.parent
 KUBERNETES = DEPLOY / "kubernetes"
 KUBERNETES_VERSION = "1.35"
 # API groups of other projects, whose schemas are not part of Kubernetes.
-FOREIGN_GROUPS = ("kueue.x-k8s.io", "karpenter.sh", "karpenter.k8s.aws", "kustomize.config.k8s.io")
+FOREIGN_GROUPS = (
+    "kueue.x-k8s.io",
+    "karpenter.sh",
+    "karpenter.k8s.aws",
+    "keda.sh",
+    "kustomize.config.k8s.io",
+)
 VARIABLE = re.compile(r"\$\{(\w+)(?::[?-][^}]*)?\}")
 FIRST_FREE_PORT = (
     1024  # lower ones take a privilege, wherever the runtime keeps the kernel's default
 )
 TEXT = {".yaml", ".Dockerfile", ".env", ".py"}
+SETTINGS = {"dolly-settings", "dolly-serving"}  # ConfigMaps with variables
 BY_USERS = {"deploy/compose/.env"}  # a file that the pages ask to be made
 PATHS = re.compile(r"\bdeploy/[\w./-]*\w")
 VERSIONED = re.compile(r".+:(?!latest$)[^:/]*\d[^:/]*$")
@@ -86,6 +93,8 @@ def check_manifests() -> Check:
             yield from (f"{_short(file)}: {name} is not listed" for name in sorted(beside - listed))
     for environment in chart.ENVIRONMENTS:
         yield from _dangling(environment)
+    for variant in serving.VARIANTS:
+        yield from (f"serving/{variant}: {each}" for each in serving.dangling(_served(variant)))
     return (
         f"{checked} objects strictly against Kubernetes {KUBERNETES_VERSION}; {foreign} of other "
         "projects only parsed"
@@ -258,6 +267,22 @@ def check_reports() -> Check:
     return f"the report server of {' and '.join(chart.ENVIRONMENTS)}"
 
 
+def check_serving() -> Check:
+    """Check that a rollout loses no request, who reaches the servers, and what they may do."""
+    policy = DEPLOY / "iam" / "serving.json"
+    for variant in serving.VARIANTS:
+        problems = serving.problems_of(_served(variant), policy)
+        yield from (f"serving/{variant}: {problem}" for problem in problems)
+    return f"the servers of {' and '.join(serving.VARIANTS)}"
+
+
+def _served(variant: str) -> list[dict[str, Any]]:
+    """Return the objects that serve models in one way, and the Secrets of the examples."""
+    folders = ("serving/base", f"serving/{variant}", "examples")
+    found = [each for folder in folders for _, each in objects(folder)]
+    return [each for each in found if each.get("metadata", {}).get("namespace") == serving.NAME]
+
+
 def check_instance() -> Check:
     """Check that the dagster.yaml of one machine loads, and agrees with that of the chart."""
     content = yaml.safe_load(instance.INSTANCE.read_text())
@@ -286,7 +311,7 @@ def check_settings() -> Check:
     given = {
         _short(file): set(each["data"])
         for file, each in objects()
-        if each["kind"] == "ConfigMap" and each["metadata"]["name"] == "dolly-settings"
+        if each["kind"] == "ConfigMap" and each["metadata"]["name"] in SETTINGS
     }
     compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
     given["compose.yaml"] = set(compose["x-dolly"]["environment"])
@@ -346,7 +371,8 @@ def check_rights() -> Check:
     """Check that the code uses every right of a Role, and that every request is allowed."""
     roles = {
         each["metadata"]["name"]: rights.rights_of_role(each)
-        for _, each in objects("base")
+        for folder in ("base", "serving")
+        for _, each in objects(folder)
         if each["kind"] in ("Role", "ClusterRole")
     }
     needed = rights.needed()
@@ -391,7 +417,10 @@ def check_iam() -> Check:
     for file in files:
         problems = policies.problems_of(json.loads(file.read_text()))
         yield from (f"{file.name}: {problem}" for problem in problems)
-    return f"{len(files)} policies"
+    folders = policies.folders_of((PROJECT / "docs" / "store.md").read_text())
+    for folder in policies.nobody_writes(folders, [json.loads(file.read_text()) for file in files]):
+        yield f"no policy lets anybody write {folder}/ of the store, which docs/store.md names"
+    return f"{len(files)} policies, for the {len(folders)} folders of the store"
 
 
 def _image(values: chart.Values) -> str:
@@ -410,6 +439,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "limits": check_limits,
     "paths": check_paths,
     "reports": check_reports,
+    "serving": check_serving,
     "instance": check_instance,
     "settings": check_settings,
     "compose": check_compose,

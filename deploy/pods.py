@@ -39,7 +39,7 @@ def problems_of(pod: dict[str, Any]) -> Iterator[str]:
     volumes = {volume["name"]: volume.keys() - {"name"} for volume in pod.get("volumes", [])}
     for name, kinds in volumes.items():
         yield from (f"volume {name} is a {kind}" for kind in sorted(kinds - VOLUMES))
-    for container in pod["containers"]:
+    for container in _containers(pod):
         name, own = container["name"], container.get("securityContext", {})
         if own.get("allowPrivilegeEscalation") is not False:
             yield f"container {name} may gain privileges"
@@ -61,12 +61,16 @@ def references_of(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for volume in pod.get("volumes", []):
         if "configMap" in volume:
             yield "ConfigMap", volume["configMap"]["name"]
-    for container in pod["containers"]:
+    for container in _containers(pod):
         values = [item.get("valueFrom", {}) for item in container.get("env", [])]
         for source in [*container.get("envFrom", []), *values]:
             for key, kind in KINDS.items():
                 if key in source and not source[key].get("optional"):
                     yield kind, source[key]["name"]
+
+
+def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
 
 
 KINDS = {

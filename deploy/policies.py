@@ -10,6 +10,7 @@ from typing import Any
 RESOURCE = re.compile(r"arn:aws:s3:::[\w.-]+(/[\w./-]+/[\w-]*\*[\w.]*)?")
 # Such keys are never overwritten: only puts with this condition are allowed.
 PUBLISHED = ("models/blobs/sha256/00/00", "models/manifests/demo/model/01.json")
+WITHIN = {"weights", "state"}  # folders of artifacts, and not of the store
 ONLY_NEW = {"Null": {"s3:if-none-match": "false"}}
 
 
@@ -29,6 +30,25 @@ def problems_of(policy: dict[str, Any]) -> Iterator[str]:
                 f"{statement['Sid']} lets published content be overwritten: expected the condition "
                 f"{json.dumps(ONLY_NEW)}"
             )
+
+
+def folders_of(page: str) -> list[str]:
+    """Return the folders of the store that its page names: in its layout, and those that change."""
+    layout = page.partition("## Layout")[2].partition("\n## ")[0]
+    listed, beside = re.findall(r"^(\w+)/", layout, re.M), re.findall(r"`(\w+)/`", layout)
+    return sorted({*listed, *beside} - WITHIN)
+
+
+def nobody_writes(folders: list[str], policies: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the folders of the store in which no policy lets anybody write."""
+    writable = {
+        resource.split("/")[2]
+        for policy in policies
+        for statement in policy["Statement"]
+        for resource in statement["Resource"]
+        if "s3:PutObject" in statement["Action"] and "/models/" in resource
+    }
+    yield from sorted({*folders} - writable)
 
 
 def of_one_machine(run: dict[str, Any]) -> dict[str, Any]:

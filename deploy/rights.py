@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dolly_assets.launchers.kubernetes.rights import HERE, Right, rights_in, rights_of_folder
+from dolly_assets.pipeline import rollout
 
 
 def rights_of_run_launcher() -> set[Right]:
@@ -57,4 +58,8 @@ def differences(allowed: set[Right], needed: set[Right], role: str) -> Iterable[
 
 def needed() -> dict[str, set[Right]]:
     """Return by role the rights that its code needs."""
-    return {"runs": rights_of_run_launcher(), "trainings": rights_of_folder(HERE)}
+    return {
+        "runs": rights_of_run_launcher(),
+        "trainings": rights_of_folder(HERE),
+        "rollout": rights_in(ast.parse(inspect.getsource(rollout))),
+    }

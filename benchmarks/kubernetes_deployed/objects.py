@@ -33,11 +33,11 @@ def manifests(image: str, overrides: Mapping[tuple[str, str], Object]) -> list[O
         for _, each in check.objects(folder):
             if each["kind"] != "Kustomization":
                 key = each["kind"], each["metadata"]["name"]
-                found.append(merged(_with_image(each, image), overrides.get(key, {})))
+                found.append(merged(with_image(each, image), overrides.get(key, {})))
     return sorted(found, key=lambda each: each["kind"] != "Namespace")
 
 
-def _with_image(each: Object, image: str) -> Object:
+def with_image(each: Object, image: str) -> Object:
     """Return an object with another image, also where a ConfigMap's text names ours."""
     text = yaml.safe_dump(each)
     version = chart.values_of(ENVIRONMENT).dagster_webserver.image.tag
@@ -50,11 +50,12 @@ def secrets(keys: Mapping[tuple[str, str], str], database_password: str) -> Iter
     """Yield the Secrets of the example: the store's by namespace and name, and the database's."""
     for (namespace, name), user in keys.items():
         data = {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": "secret"}
-        yield _secret(namespace, name, data)
-    yield _secret(DAGSTER, "dagster-postgresql", {"postgresql-password": database_password})
+        yield secret(namespace, name, data)
+    yield secret(DAGSTER, "dagster-postgresql", {"postgresql-password": database_password})
 
 
-def _secret(namespace: str, name: str, data: Mapping[str, str]) -> Object:
+def secret(namespace: str, name: str, data: Mapping[str, str]) -> Object:
+    """Return a Secret."""
     metadata = {"namespace": namespace, "name": name}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {**data}}
 

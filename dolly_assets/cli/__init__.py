@@ -15,6 +15,7 @@ imported inside a command when it runs, so that `dolly --help` and short command
 - `champion`, `promote`, `rollback`: the models in stages; `_stages`: what they share.
 - `chat`: answers of a checkpoint, or of a model in a stage.
 - `serve`: published models behind OpenAI's API.
+- `rollout`: servers in a cluster restart when another model is in production.
 - `playground`: answers in the browser, of two models side by side if wished.
 - `export`: a checkpoint as a folder that other programs load.
 - `profile`, `reports`: what the devices did, on the terminal and in the browser.

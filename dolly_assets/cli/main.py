@@ -30,6 +30,7 @@ COMMANDS = (
     "push",
     "reports",
     "rollback",
+    "rollout",
     "serve",
     "sign",
     "status",

@@ -65,6 +65,14 @@ _SHORTEST_TOKEN = 16
     show_default=True,
     help="Length of the longest answer.",
 )
+@click.option(
+    "--grace",
+    "finish_seconds",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    help="Seconds that running answers have to end after SIGTERM.",
+)
 def serve(
     models: tuple[str, ...],
     host: str,
@@ -74,6 +82,7 @@ def serve(
     batch: int,
     requests: int,
     max_tokens: int,
+    finish_seconds: int,
 ) -> None:
     """Serve published models behind OpenAI's API, until Ctrl-C.
 
@@ -100,6 +109,7 @@ def serve(
         models=most_models,
         rows=batch,
         limits=Limits(requests=requests, answer_tokens=max_tokens),
+        finish_seconds=finish_seconds,
     )
     run(open_store(), models, settings, listening)
 

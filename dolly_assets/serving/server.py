@@ -17,8 +17,6 @@ from dolly_assets.serving.pool import Pool
 from dolly_assets.serving.service import Service
 from dolly_assets.storage.artifact import ArtifactStore
 
-FINISH_SECONDS = 8
-"""How long streams may go on once the server is asked to end; clusters kill after 10 s or more."""
 _IDLE_SECONDS = 30  # without a request on an open connection
 _MOST_CONNECTIONS = 1024
 _LOG = logging.getLogger(__name__)
@@ -34,6 +32,7 @@ class Settings:
         models: Base models that are loaded at once.
         rows: Requests that a model answers at once.
         limits: What clients may ask at most.
+        finish_seconds: How long streams may go on once the server is asked to end.
     """
 
     host: str
@@ -41,6 +40,7 @@ class Settings:
     models: int
     rows: int
     limits: Limits
+    finish_seconds: int
 
 
 def serve(
@@ -81,7 +81,7 @@ async def _serve(
         lifespan="off",
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=_IDLE_SECONDS,
-        timeout_graceful_shutdown=FINISH_SECONDS + 1,
+        timeout_graceful_shutdown=settings.finish_seconds + 1,
     )
     server = uvicorn.Server(config)
     # It raises the signals that it got once more at its end, which is no reason to fail.
@@ -89,7 +89,7 @@ async def _serve(
         signal.signal(number, lambda *_: None)
     tasks = [
         asyncio.create_task(service.refresh()),
-        asyncio.create_task(_finish(server, api, pool)),
+        asyncio.create_task(_finish(server, api, pool, settings.finish_seconds)),
     ]
     try:
         await server.serve(sockets=[listening])
@@ -101,11 +101,11 @@ async def _serve(
         await pool.close("the server has ended")
 
 
-async def _finish(server: uvicorn.Server, api: Api, pool: Pool) -> None:
+async def _finish(server: uvicorn.Server, api: Api, pool: Pool, seconds: int) -> None:
     """Once the server is asked to end, refuse requests, and end those that take too long."""
     while not server.should_exit:
         await asyncio.sleep(0.1)
     api.is_stopping = True
-    _LOG.info("shutting down: running answers have %d s to end", FINISH_SECONDS)
-    await asyncio.sleep(FINISH_SECONDS)
+    _LOG.info("shutting down: running answers have %d s to end", seconds)
+    await asyncio.sleep(seconds)
     await pool.close("the server is shutting down")

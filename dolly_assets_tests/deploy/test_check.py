@@ -176,6 +176,62 @@ MISTAKES = {
             "reports.json allows more than reading: s3:PutObject",
         ),
     ],
+    "serving": [
+        (
+            "kubernetes/serving/cpu/server.yaml",
+            "maxUnavailable: 0",
+            "maxUnavailable: 1",
+            "serving/cpu: a pod is stopped before another one is ready",
+        ),
+        (
+            "kubernetes/serving/cpu/server.yaml",
+            "terminationGracePeriodSeconds: 120",
+            "terminationGracePeriodSeconds: 100",
+            "serving/cpu: a pod is killed before its 110 s",
+        ),
+        (
+            "kubernetes/serving/gpu/server.yaml",
+            "sleep: {seconds: 90}",
+            "sleep: {seconds: 0}",
+            "serving/gpu: requests arrive at a pod that has ended",
+        ),
+        (
+            "kubernetes/serving/gpu/server.yaml",
+            "automountServiceAccountToken: false",
+            "automountServiceAccountToken: true",
+            "serving/gpu: dolly-serving has a token",
+        ),
+        (
+            "kubernetes/serving/gpu/server.yaml",
+            "dolly-assets/digest",
+            "dolly-assets/version",
+            "does not fetch what the annotation dolly-assets/digest names",
+        ),
+        (
+            "kubernetes/serving/base/network.yaml",
+            "192.0.2.0/24",
+            "0.0.0.0/0",
+            "lets servers connect to every address",
+        ),
+        (
+            "kubernetes/serving/base/service.yaml",
+            "selector: {app.kubernetes.io/name: dolly-serving}",
+            "selector: {app.kubernetes.io/name: serving}",
+            "the Service dolly-serving selects no pod",
+        ),
+        (
+            "kubernetes/serving/base/rollout.yaml",
+            "resourceNames: [dolly-serving]",
+            "resourceNames: [dolly-serving, other]",
+            "may change others",
+        ),
+        (
+            "iam/serving.json",
+            '"s3:GetObject"',
+            '"s3:GetObject", "s3:PutObject"',
+            "serving.json allows more than reading: s3:PutObject",
+        ),
+    ],
     "instance": [
         ("instance/dagster.yaml", "max_retries: 3", "max_retries: 4", "run_retries differs"),
         ("instance/dagster.yaml", "upload_interval", "upload_every", "upload_every"),
@@ -237,6 +293,7 @@ MISTAKES = {
             "models/manifests/*",
             "NoteWhatIsRemoved lets published content be overwritten",
         ),
+        ("iam/signer.json", "models/signatures/*", "models/seals/*", "write signatures/"),
         ("iam/run.json", '"Condition": {', '"Conditions": {', "Publish lets"),
     ],
 }

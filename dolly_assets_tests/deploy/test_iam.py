@@ -7,10 +7,14 @@ import boto3
 import pytest
 
 from deploy.check import DEPLOY
+from dolly_assets.conversations import Message
+from dolly_assets.conversations.preference import Preference
 from dolly_assets.core.errors import ArtifactError
 from dolly_assets.datasets.catalogue import Catalogue
 from dolly_assets.datasets.config import DatasetConfig
 from dolly_assets.datasets.inbox import Inbox
+from dolly_assets.datasets.preferences.votes import Votes
+from dolly_assets.papers.signing import sign, verify_signature
 from dolly_assets.storage import ArtifactStore, RetentionPolicy
 from dolly_assets.storage.conventions import LIVE, MESSAGES
 from dolly_assets.storage.locks import LAST_SWEEP, sweeping
@@ -18,6 +22,7 @@ from dolly_assets.storage.object_store import ObjectStore
 from dolly_assets.storage.reading import Artifact
 from dolly_assets.storage.round_trip import round_trip
 from dolly_assets_tests.deploy.policies import enforcing_server
+from dolly_assets_tests.papers.keys import make_keys
 
 pytestmark = pytest.mark.slow  # each test has an S3 server of its own
 
@@ -113,6 +118,53 @@ def test_only_a_run_may_change_the_catalogue_and_read_the_inbox(
         Catalogue(act_as("worker"), []).add(dataset)
     with pytest.raises(ArtifactError, match="access denied"):
         Inbox("s3://dolly-inbox-prod/inbox").arrivals()
+
+
+def test_a_signer_signs_and_publishes_nothing(
+    act_as: As, tree: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("model_signing")
+    artifact = published("worker", act_as, tree, tmp_path / "cache")
+    key, public = make_keys(tmp_path / "keys")
+    objects = act_as("signer")
+    sign(objects, artifact, key)
+    sign(objects, artifact, key)
+    verify_signature(objects, artifact, public)
+    for change in (
+        lambda: objects.create(f"{artifact.manifest.key}.json", b"{}"),
+        lambda: objects.delete([f"signatures/{artifact.name}/{artifact.digest}.sig"]),
+    ):
+        with pytest.raises(ArtifactError, match="access denied"):
+            change()
+    with pytest.raises(ArtifactError, match="access denied"):
+        sign(act_as("worker"), artifact, key)
+
+
+def test_the_playground_votes_once_and_changes_no_vote(act_as: As) -> None:
+    vote = Preference((Message("user", "Why?"),), "good", "bad", id="1")
+    objects = act_as("playground")
+    votes = Votes(objects, Catalogue(objects, []), "votes")
+    assert votes.add(vote)
+    assert not votes.add(vote)
+    [key] = objects.keys("preferences")
+    with pytest.raises(ArtifactError, match="access denied"):
+        objects.write(key, b"{}")
+    with pytest.raises(ArtifactError, match="access denied"):
+        objects.create("blobs/sha256/00/00aa", b"x")
+
+
+def test_a_server_reads_models_and_writes_nothing(
+    act_as: As, tree: dict[str, Path], tmp_path: Path
+) -> None:
+    artifact = published("worker", act_as, tree, tmp_path / "cache")
+    objects = act_as("serving")
+    found = ArtifactStore(URL, tmp_path / "other-cache").latest(artifact.name)
+    assert found
+    found.copy_to(tmp_path / "models")
+    assert (tmp_path / "models" / "big").read_bytes() == tree["big"].read_bytes()
+    for key in ("blobs/sha256/00/00aa", "live/a", "signatures/a", "catalogue/a.json"):
+        with pytest.raises(ArtifactError, match="access denied"):
+            objects.create(key, b"x")
 
 
 def test_a_worker_cannot_end_garbage_collections_lock(act_as: As) -> None:

@@ -6,20 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets_tests.in_process import dolly, new_variables, refusal
+from dolly_assets_tests.papers.keys import make_keys
 from dolly_assets_tests.storage.files import flip_a_bit
 
 pytest.importorskip("model_signing")
-NAME, SUBJECT = "mine/model/01", PublicFormat.SubjectPublicKeyInfo
+NAME = "mine/model/01"
 
 
 @pytest.fixture
@@ -45,17 +39,6 @@ def model(store: ArtifactStore, tmp_path: Path) -> Artifact:
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
     return make_keys(tmp_path / "one")
-
-
-def make_keys(folder: Path) -> tuple[Path, Path]:
-    folder.mkdir()
-    key, public = folder / "key.pem", folder / "public.pem"
-    made = ec.generate_private_key(ec.SECP256R1())
-    key.write_bytes(
-        made.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    )
-    public.write_bytes(made.public_key().public_bytes(Encoding.PEM, SUBJECT))
-    return key, public
 
 
 def test_a_signed_artifact_is_verified_and_stays_so_when_published_again(

@@ -31,7 +31,7 @@ class Right(NamedTuple):
 def _apis() -> list[type]:
     from kubernetes import client
 
-    names = ("CoreV1Api", "BatchV1Api", "SchedulingV1Api", "AuthorizationV1Api")
+    names = ("CoreV1Api", "BatchV1Api", "AppsV1Api", "SchedulingV1Api", "AuthorizationV1Api")
     return [getattr(client, name) for name in names]
 
 
