@@ -105,7 +105,7 @@ def test_merged_weights_are_the_base_model_with_its_adapter(
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapted.state_dict().items())
 
 
-@pytest.mark.parametrize("zero_stage", [2, 3])
+@pytest.mark.parametrize("zero_stage", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_lora_of_other_kinds_trains_and_resumes_to_the_same_weights_and_is_merged(
     zero_stage: int, runs: Runs, weights: Path, tmp_path: Path
 ) -> None:
