@@ -12,11 +12,12 @@ from dolly_assets.core.mappings import merged
 
 TOKEN = "a-token-of-32-characters-for-tests"
 SECURED = chart.values_of("staging").dagster_webserver
+API_TEXT = '"port": 6443'
 STORE_TEXT = "192.0.2.0/24"  # what deploy/ has in the place of the store's address
 
 
 def manifests(
-    image: str, variables: Mapping[str, str], store_address: str, champion: str
+    image: str, variables: Mapping[str, str], store_address: str, api_port: int, champion: str
 ) -> list[Object]:
     """Return what is applied, the namespace first.
 
@@ -24,11 +25,13 @@ def manifests(
         image: The image in the place of ours.
         variables: Added to the servers'.
         store_address: The only address that they may reach.
+        api_port: Where the cluster's API listens, behind its Service.
         champion: `FAMILY/DATASET` of the model.
     """
     family, dataset = champion.split("/")
     names = {
         STORE_TEXT: f"{store_address}/32",
+        API_TEXT: f'"port": {api_port}',
         "demo/champion_model/demo": f"{family}/champion_model/{dataset}",
         "demo/demo/champion": f"{champion}/champion",
     }

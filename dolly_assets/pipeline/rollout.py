@@ -7,7 +7,7 @@ from typing import Any
 
 from dolly_assets.core.errors import ConfigurationError
 from dolly_assets.core.text import one_line
-from dolly_assets.launchers.kubernetes.connection import ERROR_LENGTH, connect
+from dolly_assets.launchers.kubernetes.connection import ERROR_LENGTH, connect, no_answer
 from dolly_assets.launchers.kubernetes.job import PREFIX
 
 ANNOTATION = f"{PREFIX}digest"
@@ -52,6 +52,7 @@ def restart_if_changed(
         ) from error
     except (HTTPError, OSError) as error:
         raise ConfigurationError(
-            f"Kubernetes does not answer: {one_line(error, ERROR_LENGTH)}"
+            f"Kubernetes does not answer: {no_answer(error)}; in a cluster, the network policy of "
+            "this pod must allow the API server's own address and port, not those of its Service"
         ) from error
     return before

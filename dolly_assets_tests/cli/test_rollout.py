@@ -116,3 +116,14 @@ def test_what_cannot_be_restarted_is_one_sentence(
     api.status = 403
     assert "Forbidden (403): check --deployment" in refusal(variables, *COMMAND)
     assert api.patches == 0
+
+
+def test_an_api_server_that_does_not_answer_is_one_sentence(
+    api: Deployments, variables: dict[str, str], tmp_path: Path
+) -> None:
+    publish(tmp_path, "1")
+    api.shutdown()
+    api.server_close()
+    said = refusal(variables, *COMMAND)
+    assert said.startswith(f"dolly: Kubernetes does not answer: 127.0.0.1:{api.server_port}: ")
+    assert "Connection refused; in a cluster, the network policy" in said
