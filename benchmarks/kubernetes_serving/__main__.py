@@ -53,9 +53,10 @@ def main() -> int:
             ready = {"ready": seconds}
             rows.append(Row("two servers rolled out", ready, [], len(servers.servers()) == 2))
             print_row(rows[-1])
-            for row in (under_load(bench, servers, arguments.clients), closed(servers, address)):
-                rows.append(row)
-                print_row(row)
+            rows.append(under_load(bench, servers, arguments.clients))
+            print_row(rows[-1])
+            rows.append(closed(servers, address))
+            print_row(rows[-1])
     cluster.close()
     return int(not all(row.is_right for row in rows))
 
@@ -129,7 +130,7 @@ def closed(servers: Serving, address: str) -> Row:
         f"{who} reaches {', '.join(words[each] for each in places) or 'nothing'}"
         for who, places in found.items()
     ]
-    servers.kubectl("-n", "default", "delete", "pod", "listener", "stranger")
+    servers.kubectl("delete", "pod", "listener", "stranger", "-n", "default")
     seconds = {"tried": time.monotonic() - began}
     return Row("connections", seconds, says, found == expected)
 

@@ -36,8 +36,9 @@ class Serving:
         self.cluster = cluster
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """Run kubectl in the servers' namespace."""
-        command = [*kubectl(self.cluster), "-n", NAME, *arguments]
+        """Run kubectl, in the servers' namespace unless objects name theirs."""
+        namespace = () if given else ("-n", NAME)
+        command = [*kubectl(self.cluster), *namespace, *arguments]
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
@@ -77,7 +78,7 @@ class Serving:
     def log(self, place: str) -> str:
         """Return the log of a pod."""
         namespace, _, name = place.partition("/")
-        return self.kubectl("-n", namespace, "logs", name)
+        return self.kubectl("logs", name, "-n", namespace)
 
     def reached_by_server(self, *places: str) -> list[str]:
         """Return the places `HOST:PORT` to which a server can connect."""
@@ -118,6 +119,7 @@ def serving(cluster: RealCluster, objects: list[Object]) -> Iterator[tuple[Servi
     found.kubectl("apply", "-f", "-", given=yaml.safe_dump(namespace))
     found.apply(*objects)
     try:
+        seconds_until(lambda: len(found.servers()) > 1)  # the autoscaler's least
         found.wait_for_rollout()
         yield found, time.monotonic() - began
     finally:
