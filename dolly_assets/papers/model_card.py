@@ -122,9 +122,8 @@ def card_text(record: ModelRecord) -> str:
 def _summary(record: ModelRecord) -> Iterator[str]:
     base = record.base_model
     kind = "An adapter (LoRA)" if record.is_adapter else "A language model"
-    how = (
-        "trained from scratch" if _is_untrained(record) else f"fine-tuned from {base_name(record)}"
-    )
+    is_from_scratch = _is_untrained(record) and not record.is_adapter
+    how = "trained from scratch" if is_from_scratch else f"fine-tuned from {base_name(record)}"
     made = f"{kind}, {how} on the dataset {inline(record.address.dataset)}."
     yield made if record.stated.epoch else f"The base model, {base_name(record)}, not fine-tuned."
     rows = {
