@@ -129,6 +129,14 @@ def test_memory_of_a_chunk_does_not_depend_on_the_vocabulary() -> None:
     assert chunks.chunk_rows(10**9, "cpu") == 1
 
 
+def test_labels_that_fit_one_chunk_need_none() -> None:
+    """Weights stay what they were before there were chunks."""
+    model = model_of("plain")
+    fitting = chunks.chunk_rows(model.config.vocab_size, "cpu")
+    assert not chunks.needs_chunks(model, fitting)
+    assert chunks.needs_chunks(model, fitting + 1)
+
+
 def test_a_model_whose_parts_cannot_be_told_apart_computes_all_logits_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,6 +18,7 @@ from dolly_assets.training.lora.merge import check_mergeable
 from dolly_assets.training.lora.new_tokens import new_token_ids
 from dolly_assets.training.packing.attention import PackedAttention
 from dolly_assets.training.packing.batches import MicroBatch, PackedRow, RowDataset
+from dolly_assets.training.packing.chunks import needs_chunks
 from dolly_assets.training.packing.layout import LayoutCollator
 from dolly_assets.training.packing.loss import LabelLoss
 from dolly_assets.training.packing.miniature import Reach
@@ -118,7 +119,8 @@ def _self_check(tests: LayoutTests, collator: LayoutCollator, recipe: Recipe) ->
             self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
         ) -> None:
             layout = tests.choose(model)
-            chunked = recipe.loss == "chunked"
+            tokens = recipe.micro_batch_size * recipe.max_length
+            chunked = recipe.loss == "chunked" and needs_chunks(model, tokens)
             collator.layout = tests.use_chunks(model, layout) if chunked else layout
 
     return SelfCheck()

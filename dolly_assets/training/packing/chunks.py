@@ -29,6 +29,16 @@ def chunk_rows(vocabulary: int, device: str) -> int:
     return max(1, CHUNK_BYTES[device] // (4 * vocabulary))
 
 
+def needs_chunks(model: "torch.nn.Module", tokens: int) -> bool:
+    """Whether one chunk would not hold the labels of a micro-batch of so many tokens.
+
+    If it would, all logits take as little memory, and a training gives the same weights as before
+    there were chunks.
+    """
+    vocabulary = int(cast("Any", model).config.get_text_config().vocab_size)
+    return tokens > chunk_rows(vocabulary, next(model.parameters()).device.type)
+
+
 class ChunkedLoss:
     """Has a model's output layer compute a loss in place of logits, while `of` calls the model."""
 
