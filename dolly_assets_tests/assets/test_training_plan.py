@@ -81,7 +81,7 @@ def test_the_check_is_green_only_for_what_was_found_to_fit(
     assert says in (evaluation.description or "")
     assert result.success == (passed or severity == dg.AssetCheckSeverity.WARN)
     [event] = result.asset_materializations_for_node("tiny__training_plan")
-    assert {"plan", "verdict", "table"} <= set(event.metadata)
+    assert {"verdict", "table"} <= set(event.metadata)
     published = workbench.latest("training_plan", DATASET)
     assert json.loads(published.read_bytes("plan.json"))["device_memory"]
 
