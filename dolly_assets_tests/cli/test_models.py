@@ -70,7 +70,7 @@ def test_a_folder_becomes_a_family(variables: dict[str, str], tmp_path: Path) ->
     [
         (("tiny", "Qwen/Qwen3-4B", "--device", "L4"), "tiny already exists: choose another name"),
         (("x", "Qwen/Qwen3-4B", "--device", "H9"), "compute.device 'H9' is unknown"),
-        (("x", "Qwen/Qwen3-8B", "--device", "T4"), "does not fit on 1 × T4: it needs 21"),
+        (("x", "Qwen/Qwen3-8B", "--device", "T4"), "does not fit on 1 × T4: it needs 20"),
         (("X!", "Qwen/Qwen3-8B", "--device", "L4"), "cannot name a model family"),
         (("x", "Qwen/Qwen3-8B", "--device", "L4", "--dataset", "no"), "no"),
         (("x", "./nowhere", "--device", "L4"), "expected a folder written by save_pretrained"),

@@ -88,6 +88,7 @@ def test_what_is_deployed_names_its_images_where_they_are_found() -> None:
     assert names == {
         "docker.io/library/busybox",
         "docker.io/library/postgres",
+        "docker.io/vllm/vllm-openai",
         "quay.io/minio/minio",
         "nvidia/cuda",
         "postgres",
