@@ -1,1 +1,4 @@
-"""The playground without its page: answers, conversations, votes, and what surrounds requests."""
+"""The playground without its page: answers, conversations, votes, and what surrounds requests.
+
+`hostile` is a server of models for the tests of the page, in `ui`.
+"""
