@@ -15,6 +15,7 @@ from dolly_assets.core.errors import ArtifactError
 from dolly_assets.dagster_support.events import materialization_of
 from dolly_assets.dagster_support.partitions import GPU_POOL, dataset_epochs, epochs_by_dataset
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.dagster_support.run_context import attempts_of
 from dolly_assets.datasets.licenses import license_attributes
 from dolly_assets.family import ModelFamily
 from dolly_assets.registry.estimate import Estimator
@@ -90,7 +91,13 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
 
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
-            resume = plan_resume(artifacts, training, epochs, retrain=config.retrain)
+            resume = plan_resume(
+                artifacts,
+                training,
+                epochs,
+                retrain=config.retrain,
+                attempts=attempts_of(context),
+            )
             for artifact in resume.published:
                 context.log.info(f"{artifact.name} is already in the store: skipped")
                 emit(republish_as_latest(artifacts, artifact))

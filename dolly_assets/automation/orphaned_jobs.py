@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from dolly_assets.dagster_support.resources import StoreResource, WorkerResource
+from dolly_assets.dagster_support.run_context import ROOT_RUN_TAG
 from dolly_assets.dagster_support.seams import instance_id
 from dolly_assets.launchers.kubernetes.api import Api
 from dolly_assets.launchers.kubernetes.job import (
@@ -21,8 +22,6 @@ from dolly_assets.launchers.kubernetes.job import (
 )
 from dolly_assets.launchers.kubernetes.pods import Job, ending
 from dolly_assets.launchers.kubernetes.settings import KubernetesSettings
-
-ROOT_RUN_TAG = "dagster/root_run_id"
 
 
 @dg.sensor(

@@ -15,6 +15,7 @@ from dolly_assets.registry.kinds import MODEL_CHECKPOINT
 from dolly_assets.worker.spec import Train, WorkerSpec, has_task
 
 CONFIG_TAG = "dagster-k8s/config"
+ROOT_RUN_TAG = "dagster/root_run_id"
 # Marks runs that live in the process of a command; with this prefix, the UI doesn't show the tag.
 PROCESS_TAG = ".dagster/dolly_process"
 
@@ -22,6 +23,13 @@ PROCESS_TAG = ".dagster/dolly_process"
 def made_by(context: dg.AssetExecutionContext) -> dict[str, str]:
     """Return who makes an artifact, for its manifest: the run and the code."""
     return {"run_id": context.run_id, "dolly_assets": __version__, "code": code_digest()}
+
+
+def attempts_of(context: dg.AssetExecutionContext) -> frozenset[str]:
+    """Return the ids of the run and of those that it executes again, directly or not."""
+    root = context.run.root_run_id or context.run_id
+    runs = context.instance.get_runs(dg.RunsFilter(tags={ROOT_RUN_TAG: root}))
+    return frozenset({root, context.run_id, *(run.run_id for run in runs)})
 
 
 def user_of(context: dg.AssetExecutionContext) -> str:

@@ -5,7 +5,7 @@ recipe. Epochs are looked up by that digest, so a changed recipe never continues
 recipe's epoch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -87,11 +87,19 @@ class Training:
         epochs = self.family.recipe.epochs + 1
         return rule.verdict(self.held_out_losses(store, epochs)) if rule else None
 
-    def partial_state(self, store: ArtifactStore, epoch: int) -> Artifact | None:
-        """Return the newest state within an epoch of this training, if its content is there."""
+    def partial_state(
+        self, store: ArtifactStore, epoch: int, runs: Collection[str] | None = None
+    ) -> Artifact | None:
+        """Return the newest state within an epoch of this training, if its content is there.
+
+        Args:
+            store: Where it is looked up.
+            epoch: The epoch.
+            runs: Ids of the runs that may have made it; None for any.
+        """
         for item in history(store, TRAINING_STATE.address(self.family.name, self.dataset)):
             stated = TrainingStateAttributes.of(item)
-            if (stated.training, stated.epoch) == (self.digest, epoch):
+            if (stated.training, stated.epoch) == (self.digest, epoch) and _is_of(item, runs):
                 return item if item.is_complete() else None
         return None
 
@@ -118,7 +126,12 @@ class ResumePlan:
 
 
 def plan_resume(
-    store: ArtifactStore, training: Training, epochs: Sequence[int], *, retrain: bool
+    store: ArtifactStore,
+    training: Training,
+    epochs: Sequence[int],
+    *,
+    retrain: bool,
+    attempts: Collection[str] = (),
 ) -> ResumePlan:
     """Return what is left of the requested epochs.
 
@@ -126,7 +139,9 @@ def plan_resume(
         store: Where epochs are looked up.
         training: The training that they belong to.
         epochs: The requested epochs, ascending.
-        retrain: Train also what is in the store; only the epoch before the first is used.
+        retrain: Train also what is in the store; only the epoch before the first is used, and what
+            earlier attempts have trained.
+        attempts: Ids of the run and of those that it executes again.
 
     Raises:
         TrainingError: The epochs have a gap, or the epoch before the first one to train is not in
@@ -136,13 +151,15 @@ def plan_resume(
         raise TrainingError(f"epochs {list(epochs)} have a gap: select a range without one")
     published: list[Artifact] = []
     left = list(epochs)
-    while left and not retrain:
-        found = [
+    runs = attempts if retrain else None
+    while left:
+        newest = [
             training.published(store, kind, left[0]) for kind in (GPU_PROFILE, MODEL_CHECKPOINT)
         ]
-        if None in found:
+        found = [artifact for artifact in newest if artifact and _is_of(artifact, runs)]
+        if len(found) < len(newest):
             break
-        published += [artifact for artifact in found if artifact]
+        published += found
         left.pop(0)
     if not left:
         return ResumePlan(tuple(published), (), None)
@@ -154,7 +171,7 @@ def plan_resume(
         tuple(published),
         tuple(left),
         resume_from=_checkpoint_before(store, training, first) if first > 1 else None,
-        state=None if retrain else training.partial_state(store, first),
+        state=training.partial_state(store, first, runs),
         held_out_losses=losses,
     )
 
@@ -186,6 +203,11 @@ def republish_as_latest(store: ArtifactStore, artifact: Artifact) -> Artifact:
         attributes=manifest.attributes,
         made_by=manifest.made_by,
     )
+
+
+def _is_of(artifact: Artifact, runs: Collection[str] | None) -> bool:
+    """Return whether one of these runs, or any run for None, has made an artifact."""
+    return runs is None or artifact.manifest.made_by.get("run_id") in runs
 
 
 def _checkpoint_before(store: ArtifactStore, training: Training, epoch: int) -> Artifact:

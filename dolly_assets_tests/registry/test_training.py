@@ -39,6 +39,7 @@ def publish_epoch(
     text: str = "",
     *,
     whole: bool = True,
+    run: str = "",
     **stated: float,
 ) -> None:
     inputs = {
@@ -52,6 +53,7 @@ def publish_epoch(
             epoch_key(epoch),
             text=text,
             inputs=inputs,
+            made_by={"run_id": run},
             attributes={
                 "training": training.digest,
                 "epoch": epoch,
@@ -121,6 +123,23 @@ def test_retraining_uses_the_epoch_before_and_nothing_else(
     assert plan.epochs == (2, 3)
     assert plan.resume_from
     assert plan.resume_from.name.endswith("/01")
+
+
+def test_retraining_goes_on_after_what_earlier_attempts_trained(
+    store: ArtifactStore, training: Training, publish: Publish
+) -> None:
+    for epoch in (1, 2, 3):
+        publish_epoch(publish, training, epoch, run="last month")
+    publish_epoch(publish, training, 1, text="again", run="killed")
+
+    def left(*attempts: str) -> tuple[int, ...]:
+        return plan_resume(store, training, [1, 2, 3], retrain=True, attempts=attempts).epochs
+
+    assert left("new") == (1, 2, 3)
+    assert left("killed", "new") == (2, 3)
+    plan = plan_resume(store, training, [1, 2, 3], retrain=True, attempts=("killed", "new"))
+    assert plan.resume_from
+    assert plan.resume_from.manifest.made_by["run_id"] == "killed"
 
 
 def test_a_gap_is_refused(store: ArtifactStore, training: Training) -> None:
