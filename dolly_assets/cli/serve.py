@@ -59,6 +59,13 @@ _SHORTEST_TOKEN = 16
     help="Requests that are answered or wait; others are refused with 429.",
 )
 @click.option(
+    "--rate",
+    "per_minute",
+    type=click.IntRange(0),
+    default=0,
+    help="Requests of one address in a minute; others are refused with 429. Default: any number.",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(1),
     default=4096,
@@ -81,6 +88,7 @@ def serve(
     most_models: int,
     batch: int,
     requests: int,
+    per_minute: int,
     max_tokens: int,
     finish_seconds: int,
 ) -> None:
@@ -108,7 +116,7 @@ def serve(
         token=token,
         models=most_models,
         rows=batch,
-        limits=Limits(requests=requests, answer_tokens=max_tokens),
+        limits=Limits(requests=requests, answer_tokens=max_tokens, per_minute=per_minute),
         finish_seconds=finish_seconds,
     )
     run(open_store(), models, settings, listening)

@@ -25,6 +25,7 @@ from dolly_assets.serving.exchange import Exchange
 from dolly_assets.serving.guard import Guard, read_body
 from dolly_assets.serving.metrics import Metrics
 from dolly_assets.serving.middleware import Watched, refused
+from dolly_assets.serving.rate import Rate
 from dolly_assets.serving.requests import ChatRequest, CompletionRequest, parse
 from dolly_assets.serving.responses import Responses
 from dolly_assets.serving.service import Service
@@ -42,11 +43,13 @@ class Limits(NamedTuple):
         requests: Requests that are answered or wait, those of all models together.
         body_bytes: Size of a request.
         answer_tokens: Tokens of an answer.
+        per_minute: Requests of one address in a minute; 0 for any number.
     """
 
     requests: int = 256
     body_bytes: int = 4 << 20
     answer_tokens: int = 4096
+    per_minute: int = 0
 
 
 class Api:
@@ -64,6 +67,7 @@ class Api:
         self.is_ready = self.is_stopping = False
         self._service, self._limits = service, limits
         self._metrics = Metrics(service.pool)
+        self._rate = Rate(limits.per_minute)
         self._running = 0
         self._listed: tuple[float, list[dict[str, Any]]] = (-_LIST_SECONDS, [])
         self._listing = asyncio.Lock()
@@ -89,6 +93,7 @@ class Api:
         async def answer(request: Request) -> Response:
             if self.is_stopping:
                 raise stopping()
+            self._rate.take(request.client.host if request.client else "")
             asked = parse(kind, await read_body(request, self._limits.body_bytes))
             async with AsyncExitStack() as stack:
                 stack.enter_context(self._place())

@@ -16,6 +16,7 @@ class ApiError(DollyError):
         status: The HTTP status.
         param: The key of the request that is wrong, if one is.
         code: What programs tell errors apart by.
+        retry_seconds: When to ask again, if there was no room.
     """
 
     def __init__(
@@ -25,9 +26,11 @@ class ApiError(DollyError):
         *,
         param: str | None = None,
         code: str | None = None,
+        retry_seconds: int = RETRY_SECONDS,
     ) -> None:
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
+        self.retry_seconds = retry_seconds
 
     @property
     def body(self) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class ApiError(DollyError):
     def headers(self) -> Mapping[str, str]:
         """The headers that belong to the status."""
         if self.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-            return {"Retry-After": str(RETRY_SECONDS)}
+            return {"Retry-After": str(self.retry_seconds)}
         if self.status == HTTPStatus.UNAUTHORIZED:
             return {"WWW-Authenticate": "Bearer"}
         return {}

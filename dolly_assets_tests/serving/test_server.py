@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openai import APIError, RateLimitError
 
 from dolly_assets.generation.dialogue import Dialogue, Settings
 from dolly_assets.generation.model import load_with_template
@@ -238,3 +239,42 @@ def test_a_stream_ends_whole_when_the_server_is_stopped(trained: Home) -> None:
         found += chunks
     ended = [each.choices[0].index for each in found if each.choices[0].finish_reason]
     assert sorted(ended) == [*range(4)]
+
+
+def test_a_server_asked_to_end_at_once_tells_those_who_wait(trained: Home) -> None:
+    with serving(trained, "--batch", "1", "--grace", "0", MODEL) as other:
+        asked = {"prompt": ["cat"] * 64, "stream": True, **LONG}
+        chunks = other.client().completions.create(model=MODEL, **asked)
+        next(iter(chunks))
+        other.process.send_signal(signal.SIGTERM)
+        with pytest.raises(APIError, match="shutting down"):
+            list(chunks)
+
+
+def test_more_requests_than_allowed_are_refused_with_when_to_ask_again(trained: Home) -> None:
+    with serving(trained, "--requests", "1", "--rate", "4", MODEL) as other:
+        create = other.client().completions.create
+        stream = create(model=MODEL, prompt=["cat"] * 8, stream=True, **LONG)
+        next(iter(stream))
+        with pytest.raises(RateLimitError) as full:
+            create(model=MODEL, prompt="cat", max_tokens=1)
+        assert (full.value.code, full.value.response.headers["Retry-After"]) == ("queue_full", "2")
+        stream.close()
+        wait_until(lambda: other.metric("running_requests") == 0)
+        create(model=MODEL, prompt="cat", max_tokens=1)
+        create(model=MODEL, prompt="cat", max_tokens=1)
+        with pytest.raises(RateLimitError, match="more than 4 requests in a minute") as many:
+            create(model=MODEL, prompt="cat", max_tokens=1)
+        assert many.value.code == "rate_limit_exceeded"
+        assert 0 < int(many.value.response.headers["Retry-After"]) <= 15
+        httpx.get(other.url.replace("/v1", "/health")).raise_for_status()
+
+
+def test_other_machines_need_a_token(trained: Home) -> None:
+    refused = trained.dolly("serve", "--host", "0.0.0.0", code=2)
+    assert "--host 0.0.0.0 lets other machines ask without a token" in refused
+    short = trained.path / "token"
+    short.write_text("secret")
+    refused = trained.dolly("serve", "--host", "0.0.0.0", "--token-file", str(short), code=2)
+    assert "expected a token of at least 16 ASCII characters" in refused
+    assert "secret" not in refused
