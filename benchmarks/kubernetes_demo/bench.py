@@ -46,6 +46,7 @@ class Demo:
         families: Those of `FAMILIES` that are needed.
         store: URL of the store; a folder that pods see if it is empty.
         compute: Merged over what families request.
+        is_imported: Whether the dataset is imported here, and not by what trains.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Demo:
         families: tuple[str, ...] = tuple(FAMILIES),
         store: str = "",
         compute: Mapping[str, Any] | None = None,
+        *,
+        is_imported: bool = True,
     ) -> None:
         self.hand, self.epochs = hand, range(1, epochs + 1)
         self.home = Home(hand.folder / "home")
@@ -69,7 +72,7 @@ class Demo:
         self.here = Session(Environment.read())
         in_pods = {**os.environ, "DOLLY_KUBERNETES": str(self.kubernetes_file)}
         self.in_pods = Session(Environment.read(in_pods))
-        self._add_dataset(records)
+        self._add_dataset(records, is_imported=is_imported)
 
     def prepare(self, name: str) -> None:
         """Bring about what a family's training needs."""
@@ -87,14 +90,15 @@ class Demo:
         (self.home.path / "defs" / name).mkdir(parents=True)
         (self.home.path / "defs" / name / "defs.yaml").write_text(yaml.safe_dump(family))
 
-    def _add_dataset(self, records: int) -> None:
+    def _add_dataset(self, records: int, *, is_imported: bool) -> None:
         rows = self.home.path / "demo.jsonl"
         rows.write_text(
             "".join(json.dumps(row) + "\n" for row in demo.generate(examples=records).to_pylist())
         )
         self.home.dolly("datasets", "add", DATASET, str(rows), "--answers", "exact")
         self.here.register_datasets([DATASET])
-        self.here.materialize([["raw_dataset"]], DATASET)
+        if is_imported:
+            self.here.materialize([["raw_dataset"]], DATASET)
 
     def train(self, name: str, session: Session) -> float:
         """Trains all epochs in one run; seconds."""

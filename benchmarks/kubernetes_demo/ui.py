@@ -4,7 +4,7 @@ import contextlib
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,7 @@ from dolly_assets.pipeline.runs import RANGE_END, RANGE_START
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+    __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message }
   }
 }
 """
@@ -25,7 +25,7 @@ mutation Launch($params: ExecutionParams!) {
 AGAIN = """
 mutation Again($params: ReexecutionParams!) {
   launchRunReexecution(reexecutionParams: $params) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+    __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message }
   }
 }
 """
@@ -39,20 +39,31 @@ def launch(
     server: Any, name: str, epochs: range, tags: Mapping[str, str] = MappingProxyType({})
 ) -> str:
     """Start a run of all epochs, and return its id."""
-    [repository] = server.ask(LOCATIONS)["repositoriesOrError"]["nodes"]
     first, last = (partition_key(DATASET, epoch) for epoch in (epochs[0], epochs[-1]))
     tag = {RANGE_START: first, RANGE_END: last, **tags}
+    config = {"ops": {f"{name}__fine_tune": {"config": {"retrain": True}}}}
+    trained = ([name, asset] for asset in ("model_checkpoint", "gpu_profile"))
+    return materialize(server, trained, tag, config, checks=())
+
+
+def materialize(
+    server: Any,
+    assets: Iterable[list[str]],
+    tag: Mapping[str, str],
+    config: Mapping[str, Any] = MappingProxyType({}),
+    checks: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """Start a run of assets with all their checks, or with these, and return its id."""
+    [repository] = server.ask(LOCATIONS)["repositoriesOrError"]["nodes"]
     params = {
         "selector": {
             "repositoryLocationName": repository["location"]["name"],
             "repositoryName": repository["name"],
             "jobName": "__ASSET_JOB",
-            "assetSelection": [
-                {"path": [name, asset]} for asset in ("model_checkpoint", "gpu_profile")
-            ],
-            "assetCheckSelection": [],
+            "assetSelection": [{"path": asset} for asset in assets],
+            "assetCheckSelection": checks,
         },
-        "runConfigData": {"ops": {f"{name}__fine_tune": {"config": {"retrain": True}}}},
+        "runConfigData": dict(config),
         "executionMetadata": {"tags": [{"key": key, "value": tag[key]} for key in tag]},
     }
     answer = server.ask(LAUNCH, params=params)["launchRun"]

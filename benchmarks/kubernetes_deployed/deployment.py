@@ -145,7 +145,8 @@ def _overrides(defs: Path, address: str) -> dict[tuple[str, str], dict[str, Any]
     kubernetes = yaml.safe_load(text) | {"orphan_minutes": 1}
     variables = kubernetes["config"]["container_config"]["env"]
     variables += [{"name": name, "value": value} for name, value in ours.items()]
-    policy = {"grace_hours": 0, "rules": []}
+    rule = {"artifacts": "*/model_checkpoint/*", "publications": 1, "folders": {"state": 1}}
+    policy = {"grace_hours": 0, "rules": [rule]}
     return {
         ("ConfigMap", "dolly-settings"): {"data": settings},
         ("ConfigMap", "dolly-kubernetes"): _file("kubernetes.yaml", kubernetes),

@@ -8,21 +8,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from benchmarks.kubernetes_demo import ui
-from benchmarks.kubernetes_demo.bench import Demo
-from benchmarks.kubernetes_deployed.deployment import Deployment, seconds_until
+from benchmarks.kubernetes_demo.bench import DATASET, Demo
+from benchmarks.kubernetes_deployed.deployment import STORE, Deployment, seconds_until
+from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets_tests.ui.browser import browser
+from dolly_assets_tests.ui.server import Server
 
 NAME = "two_pods"
+PREPARED = "prepared"
+STAGES = ("doctor", "terminated", "re_executed", "job_deleted", "orphaned", "collected")
 PODS = 2
 LOOK_SECONDS = 0.2
 NO_RETRIES = {"dagster/max_retries": "0"}  # so that nobody but the user executes a run again
-TERMINATE = """
-mutation Terminate($run: String!) {
-  terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) {
-    __typename ... on TerminateRunFailure { message } ... on PythonError { message }
-  }
-}
+PARTITIONS = """
+{ assetNodes(assetKeys: [{path: ["raw_dataset"]}]) { partitionKeys } }
 """
 LOG = """
 query Log($run: ID!, $cursor: String) {
@@ -107,13 +111,34 @@ class Stages:
     bench: Demo
     deployment: Deployment
 
+    def prepared(self) -> Row:
+        """Have the deployment make what the training needs, from a dataset that was added."""
+        server, seconds = self.deployment.server, {}
+
+        def is_known() -> bool:
+            return any(DATASET in node["partitionKeys"] for node in _asked_assets(server))
+
+        seconds["dataset can be chosen"] = seconds_until(is_known)
+        of_dataset = {PARTITION_NAME_TAG: DATASET}
+        for assets, tags in (
+            ([["raw_dataset"]], of_dataset),
+            ([[NAME, "base_model"]], {}),
+            ([[NAME, "tokenized_dataset"], [NAME, "training_plan"]], of_dataset),
+        ):
+            run = ui.materialize(server, assets, tags)
+            seconds[assets[0][-1]] = self._ends(run, {"SUCCESS"}, time.monotonic())
+        return Row("prepared in the UI", seconds, [], min(seconds.values()) >= 0)
+
     def terminated(self) -> Row:
-        """Terminate a training as the UI's button does."""
+        """Press the button "Terminate" of a training's run in the UI."""
         run, before = self._in_epoch_2()
-        began = time.monotonic()
-        self.deployment.server.ask(TERMINATE, run=run)
-        free = seconds_until(self._is_free)
-        canceled = self._ends(run, {"CANCELED"}, began)
+        with browser(self.deployment.server.url, self.bench.hand.folder) as page:
+            page.open(f"/runs/{run}")
+            page.ask_to_terminate()
+            began = time.monotonic()
+            free = seconds_until(self._is_free)
+            canceled = self._ends(run, {"CANCELED"}, began)
+            page.sees("Canceled")
         log = self.log(run)
         seconds = {"Job gone, GPUs free": free, "CANCELED": canceled}
         says = _matching(log, r"stopping Job|stopped at|Run is canceled|canceled|interrupted")
@@ -155,6 +180,8 @@ class Stages:
             [again] = self._retries(run)
             done = self._ends(again, {"SUCCESS"}, began)
         says = _matching(self.log(again), r"^Job |waiting for|resum")
+        times = sorted({*self._published(before)})
+        says.append(f"at most {watch.most} pods at once; epochs published {times} times")
         seconds = {"retried by the daemon": retried, "SUCCESS": done}
         right = (
             self._published(before) == [1] * len(self.bench.epochs)
@@ -247,9 +274,14 @@ def _matching(lines: list[str], pattern: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def collected(deployment: Deployment) -> Row:
-    """Run the collector's CronJob now, and wait for its end."""
-    began = time.monotonic()
+def _asked_assets(server: Server) -> list[dict[str, Any]]:
+    return server.ask(PARTITIONS)["assetNodes"]
+
+
+def collected(bench: Demo, deployment: Deployment) -> Row:
+    """Run the collector's CronJob now, and wait for its end: the policy lets older states go."""
+    objects = ObjectStore(STORE)
+    before, began = len(objects.keys("blobs")), time.monotonic()
     make = ("create", "job", "--from=cronjob/dolly-collector", "collect-now")
     deployment.kubectl("-n", "dagster", *make)
     ended = "jsonpath={.status.conditions[*].type}"
@@ -262,7 +294,11 @@ def collected(deployment: Deployment) -> Row:
     found = deployment.kubectl("-n", "dagster", "get", "job", "collect-now", "-o", ended)
     says = deployment.kubectl("-n", "dagster", "logs", "job/collect-now").splitlines()
     seconds = {"ended": time.monotonic() - began}
-    return Row("garbage collected by the CronJob", seconds, says, "Complete" in found)
+    after = len(objects.keys("blobs"))
+    damaged = [one for one in bench.here.store.verify() if one.damaged]
+    says = [*says[-3:], f"{before} blobs before, {after} after; {len(damaged)} artifacts damaged"]
+    right = "Complete" in found and after < before and not damaged
+    return Row("garbage collected by the CronJob", seconds, says, right)
 
 
 def checked(deployment: Deployment) -> Row:
@@ -273,14 +309,15 @@ def checked(deployment: Deployment) -> Row:
     return Row("doctor", {"answered": time.monotonic() - began}, says, is_right)
 
 
-def all_of(bench: Demo, deployment: Deployment) -> list[Callable[[], Row]]:
-    """Return everything, in order."""
+def all_of(bench: Demo, deployment: Deployment) -> dict[str, Callable[[], Row]]:
+    """Return everything by name, in order."""
     stages = Stages(bench, deployment)
-    return [
+    found = (
         lambda: checked(deployment),
         stages.terminated,
         stages.killed_and_executed_again,
         stages.killed_with_its_job,
         stages.orphaned,
-        lambda: collected(deployment),
-    ]
+        lambda: collected(bench, deployment),
+    )
+    return {PREPARED: stages.prepared, **dict(zip(STAGES, found, strict=True))}

@@ -105,10 +105,14 @@ class Browser:
         self.open_partition(asset, *key)
         self.page.get_by_text("that targets this partition").locator("a").click()
 
-    def terminate(self) -> None:
-        """Cancels the run whose page is open."""
+    def ask_to_terminate(self) -> None:
+        """Has the run whose page is open end, and does not wait for it."""
         self.press("Terminate")
         self.page.locator(".dagster-dialog").get_by_role("button", name="Terminate").click()
+
+    def terminate(self) -> None:
+        """Cancels the run whose page is open."""
+        self.ask_to_terminate()
         self.press("Done")
         self.sees("Canceled")
 
