@@ -25,7 +25,7 @@ def weights_bytes(store: ArtifactStore, checkpoint: Artifact) -> int:
     """
     model = checkpoint
     if not has_weights(checkpoint):
-        model = _base_model(store, checkpoint)
+        model = base_model_of(store, checkpoint)
     return sum(
         entry.size_bytes
         for artifact, folder in ((model, "weights/"), (checkpoint, "adapter/"))
@@ -46,7 +46,7 @@ def fetch(store: ArtifactStore, checkpoint: Artifact) -> ModelFolders:
     template = stated if isinstance(stated, str) else None
     if has_weights(checkpoint):
         return ModelFolders(checkpoint.fetch("weights"), None, template)
-    base_model = _base_model(store, checkpoint)
+    base_model = base_model_of(store, checkpoint)
     return ModelFolders(base_model.fetch("weights"), checkpoint.fetch("adapter"), template)
 
 
@@ -55,8 +55,12 @@ def has_weights(checkpoint: Artifact) -> bool:
     return any(entry.path.startswith("weights/") for entry in checkpoint.manifest.files)
 
 
-def _base_model(store: ArtifactStore, checkpoint: Artifact) -> Artifact:
-    """Return the base model of an adapter."""
+def base_model_of(store: ArtifactStore, checkpoint: Artifact) -> Artifact:
+    """Return the base model that an adapter was trained on, by its digest.
+
+    Raises:
+        ArtifactError: The store has it no more.
+    """
     digest = required_digest(checkpoint, BASE_MODEL)
     family = ArtifactAddress.parse(checkpoint.name).family
     return store.get(BASE_MODEL.address(family).name, digest)

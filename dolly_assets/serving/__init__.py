@@ -12,5 +12,6 @@ It knows the store and loaded models; it needs neither Dagster nor the families'
 - `app`: routes and limits; `middleware`: what happens around every request.
 - `guard`: the token, and who may ask without one; `metrics`: what Prometheus reads.
 - `server`: from the first model to the end of the last stream.
+- `vllm_resolver`: finds adapters in the store for vLLM, in whose environment it runs.
 - `errors`: refusals with an HTTP status.
 """

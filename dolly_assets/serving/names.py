@@ -95,8 +95,9 @@ def every(store: ArtifactStore) -> list[ServedModel]:
     Raises:
         ArtifactError: The store fails.
     """
-    named = [(name, at) for at in store.names() if (name := _name(at))]
-    found = in_parallel(lambda each: _read(store, *each), named, at_once=32)
+    now = store.snapshot()
+    named = [(name, at) for at in now.names() if (name := _name(at))]
+    found = in_parallel(lambda each: _read(now, *each), named, at_once=32)
     return sorted((each for each in found if each), key=lambda each: each.name)
 
 
