@@ -15,7 +15,7 @@ from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import CheckpointAttributes, EvaluationAttributes
 from dolly_assets.registry.inputs import is_made_from
 from dolly_assets.registry.kinds import EVALUATION, GPU_PROFILE, MODEL_CHECKPOINT
-from dolly_assets.registry.queries import history, latest, names, required
+from dolly_assets.registry.queries import history, latest, newest, required
 from dolly_assets.storage import Artifact, ArtifactStore, opening
 
 if TYPE_CHECKING:
@@ -248,16 +248,18 @@ def steps(family: str, dataset: str, *, store: ArtifactStore | None = None) -> "
 
 def _newest_training(store: ArtifactStore, family: str, dataset: str) -> dict[int, Artifact]:
     """Return the checkpoints of the training that published one last, by epoch."""
-    addresses = map(ArtifactAddress.parse, names(store, MODEL_CHECKPOINT, family))
-    found = [latest(store, address) for address in addresses if address.dataset == dataset]
-    checkpoints = [checkpoint for checkpoint in found if checkpoint]
+    checkpoints = [
+        checkpoint
+        for checkpoint in newest(store, MODEL_CHECKPOINT, family)
+        if ArtifactAddress.parse(checkpoint.name).dataset == dataset
+    ]
     if not checkpoints:
         raise ArtifactError(
             f"no epoch of {family} on {dataset} is in the store {store.url}; run: "
             f"dolly train --model {family} --dataset {dataset}"
         )
-    newest = max(checkpoints, key=lambda checkpoint: checkpoint.manifest.created_at)
-    training = CheckpointAttributes.of(newest).training
+    last = max(checkpoints, key=lambda checkpoint: checkpoint.manifest.created_at)
+    training = CheckpointAttributes.of(last).training
     known = [(CheckpointAttributes.of(checkpoint), checkpoint) for checkpoint in checkpoints]
     return {
         attributes.epoch: checkpoint

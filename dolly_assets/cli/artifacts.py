@@ -31,17 +31,15 @@ def artifacts_list(prefix: str) -> None:
     parts of a name, such as demo/model_checkpoint.
     """
     from dolly_assets.core.text import file_size
-    from dolly_assets.storage.flow import in_parallel
 
-    store = open_store()
-    found = [newest for newest in in_parallel(store.latest, store.names(prefix)) if newest]
-    for newest in found:
+    store, newest = open_store(), None
+    for newest in store.newest(prefix):
         manifest = newest.manifest
         click.echo(
             f"{newest.name:<48} {newest.digest[:12]}  {manifest.created_at:%Y-%m-%d %H:%M}  "
             f"{len(manifest.files):>5} files  {file_size(newest.size_bytes):>9}"
         )
-    if not found:
+    if newest is None:
         click.echo(f"no artifacts{f' below {prefix}' if prefix else ''} in {store.url}", err=True)
 
 

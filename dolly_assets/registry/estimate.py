@@ -30,11 +30,10 @@ from dolly_assets.registry.attributes import (
     PlanAttributes,
     ProfileAttributes,
 )
-from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_PLAN, AssetKind
-from dolly_assets.registry.queries import names
+from dolly_assets.registry.kinds import GPU_PROFILE, MODEL_CHECKPOINT, TRAINING_PLAN
+from dolly_assets.registry.queries import newest
 from dolly_assets.registry.training import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.storage.flow import in_parallel
 from dolly_assets.tokenization.tokenized_dataset import TRAIN_FILE
 from dolly_assets.training.context import Context
 
@@ -206,15 +205,15 @@ def measured_epochs(
         The epochs of any dataset, oldest first; and by training, the operations of an epoch and the
         memory that the formulas gave.
     """
-    profiles = {_partition(item): item for item in _newest(store, family, GPU_PROFILE)}
+    profiles = {_partition(item): item for item in newest(store, GPU_PROFILE, family.name)}
     epochs: list[tuple[datetime, Measured]] = []
-    for checkpoint in _newest(store, family, MODEL_CHECKPOINT):
+    for checkpoint in newest(store, MODEL_CHECKPOINT, family.name):
         profile = profiles.get(_partition(checkpoint))
         if profile and (measured := _measured(checkpoint, profile)):
             epochs.append((checkpoint.manifest.created_at, measured))
     plans: dict[str, tuple[float, int]] = {}
-    for name in names(store, TRAINING_PLAN, family.name):
-        for stated in map(PlanAttributes.of, reversed(store.history(name))):
+    for last in newest(store, TRAINING_PLAN, family.name):
+        for stated in map(PlanAttributes.of, reversed(store.history(last.name))):
             plans[stated.training or ""] = (stated.operations_per_epoch, stated.formula_bytes)
     return [measured for _, measured in sorted(epochs, key=lambda pair: pair[0])], plans
 
@@ -239,8 +238,3 @@ def _measured(checkpoint: Artifact, profile: Artifact) -> Measured | None:
 
 def _partition(artifact: Artifact) -> str | None:
     return ArtifactAddress.parse(artifact.name).partition_key
-
-
-def _newest(store: ArtifactStore, family: ModelFamily, kind: AssetKind) -> list[Artifact]:
-    """Return the newest artifact of each partition of an asset."""
-    return [item for item in in_parallel(store.latest, names(store, kind, family.name)) if item]

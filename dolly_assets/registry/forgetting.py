@@ -28,7 +28,6 @@ from dolly_assets.registry.record_holders import Holder, find_record, holders_of
 from dolly_assets.registry.remedies import Remedy, remedy_for
 from dolly_assets.registry.stages import STAGES
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.storage.flow import in_parallel
 
 _PROFILES = (GPU_PROFILE, TRAINING_PROFILE, INTERRUPTED_PROFILE)
 _NO_TEXTS = {kind.name for kind in (TRAINING_PLAN, TRAINING_APPROVAL, *_PROFILES)}
@@ -108,7 +107,7 @@ def forgetting(
         DatasetError: There is no such record, or several.
         ArtifactError: The store cannot be read.
     """
-    artifacts = [each for found in in_parallel(store.history, store.names()) for each in found]
+    artifacts = [*store.every()]
     raw, record, said = find_record(artifacts, name, digest)
     holders = holders_of(artifacts, said)
     exposure = Exposure.of(artifacts, holders)

@@ -16,7 +16,7 @@ from dolly_assets.judging.prompt import Question
 from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import EvaluationAttributes
 from dolly_assets.registry.kinds import EVALUATION, JUDGEMENT, SAMPLE_RESPONSES
-from dolly_assets.registry.queries import history, latest, names, required
+from dolly_assets.registry.queries import history, newest, required
 from dolly_assets.scoring.examples import SCORES_FILE
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 
@@ -72,12 +72,10 @@ def exchanges_before(store: ArtifactStore, address: ArtifactAddress) -> dict[str
         address: Of a judgement: its history counts, and the newest one of every other address.
     """
     others = [
-        latest(store, ArtifactAddress.parse(name))
-        for name in names(store, JUDGEMENT, address.family)
-        if name != address.name
+        each for each in newest(store, JUDGEMENT, address.family) if each.name != address.name
     ]
     found: dict[str, Exchange] = {}
-    for artifact in [*filter(None, others), *reversed(history(store, address))]:
+    for artifact in [*others, *reversed(history(store, address))]:
         found |= exchanges_of(artifact.read_table(EXCHANGES_FILE))
     return found
 

@@ -3,7 +3,7 @@
 It knows addresses, kinds and attributes, and neither Dagster nor how anything is computed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dolly_assets.core.errors import ArtifactError
@@ -55,9 +55,9 @@ def required_checkpoints(
     }
 
 
-def names(store: ArtifactStore, kind: AssetKind, family: str) -> list[str]:
-    """Return the names of all artifacts of a kind that a family has."""
-    return store.names("/".join(kind.key(family)))
+def newest(store: ArtifactStore, kind: AssetKind, family: str) -> Iterator[Artifact]:
+    """Yield the newest artifact of each partition of an asset that a family has, by name."""
+    return store.newest("/".join(kind.key(family)))
 
 
 def history(store: ArtifactStore, address: ArtifactAddress) -> list[Artifact]:
@@ -86,12 +86,12 @@ def newest_training(
     found = in_parallel(
         lambda epoch: latest(store, kind.address(family.name, dataset, epoch)), epochs
     )
-    newest = {epoch: item for epoch, item in zip(epochs, found, strict=True) if item}
-    if not newest:
+    by_epoch = {epoch: item for epoch, item in zip(epochs, found, strict=True) if item}
+    if not by_epoch:
         return {}
-    last = max(newest.values(), key=lambda item: item.manifest.created_at)
+    last = max(by_epoch.values(), key=lambda item: item.manifest.created_at)
     training = training_of(last)
-    return {epoch: item for epoch, item in newest.items() if training_of(item) == training}
+    return {epoch: item for epoch, item in by_epoch.items() if training_of(item) == training}
 
 
 def training_of(artifact: Artifact) -> str | None:

@@ -25,7 +25,6 @@ from dolly_assets.registry.stages import (
 )
 from dolly_assets.registry.training import Training
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.storage.flow import in_parallel
 
 
 class Replacement(NamedTuple):
@@ -152,7 +151,7 @@ def _replacements(
     digests, trainings = {each.digest for each in exposed}, {*map(training_of, exposed)}
     prefix = "/".join([*MODEL_CHECKPOINT.key(family), dataset])
     found = []
-    for each in filter(None, in_parallel(store.latest, store.names(prefix))):
+    for each in store.newest(prefix):
         epoch = CheckpointAttributes.of(each).epoch
         is_there = any(each.is_complete(folder) for folder in ("weights", "adapter"))
         if not epoch or each.digest in digests or not is_there:

@@ -20,9 +20,8 @@ from dolly_assets.registry.kinds import (
     SUITE_SCORES,
     suite_settings,
 )
-from dolly_assets.registry.queries import names
+from dolly_assets.registry.queries import newest
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
-from dolly_assets.storage.flow import in_parallel
 
 ROW_KEYS = (
     "family",
@@ -104,31 +103,23 @@ def _suite_text(score: dict[str, float | None]) -> str:
 
 
 def _rows(store: ArtifactStore, family: ModelFamily, datasets: set[str]) -> list[dict[str, Any]]:
-    """Return a family's rows.
-
-    Only names that exist are looked up: a remote store is slow to answer for what it lacks.
-    """
+    """Return a family's rows."""
     kinds = [MODEL_CHECKPOINT, EVALUATION, *([SUITE_SCORES] if family.evaluation.suites else [])]
-    found = [
-        artifact
-        for kind in kinds
-        for artifact in in_parallel(store.latest, names(store, kind, family.name))
-    ]
-    newest = {artifact.name: artifact for artifact in found if artifact}
-    trained = {ArtifactAddress.parse(name).dataset for name in newest}
+    found = {item.name: item for kind in kinds for item in newest(store, kind, family.name)}
+    trained = {ArtifactAddress.parse(name).dataset for name in found}
     return [
-        _row(newest, family, dataset, epoch)
+        _row(found, family, dataset, epoch)
         for dataset in sorted(datasets | trained)
         for epoch in range(family.recipe.epochs + 1)
     ]
 
 
 def _row(
-    newest: dict[str, Artifact], family: ModelFamily, dataset: str, epoch: int
+    found: dict[str, Artifact], family: ModelFamily, dataset: str, epoch: int
 ) -> dict[str, Any]:
     about = {"family": family.name, "dataset": dataset, "epoch": epoch}
     checkpoint, evaluation, suite_scores = (
-        newest.get(kind.address(family.name, dataset, epoch).name)
+        found.get(kind.address(family.name, dataset, epoch).name)
         for kind in (MODEL_CHECKPOINT, EVALUATION, SUITE_SCORES)
     )
     if checkpoint is None:

@@ -13,7 +13,7 @@ from dolly_assets.registry.address import ArtifactAddress
 from dolly_assets.registry.attributes import SuiteScore, SuiteScoresAttributes
 from dolly_assets.registry.inputs import input_digest
 from dolly_assets.registry.kinds import BASE_MODEL, SUITE_SCORES
-from dolly_assets.registry.queries import history, latest, names
+from dolly_assets.registry.queries import history, newest
 from dolly_assets.storage.artifact import Artifact, ArtifactStore
 from dolly_assets.storage.manifest import FileEntry
 
@@ -84,9 +84,7 @@ def scored_before(
 def _candidates(store: ArtifactStore, address: ArtifactAddress) -> Iterator[Artifact]:
     """Yield scores of the same epoch, the newest last."""
     if address.epoch == 0:
-        for name in names(store, SUITE_SCORES, address.family):
-            other = ArtifactAddress.parse(name)
-            found = latest(store, other) if other.epoch == 0 else None
-            if found and other != address:
+        for found in newest(store, SUITE_SCORES, address.family):
+            if found.name != address.name and ArtifactAddress.parse(found.name).epoch == 0:
                 yield found
     yield from reversed(history(store, address))

@@ -101,7 +101,8 @@ def _live_entry(objects: ObjectStore, folder: str) -> tuple[float, _Entry] | Non
 
 
 def _published(store: ArtifactStore) -> list[_Entry]:
-    found = in_parallel(lambda name: _published_entry(store, name), store.names(), at_once=32)
+    now = store.snapshot()
+    found = in_parallel(lambda name: _published_entry(now, name), now.names(), at_once=32)
     return [entry for entry in found if entry]
 
 

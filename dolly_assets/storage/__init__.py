@@ -7,6 +7,7 @@ and `asset_metadata.py` know Dagster.
 - `artifact.py`: the part to use: publish, find, verify and collect artifacts.
 - `reading.py`: a published artifact as a reader has it.
 - `manifest.py`: what a publication records; no input or output.
+- `records.py`: reads what publications record, each once on a machine.
 - `ranks.py`: many processes publish one artifact together.
 - `cache.py`: verified copies on this machine.
 - `verification.py`: reads all publications back.

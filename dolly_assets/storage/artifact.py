@@ -13,18 +13,20 @@ Nothing published is overwritten. A publication that dies leaves blobs that no r
 next one reuses them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import Required, Self, TypedDict, Unpack
 
 from pydantic import JsonValue
 
 from dolly_assets.core.errors import ArtifactError, some_of
 from dolly_assets.core.text import one_line
 from dolly_assets.storage.cache import Cache
-from dolly_assets.storage.flow import Progress, in_parallel
+from dolly_assets.storage.flow import Progress
 from dolly_assets.storage.gc import Garbage, RetentionPolicy, collect_garbage
 from dolly_assets.storage.locks import Lease, committing, deciding
 from dolly_assets.storage.manifest import (
@@ -41,9 +43,10 @@ from dolly_assets.storage.manifest import (
     sorted_entries,
     version_with,
 )
-from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.ranks import announce, collect, forget
 from dolly_assets.storage.reading import Artifact
+from dolly_assets.storage.records import Records
 from dolly_assets.storage.s3 import DEFAULTS, S3Settings
 from dolly_assets.storage.send import Sender, send_files, tree_files
 from dolly_assets.storage.verification import Verification, verify
@@ -117,6 +120,8 @@ class ArtifactStore:
         self._store = ObjectStore(url, s3)
         self._sender = Sender(self._store)
         self._cache = Cache(cache_dir, self._store, cache_limit_bytes)
+        self._memory = Records(self._store, cache_dir)
+        self._listed: Mapping[str, Sequence[ObjectInfo]] | None = None  # by name, in a snapshot
         self.url = self._store.url
 
     def publish(
@@ -293,8 +298,8 @@ class ArtifactStore:
         while True:
             # Never earlier than the newest record, so that a publisher whose clock is slow does not
             # hide what it publishes.
-            if records := self._records(manifest.name):
-                least = record_time(records[-1]) + timedelta(microseconds=1)
+            if records := self._list(manifest.name):
+                least = record_time(records[-1].key) + timedelta(microseconds=1)
                 manifest = manifest.model_copy(
                     update={"created_at": max(manifest.created_at, least)}
                 )
@@ -325,8 +330,8 @@ class ArtifactStore:
 
     def history(self, name: str) -> list[Artifact]:
         """Return all publications of a name, newest first."""
-        records = in_parallel(self._load_if_there, reversed(self._records(_checked_name(name))))
-        return [artifact for artifact in records if artifact]
+        records = self._records(_checked_name(name))
+        return [self._artifact(manifest) for manifest in self._memory.read(records[::-1])]
 
     def get(self, name: str, digest: str) -> Artifact:
         """Return the newest publication of a name with a digest.
@@ -334,17 +339,14 @@ class ArtifactStore:
         Raises:
             ArtifactError: There is none; the message lists those that exist.
         """
-        records = self._records(_checked_name(name))
-        for key in reversed(records):
-            if _digest_in(key) == digest[:DIGEST_IN_KEY]:
-                artifact = self._load(key)
+        records = self._records(_checked_name(name))[::-1]
+        for record in records:
+            if _digest_in(record.key) == digest[:DIGEST_IN_KEY]:
+                artifact = self._load(record)
                 if artifact.digest == digest:
                     return artifact
         known = some_of(
-            [
-                f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}"
-                for key in reversed(records)
-            ]
+            [f"{_digest_in(key)}… of {record_time(key):%Y-%m-%d %H:%M:%S}" for key, *_ in records]
         )
         raise ArtifactError(f"{self.url} has no {name} with digest {digest}; it has {known}")
 
@@ -354,7 +356,30 @@ class ArtifactStore:
         Args:
             prefix: Whole segments, such as `demo/model_checkpoint`.
         """
-        return sorted({name_in(key) for key in self._all_records(prefix)})
+        return sorted(self._by_name(prefix))
+
+    def newest(self, prefix: str = "") -> Iterator[Artifact]:
+        """Yield the newest publication of each name, sorted by name.
+
+        Args:
+            prefix: As in `names`.
+        """
+        found = self._by_name(prefix)
+        if not prefix:
+            self._memory.forget_unless_few(sum(map(len, found.values())))
+        return map(self._artifact, self._memory.read([found[name][-1] for name in sorted(found)]))
+
+    def every(self) -> Iterator[Artifact]:
+        """Yield all publications of all names, sorted by name, the newest of each first."""
+        found = self._by_name("")
+        records = [record for name in sorted(found) for record in reversed(found[name])]
+        return map(self._artifact, self._memory.read(records))
+
+    def snapshot(self) -> Self:
+        """Return the store as it is now, to look up many names in: they are listed once."""
+        taken = copy(self)
+        taken._listed = self._by_name("")
+        return taken
 
     def verify(self, prefix: str = "") -> Iterator[Verification]:
         """Read every published file back and compare it with its manifest; each content once.
@@ -365,7 +390,7 @@ class ArtifactStore:
         Yields:
             One result per publication, as soon as it is checked.
         """
-        return verify(self._store, self._all_records(prefix))
+        return verify(self._store, [record.key for record in self._all_records(prefix)])
 
     def deciding(self) -> AbstractContextManager[Lease]:
         """Keep out of a block all others that call this, so that what it read stays the newest.
@@ -395,29 +420,35 @@ class ArtifactStore:
             delete: Remove what was found; otherwise nothing is changed.
         """
         return collect_garbage(
-            self._store, policy, protected=protected, is_known_run=is_known_run, delete=delete
+            self._store,
+            self._memory,
+            policy,
+            protected=protected,
+            is_known_run=is_known_run,
+            delete=delete,
         )
 
-    def _records(self, name: str) -> list[str]:
-        return [
-            key for key in self._store.keys(records_prefix(name), recursive=False) if is_record(key)
-        ]
+    def _records(self, name: str) -> Sequence[ObjectInfo]:
+        return self._list(name) if self._listed is None else self._listed.get(name, ())
 
-    def _all_records(self, prefix: str) -> list[str]:
+    def _list(self, name: str) -> list[ObjectInfo]:
+        found = self._store.objects(records_prefix(name), recursive=False)
+        return [item for item in found if is_record(item.key)]
+
+    def _all_records(self, prefix: str) -> list[ObjectInfo]:
         folder = records_prefix(_checked_name(prefix)) if prefix else RECORDS
-        return [key for key in self._store.keys(folder) if is_record(key)]
+        return [item for item in self._store.objects(folder) if is_record(item.key)]
 
-    def _load(self, key: str) -> Artifact:
-        return self._artifact(Manifest.from_json(self._store.read_all(key), key))
+    def _by_name(self, prefix: str) -> dict[str, list[ObjectInfo]]:
+        found: dict[str, list[ObjectInfo]] = defaultdict(list)
+        for record in self._all_records(prefix):
+            found[name_in(record.key)].append(record)
+        return found
 
-    def _load_if_there(self, key: str) -> Artifact | None:
-        """Return an artifact; None if garbage collection has removed it since it was listed."""
-        try:
-            return self._load(key)
-        except ArtifactError:
-            if self._store.size_bytes(key) is None:
-                return None
-            raise
+    def _load(self, record: ObjectInfo) -> Artifact:
+        for manifest in self._memory.read([record]):
+            return self._artifact(manifest)
+        raise ArtifactError(f"{self._store.url_of(record.key)} was deleted meanwhile: try again")
 
     def _artifact(self, manifest: Manifest) -> Artifact:
         return Artifact(manifest, self._store, self._cache)

@@ -46,6 +46,7 @@ from dolly_assets.storage.manifest import (
     unseal,
 )
 from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
+from dolly_assets.storage.records import Records
 
 # Folder of what is used only while a worker runs -> how long it is kept after the last write. By
 # then, announced files were committed or never will be, the next run has made a profile of a live
@@ -138,6 +139,7 @@ def read_dropped(store: ObjectStore, record_key: str) -> Dropped | None:
 
 def collect_garbage(
     store: ObjectStore,
+    records: Records,
     policy: RetentionPolicy,
     *,
     protected: Set[str],
@@ -148,6 +150,7 @@ def collect_garbage(
 
     Args:
         store: Where to look.
+        records: Reads its records.
         policy: What to keep.
         protected: Digests of artifacts whose records are kept regardless of the policy.
         is_known_run: Whether `protected` covers the run of this id.
@@ -157,8 +160,9 @@ def collect_garbage(
         ArtifactError: A record is damaged, so that its content is unknown; records would be removed
             beside those of unknown runs; the store is in use or fails.
     """
-    listed = store.keys(RECORDS)
-    manifests = _load(store, listed)
+    objects = store.objects(RECORDS)
+    listed = {item.key for item in objects}
+    manifests = _read(records, objects)
     noted = _noted(store, manifests, listed)
     kept = _kept(manifests, policy, protected)
     kept_keys = {manifest.key for manifest in kept}
@@ -181,7 +185,7 @@ def collect_garbage(
         live |= _contents(
             file for file in manifest.files if not any(_is_in(file, folder) for folder in gone)
         )
-    sweep = _Sweep(store, live, set(listed), timedelta(hours=policy.grace_hours))
+    sweep = _Sweep(store, records, live, listed, timedelta(hours=policy.grace_hours))
     removed = (
         sweep.remove() if delete else sweep.unreferenced(store.objects(BLOBS), datetime.now(UTC))
     )
@@ -198,6 +202,7 @@ def collect_garbage(
 @dataclass
 class _Sweep:
     store: ObjectStore
+    records: Records
     live: set[str]  # SHA-256 of what must stay
     known: set[str]  # keys of the records whose content `live` accounts for
     grace: timedelta
@@ -231,10 +236,10 @@ class _Sweep:
         return removed
 
     def _read_new_commits(self) -> None:
-        new = [key for key in self.store.keys(RECORDS) if key not in self.known]
-        for manifest in _load(self.store, new):
+        new = [item for item in self.store.objects(RECORDS) if item.key not in self.known]
+        for manifest in _read(self.records, new):
             self.live |= _contents(manifest.files)
-        self.known.update(new)
+        self.known.update(item.key for item in new)
 
     def _delete_transient(self) -> None:
         for folder, kept in TRANSIENT.items():
@@ -245,29 +250,23 @@ class _Sweep:
             )
 
 
-def _load(store: ObjectStore, keys: Iterable[str]) -> list[Manifest]:
-    """Return the manifests among the keys, in their order: by name, the oldest first.
+def _read(records: Records, objects: Iterable[ObjectInfo]) -> list[Manifest]:
+    """Return the manifests among objects, in their order: by name, the oldest first.
 
     One that another collection has removed meanwhile is left out.
     """
-
-    def load(key: str) -> Manifest | None:
-        record = store.find(key)
-        return Manifest.from_json(record, key) if record is not None else None
-
-    found = in_parallel(load, filter(is_record, keys), SMALL_AT_ONCE)
-    return [manifest for manifest in found if manifest]
+    return [*records.read([item for item in objects if is_record(item.key)])]
 
 
 def _noted(
-    store: ObjectStore, manifests: list[Manifest], listed: list[str]
+    store: ObjectStore, manifests: list[Manifest], listed: Set[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return record key -> folders that were deleted before."""
-    notes = set(listed)
-    found = {
-        m.key: read_dropped(store, m.key) if _note_key(m.key) in notes else None for m in manifests
-    }
-    return {key: note.folders if note else () for key, note in found.items()}
+    keys = [manifest.key for manifest in manifests]
+    with_note = [key for key in keys if _note_key(key) in listed]
+    notes = in_parallel(lambda key: read_dropped(store, key), with_note, SMALL_AT_ONCE)
+    found = {key: note.folders for key, note in zip(with_note, notes, strict=True) if note}
+    return {key: found.get(key, ()) for key in keys}
 
 
 def _kept(

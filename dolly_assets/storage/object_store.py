@@ -105,6 +105,11 @@ class ObjectStore:
         """Return an object's path on this machine, or None if the store is not a local folder."""
         return self._folder / key if self._folder else None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether requests leave this process and this machine's disk."""
+        return not self.url.startswith(("file:", "memory:"))
+
     def size_bytes(self, key: str) -> int | None:
         """Return the object's size, or None if there is no such object."""
         found = self.stat(key)

@@ -19,10 +19,12 @@ from dolly_assets.storage.blobs import (
     read_blob,
     read_unverified,
 )
-from dolly_assets.storage.flow import CHUNKS_AT_ONCE, in_parallel
+from dolly_assets.storage.flow import CHUNKS_AT_ONCE, SMALL_AT_ONCE, in_parallel
 from dolly_assets.storage.gc import read_dropped
 from dolly_assets.storage.manifest import FileEntry, Manifest, name_in
 from dolly_assets.storage.object_store import ObjectStore
+
+RECORDS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,50 @@ def verify(store: ObjectStore, records: Iterable[str]) -> Iterator[Verification]
     """
     # By the file's hash and those of its chunks: what is wrong with it.
     checked: dict[tuple[str, ...], DamagedFileError | None] = {}
-    for key in records:
-        if (record := store.find(key)) is None:
-            continue  # garbage collection has removed it since it was listed
-        try:
-            manifest = Manifest.from_json(record, key)
-        except ArtifactError as error:
-            yield Verification(name_in(key), None, (Damage(key, str(error)),))
-            continue
-        files = {_content(file): file for file in manifest.files}
-        unseen = {content: file for content, file in files.items() if content not in checked}
-        small = {content: file for content, file in unseen.items() if not file.chunks}
-        found = in_parallel(lambda file: _damage_of(store, file), small.values(), CHUNKS_AT_ONCE)
-        checked.update(zip(small, found, strict=True))
-        # One after the other: the chunks of each are read side by side.
-        checked |= {
-            content: _damage_of(store, unseen[content]) for content in unseen.keys() - small
+    left = iter(records)
+    while keys := [*islice(left, RECORDS_AT_ONCE)]:
+        found = in_parallel(store.find, keys, SMALL_AT_ONCE)
+        # One that garbage collection has removed since it was listed is left out.
+        opened = {
+            key: _opened(record, key)
+            for key, record in zip(keys, found, strict=True)
+            if record is not None
         }
-        damaged = tuple(_damaged(store, manifest, checked))
-        if not damaged or store.stat(key):  # else it was removed meanwhile, content and all
-            yield Verification(manifest.name, manifest.digest, damaged)
+        manifests = [each for each in opened.values() if isinstance(each, Manifest)]
+        _check_small(store, manifests, checked)
+        for key, manifest in opened.items():
+            if isinstance(manifest, ArtifactError):
+                yield Verification(name_in(key), None, (Damage(key, str(manifest)),))
+                continue
+            for file in manifest.files:  # one after the other: the chunks are read side by side
+                if _content(file) not in checked:
+                    checked[_content(file)] = _damage_of(store, file)
+            damaged = tuple(_damaged(store, manifest, checked))
+            if not damaged or store.stat(key):  # else it was removed meanwhile, content and all
+                yield Verification(manifest.name, manifest.digest, damaged)
+
+
+def _opened(record: bytes, key: str) -> Manifest | ArtifactError:
+    try:
+        return Manifest.from_json(record, key)
+    except ArtifactError as error:
+        return error
+
+
+def _check_small(
+    store: ObjectStore,
+    manifests: Iterable[Manifest],
+    checked: dict[tuple[str, ...], DamagedFileError | None],
+) -> None:
+    """Check the files that are one blob, many at once."""
+    small = {
+        content: file
+        for manifest in manifests
+        for file in manifest.files
+        if not file.chunks and (content := _content(file)) not in checked
+    }
+    found = in_parallel(lambda file: _damage_of(store, file), small.values(), CHUNKS_AT_ONCE)
+    checked.update(zip(small, found, strict=True))
 
 
 def _content(file: FileEntry) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ prints the table.
 """
 
 import itertools
-import logging
 import multiprocessing
 import multiprocessing.process
 import os
@@ -15,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
@@ -23,8 +22,6 @@ from unittest import mock
 from dolly_assets.core.errors import DollyError
 from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, object_store
 from dolly_assets_tests.storage.faulty_proxy import FaultyProxy
-
-logger = logging.getLogger(__name__)
 
 BIG_BYTES = 9_000_000  # two chunks
 PERSISTENT = ("permission lost", "clock skew")  # no retry helps
@@ -39,6 +36,7 @@ class Outcome:
     tried: int = 0
     hits: int = 0  # requests that were spoilt, kills that met a living process
     refused: int = 0  # ended with one of our errors; the others succeeded in spite of the fault
+    errors: list[str] = field(default_factory=list)
     lost: int = 0  # what was published before is no longer complete, or the next attempt fails
     returned: int = 0  # other bytes than were published
 
@@ -112,7 +110,7 @@ def http_faults(
             try:
                 artifact = store.publish(NAME, tree, kind="k")
             except DollyError as error:
-                logger.info("%s: %s", fault, error)
+                outcome.errors.append(str(error))
                 outcome.refused += 1
                 outcome.hits += proxy.hits
                 proxy.set_fault("")
@@ -133,7 +131,7 @@ def http_faults(
                     )
                     break
                 except DollyError as error:
-                    logger.info("%s: %s", fault, error)
+                    outcome.errors.append(str(error))
                     outcome.refused += 1
                     outcome.hits += proxy.hits
                     proxy.set_fault("")

@@ -28,7 +28,7 @@ def test_a_misbehaving_network_loses_nothing_and_returns_no_damage(
     outcome = faults.http_faults(fault, s3_endpoint, s3, tmp_path, seed=len(fault), rounds=1)
     _check(outcome)
     if fault in ("500", "503 SlowDown", "answer lost", "reset in request"):
-        assert outcome.refused == 0
+        assert outcome.refused == 0, outcome.errors
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,18 @@ import os
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from dolly_assets.core.errors import ArtifactError, ConfigurationError
-from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, Rule
+from dolly_assets.storage import Artifact, ArtifactStore, RetentionPolicy, Rule, verification
 from dolly_assets.storage.gc import collect_garbage, read_dropped
 from dolly_assets.storage.locks import Lease, committing, sweeping
-from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 from dolly_assets.storage.ranks import announce
+from dolly_assets.storage.records import Records
 from dolly_assets_tests.storage.files import contents, flip_a_bit
 
 AT_ONCE = RetentionPolicy(grace_hours=0)
@@ -42,7 +43,7 @@ while time.monotonic() < end:
 HOLD = """
 import sys
 from dolly_assets.storage.locks import committing
-from dolly_assets.storage.object_store import ObjectStore
+from dolly_assets.storage.object_store import ObjectInfo, ObjectStore
 with committing(ObjectStore(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -278,9 +279,12 @@ class Behind(ObjectStore):
 
     removed: tuple[str, ...] = ()
 
-    def keys(self, prefix: str, *, recursive: bool = True, after: str | None = None) -> list[str]:
-        found = super().keys(prefix, recursive=recursive, after=after)
-        return sorted({*found, *(key for key in self.removed if key.startswith(f"{prefix}/"))})
+    def objects(
+        self, prefix: str, *, recursive: bool = True, after: str | None = None
+    ) -> list[ObjectInfo]:
+        found = super().objects(prefix, recursive=recursive, after=after)
+        gone = [key for key in self.removed if key.startswith(f"{prefix}/")]
+        return sorted([*found, *(ObjectInfo(key, 0, datetime.now(UTC), "gone") for key in gone)])
 
 
 def test_what_another_collection_or_a_commit_removes_meanwhile_is_no_error(
@@ -292,7 +296,12 @@ def test_what_another_collection_or_a_commit_removes_meanwhile_is_no_error(
     raw.removed = ("pending/attempt/0.json", old.manifest.key)
     raw.delete(raw.removed)
     found = collect_garbage(
-        raw, AT_ONCE, protected=set(), is_known_run=lambda run_id: True, delete=True
+        raw,
+        Records(raw, tmp_path / "memory"),
+        AT_ONCE,
+        protected=set(),
+        is_known_run=lambda run_id: True,
+        delete=True,
     )
     assert (found.records, found.blobs) == ([], 2)
     assert new.is_complete()
@@ -326,8 +335,9 @@ def test_two_collections_with_other_policies_keep_a_note_of_both(
 
 
 def test_what_is_removed_during_a_verification_is_not_damage(
-    any_store: ArtifactStore, tmp_path: Path
+    any_store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(verification, "RECORDS_AT_ONCE", 1)  # else all are checked by then
     for text in ("1", "2", "3"):
         _checkpoint(any_store, tmp_path, 1, text)
     findings = any_store.verify()
