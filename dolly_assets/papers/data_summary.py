@@ -79,6 +79,8 @@ def _general(record: ModelRecord) -> Iterator[str]:
 def _dependencies(record: ModelRecord) -> str:
     base = record.base_model
     if base is not None and base.source == "untrained":
+        if record.is_adapter:
+            return "none: its base model is untrained"
         return "none: it was trained from scratch"
     return f"{base_name(record)}; see the summary that its provider publishes"
 

@@ -159,6 +159,27 @@ def test_the_champion_has_a_card_with_the_decision(trained: Home) -> None:
     assert "| stage | champion_model: " in text
 
 
+def test_an_adapter_is_not_called_trained_from_scratch(trained_copy: Home, tmp_path: Path) -> None:
+    """Its base model here is one that was never trained."""
+    assert "A language model, trained from scratch on" in written(trained_copy, "tiny/animals/2")
+    whole = latest(trained_copy, EPOCH_2).manifest
+    (tmp_path / "config").write_text("{}")
+    ArtifactStore(str(trained_copy.path / "store"), tmp_path / "cache").publish(
+        EPOCH_2,
+        {"adapter/adapter_config.json": tmp_path / "config"},
+        kind=whole.kind,
+        inputs=whole.inputs,
+        attributes=whole.attributes,
+        made_by=whole.made_by,
+    )
+    assert "An adapter (LoRA), fine-tuned from an untrained " in written(
+        trained_copy, "tiny/animals/2"
+    )
+    summary = written(trained_copy, "tiny/animals/2", "--format", "data-summary")
+    assert "Model dependencies: none: its base model is untrained" in summary
+    assert "scratch" not in summary
+
+
 def test_models_of_an_earlier_version_say_what_is_not_recorded(tmp_path: Path) -> None:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
