@@ -1,12 +1,15 @@
 """How runs look on a terminal: a line per message and materialization, without bookkeeping."""
 
 import logging
+import re
 import sys
 import time
 
 import dagster as dg
 
 CONSOLE = "dolly_console"
+# What Dagster logs of each check whose asset had nothing to do; nobody has to act on it.
+NOTHING_TO_CHECK = re.compile(r"Skipping step \S+ due to skipped dependencies")
 
 
 def _console(_: dg.InitLoggerContext) -> logging.Logger:
@@ -32,9 +35,11 @@ class _Formatter(logging.Formatter):
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
-    event = record.__dict__.get("dagster_meta", {}).get("dagster_event")
+    meta = record.__dict__.get("dagster_meta", {})
+    event = meta.get("dagster_event")
     if event is None:
-        return record.levelno >= logging.INFO
+        is_skip = NOTHING_TO_CHECK.match(meta.get("orig_message") or "")
+        return record.levelno >= logging.INFO and not is_skip
     return event.event_type_value == "ASSET_MATERIALIZATION"
 
 
