@@ -10,7 +10,8 @@ It knows the store and loaded models; it needs neither Dagster nor the families'
 - `requests`: what a client may ask; `responses`: what it gets.
 - `exchange`: one request and its answers; `answering`: those on their way to the client.
 - `app`: routes and limits; `middleware`: what happens around every request.
-- `guard`: the token, and who may ask without one; `metrics`: what Prometheus reads.
+- `guard`: the token, and who may ask without one; `rate`: how often one address may ask.
+- `metrics`: what Prometheus reads.
 - `server`: from the first model to the end of the last stream.
 - `vllm_resolver`: finds adapters in the store for vLLM, in whose environment it runs.
 - `errors`: refusals with an HTTP status.
