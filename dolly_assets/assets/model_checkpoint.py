@@ -80,7 +80,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         planning: dg.ResourceParam[Estimator],
         worker: WorkerResource,
     ) -> Iterator[dg.Output]:
-        artifacts = store.open()
+        artifacts, attempts = store.open(), attempts_of(context)
 
         def emit(artifact: Artifact) -> None:
             context.log_event(materialization_of(artifact))
@@ -92,11 +92,7 @@ def build_model_checkpoint(family: ModelFamily) -> dg.AssetsDefinition:
         for dataset, epochs in epochs_by_dataset(context.partition_keys).items():
             training = _training(artifacts, family, dataset)
             resume = plan_resume(
-                artifacts,
-                training,
-                epochs,
-                retrain=config.retrain,
-                attempts=attempts_of(context),
+                artifacts, training, epochs, retrain=config.retrain, attempts=attempts
             )
             for artifact in resume.published:
                 context.log.info(f"{artifact.name} is already in the store: skipped")
